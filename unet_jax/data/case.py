@@ -1,0 +1,39 @@
+"""Case: one scan of one patient, and the checks it must pass."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from unet_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One scan of one patient. A 2-D picture is a case of one slice.
+
+    Attributes:
+        name: unique in its data set; the folder's name for LGG.
+        patient: whose scan it is. Splits and scores go by patient.
+        image: slices, rows, columns, channels, in the files' own type and range.
+        mask: 0 is background, 1 tumour, of the image's size; None where nobody drew one.
+        spacing: millimetres between slices, rows and columns; None where the files do not say.
+
+    Raises:
+        InputError: image and mask differ in size, or there is no pixel.
+    """
+
+    name: str
+    patient: str
+    image: UInt8[np.ndarray, "d h w c"] | Float32[np.ndarray, "d h w c"]
+    mask: UInt8[np.ndarray, "d h w"] | None
+    spacing: tuple[float, float, float] | None = None
+
+    def __post_init__(self):
+        if self.image.size == 0:
+            raise InputError(f"{self.name}: the image has no pixel (its shape is {self.image.shape}).")
+        if self.mask is not None and self.mask.shape != self.image.shape[:3]:
+            raise InputError(
+                f"{self.name}: the image is {self.image.shape[:3]} and the mask {self.mask.shape} "
+                "(slices, rows, columns): they must agree."
+            )
