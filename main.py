@@ -1,0 +1,114 @@
+"""Trains and evaluates U-Nets on MRI.
+
+    python main.py --config=configs/default.py                     train, then score the test side
+    python main.py --config=... --config.model.width=32            any key of the config can be set
+    python main.py --mode=evaluate --workdir=runs/default          score the best checkpoint again
+
+Exit codes: 0 done, 2 something that was given cannot be used (one line says what), 1 anything else.
+"""
+
+import difflib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+
+from configs import default
+from unet_jax.errors import InputError
+from unet_jax.run_folder import flatten
+
+MODES = ("train", "evaluate")
+# Groups whose keys depend on the network or the loss that is chosen; those check them.
+OPEN_GROUPS = ("model.", "loss.")
+
+FLAGS = flags.FLAGS
+CONFIG = config_flags.DEFINE_config_file(
+    "config", help_string="The recipe; --config.model.width=32 sets one key.", lock_config=True
+)
+MODE = flags.DEFINE_string("mode", "train", f"One of {', '.join(MODES)}.")
+WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder; runs/<name of the config> by default.")
+SPLIT = flags.DEFINE_string("split", "test", "evaluate: which side to score; train, val, test or all.")
+DATA = flags.DEFINE_string("data", None, "evaluate: a folder of other cases, scored with --split=all.")
+
+
+def parse_flags(arguments: Sequence[str]) -> list[str]:
+    """Parses the command line; what cannot be parsed ends the program with one line and exit code 2."""
+    try:
+        rest = FLAGS(list(arguments))
+        if len(rest) > 1:
+            raise InputError(f"{rest[1]!r} is no flag: flags look like --mode=train.")
+    except Exception as error:  # the config file is a program: it can raise anything
+        sys.exit(_complain(error))
+    return rest
+
+
+def _complain(error: Exception) -> int:
+    text = str(error).strip() or type(error).__name__
+    line = text if isinstance(error, InputError) else text.splitlines()[-1]
+    print(f"error: {line}", file=sys.stderr)
+    return 2
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs what --mode names and returns the exit code."""
+    del arguments
+    logging.set_verbosity(logging.ERROR)
+    try:
+        if MODE.value not in MODES:
+            raise InputError(f"--mode is {MODE.value!r}; it must be one of {', '.join(MODES)}.")
+        if MODE.value == "train":
+            _train()
+        else:
+            _evaluate()
+    except InputError as error:
+        return _complain(error)
+    return 0
+
+
+# The verbs are imported when they are run: a mistyped flag is then answered at once, before jax has started.
+
+
+def _train() -> None:
+    if CONFIG.value is None:
+        raise InputError("--config is missing: name a recipe, such as --config=configs/default.py.")
+    check_keys(CONFIG.value, default.get_config())
+
+    from unet_jax.resolve import resolve
+    from unet_jax.train import train
+
+    flag = FLAGS["config"]
+    config, messages = resolve(CONFIG.value, config_flags.get_override_values(flag))
+    for message in messages:
+        print(message, flush=True)
+    name = Path(config_flags.get_config_filename(flag)).stem
+    train(config, Path(WORKDIR.value or f"runs/{name}"))
+
+
+def _evaluate() -> None:
+    if WORKDIR.value is None:
+        raise InputError("--workdir is missing: name the run's folder, such as --workdir=runs/default.")
+
+    from unet_jax.evaluate import evaluate
+
+    evaluate(Path(WORKDIR.value), side=SPLIT.value, data=Path(DATA.value) if DATA.value else None)
+
+
+def check_keys(config: ConfigDict, known: ConfigDict) -> None:
+    """Raises InputError unless `config` has every key of `known` and no other, OPEN_GROUPS aside."""
+    found, needed = (
+        {key for key in flatten(each.to_dict()) if not key.startswith(OPEN_GROUPS)}
+        for each in (config, known)
+    )
+    faults = [f"config.{key} is missing: start from configs/default.py." for key in sorted(needed - found)]
+    for key in sorted(found - needed):
+        close = difflib.get_close_matches(key, needed, n=1)
+        hint = f"; did you mean config.{close[0]}?" if close else ": remove it."
+        faults.append(f"config.{key} is no key{hint}")
+    if faults:
+        raise InputError("\n".join(faults))
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse_flags)

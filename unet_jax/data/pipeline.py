@@ -1,0 +1,189 @@
+"""Cases to batches of slices: grain walks the steps, numpy copies each batch straight out of memory maps."""
+
+import functools
+import mmap
+from collections.abc import Callable, Iterator, Sequence
+
+import grain
+import numpy as np
+from jaxtyping import Int
+
+from unet_jax.data.case import Case
+from unet_jax.errors import InputError
+
+
+class Slices:
+    """Slices of cases in one flat list, gathered into batches.
+
+    Where cases differ in rows or columns, slices are padded with zeros at the bottom and the right, to the
+    largest of each.
+
+    Attributes:
+        index: position in cases, slice; one row an element.
+        height: rows of every gathered slice, in pixels.
+        width: columns of every gathered slice, in pixels.
+    """
+
+    def __init__(self, cases: Sequence[Case], index: Int[np.ndarray, "n 2"] | None = None):
+        """Checks that the cases go together.
+
+        Args:
+            cases: at least one, all with masks.
+            index: which slices, as `splits.slices_of` gives them; all slices of all cases by default.
+
+        Raises:
+            InputError: a mask is missing, or cases differ in channels or type.
+        """
+        without = [case.name for case in cases if case.mask is None]
+        if without:
+            raise InputError(f"{', '.join(without)}: these cases have no mask, and batches need one.")
+        kinds = {}
+        for case in cases:
+            kinds.setdefault(f"{case.image.shape[3]} channels of {case.image.dtype}", []).append(case.name)
+        if len(kinds) > 1:
+            raise InputError(
+                "\n".join(f"{kind}: {', '.join(names)}." for kind, names in kinds.items())
+                + "\nAll cases must have the same channels and type: leave the others out."
+            )
+        if index is None:
+            index = np.concatenate([[(i, s) for s in range(len(case.image))] for i, case in enumerate(cases)])
+        self.index = index.astype(np.int32)
+        self.height = max(case.image.shape[1] for case in cases)
+        self.width = max(case.image.shape[2] for case in cases)
+        self._images = [case.image for case in cases]
+        self._masks = [case.mask for case in cases]
+
+    def __len__(self):
+        return len(self.index)
+
+    def gather(self, positions: Sequence[int] | Int[np.ndarray, " b"]) -> dict[str, np.ndarray]:
+        """Copies the slices at these positions of `index` into one batch.
+
+        Returns:
+            image [b, height, width, channels] in the cases' own type, mask uint8 [b, height, width] of 0 and
+            1, case (position in cases) and slice, int32 [b] each.
+        """
+        chosen = self.index[np.asarray(positions, np.int64)]
+        first = self._images[0]
+        image = np.zeros((len(chosen), self.height, self.width, first.shape[3]), first.dtype)
+        mask = np.zeros((len(chosen), self.height, self.width), np.uint8)
+        for row, (case, number) in enumerate(chosen.tolist()):
+            # A view as a plain array: indexing a memory map costs several times as much.
+            picture = np.asarray(self._images[case])[number]
+            height, width, _ = picture.shape
+            image[row, :height, :width] = picture
+            mask[row, :height, :width] = np.asarray(self._masks[case])[number]
+        return {"image": image, "mask": mask, "case": chosen[:, 0], "slice": chosen[:, 1]}
+
+    def __getstate__(self):
+        state = self.__dict__.copy()
+        for name in ("_images", "_masks"):
+            state[name] = [_opener(array) for array in state[name]]
+        return state
+
+    def __setstate__(self, state):
+        for name in ("_images", "_masks"):
+            state[name] = [open_array() for open_array in state[name]]
+        self.__dict__.update(state)
+
+
+def steps_per_epoch(slices: int, batch_size: int, shards: int = 1) -> int:
+    """Whole batches in one pass over so many slices; the slices left over change from epoch to epoch.
+
+    Raises:
+        InputError: not one batch can be filled, or the shards cannot share a batch evenly.
+    """
+    if batch_size < 1 or batch_size % shards:
+        raise InputError(
+            f"config.train.batch_size={batch_size}: it must be a multiple of {shards}, the number of "
+            "processes that share each batch."
+        )
+    if slices < batch_size:
+        raise InputError(
+            f"config.train.batch_size={batch_size}: there are only {slices} slices to train on: lower it, or "
+            "add cases."
+        )
+    return slices // batch_size
+
+
+def training_batches(
+    slices: Slices,
+    *,
+    batch_size: int,
+    seed: int,
+    epochs: int,
+    start_step: int = 0,
+    shard: int = 0,
+    shards: int = 1,
+    workers: int = 0,
+) -> grain.IterDataset:
+    """Shuffled batches, in a new order each epoch; no slice comes twice in an epoch.
+
+    The batch of a step is a function of the slices, batch_size, seed and step alone. So the stream from
+    `start_step` on is the rest of the whole one to the bit, for any number of workers; and the batches of all
+    shards, one after the other, are the batch that a single shard would get.
+
+    Args:
+        slices: the training side.
+        batch_size: slices a step, over all shards.
+        seed: of the order; any integer from 0.
+        epochs: passes over the slices.
+        start_step: steps to leave out, counted from the first epoch.
+        shard: which part of each batch to gather; the process's number.
+        shards: into how many parts a batch is cut; the number of processes.
+        workers: processes that gather ahead of time; 0 gathers in this one, which is faster on few cores.
+            More need absl's flags to be parsed, as they are in a program run by `absl.app`.
+
+    Returns:
+        Batches as `Slices.gather` makes them, of batch_size / shards slices.
+
+    Raises:
+        InputError: as `steps_per_epoch`.
+    """
+    steps = steps_per_epoch(len(slices), batch_size, shards)
+    share = batch_size // shards
+    part = slice(shard * share, (shard + 1) * share)
+    # Not grain's own shuffle and batch: they cost 37 microseconds a slice, more than copying it does, and
+    # draw epoch e of seed s as epoch 0 of seed s + e.
+    batches = (
+        grain.MapDataset.range(start_step, epochs * steps)
+        .map(functools.partial(_batch_at, slices, batch_size, part, seed))
+        .to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
+    )
+    if workers:
+        batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+    return batches
+
+
+def _batch_at(slices: Slices, batch_size: int, part: slice, seed: int, step: int) -> dict[str, np.ndarray]:
+    epoch, step_in_epoch = divmod(step, len(slices) // batch_size)
+    start = step_in_epoch * batch_size
+    return slices.gather(_order(len(slices), seed, epoch)[start : start + batch_size][part])
+
+
+@functools.lru_cache(maxsize=4)
+def _order(length: int, seed: int, epoch: int) -> Int[np.ndarray, " length"]:
+    return np.random.default_rng((seed, epoch)).permutation(length)
+
+
+def evaluation_batches(slices: Slices, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
+    """Every slice once, in order, in batches of one size.
+
+    Yields:
+        Batches as `Slices.gather` makes them, with valid, bool [b]: False in the zeros that fill up the last.
+    """
+    for start in range(0, len(slices), batch_size):
+        batch = slices.gather(np.arange(start, min(start + batch_size, len(slices))))
+        count = len(batch["image"])
+        batch["valid"] = np.ones(count, bool)
+        yield {
+            name: np.pad(array, [(0, batch_size - count)] + [(0, 0)] * (array.ndim - 1))
+            for name, array in batch.items()
+        }
+
+
+def _opener(array: np.ndarray) -> Callable[[], np.ndarray]:
+    """Makes the array anew in a worker process; a memory map by its file's name, which spares its pixels."""
+    if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap):
+        return functools.partial(np.memmap, array.filename, array.dtype, "r", array.offset, array.shape)
+    return functools.partial(np.asarray, array)

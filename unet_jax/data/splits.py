@@ -1,0 +1,275 @@
+"""Cases to train, val and test: by patient, in folds of patients, or by slice as the tutorial did."""
+
+import dataclasses
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int, Int32
+
+from unet_jax import files
+from unet_jax.data.case import Case
+from unet_jax.errors import InputError
+
+SIDES = ("train", "val", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Who trains, who chooses the checkpoint and who is scored.
+
+    Attributes:
+        split_by: "patient", or "slice", which puts slices of one patient on several sides.
+        train: patient → names of the cases, or, by slice, name of the case → slices, counted from 0.
+        val: as train.
+        test: as train.
+
+    Raises:
+        InputError: a side is empty, or a patient (by slice: a slice) stands on two sides; all are named.
+    """
+
+    split_by: str
+    train: dict[str, list]
+    val: dict[str, list]
+    test: dict[str, list]
+
+    def __post_init__(self):
+        if self.split_by not in ("patient", "slice"):
+            raise InputError(f"config.data.split_by={self.split_by!r}: it must be 'patient' or 'slice'.")
+        faults = [f"{side}: this side of the split is empty." for side in SIDES if not getattr(self, side)]
+        for one, other in itertools.combinations(SIDES, 2):
+            shared = self._members(one) & self._members(other)
+            if shared:
+                faults.append(
+                    f"{one} and {other} share {_names(shared)}: put each {self.split_by} on one side only."
+                )
+        if faults:
+            raise InputError("\n".join(faults))
+
+    @property
+    def label(self) -> str:
+        """What a report must say of the split beside any score."""
+        if self.split_by == "patient":
+            return "by patient"
+        return "leaky: slices of one patient stand on several sides"
+
+    def _members(self, side: str) -> set:
+        groups = getattr(self, side)
+        if self.split_by == "patient":
+            return set(groups)
+        return {f"{case} slice {number}" for case, numbers in groups.items() for number in numbers}
+
+
+def make(
+    cases: Sequence[Case],
+    *,
+    split_by: str = "patient",
+    seed: int = 0,
+    val_fraction: float = 0.1,
+    test_fraction: float = 0.15,
+    fold: int = 0,
+    folds: int = 0,
+) -> Split:
+    """Draws a split, the same one each time for the same cases and arguments.
+
+    Validation is `val_fraction` of all and test `test_fraction` of the rest, rounded up, as in the tutorial.
+    With `folds`, test is fold number `fold` instead and validation `val_fraction` of the rest; over all
+    values of `fold`, every patient is tested exactly once.
+
+    Every draw is stratified. Nearly every patient has a tumour, so having one or not would separate nobody:
+    patients are ordered by the share of their voxels that is tumour, cut into as many blocks of neighbours as
+    are to be drawn, and one is drawn from each. Every side thus gets its share of small and of large tumours.
+    Slices are ordered by whether they show tumour, and drawn the same way. For folds, each run of `folds`
+    neighbours is dealt out, one to a fold.
+
+    Args:
+        cases: all with masks.
+        split_by: "patient", or "slice" (leaky; no folds).
+        seed: of the draw.
+        val_fraction: between 0 and 1, both excluded.
+        test_fraction: between 0 and 1, both excluded; of no effect with folds.
+        fold: from 0 to folds - 1.
+        folds: 0 for none, else at least 2.
+
+    Raises:
+        InputError: an argument is out of range, a mask is missing, or there are too few patients.
+    """
+    _check_arguments(split_by, val_fraction, test_fraction, fold, folds)
+    without = [case.name for case in cases if case.mask is None]
+    if without:
+        raise InputError(
+            f"{_names(without)}: these cases have no mask; leave them out of training and scoring."
+        )
+    units = _units(cases, split_by)
+    _check_enough(len(units), split_by, val_fraction, test_fraction, folds)
+    measure = _tumour_shares(cases) if split_by == "patient" else _shows_tumour(cases)
+
+    rng = np.random.default_rng(seed)
+    everyone = np.arange(len(units))
+    if folds:
+        test = everyone[_folds(measure, folds, rng) == fold]
+        rest = np.setdiff1d(everyone, test)
+        val = rest[_draw(measure[rest], _count(val_fraction, len(rest)), rng)]
+    else:
+        val = everyone[_draw(measure, _count(val_fraction, len(units)), rng)]
+        rest = np.setdiff1d(everyone, val)
+        test = rest[_draw(measure[rest], _count(test_fraction, len(rest)), rng)]
+    train = np.setdiff1d(everyone, np.concatenate([val, test]))
+    return Split(
+        split_by, *(_grouped(pair for i in side.tolist() for pair in units[i]) for side in (train, val, test))
+    )
+
+
+def write(split: Split, path: Path) -> None:
+    """Writes a split as JSON; a reader sees the old file or the new one, never half of one."""
+    files.write_json(path, dataclasses.asdict(split))
+
+
+def read(path: Path, cases: Sequence[Case]) -> Split:
+    """Reads a split and checks that it places exactly the cases at hand.
+
+    Raises:
+        InputError: the file cannot be read as a split, a patient (by slice: a slice) stands on two sides, or
+            split and data do not hold the same patients, cases and slices; all are listed.
+    """
+    content = files.read_json(path)
+    try:
+        split = Split(content["split_by"], *({**content[side]} for side in SIDES))
+        placed = _grouped(
+            (key, member) for side in SIDES for key, members in content[side].items() for member in members
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: is no split ({error!r}): restore or delete it.") from error
+    except InputError as error:
+        raise InputError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from error
+
+    at_hand = _grouped(pair for unit in _units(cases, split.split_by) for pair in unit)
+    differing = {name for name in placed.keys() & at_hand.keys() if placed[name] != at_hand[name]}
+    what = "patients" if split.split_by == "patient" else "cases"
+    faults = [
+        f"{path}: {complaint}: {_names(names)}."
+        for complaint, names in (
+            (f"these {what} of the split are not in the data", placed.keys() - at_hand.keys()),
+            (f"these {what} of the data are not in the split", at_hand.keys() - placed.keys()),
+            (f"the split lists other scans or slices than the data for these {what}", differing),
+        )
+        if names
+    ]
+    if faults:
+        raise InputError(
+            "\n".join([*faults, f"{path}: give the data it was made for, or train in a new workdir."])
+        )
+    return split
+
+
+def slices_of(split: Split, cases: Sequence[Case], side: str) -> Int32[np.ndarray, "n 2"]:
+    """Slices of one side (train, val or test) as (position in cases, slice), in the order of the cases."""
+    groups = getattr(split, side)
+    found = []
+    for position, case in enumerate(cases):
+        if split.split_by == "slice":
+            numbers = sorted(groups.get(case.name, ()))
+        else:
+            numbers = range(len(case.image)) if case.name in groups.get(case.patient, ()) else ()
+        found += [(position, number) for number in numbers]
+    return np.array(found, np.int32).reshape(-1, 2)
+
+
+def _units(cases: Sequence[Case], split_by: str) -> list[list[tuple]]:
+    """What is drawn as a whole: the cases of a patient, or one slice; each a list of (group, member)."""
+    if split_by == "slice":
+        return [[(case.name, number)] for case in cases for number in range(len(case.image))]
+    scans = {}
+    for case in cases:
+        scans.setdefault(case.patient, []).append((case.patient, case.name))
+    return list(scans.values())
+
+
+def _grouped(pairs: Iterable[tuple]) -> dict[str, list]:
+    groups = {}
+    for group, member in pairs:
+        groups.setdefault(group, []).append(member)
+    return {group: sorted(members) for group, members in groups.items()}
+
+
+def _tumour_shares(cases: Sequence[Case]) -> Float64[np.ndarray, " patients"]:
+    tumour, voxels = Counter(), Counter()
+    for case in cases:
+        tumour[case.patient] += np.count_nonzero(case.mask)
+        voxels[case.patient] += case.mask.size
+    return np.array([tumour[patient] / voxels[patient] for patient in tumour])
+
+
+def _shows_tumour(cases: Sequence[Case]) -> Bool[np.ndarray, " slices"]:
+    return np.concatenate([case.mask.any(axis=(1, 2)) for case in cases])
+
+
+def _ordered(measure: np.ndarray, rng: np.random.Generator) -> Int[np.ndarray, " n"]:
+    """Positions from the smallest measure to the largest, ties in random order."""
+    return np.lexsort((rng.permutation(len(measure)), measure))
+
+
+def _draw(measure: np.ndarray, count: int, rng: np.random.Generator) -> Int[np.ndarray, " count"]:
+    """One position from each of `count` blocks of neighbours, whose lengths differ by one at most."""
+    edges = np.arange(count + 1) * len(measure) // count
+    return _ordered(measure, rng)[rng.integers(edges[:-1], edges[1:])]
+
+
+def _folds(measure: np.ndarray, folds: int, rng: np.random.Generator) -> Int[np.ndarray, " n"]:
+    rounds = [rng.permutation(folds) for _ in range(0, len(measure), folds)]
+    fold_of = np.empty(len(measure), int)
+    fold_of[_ordered(measure, rng)] = np.concatenate(rounds)[: len(measure)]
+    return fold_of
+
+
+def _count(fraction: float, total: int) -> int:
+    # The inner rounding keeps a product such as 0.07 * 100 = 7.000000000000001 from becoming 8.
+    return math.ceil(round(fraction * total, 9))
+
+
+def _left_to_train(total: int, val_fraction: float, test_fraction: float, folds: int) -> int:
+    """How many units are left, in the fold with the largest test side."""
+    if folds:
+        rest = total - math.ceil(total / folds)
+        return rest - _count(val_fraction, rest) if total >= folds else 0
+    rest = total - _count(val_fraction, total)
+    return rest - _count(test_fraction, rest)
+
+
+def _check_enough(found: int, split_by: str, val_fraction: float, test_fraction: float, folds: int) -> None:
+    if _left_to_train(found, val_fraction, test_fraction, folds) < 1:
+        needed = next(
+            n for n in itertools.count(1) if _left_to_train(n, val_fraction, test_fraction, folds) > 0
+        )
+        test = f"folds={folds}" if folds else f"test_fraction={test_fraction}"
+        raise InputError(
+            f"config.data.val_fraction={val_fraction} and {test} need at least {needed} {split_by}s, and the "
+            f"data hold {found}: add cases, or lower the fractions or folds."
+        )
+
+
+def _check_arguments(split_by: str, val_fraction: float, test_fraction: float, fold: int, folds: int) -> None:
+    faults = [
+        f"config.data.{name}={fraction}: it must lie between 0 and 1, both excluded."
+        for name, fraction in (("val_fraction", val_fraction), ("test_fraction", test_fraction))
+        if not 0 < fraction < 1
+    ]
+    if split_by not in ("patient", "slice"):
+        faults.append(f"config.data.split_by={split_by!r}: it must be 'patient' or 'slice'.")
+    if folds < 0 or folds == 1:
+        faults.append(f"config.data.folds={folds}: it must be 0 for a single split, or 2 or more.")
+    elif folds and not 0 <= fold < folds:
+        faults.append(f"config.data.fold={fold}: it must be from 0 to {folds - 1} with folds={folds}.")
+    if folds and split_by == "slice":
+        faults.append(
+            "config.data.folds: folds are of patients; set config.data.split_by='patient' or folds=0."
+        )
+    if faults:
+        raise InputError("\n".join(faults))
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))

@@ -1,0 +1,64 @@
+"""Scores of masks against masks, from integer counts on the host.
+
+Every score is None where it is undefined: a ratio of nothing to nothing. Dice and IoU of an empty mask against
+an empty one are 1 by the tutorial's convention; how often that happened is reported beside them.
+"""
+
+import numpy as np
+from jaxtyping import Float64, Int64, UInt8
+
+
+def count(
+    predicted: UInt8[np.ndarray, "n h w"], truth: UInt8[np.ndarray, "n h w"]
+) -> Int64[np.ndarray, "n 3"]:
+    """Pixels of each slice that are (true positive, false positive, false negative); masks hold 0 and 1."""
+    axes = (1, 2)
+    true_positive = np.sum(predicted & truth, axes, dtype=np.int64)
+    positive, true = np.sum(predicted, axes, dtype=np.int64), np.sum(truth, axes, dtype=np.int64)
+    return np.stack([true_positive, positive - true_positive, true - true_positive], axis=-1)
+
+
+def dice(counts: Int64[np.ndarray, "3"]) -> float:
+    """2 TP / (2 TP + FP + FN) (Dice 1945); 1 for empty against empty."""
+    tp, fp, fn = counts.tolist()
+    return 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else 1.0
+
+
+def iou(counts: Int64[np.ndarray, "3"]) -> float:
+    """TP / (TP + FP + FN) (Jaccard 1901); 1 for empty against empty."""
+    tp, fp, fn = counts.tolist()
+    return tp / (tp + fp + fn) if tp + fp + fn else 1.0
+
+
+def precision(counts: Int64[np.ndarray, "3"]) -> float | None:
+    """TP / (TP + FP): the share of the prediction that is tumour; None where nothing was predicted."""
+    tp, fp, _ = counts.tolist()
+    return tp / (tp + fp) if tp + fp else None
+
+
+def recall(counts: Int64[np.ndarray, "3"]) -> float | None:
+    """TP / (TP + FN): the share of the tumour that was found; None where there is none."""
+    tp, _, fn = counts.tolist()
+    return tp / (tp + fn) if tp + fn else None
+
+
+def is_empty(counts: Int64[np.ndarray, "3"]) -> bool:
+    """Whether both the prediction and the truth are empty."""
+    return not counts.any()
+
+
+def distribution(values: list[float]) -> dict[str, float | list[float]]:
+    """Mean, median, standard deviation (n - 1; 0 for a single value) and 95 % interval of the mean."""
+    array = np.asarray(values, np.float64)
+    return {
+        "mean": float(array.mean()),
+        "median": float(np.median(array)),
+        "std": float(array.std(ddof=1)) if len(array) > 1 else 0.0,
+        "ci95": bootstrap_interval(array),
+    }
+
+
+def bootstrap_interval(values: Float64[np.ndarray, " n"], resamples: int = 10_000) -> list[float]:
+    """95 % percentile interval of the mean over resampled patients (Efron 1979), the same on every call."""
+    draws = np.random.default_rng(0).integers(len(values), size=(resamples, len(values)))
+    return [float(bound) for bound in np.percentile(values[draws].mean(axis=1), [2.5, 97.5])]

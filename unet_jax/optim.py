@@ -1,0 +1,63 @@
+"""Learning-rate schedules and optimisers, from optax."""
+
+import optax
+
+from unet_jax.errors import InputError
+
+OPTIMIZERS = ("adam", "adamax", "sgd")
+SCHEDULES = ("constant", "cosine")
+
+
+def learning_rate_schedule(
+    name: str, *, peak: float, warmup_steps: int, steps_per_epoch: int, total_steps: int
+) -> optax.Schedule:
+    """Linear warm-up from peak / 100, then `peak` ("constant") or a half cosine down to 0 ("cosine").
+
+    The warm-up never outlasts the first epoch: it takes min(warmup_steps, steps_per_epoch - 1) steps, which is
+    torchvision's detection reference recipe, and the tutorial's.
+
+    Raises:
+        InputError: there is no schedule of that name.
+    """
+    warmup = min(warmup_steps, steps_per_epoch - 1)
+    match name:
+        case "constant":
+            after = optax.constant_schedule(peak)
+        case "cosine":
+            after = optax.cosine_decay_schedule(peak, max(total_steps - warmup, 1))
+        case _:
+            raise InputError(f"config.optim.schedule is {name!r}; it must be one of {', '.join(SCHEDULES)}.")
+    if warmup == 0:
+        return after
+    return optax.join_schedules([optax.linear_schedule(peak / 100, peak, warmup), after], [warmup])
+
+
+def optimizer(
+    name: str, schedule: optax.Schedule, *, weight_decay: float, clip_norm: float | None
+) -> optax.GradientTransformation:
+    """The optimiser called `name` at the learning rates of `schedule`.
+
+    Args:
+        name: "adam" (Kingma & Ba 2015), "adamax" (the same, section 7.1) or "sgd" (momentum 0.99, Nesterov).
+        schedule: step → learning rate.
+        weight_decay: decoupled from the gradient (Loshchilov & Hutter 2019); 0 is none.
+        clip_norm: the gradient is scaled down to this global norm where it is longer; None leaves it.
+
+    Raises:
+        InputError: there is no optimiser of that name.
+    """
+    match name:
+        case "adam":
+            direction = optax.scale_by_adam()
+        case "adamax":
+            direction = optax.scale_by_adamax()
+        case "sgd":
+            direction = optax.trace(decay=0.99, nesterov=True)
+        case _:
+            raise InputError(f"config.optim.name is {name!r}; it must be one of {', '.join(OPTIMIZERS)}.")
+    parts = [direction, optax.scale_by_learning_rate(schedule)]
+    if weight_decay:
+        parts.insert(1, optax.add_decayed_weights(weight_decay))
+    if clip_norm is not None:
+        parts.insert(0, optax.clip_by_global_norm(clip_norm))
+    return optax.chain(*parts)

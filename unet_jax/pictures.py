@@ -1,0 +1,91 @@
+"""Pictures of a run: curves of training, and cases with true and predicted outlines."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+# Told apart by people with any kind of colour vision (Okabe & Ito 2008), on grey and on white.
+TRUE, PREDICTED = "#009E73", "#E69F00"
+TRAINING, VALIDATION = "#0072B2", "#D55E00"
+SLICES_A_CASE = 6
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """A case to be shown: its title, one of its sequences, and both masks."""
+
+    title: str
+    image: UInt8[np.ndarray, "d h w"] | Float32[np.ndarray, "d h w"]
+    truth: UInt8[np.ndarray, "d h w"]
+    predicted: UInt8[np.ndarray, "d h w"]
+
+
+def write_cases(path: Path, examples: Sequence[Example], caption: str) -> None:
+    """A sheet with a row a case: slices spread over the tumour, the true outline and the predicted one."""
+    figure = Figure(figsize=(2 * SLICES_A_CASE, 2.3 * len(examples) + 0.8), layout="constrained")
+    rows = figure.subfigures(len(examples), 1, squeeze=False)[:, 0]
+    for row, example in zip(rows, examples, strict=True):
+        row.suptitle(example.title, fontsize=10, x=0.01, ha="left")
+        panels = row.subplots(1, SLICES_A_CASE)
+        for panel in panels:
+            panel.axis("off")
+        # strict is off: a case may have fewer slices than there are panels
+        for panel, number in zip(panels, slices_to_show(example.truth, example.predicted), strict=False):
+            _draw_slice(panel, example, number)
+    handles = [Line2D([], [], color=TRUE, label="true"), Line2D([], [], color=PREDICTED, label="predicted")]
+    figure.legend(handles=handles, loc="outside lower left", ncols=2, frameon=False, fontsize=9)
+    figure.supxlabel(caption, fontsize=9, x=0.99, ha="right")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+
+
+def slices_to_show(truth: UInt8[np.ndarray, "d h w"], predicted: UInt8[np.ndarray, "d h w"]) -> list[int]:
+    """Slices spread evenly over those where either mask has tumour; over all of them where none has."""
+    with_tumour = np.flatnonzero((truth | predicted).any((1, 2)))
+    candidates = with_tumour if len(with_tumour) else np.arange(len(truth))
+    places = np.linspace(0, len(candidates) - 1, min(SLICES_A_CASE, len(candidates)))
+    return candidates[np.rint(places).astype(int)].tolist()
+
+
+def _draw_slice(panel: Axes, example: Example, number: int) -> None:
+    panel.imshow(example.image[number], cmap="gray", vmin=0, vmax=max(float(example.image.max()), 1e-6))
+    for mask, colour in ((example.truth, TRUE), (example.predicted, PREDICTED)):
+        if mask[number].any():
+            panel.contour(mask[number], levels=[0.5], colors=colour, linewidths=1.2)
+    panel.set_title(f"slice {number + 1}", fontsize=8)
+
+
+def write_curves(path: Path, epochs: Sequence[dict]) -> None:
+    """Loss and Dice over the epochs, the best epoch marked.
+
+    Args:
+        path: where the PNG goes.
+        epochs: the history's records that close an epoch; at least one.
+    """
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    loss, dice = figure.subplots(1, 2)
+    numbers = [record["epoch"] for record in epochs]
+
+    def line(panel: Axes, key: str, colour: str, label: str) -> None:
+        panel.plot(numbers, [record[key] for record in epochs], "o-", color=colour, markersize=3, label=label)
+
+    line(loss, "train_loss", TRAINING, "training")
+    loss.set(xlabel="epoch", ylabel="loss", title="Loss")
+    line(dice, "train_dice", TRAINING, "training, mean over batches")
+    line(dice, "val_dice", VALIDATION, "validation, mean over patients")
+    best = max(epochs, key=lambda record: record["val_dice"])
+    dice.axvline(best["epoch"], color="0.6", linestyle=":", label=f"best: {best['val_dice']:.3f}")
+    dice.set(xlabel="epoch", ylabel="Dice", title="Dice", ylim=(0, 1))
+    for panel in (loss, dice):
+        panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.grid(alpha=0.25)
+        panel.legend(fontsize=8)
+        panel.spines[["top", "right"]].set_visible(False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)

@@ -1,0 +1,46 @@
+"""From the files' numbers to the network's input, and from its logits back to the files' geometry.
+
+One definition for training, evaluation and prediction. All of it runs on the device, inside the jitted step.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Float32, UInt8
+
+
+def prepare_image(
+    image: UInt8[Array, "b h w c"] | Float32[Array, "b h w c"], size: int
+) -> Float32[Array, "b {size} {size} c"]:
+    """Intensities in [0, 1] where the file had uint8, and as they are where it had floats; size × size pixels."""
+    scaled = image.astype(jnp.float32) / 255 if image.dtype == jnp.uint8 else image
+    return _resize(_pad_to_square(scaled), size)
+
+
+def prepare_mask(mask: UInt8[Array, "b h w"], size: int) -> Float32[Array, "b {size} {size} 1"]:
+    """0 or 1 at size × size pixels: a new pixel is tumour if at least half of what it covers is."""
+    square = _pad_to_square(mask[..., None].astype(jnp.float32))
+    return (_resize(square, size) >= 0.5).astype(jnp.float32)
+
+
+def restore_logits(
+    logits: Float[Array, "b size size k"], height: int, width: int
+) -> Float[Array, "b {height} {width} k"]:
+    """Logits in the geometry that the image had before `prepare_image`."""
+    side = max(height, width)
+    top, left = (side - height) // 2, (side - width) // 2
+    return _resize(logits, side)[:, top : top + height, left : left + width]
+
+
+def _pad_to_square(x: Float[Array, "b h w c"]) -> Float[Array, "b side side c"]:
+    """Zeros around the shorter axis, evenly on both sides."""
+    height, width = x.shape[1:3]
+    side = max(height, width)
+    margins = [((side - n) // 2, side - n - (side - n) // 2) for n in (height, width)]
+    return jnp.pad(x, [(0, 0), *margins, (0, 0)])
+
+
+def _resize(x: Float[Array, "b n n c"], size: int) -> Float[Array, "b {size} {size} c"]:
+    """Linear interpolation between pixel centres, averaging over what a pixel covers when it shrinks."""
+    if x.shape[1] == size:
+        return x
+    return jax.image.resize(x, (x.shape[0], size, size, x.shape[3]), "linear", antialias=True)

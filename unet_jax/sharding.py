@@ -1,0 +1,45 @@
+"""The mesh of devices, what lies where on it, and which process speaks for all."""
+
+from typing import TypeVar
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from unet_jax.errors import InputError
+
+Tree = TypeVar("Tree")
+
+
+def data_mesh() -> Mesh:
+    """All devices along one axis, "data". One device is a mesh of one."""
+    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Every device holds the whole array."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def by_batch(mesh: Mesh) -> NamedSharding:
+    """Every device holds an equal share of the array's first axis."""
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def check_batch_size(batch_size: int, mesh: Mesh) -> None:
+    """Raises InputError unless the devices share `batch_size` evenly."""
+    if batch_size % mesh.size:
+        raise InputError(
+            f"config.train.batch_size is {batch_size} and there are {mesh.size} devices: it must be a multiple "
+            f"of {mesh.size}, such as {-(-batch_size // mesh.size) * mesh.size}."
+        )
+
+
+def global_batch(local: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """The batch over all devices, of which this process brings `local`, its own part."""
+    return {key: jax.make_array_from_process_local_data(by_batch(mesh), x) for key, x in local.items()}
+
+
+def is_primary() -> bool:
+    """Whether this is the process that prints and writes."""
+    return jax.process_index() == 0

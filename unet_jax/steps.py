@@ -1,0 +1,121 @@
+"""The training state, and the two compiled functions that everything else feeds: train step and segment step."""
+
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx, struct
+from jaxtyping import Array, Float32, Int32, UInt8
+
+from unet_jax.augment import augment
+from unet_jax.losses import total_loss
+from unet_jax.preprocess import prepare_image, prepare_mask, restore_logits
+
+
+@struct.dataclass
+class EpochTotals:
+    """Sums over the steps of the epoch so far. They live with the state, so that a resumed epoch has them whole."""
+
+    loss: Float32[Array, ""]
+    dice: Float32[Array, ""]
+    steps: Int32[Array, ""]
+
+    @classmethod
+    def zero(cls) -> "EpochTotals":
+        """The totals of an epoch that has not begun."""
+        return cls(jnp.zeros((), jnp.float32), jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32))
+
+
+@struct.dataclass
+class TrainState:
+    """All that changes in training, as plain dictionaries of arrays."""
+
+    step: Int32[Array, ""]
+    params: dict
+    batch_stats: dict
+    opt_state: optax.OptState
+    totals: EpochTotals
+
+
+def split_model(model: nnx.Module) -> tuple[nnx.GraphDef, dict, dict]:
+    """The module as (structure, parameters, running statistics of batch normalisation)."""
+    graphdef, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
+    return graphdef, _plain(params), _plain(batch_stats)
+
+
+def _plain(state: nnx.State) -> dict:
+    return nnx.to_pure_dict(nnx.as_pure(state))
+
+
+def init_state(params: dict, batch_stats: dict, optimizer: optax.GradientTransformation) -> TrainState:
+    """The state before the first step."""
+    step = jnp.zeros((), jnp.int32)
+    return TrainState(step, params, batch_stats, optimizer.init(params), EpochTotals.zero())
+
+
+def make_train_step(
+    graphdef: nnx.GraphDef,
+    optimizer: optax.GradientTransformation,
+    *,
+    image_size: int,
+    loss_weights: Mapping[str, float],
+    augment_settings: Mapping,
+    seed: int,
+) -> Callable[[TrainState, Mapping[str, Array]], tuple[TrainState, dict[str, Float32[Array, ""]]]]:
+    """The compiled step: (state, batch) → (state, what to log). The state passed in is used up.
+
+    A batch holds `image`, uint8 or float32 [b, h, w, c], and `mask`, uint8 [b, h, w] of 0 and 1. What is random in
+    step n is a function of (seed, n) alone. Logged are the loss, the batch's Dice at 0.5 and the gradient's norm.
+    """
+
+    def train_step(state: TrainState, batch: Mapping[str, Array]):
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        image = prepare_image(batch["image"], image_size)
+        mask = prepare_mask(batch["mask"], image_size)
+        image, mask = augment(key, image, mask, augment_settings)
+
+        def loss_of(params: dict):
+            model = nnx.merge(graphdef, params, state.batch_stats)
+            logits = model(image)
+            batch_stats = _plain(nnx.state(model, nnx.BatchStat))
+            return total_loss(logits, mask, loss_weights), (logits, batch_stats)
+
+        (loss, (logits, batch_stats)), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        dice = _hard_dice(logits, mask)
+        totals = EpochTotals(state.totals.loss + loss, state.totals.dice + dice, state.totals.steps + 1)
+        params = optax.apply_updates(state.params, updates)
+        state = TrainState(state.step + 1, params, batch_stats, opt_state, totals)
+        return state, {"loss": loss, "dice": dice, "gradient_norm": optax.tree.norm(gradient)}
+
+    return jax.jit(train_step, donate_argnums=0)
+
+
+def _hard_dice(logits: Array, mask: Array) -> Float32[Array, ""]:
+    """Dice of the batch as one, at probability 0.5; 1 where prediction and mask are both empty."""
+    predicted = (logits > 0).astype(jnp.float32)
+    sizes = predicted.sum() + mask.sum()
+    return jnp.where(sizes == 0, 1.0, 2 * (predicted * mask).sum() / jnp.maximum(sizes, 1))
+
+
+def make_segment_step(
+    graphdef: nnx.GraphDef, *, image_size: int, threshold: float
+) -> Callable[[dict, dict, Array], UInt8[Array, "b h w"]]:
+    """The compiled (params, batch_stats, image [b, h, w, c]) → mask uint8 [b, h, w], in the image's own geometry.
+
+    A pixel is tumour where its probability is at least `threshold`.
+    """
+
+    def segment_step(params: dict, batch_stats: dict, image: Array) -> UInt8[Array, "b h w"]:
+        model = nnx.view(
+            nnx.merge(graphdef, params, batch_stats),
+            deterministic=True,
+            use_running_average=True,
+            raise_if_not_found=False,  # a network without dropout or batch normalisation has no such switch
+        )
+        logits = model(prepare_image(image, image_size)).astype(jnp.float32)
+        probability = jax.nn.sigmoid(restore_logits(logits, *image.shape[1:3]))
+        return (probability[..., 0] >= threshold).astype(jnp.uint8)
+
+    return jax.jit(segment_step)

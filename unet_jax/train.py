@@ -1,0 +1,271 @@
+"""A whole run in reading order: data, split, network, epochs of steps, checkpoints; then the scores."""
+
+import functools
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+from flax import nnx
+from jax.sharding import Mesh
+from jaxtyping import Int32
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from unet_jax import checkpoint, losses, models, optim, pictures, report, run_folder, steps
+from unet_jax.data import pipeline, splits
+from unet_jax.data.case import Case
+from unet_jax.evaluate import count_slices, evaluate, load_cases
+from unet_jax.sharding import check_batch_size, data_mesh, global_batch, is_primary, replicated
+from unet_jax.steps import EpochTotals, TrainState
+
+
+def train(config: ConfigDict, workdir: Path) -> dict:
+    """Trains what the config says, or goes on with the run in `workdir`, and scores its test side.
+
+    Returns:
+        what the test side's metrics.json holds.
+
+    Raises:
+        InputError: the config, the data or what lies in `workdir` cannot be used.
+    """
+    mesh = data_mesh()
+    check_batch_size(config.train.batch_size, mesh)
+    losses.check_weights(config.loss)
+    cases, fingerprint = load_cases(config)
+    run_folder.start(workdir, config.to_dict(), fingerprint)
+    split = _split(config, cases, workdir / run_folder.SPLIT)
+    index = {side: splits.slices_of(split, cases, side) for side in splits.SIDES}
+    slices = pipeline.Slices(cases, index["train"])
+    steps_per_epoch = pipeline.steps_per_epoch(len(slices), config.train.batch_size, jax.process_count())
+
+    schedule = _schedule(config, steps_per_epoch)
+    optimizer = optim.optimizer(
+        config.optim.name, schedule, weight_decay=config.optim.weight_decay, clip_norm=config.optim.clip_norm
+    )
+    graphdef, state = _initial_state(config, cases[0].image.shape[-1], optimizer, mesh)
+    _say(_description(config, workdir, split.label, len(cases), index, state))
+    manager = checkpoint.open_checkpoints(workdir / run_folder.CHECKPOINTS)
+    if manager.latest_step() is not None:
+        state = _restore(manager, state, mesh)
+    history = run_folder.rewind_history(workdir, int(state.step))
+    epochs = [record for record in history if "epoch" in record]
+    if int(state.step):
+        _say(_resumption(config, workdir, int(state.step), epochs))
+
+    train_step = steps.make_train_step(
+        graphdef,
+        optimizer,
+        image_size=config.data.image_size,
+        loss_weights=config.loss,
+        augment_settings=config.augment,
+        seed=config.seed,
+    )
+    segment_step = steps.make_segment_step(
+        graphdef, image_size=config.data.image_size, threshold=config.eval.threshold
+    )
+    batches = iter(_training_batches(config, slices, int(state.step)))
+    while not _finished(config, epochs):
+        began = time.perf_counter()
+        state = _train_epoch(
+            state, train_step, batches, config, mesh, steps_per_epoch, schedule, workdir, manager
+        )
+        segment = functools.partial(segment_step, state.params, state.batch_stats)
+        counts = count_slices(segment, cases, index["val"], config.train.batch_size, mesh, "validation")
+        scores = report.summarise(report.case_rows(cases, index["val"], counts), counts)
+        record = _epoch_record(state, len(epochs) + 1, scores, time.perf_counter() - began)
+        epochs.append(record)
+        state = state.replace(totals=jax.device_put(EpochTotals.zero(), replicated(mesh)))
+        if is_primary():
+            run_folder.append_history(workdir, record)
+            pictures.write_curves(workdir / "curves.png", epochs)
+        _save(manager, state, record["val_dice"])
+        _say(_epoch_line(config, epochs))
+    manager.close()
+    _say(f"Trained {len(epochs)} epochs; scoring the best, epoch {_best(epochs)['epoch']}.")
+    return evaluate(workdir)
+
+
+def _train_epoch(
+    state: TrainState,
+    train_step: Callable,
+    batches: Iterator[dict[str, np.ndarray]],
+    config: ConfigDict,
+    mesh: Mesh,
+    steps_per_epoch: int,
+    schedule: optax.Schedule,
+    workdir: Path,
+    manager: ocp.CheckpointManager,
+) -> TrainState:
+    """Steps to the end of the epoch that `state` stands in, logging and saving on the way."""
+    first = int(state.step)
+    epoch, done = divmod(first, steps_per_epoch)
+    last = (epoch + 1) * steps_per_epoch
+    logged, began, since = None, time.perf_counter(), first
+    with tqdm(
+        desc=f"epoch {epoch + 1}", initial=done, total=steps_per_epoch, unit="step", disable=None, leave=False
+    ) as bar:
+        for step in range(first + 1, last + 1):
+            batch = next(batches)
+            previous = logged
+            state, logged = train_step(
+                state, global_batch({key: batch[key] for key in ("image", "mask")}, mesh)
+            )
+            # One step runs while the next is prepared; more would only pile up batches in memory.
+            jax.block_until_ready(previous)
+            bar.update()
+            if step % config.train.log_every_steps == 0:
+                values = {key: float(value) for key, value in logged.items()}
+                seconds, began = time.perf_counter() - began, time.perf_counter()
+                bar.set_postfix(loss=f"{values['loss']:.3f}")
+                values |= {
+                    "learning_rate": float(schedule(step - 1)),
+                    "images_per_second": config.train.batch_size * (step - since) / seconds,
+                }
+                since = step
+                if is_primary():
+                    run_folder.append_history(workdir, {"step": step, **values})
+            every = config.train.checkpoint_every_steps
+            if every and step % every == 0 and step < last:
+                _save(manager, state, None)
+    return state
+
+
+def _split(config: ConfigDict, cases: list[Case], path: Path) -> splits.Split:
+    """The run's split: drawn and written once, read from then on."""
+    if not path.exists():
+        drawn = splits.make(
+            cases,
+            split_by=config.data.split_by,
+            seed=config.seed,
+            val_fraction=config.data.val_fraction,
+            test_fraction=config.data.test_fraction,
+            fold=config.data.fold,
+            folds=config.data.folds,
+        )
+        splits.write(drawn, path)
+    return splits.read(path, cases)
+
+
+def _schedule(config: ConfigDict, steps_per_epoch: int) -> optax.Schedule:
+    return optim.learning_rate_schedule(
+        config.optim.schedule,
+        peak=config.optim.learning_rate,
+        warmup_steps=config.optim.warmup_steps,
+        steps_per_epoch=steps_per_epoch,
+        total_steps=config.train.epochs * steps_per_epoch,
+    )
+
+
+def _initial_state(
+    config: ConfigDict, channels: int, optimizer: optax.GradientTransformation, mesh: Mesh
+) -> tuple[nnx.GraphDef, TrainState]:
+    model = models.build(
+        in_channels=channels, num_classes=1, rngs=nnx.Rngs(params=config.seed), **config.model
+    )
+    models.check_size((config.data.image_size,) * 2, model.divisor)
+    graphdef, params, batch_stats = steps.split_model(model)
+    state = steps.init_state(params, batch_stats, optimizer)
+    return graphdef, jax.device_put(state, replicated(mesh))
+
+
+def _training_batches(config: ConfigDict, slices: pipeline.Slices, start_step: int):
+    return pipeline.training_batches(
+        slices,
+        batch_size=config.train.batch_size,
+        seed=config.seed,
+        epochs=config.train.epochs,
+        start_step=start_step,
+        shard=jax.process_index(),
+        shards=jax.process_count(),
+        workers=config.data.workers,
+    )
+
+
+def _save(manager: ocp.CheckpointManager, state: TrainState, score: float | None) -> None:
+    checkpoint.save(manager, int(state.step), _items(state), score)
+
+
+def _restore(manager: ocp.CheckpointManager, state: TrainState, mesh: Mesh) -> TrainState:
+    """The newest checkpoint, in the shape of `state`."""
+    like = checkpoint.on_devices(_items(state), replicated(mesh))
+    items = checkpoint.restore(manager, manager.latest_step(), like)
+    return TrainState(**items["model"], **items["training"])
+
+
+def _items(state: TrainState) -> dict[str, dict]:
+    return {
+        "model": {"params": state.params, "batch_stats": state.batch_stats},
+        "training": {"step": state.step, "opt_state": state.opt_state, "totals": state.totals},
+    }
+
+
+def _finished(config: ConfigDict, epochs: list[dict]) -> bool:
+    """Whether all epochs are done, or validation has not improved for `config.train.patience` of them.
+
+    Epochs before the first pixel is found do not count: a network without normalisation predicts nothing for a while.
+    """
+    if len(epochs) >= config.train.epochs:
+        return True
+    if not epochs or config.train.patience == 0 or _best(epochs)["val_dice"] == 0:
+        return False
+    return len(epochs) - _best(epochs)["epoch"] >= config.train.patience
+
+
+def _best(epochs: list[dict]) -> dict:
+    """The first of the epochs with the highest validation Dice."""
+    return max(epochs, key=lambda record: record["val_dice"])
+
+
+def _epoch_record(state: TrainState, epoch: int, validation: dict, seconds: float) -> dict:
+    count = int(state.totals.steps)
+    return {
+        "step": int(state.step),
+        "epoch": epoch,
+        "train_loss": float(state.totals.loss) / count,
+        "train_dice": float(state.totals.dice) / count,
+        "val_dice": validation["dice_per_patient"]["mean"],
+        "val_dice_per_slice": validation["dice_per_slice"]["mean"],
+        "seconds": seconds,
+    }
+
+
+def _epoch_line(config: ConfigDict, epochs: list[dict]) -> str:
+    record, best = epochs[-1], _best(epochs)
+    return (
+        f"epoch {record['epoch']}/{config.train.epochs}: loss {record['train_loss']:.3f}, Dice "
+        f"{record['train_dice']:.3f} training, {record['val_dice']:.3f} validation "
+        f"(best {best['val_dice']:.3f} in epoch {best['epoch']}), {record['seconds']:.0f} s"
+    )
+
+
+def _description(
+    config: ConfigDict,
+    workdir: Path,
+    label: str,
+    cases: int,
+    index: dict[str, Int32[np.ndarray, "n 2"]],
+    state: TrainState,
+) -> str:
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    sizes = ", ".join(f"{side} {len(rows)}" for side, rows in index.items())
+    return (
+        f"{workdir}: {config.model.name}, {parameters:,} parameters, {config.data.image_size}×"
+        f"{config.data.image_size}, batch {config.train.batch_size}, on {jax.device_count()} "
+        f"{jax.devices()[0].platform} device{'s' if jax.device_count() > 1 else ''}.\n"
+        f"{cases} cases in {config.data.root}; slices: {sizes}; split {label}."
+    )
+
+
+def _resumption(config: ConfigDict, workdir: Path, step: int, epochs: list[dict]) -> str:
+    if _finished(config, epochs):
+        return f"{workdir} is trained to its end; to train anew, name another --workdir or delete it."
+    return f"Going on from step {step}, in epoch {len(epochs) + 1}."
+
+
+def _say(text: str) -> None:
+    if is_primary():
+        print(text, flush=True)
