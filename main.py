@@ -17,6 +17,7 @@ from ml_collections import ConfigDict, config_flags
 
 from configs import default
 from unet_jax.errors import InputError
+from unet_jax.resolve import resolve
 from unet_jax.run_folder import flatten
 
 MODES = ("train", "evaluate")
@@ -39,15 +40,24 @@ def parse_flags(arguments: Sequence[str]) -> list[str]:
         rest = FLAGS(list(arguments))
         if len(rest) > 1:
             raise InputError(f"{rest[1]!r} is no flag: flags look like --mode=train.")
+        getattr(CONFIG.value, "seed", None)  # what could not be loaded raises only when it is looked at
+    except InputError as error:
+        sys.exit(_complain(str(error)))
     except Exception as error:  # the config file is a program: it can raise anything
-        sys.exit(_complain(error))
+        keys = [argument[len("--config.") :].split("=")[0] for argument in arguments if "--config." in argument]
+        unknown = unknown_keys(keys, default.get_config()) if isinstance(error, (AttributeError, KeyError)) else []
+        sys.exit(_complain("\n".join(unknown) or _last_line(error)))
     return rest
 
 
-def _complain(error: Exception) -> int:
-    text = str(error).strip() or type(error).__name__
-    line = text if isinstance(error, InputError) else text.splitlines()[-1]
-    print(f"error: {line}", file=sys.stderr)
+def _last_line(error: Exception) -> str:
+    reason = error.__cause__ or error
+    lines = [line.strip() for line in str(reason).splitlines() if line.strip()] or [type(reason).__name__]
+    return f"--config cannot be loaded: {lines[-1]}" if isinstance(error, OSError) else lines[-1]
+
+
+def _complain(text: str) -> int:
+    print(f"error: {text}", file=sys.stderr)
     return 2
 
 
@@ -63,7 +73,7 @@ def main(arguments: Sequence[str]) -> int:
         else:
             _evaluate()
     except InputError as error:
-        return _complain(error)
+        return _complain(str(error))
     return 0
 
 
@@ -75,14 +85,14 @@ def _train() -> None:
         raise InputError("--config is missing: name a recipe, such as --config=configs/default.py.")
     check_keys(CONFIG.value, default.get_config())
 
-    from unet_jax.resolve import resolve
-    from unet_jax.train import train
-
     flag = FLAGS["config"]
     config, messages = resolve(CONFIG.value, config_flags.get_override_values(flag))
     for message in messages:
         print(message, flush=True)
     name = Path(config_flags.get_config_filename(flag)).stem
+
+    from unet_jax.train import train
+
     train(config, Path(WORKDIR.value or f"runs/{name}"))
 
 
@@ -97,17 +107,28 @@ def _evaluate() -> None:
 
 def check_keys(config: ConfigDict, known: ConfigDict) -> None:
     """Raises InputError unless `config` has every key of `known` and no other, OPEN_GROUPS aside."""
-    found, needed = (
-        {key for key in flatten(each.to_dict()) if not key.startswith(OPEN_GROUPS)}
-        for each in (config, known)
-    )
-    faults = [f"config.{key} is missing: start from configs/default.py." for key in sorted(needed - found)]
-    for key in sorted(found - needed):
-        close = difflib.get_close_matches(key, needed, n=1)
-        hint = f"; did you mean config.{close[0]}?" if close else ": remove it."
-        faults.append(f"config.{key} is no key{hint}")
+    found, needed = flatten(config.to_dict()), flatten(known.to_dict())
+    faults = [
+        f"config.{key} is missing: start from configs/default.py."
+        for key in sorted(needed.keys() - found.keys())
+        if not key.startswith(OPEN_GROUPS) or key == "model.name"
+    ]
+    faults += unknown_keys([key for key in found if not key.startswith(OPEN_GROUPS)], known)
     if faults:
         raise InputError("\n".join(faults))
+
+
+def unknown_keys(keys: Sequence[str], known: ConfigDict) -> list[str]:
+    """A line for each of `keys` that neither is nor holds a key of `known`, with the nearest that does."""
+    leaves = list(flatten(known.to_dict()))
+    groups = {leaf[:place] for leaf in leaves for place, letter in enumerate(leaf) if letter == "."}
+    faults = []
+    for key in keys:
+        if key not in leaves and key not in groups:
+            close = difflib.get_close_matches(key, [*leaves, *groups], n=1)
+            hint = f"did you mean config.{close[0]}?" if close else "see configs/default.py."
+            faults.append(f"config.{key} is no key; {hint}")
+    return faults
 
 
 if __name__ == "__main__":

@@ -103,15 +103,15 @@ def get_config() -> ConfigDict:
     config.phantom = ConfigDict()
     config.phantom.root = "data/phantom/kaggle_3m"
     config.phantom.seed = 0
-    config.phantom.patients = 24
+    config.phantom.patients = 48
     # Pixels a side, and the fewest and most slices of a patient.
     config.phantom.size = 128
     config.phantom.slices = (20, 28)
 
     # What replaces the values above when source is "auto" and there are no data; the command line still wins.
     config.scaled_down = ConfigDict()
-    config.scaled_down.data = ConfigDict({"source": "phantom", "image_size": 128})
+    config.scaled_down.data = ConfigDict({"source": "phantom", "image_size": 64})
     config.scaled_down.model = ConfigDict({"width": 16})
-    config.scaled_down.train = ConfigDict({"batch_size": 8, "epochs": 10})
+    config.scaled_down.train = ConfigDict({"batch_size": 8, "epochs": 16})
 
     return config

@@ -1,11 +1,63 @@
 """Fixtures that several test files share."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import cv2
+import jax
 import numpy as np
 import pytest
+
+from configs import default
+from unet_jax.data import phantom
+from unet_jax.resolve import resolve
+
+PHANTOM = {"seed": 3, "patients": 8, "size": 32, "slices": (4, 6)}
+SETTINGS = {
+    "data.source": "phantom",
+    "data.image_size": 16,
+    "model.width": 2,
+    "model.depth": 2,
+    "train.batch_size": 4,
+    "train.epochs": 3,
+    "train.patience": 0,
+    "train.checkpoint_every_steps": 2,
+    "train.log_every_steps": 1,
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compilation_cache(tmp_path_factory) -> None:
+    """What one test has compiled, the others and their child processes need not compile again."""
+    folder = str(tmp_path_factory.mktemp("compiled"))
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+@pytest.fixture(scope="session")
+def settings(tmp_path_factory) -> dict:
+    """Overrides of the default config that train in seconds, on a phantom of 8 patients that all tests share."""
+    folder = tmp_path_factory.mktemp("phantom")
+    phantom.write(folder / "kaggle_3m", **PHANTOM)
+    return SETTINGS | {
+        "data.cache": str(folder / "cache"),
+        "phantom.root": str(folder / "kaggle_3m"),
+        **{f"phantom.{key}": value for key, value in PHANTOM.items()},
+    }
+
+
+@pytest.fixture(scope="session")
+def configure() -> Callable:
+    """Makes the resolved config of such overrides."""
+
+    def make(settings: dict):
+        config = default.get_config()
+        config.update_from_flattened_dict(settings)
+        return resolve(config, settings)[0]
+
+    return make
 
 
 @pytest.fixture

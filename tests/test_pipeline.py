@@ -204,3 +204,43 @@ def test_evaluation_sees_every_slice_in_order(batch_size, valid_in_last):
         assert not any(array[count:].any() for array in batch.values())
         seen += batch["image"][:count, 0, 0, 0].tolist()
     assert seen == [0, 1, 2, 20, 21, 22, 23]
+
+
+@pytest.mark.parametrize(
+    ("middle", "expected"),
+    [(0, [0, 1, 2, 3]), (2, [0, 1, 2, 3]), (3, [1, 2, 3, 4]), (4, [2, 3, 4, 5]), (5, [2, 3, 4, 5])],
+)
+def test_a_slab_lies_around_its_slice_and_within_its_case(middle, expected):
+    slices = pipeline.Slices(_cases([3, 6]), slab=4)
+    batch = slices.gather([3 + middle])
+    assert batch["image"].shape == (1, 4, 2, 3, 3)
+    assert batch["image"][0, :, 0, 0, 0].tolist() == [20 + number for number in expected]
+    assert batch["mask"][0, :, 1, 2].tolist() == [number % 2 for number in expected]
+    assert batch["slice"].tolist() == [middle]
+
+
+def test_a_case_thinner_than_a_slab_is_padded_at_its_end():
+    batch = pipeline.Slices(_cases([3]), slab=5).gather([2])
+    assert batch["image"][0, :, 0, 0, 0].tolist() == [0, 1, 2, 0, 0]
+    assert batch["mask"][0, :, 0, 0].tolist() == [0, 1, 0, 0, 0]
+
+
+def test_the_asked_share_of_each_batch_has_tumour():
+    # Slice 1 is the only one with tumour, and the last case alone has it.
+    cases = _cases([1] * 10 + [2])
+    slices = pipeline.Slices(cases)
+    assert slices.with_tumour().tolist() == [11]
+    stream = {"batch_size": 6, "seed": 1, "epochs": 3, "tumour_share": 1 / 3}
+    batches = list(pipeline.training_batches(slices, **stream))
+    assert len(batches) == 6
+    for batch in batches:
+        assert (batch["slice"][-2:] == 1).all()
+        assert len(set(batch["case"][:4].tolist())) >= 3
+    _assert_same(batches[4:], pipeline.training_batches(slices, **stream, start_step=4))
+
+
+def test_a_tumour_share_needs_tumour():
+    with pytest.raises(InputError, match=r"config\.data\.tumour_share=0\.5: no slice"):
+        pipeline.training_batches(
+            pipeline.Slices(_cases([1, 1])), batch_size=2, seed=0, epochs=1, tumour_share=0.5
+        )

@@ -10,36 +10,41 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 
 from unet_jax.errors import InputError
 
-SCORE = "score"
-
 # What a checkpoint consists of: evaluation reads the model alone.
 ITEMS = ("model", "training")
 
 
-def open_checkpoints(directory: Path) -> ocp.CheckpointManager:
+def open_checkpoints(directory: Path, *, read_only: bool = False) -> ocp.CheckpointManager:
     """The checkpoints under `directory`, of which the newest and the one of the highest score are kept.
 
-    Saving blocks until the files are whole: the next step reuses the state's memory.
+    Of equal scores the earliest counts as the best. Saving blocks until the files are whole: the next step reuses
+    the state's memory.
+
+    Args:
+        directory: made where it is missing, unless it is only read.
+        read_only: leaves everything as it is; another process may be saving there.
     """
     options = ocp.CheckpointManagerOptions(
-        best_fn=_score,
+        best_fn=_rank,
         preservation_policy=AnyPreservationPolicy(
-            [LatestN(1), BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False)]
+            [LatestN(1), BestN(get_metric_fn=_rank, n=1, keep_checkpoints_without_metrics=False)]
         ),
         enable_async_checkpointing=False,
-        cleanup_tmp_directories=True,
+        read_only=read_only,
+        create=not read_only,
+        cleanup_tmp_directories=not read_only,
     )
     handlers = {name: ocp.PyTreeCheckpointHandler() for name in ITEMS}
     return ocp.CheckpointManager(directory.absolute(), options=options, item_handlers=handlers)
 
 
-def _score(metrics: dict[str, float]) -> float:
-    return metrics[SCORE]
+def _rank(metrics: dict[str, float | int]) -> tuple[float, int]:
+    return metrics["score"], -metrics["step"]
 
 
 def save(manager: ocp.CheckpointManager, step: int, items: dict[str, Any], score: float | None) -> None:
     """Writes `items`, named trees of arrays, as checkpoint `step`; `score` (higher is better) where one is known."""
-    metrics = None if score is None else {SCORE: float(score)}
+    metrics = None if score is None else {"score": float(score), "step": step}
     trees = {name: ocp.args.PyTreeSave(tree) for name, tree in items.items()}
     manager.save(step, args=ocp.args.Composite(**trees), metrics=metrics, force=True)
 
@@ -54,9 +59,7 @@ def restore(manager: ocp.CheckpointManager, step: int, like: dict[str, Any]) -> 
     for name, tree in like.items():
         _check_leaves(found[name].tree, tree, f"{manager.directory / str(step)}, {name}")
     arguments = {
-        name: ocp.args.PyTreeRestore(
-            item=tree, restore_args=ocp.checkpoint_utils.construct_restore_args(tree)
-        )
+        name: ocp.args.PyTreeRestore(item=tree, restore_args=ocp.checkpoint_utils.construct_restore_args(tree))
         for name, tree in like.items()
     }
     restored = manager.restore(step, args=ocp.args.Composite(**arguments))

@@ -101,8 +101,10 @@ def load_cases(config: ConfigDict) -> tuple[list[Case], str]:
     """
     root = Path(config.data.root)
     if config.data.source == "phantom":
-        made = {key: config.phantom[key] for key in ("seed", "patients", "size", "slices")}
-        phantom.write_once(root, **made)
+        made = config.phantom
+        phantom.write_once(
+            root, seed=made.seed, patients=made.patients, size=made.size, slices=tuple(made.slices)
+        )
     return cache.load(lgg, root, Path(config.data.cache))
 
 

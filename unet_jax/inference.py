@@ -10,9 +10,7 @@ from jaxtyping import Float32, UInt8
 Segment = Callable[[jax.Array], jax.Array]
 
 
-def segment_batches(
-    segment: Segment, batches: Iterable[dict], sharding: jax.sharding.Sharding
-) -> Iterator[dict]:
+def segment_batches(segment: Segment, batches: Iterable[dict], sharding: jax.sharding.Sharding) -> Iterator[dict]:
     """Adds `predicted`, uint8 [n, h, w], to each evaluation batch, and drops the rows that only fill it up.
 
     The next batch is on its way to the device before the last one's result is fetched.

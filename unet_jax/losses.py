@@ -1,47 +1,154 @@
-"""Losses, from logits and in float32, finite at logits of ±1e4."""
+"""What `config.loss` names: the losses, their weighted sum, and that sum over several resolutions."""
 
-from collections.abc import Mapping
+import inspect
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float, Float32
 
 from unet_jax.errors import InputError
+from unet_jax.pixel_losses import bce, ce, focal, topk
+from unet_jax.region_losses import dice, focal_tversky, jaccard, log_cosh_dice, lovasz, tversky
 
 
-def bce(logits: Float[Array, "b *spatial k"], mask: Float[Array, "b *spatial k"]) -> Float32[Array, ""]:
-    """Binary cross-entropy, averaged over every pixel of the batch; `mask` in [0, 1]."""
-    return optax.sigmoid_binary_cross_entropy(logits.astype(jnp.float32), mask).mean()
-
-
-def dice(
-    logits: Float[Array, "b *spatial k"], mask: Float[Array, "b *spatial k"], smooth: float = 1.0
+def bce_dice(
+    logits: Float[Array, "b *spatial k"],
+    mask: Float[Array, "b *spatial k"],
+    pixel_weights: Float[Array, "b *spatial 1"] | None = None,
+    *,
+    smooth: float = 1.0,
+    per_sample: bool = False,
+    background: bool = False,
 ) -> Float32[Array, ""]:
-    """1 - (2 Σ p m + smooth) / (Σ p + Σ m + smooth), summed over the whole batch at once.
+    """`bce` + `dice`, with the options of `dice`."""
+    options = {"smooth": smooth, "per_sample": per_sample, "background": background}
+    return bce(logits, mask, pixel_weights) + dice(logits, mask, pixel_weights, **options)
 
-    The soft Dice of Milletari et al. 2016 (section 3) without squares, as the tutorial has it.
+
+def ce_dice(
+    logits: Float[Array, "b *spatial k"],
+    mask: Float[Array, "b *spatial k"],
+    pixel_weights: Float[Array, "b *spatial 1"] | None = None,
+    *,
+    smooth: float = 1.0,
+    per_sample: bool = False,
+    background: bool = False,
+) -> Float32[Array, ""]:
+    """`ce` + `dice`, with the options of `dice`; nnU-Net's loss has smooth = 1e-5 (Isensee et al. 2021)."""
+    options = {"smooth": smooth, "per_sample": per_sample, "background": background}
+    return ce(logits, mask, pixel_weights) + dice(logits, mask, pixel_weights, **options)
+
+
+_FUNCTIONS = (
+    bce,
+    ce,
+    focal,
+    topk,
+    dice,
+    jaccard,
+    tversky,
+    focal_tversky,
+    log_cosh_dice,
+    lovasz,
+    bce_dice,
+    ce_dice,
+)
+LOSSES = {function.__name__: function for function in _FUNCTIONS}
+
+# option → the values it may have, in words and as a test; None is allowed besides where it is the default
+VALUES = {
+    "weight": ("above 0", lambda value: 0 < value < math.inf),
+    "alpha": ("from 0 to 1", lambda value: 0 <= value <= 1),
+    "beta": ("from 0 to 1", lambda value: 0 <= value <= 1),
+    "gamma": ("above 0", lambda value: 0 < value < math.inf),
+    "smooth": ("0 or more", lambda value: 0 <= value < math.inf),
+    "fraction": ("above 0 and at most 1", lambda value: 0 < value <= 1),
+    "per_sample": ("True or False", lambda value: isinstance(value, bool)),
+    "background": ("True or False", lambda value: isinstance(value, bool)),
+}
+
+
+def check_weights(weights: Mapping[str, Any]) -> None:
+    """Checks the losses that `total_loss` is to sum.
+
+    Args:
+        weights: name of a loss → its weight, or a mapping of its weight (1 by default) and its options, the
+            keyword arguments of its function: {"bce": 1.0, "tversky": {"weight": 0.5, "alpha": 0.2}}.
+
+    Raises:
+        InputError: there is no loss, no loss or option of that name, or a value is out of its range.
     """
-    probability = jax.nn.sigmoid(logits.astype(jnp.float32))
-    overlap = jnp.sum(probability * mask)
-    return 1 - (2 * overlap + smooth) / (jnp.sum(probability) + jnp.sum(mask) + smooth)
+    if not weights:
+        raise InputError('config.loss is empty; it needs a loss, as in {"bce": 1.0, "dice": 1.0}.')
+    faults = []
+    for name, entry in weights.items():
+        if name not in LOSSES:
+            faults.append(f"config.loss has {name}; it may have {', '.join(LOSSES)}.")
+            continue
+        options = _options(name)
+        for option, value in (entry if isinstance(entry, Mapping) else {"weight": entry}).items():
+            if option not in options:
+                faults.append(f"config.loss.{name} has {option}; it may have {', '.join(options)}.")
+            elif not _is_allowed(option, value, options[option]):
+                faults.append(f"config.loss.{name}: {option} is {value!r}; it must be {VALUES[option][0]}.")
+    if faults:
+        raise InputError("\n".join(faults))
 
 
-LOSSES = {"bce": bce, "dice": dice}
+def _options(name: str) -> dict[str, Any]:
+    """The weight and the options of a loss, with their defaults."""
+    parameters = inspect.signature(LOSSES[name]).parameters.values()
+    return {"weight": 1.0} | {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
-def check_weights(weights: Mapping[str, float]) -> None:
-    """Raises InputError unless `weights` names losses of this file, at least one of them, with weights above 0."""
-    if unknown := sorted(set(weights) - set(LOSSES)):
-        raise InputError(f"config.loss has {', '.join(unknown)}; it may have {', '.join(LOSSES)}.")
-    if not weights or any(weight <= 0 for weight in weights.values()):
-        raise InputError(
-            f"config.loss is {dict(weights)}; it needs at least one loss, and every weight above 0."
-        )
+def _is_allowed(option: str, value: Any, default: Any) -> bool:
+    if value is None:
+        return default is None
+    return isinstance(value, int | float) and VALUES[option][1](value)
 
 
 def total_loss(
-    logits: Float[Array, "b *spatial k"], mask: Float[Array, "b *spatial k"], weights: Mapping[str, float]
+    logits: Float[Array, "b *spatial k"],
+    mask: Float[Array, "b *spatial k"],
+    weights: Mapping[str, Any],
+    pixel_weights: Float[Array, "b *spatial 1"] | None = None,
 ) -> Float32[Array, ""]:
-    """The weighted sum of the losses that `weights` names, as in {"bce": 1.0, "dice": 1.0}."""
-    return sum(weight * LOSSES[name](logits, mask) for name, weight in weights.items())
+    """The weighted sum of the losses that `weights` names, as `check_weights` describes it."""
+    total = jnp.zeros((), jnp.float32)
+    for name, entry in weights.items():
+        options = dict(entry) if isinstance(entry, Mapping) else {"weight": entry}
+        weight = options.pop("weight", 1.0)
+        total += weight * LOSSES[name](logits, mask, pixel_weights, **options)
+    return total
+
+
+def deep_supervision_loss(
+    logits: Sequence[Float[Array, "b ... k"]],
+    mask: Float[Array, "b *spatial k"],
+    weights: Mapping[str, Any],
+    pixel_weights: Float[Array, "b *spatial 1"] | None = None,
+) -> Float32[Array, ""]:
+    """`total_loss` at each resolution that a network with deep supervision answers in, weighted and summed.
+
+    The weights halve from one resolution to the next, the lowest has none, and they sum to 1 (nnU-Net,
+    Isensee et al. 2021). Lower resolutions take mask and pixel weights from the nearest pixels.
+
+    Args:
+        logits: highest resolution, the mask's own, first; one alone has all the weight.
+        mask: as the losses take it.
+        weights: the losses, as `check_weights` describes them.
+        pixel_weights: as the losses take them.
+    """
+    shares = [0.5**level for level in range(max(1, len(logits) - 1))]
+    total = jnp.zeros((), jnp.float32)
+    for share, level in zip(shares, logits, strict=False):
+        pixels = None if pixel_weights is None else _nearest(pixel_weights, level)
+        total += share / sum(shares) * total_loss(level, _nearest(mask, level), weights, pixels)
+    return total
+
+
+def _nearest(x: Float[Array, "b ... c"], like: Float[Array, "b *spatial k"]) -> Float[Array, "b *spatial c"]:
+    return jax.image.resize(x, (*like.shape[:-1], x.shape[-1]), "nearest")

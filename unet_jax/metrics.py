@@ -1,16 +1,14 @@
 """Scores of masks against masks, from integer counts on the host.
 
-Every score is None where it is undefined: a ratio of nothing to nothing. Dice and IoU of an empty mask against
-an empty one are 1 by the tutorial's convention; how often that happened is reported beside them.
+Every score is None where it is undefined: a ratio of nothing to nothing. Dice and IoU of an empty mask
+against an empty one are 1 by the tutorial's convention; how often that happened is reported beside them.
 """
 
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
 
-def count(
-    predicted: UInt8[np.ndarray, "n h w"], truth: UInt8[np.ndarray, "n h w"]
-) -> Int64[np.ndarray, "n 3"]:
+def count(predicted: UInt8[np.ndarray, "n h w"], truth: UInt8[np.ndarray, "n h w"]) -> Int64[np.ndarray, "n 3"]:
     """Pixels of each slice that are (true positive, false positive, false negative); masks hold 0 and 1."""
     axes = (1, 2)
     true_positive = np.sum(predicted & truth, axes, dtype=np.int64)
@@ -42,14 +40,23 @@ def recall(counts: Int64[np.ndarray, "3"]) -> float | None:
     return tp / (tp + fn) if tp + fn else None
 
 
+def specificity(counts: Int64[np.ndarray, "3"], voxels: int) -> float | None:
+    """TN / (TN + FP), of so many voxels: the share of the background left alone; None where there is none."""
+    tp, fp, fn = counts.tolist()
+    background = voxels - tp - fn
+    return (background - fp) / background if background else None
+
+
 def is_empty(counts: Int64[np.ndarray, "3"]) -> bool:
     """Whether both the prediction and the truth are empty."""
     return not counts.any()
 
 
-def distribution(values: list[float]) -> dict[str, float | list[float]]:
-    """Mean, median, standard deviation (n - 1; 0 for a single value) and 95 % interval of the mean."""
+def distribution(values: list[float]) -> dict[str, float | list[float] | None]:
+    """Mean, median, standard deviation (n - 1; 0 for one), 95 % interval of the mean; None without values."""
     array = np.asarray(values, np.float64)
+    if not len(array):
+        return dict.fromkeys(("mean", "median", "std", "ci95"))
     return {
         "mean": float(array.mean()),
         "median": float(np.median(array)),

@@ -17,7 +17,7 @@ def prepare_image(
 
 
 def prepare_mask(mask: UInt8[Array, "b h w"], size: int) -> Float32[Array, "b {size} {size} 1"]:
-    """0 or 1 at size × size pixels: a new pixel is tumour if at least half of what it covers is."""
+    """0 or 1 at size × size pixels: 1 where the mask, resized as an image is, reaches a half."""
     square = _pad_to_square(mask[..., None].astype(jnp.float32))
     return (_resize(square, size) >= 0.5).astype(jnp.float32)
 

@@ -1,80 +1,132 @@
-"""Counts → rows → metrics.json, cases.csv and the table on the screen."""
+"""Rows → metrics.json, cases.csv and the table on the screen."""
 
 import csv
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int32, Int64
 
-from unet_jax import metrics
+from unet_jax import metrics, scoring
 from unet_jax.data.case import Case
 from unet_jax.files import write_json
+from unet_jax.scoring import Row
 
-Row = dict[str, str | int | float | None]
+COUNTS = ("true_positive", "false_positive", "false_negative")
+# what post-processing can be seen to change
+CHANGED = ("dice_per_patient", "dice_global", "precision", "recall", "hd95_per_patient", "lesions")
 
 
-def case_rows(
-    cases: Sequence[Case], index: Int32[np.ndarray, "n 2"], counts: Int64[np.ndarray, "n 3"]
-) -> list[Row]:
-    """One row a case, worst Dice first.
+def case_rows(cases: Sequence[Case], index: Int32[np.ndarray, "n 2"], counts: Int64[np.ndarray, "n 3"]) -> list[Row]:
+    """One row a case, worst Dice first, with the scores that slices suffice for; `scoring` has the others.
 
     Args:
         cases: of the data set.
         index: (position in `cases`, slice) of each scored slice.
         counts: its (true positive, false positive, false negative) pixels.
     """
-    rows = []
-    for position in np.unique(index[:, 0]).tolist():
-        of_slices = counts[index[:, 0] == position]
-        total = of_slices.sum(0)
-        true_positive, false_positive, false_negative = total.tolist()
-        rows.append(
-            {
-                "case": cases[position].name,
-                "patient": cases[position].patient,
-                "slices": len(of_slices),
-                "dice": metrics.dice(total),
-                "iou": metrics.iou(total),
-                "precision": metrics.precision(total),
-                "recall": metrics.recall(total),
-                "true_positive": true_positive,
-                "false_positive": false_positive,
-                "false_negative": false_negative,
-            }
-        )
-    return sorted(rows, key=lambda row: (row["dice"], row["case"]))
+    return scoring.worst_first(
+        scoring.overlap_row(cases[position], counts[index[:, 0] == position])
+        for position in np.unique(index[:, 0]).tolist()
+    )
 
 
 def summarise(rows: list[Row], counts: Int64[np.ndarray, "n 3"]) -> dict:
-    """The headline scores, of patients (all of a patient's scans as one volume), of slices and of all pixels."""
-    patients: dict[str, np.ndarray] = {}
+    """The headline scores of patients, of slices and of all pixels.
+
+    Overlap is counted over all of a patient's scans as one volume. Where the rows have them, distances and
+    volumes follow, a patient's being the mean over the scans where they are defined, and lesions.
+
+    Args:
+        rows: of `case_rows`, or of `scoring.score_cases`.
+        counts: (true positive, false positive, false negative) pixels of each slice.
+    """
+    patients: dict[str, list[Row]] = {}
     for row in rows:
-        of_case = np.array([row["true_positive"], row["false_positive"], row["false_negative"]], np.int64)
-        patients[row["patient"]] = patients.get(row["patient"], 0) + of_case
+        patients.setdefault(row["patient"], []).append(row)
+    pooled = [_total(of_patient) for of_patient in patients.values()]
     total = counts.sum(0)
-    return {
+    summary = {
         "cases": len(rows),
         "patients": len(patients),
-        "patients_empty_in_both": sum(metrics.is_empty(of) for of in patients.values()),
+        "patients_empty_in_both": sum(metrics.is_empty(of) for of in pooled),
         "slices": len(counts),
         "slices_empty_in_both": sum(metrics.is_empty(of) for of in counts),
-        "dice_per_patient": metrics.distribution([metrics.dice(of) for of in patients.values()]),
-        "iou_per_patient": metrics.distribution([metrics.iou(of) for of in patients.values()]),
+        "dice_per_patient": metrics.distribution([metrics.dice(of) for of in pooled]),
+        "iou_per_patient": metrics.distribution([metrics.iou(of) for of in pooled]),
         "dice_per_slice": {"mean": float(np.mean([metrics.dice(of) for of in counts]))},
         "dice_global": metrics.dice(total),
         "precision": metrics.precision(total),
         "recall": metrics.recall(total),
+        "specificity": metrics.specificity(total, sum(row["voxels"] for row in rows)),
     }
+    return summary | (_of_whole_cases(patients) if "hd95" in rows[0] else {})
+
+
+def _total(rows: Iterable[Row]) -> Int64[np.ndarray, "3"]:
+    return np.array([[row[name] for name in COUNTS] for row in rows], np.int64).sum(0)
+
+
+def _of_whole_cases(patients: Mapping[str, list[Row]]) -> dict:
+    """Surface distances, volumes and lesions; each distribution with its unit and the patients it is over."""
+    rows = [row for of_patient in patients.values() for row in of_patient]
+    units = {
+        "hd95": {"unit": rows[0]["distance_unit"]},
+        "average_surface_distance": {"unit": rows[0]["distance_unit"]},
+        "surface_dice": {},
+        "volume_difference": {"unit": rows[0]["volume_unit"]},
+        "relative_volume_difference": {},
+    }
+    return {
+        f"{name}_per_patient": _of_defined([[row[name] for row in of] for of in patients.values()]) | unit
+        for name, unit in units.items()
+    } | {"lesions": _of_lesions(rows)}
+
+
+def _of_defined(patients: Iterable[list[float | None]]) -> dict:
+    """The distribution over the patients with a defined value, and how many they are."""
+    defined = [[value for value in of_patient if value is not None] for of_patient in patients]
+    means = [float(np.mean(values)) for values in defined if values]
+    return {"patients": len(means), **metrics.distribution(means)}
+
+
+def _of_lesions(rows: list[Row]) -> dict[str, int | float | None] | None:
+    """Over the cases of which every slice was scored; None if there is none."""
+    found = [[row[name] for name in scoring.LESIONS] for row in rows if row[scoring.LESIONS[0]] is not None]
+    if not found:
+        return None
+    total = np.array(found, np.int64).sum(0)
+    return {
+        **dict(zip(COUNTS, total.tolist(), strict=True)),
+        "precision": metrics.precision(total),
+        "recall": metrics.recall(total),
+        "f1": metrics.dice(total),
+    }
+
+
+def effects(summaries: Mapping[str, dict]) -> list[dict]:
+    """What each step of post-processing changed: its name, and scores before and after it.
+
+    Args:
+        summaries: of `summarise`, by step and in their order, the first without any.
+    """
+    names = list(summaries)
+    return [
+        {
+            "step": step,
+            "before": {key: summaries[previous][key] for key in CHANGED},
+            "after": {key: summaries[step][key] for key in CHANGED},
+        }
+        for previous, step in itertools.pairwise(names)
+    ]
 
 
 def best_median_worst(rows: list[Row]) -> list[tuple[str, Row]]:
     """The rows that a picture should show, each with what it is; fewer where there are under three cases."""
     chosen = {"best": rows[-1], "median": rows[len(rows) // 2], "worst": rows[0]}
     seen: set[str] = set()
-    return [
-        (title, row) for title, row in chosen.items() if not (row["case"] in seen or seen.add(row["case"]))
-    ]
+    return [(title, row) for title, row in chosen.items() if not (row["case"] in seen or seen.add(row["case"]))]
 
 
 def write(folder: Path, summary: dict, rows: list[Row]) -> None:
@@ -88,30 +140,62 @@ def write(folder: Path, summary: dict, rows: list[Row]) -> None:
 
 def table(summary: dict) -> str:
     """The headline scores as text, a line each."""
-
-    def of_patients(scores: dict) -> str:
-        low, high = scores["ci95"]
-        return (
-            f"{scores['mean']:.3f} mean (95 % {low:.3f} to {high:.3f}), {scores['median']:.3f} median, "
-            f"{scores['std']:.3f} std"
-        )
-
-    def share(value: float | None) -> str:
-        return "undefined" if value is None else f"{value:.3f}"
-
     lines = [
         ("split", f"{summary['split']} ({summary['split_by']})"),
         ("cases", f"{summary['cases']} of {summary['patients']} patients, {summary['slices']} slices"),
-        ("Dice per patient", of_patients(summary["dice_per_patient"])),
-        ("IoU per patient", of_patients(summary["iou_per_patient"])),
+        ("Dice per patient", _spread(summary["dice_per_patient"])),
+        ("IoU per patient", _spread(summary["iou_per_patient"])),
         (
             "Dice per slice",
-            f"{summary['dice_per_slice']['mean']:.3f} mean; {summary['slices_empty_in_both']} slices are empty "
-            "in both and count as 1",
+            f"{summary['dice_per_slice']['mean']:.3f} mean; {summary['slices_empty_in_both']} slices are "
+            "empty in both and count as 1",
         ),
-        ("Dice of all pixels", share(summary["dice_global"])),
-        ("precision, recall", f"{share(summary['precision'])}, {share(summary['recall'])}"),
+        ("Dice of all pixels", _share(summary["dice_global"])),
+        ("precision, recall", f"{_share(summary['precision'])}, {_share(summary['recall'])}"),
+        *(_lines_of_whole_cases(summary) if "hd95_per_patient" in summary else []),
         ("seconds per case", f"{summary['seconds_per_case']:.2f}"),
     ]
     width = max(len(name) for name, _ in lines)
     return "\n".join(f"  {name:<{width}}  {value}" for name, value in lines)
+
+
+def _lines_of_whole_cases(summary: dict) -> list[tuple[str, str]]:
+    hd95, lesions = summary["hd95_per_patient"], summary["lesions"]
+    defined, patients = hd95["patients"], summary["patients"]
+    missing = f"; undefined for {patients - defined} of {patients}" if 0 < defined < patients else ""
+    lines = [
+        ("HD95 per patient", _spread(hd95) + missing),
+        (
+            f"surface Dice, {summary['surface_tolerance']:g} {hd95['unit']}",
+            _spread(summary["surface_dice_per_patient"]),
+        ),
+    ]
+    if lesions:
+        found, false, missed = (lesions[name] for name in COUNTS)
+        lines.append(("lesions", f"{found} found, {missed} missed, {false} false, F1 {_share(lesions['f1'])}"))
+    for effect in summary["postprocess"]:
+        before, after = effect["before"], effect["after"]
+        lines.append(
+            (
+                f"by {effect['step']}",
+                f"Dice per patient {before['dice_per_patient']['mean']:.3f} → "
+                f"{after['dice_per_patient']['mean']:.3f}, false lesions "
+                f"{before['lesions']['false_positive']} → {after['lesions']['false_positive']}",
+            )
+        )
+    return lines
+
+
+def _spread(scores: dict) -> str:
+    if scores["mean"] is None:
+        return "undefined"
+    low, high = scores["ci95"]
+    unit = f" {scores['unit']}" if "unit" in scores else ""
+    return (
+        f"{scores['mean']:.3f}{unit} mean (95 % {low:.3f} to {high:.3f}), {scores['median']:.3f} median, "
+        f"{scores['std']:.3f} std"
+    )
+
+
+def _share(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"

@@ -23,13 +23,13 @@ def resolve(config: ConfigDict, given: Collection[str]) -> tuple[ConfigDict, lis
         InputError: the source has no such name, or the folder of the data is not there.
     """
     if config.data.source not in SOURCES:
-        raise InputError(
-            f"config.data.source is {config.data.source!r}; it must be one of {', '.join(SOURCES)}."
-        )
+        raise InputError(f"config.data.source is {config.data.source!r}; it must be one of {', '.join(SOURCES)}.")
     resolved = config.copy_and_resolve_references()
     resolved.unlock()
     root, messages = Path(config.data.root), []
     if config.data.source == "auto" and not root.is_dir() and "data.root" not in given:
+        # "auto" on the command line asks for this very decision, so it does not stand against it
+        given = set(given) - {"data.source"}
         changes = _replace(resolved, flatten(config.scaled_down.to_dict()), given)
         messages = [
             f"No data at {root}: running the recipe scaled down on the built-in phantom. To run it in full, unpack "
@@ -56,7 +56,7 @@ def _replace(config: ConfigDict, replacements: dict, given: Collection[str]) -> 
     changes = []
     for key, value in replacements.items():
         group, name = key.rsplit(".", 1)
-        if key not in given and config[group][name] != value:
+        if key not in given and config[group].get(name, value) != value:
             changes.append(f"{key} {config[group][name]} → {value}")
             config[group][name] = value
     return changes

@@ -10,6 +10,7 @@ from unet_jax.files import read_json, write_json, write_text
 
 CONFIG, HISTORY, SPLIT = "config.json", "history.jsonl", "split.json"
 CHECKPOINTS, EVALUATION = "checkpoints", "evaluation"
+FINGERPRINT = "data_fingerprint"
 
 
 def start(workdir: Path, config: Mapping, fingerprint: str) -> None:
@@ -18,14 +19,14 @@ def start(workdir: Path, config: Mapping, fingerprint: str) -> None:
     Raises:
         InputError: the folder holds a run of another config or of other data; each key that differs is listed.
     """
-    here = json.loads(json.dumps(config)) | {"data_fingerprint": fingerprint}
+    here = json.loads(json.dumps(config)) | {FINGERPRINT: fingerprint}
     path = workdir / CONFIG
     if not path.exists():
         write_json(path, here)
         return
     there, here = flatten(read_json(path)), flatten(here)
     differing = [
-        f"  config.{key}: the run has {there.get(key)!r}, this command {here.get(key)!r}"
+        f"  {_title(key)}: the run has {there.get(key)!r}, this command {here.get(key)!r}"
         for key in sorted(there | here)
         if there.get(key) != here.get(key)
     ]
@@ -33,11 +34,16 @@ def start(workdir: Path, config: Mapping, fingerprint: str) -> None:
         raise InputError(
             "\n".join(
                 [
-                    f"{workdir} holds a run of another config; undo the change or name another --workdir:",
+                    f"{workdir} holds a run of another config or of other data; undo the change or name another "
+                    "--workdir:",
                     *differing,
                 ]
             )
         )
+
+
+def _title(key: str) -> str:
+    return "the data's fingerprint" if key == FINGERPRINT else f"config.{key}"
 
 
 def flatten(tree: Mapping, prefix: str = "") -> dict[str, Any]:

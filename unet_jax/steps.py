@@ -1,6 +1,7 @@
 """The training state, and the two compiled functions that everything else feeds: train step and segment step."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,28 +15,31 @@ from unet_jax.preprocess import prepare_image, prepare_mask, restore_logits
 
 
 @struct.dataclass
-class EpochTotals:
-    """Sums over the steps of the epoch so far. They live with the state, so that a resumed epoch has them whole."""
-
-    loss: Float32[Array, ""]
-    dice: Float32[Array, ""]
-    steps: Int32[Array, ""]
-
-    @classmethod
-    def zero(cls) -> "EpochTotals":
-        """The totals of an epoch that has not begun."""
-        return cls(jnp.zeros((), jnp.float32), jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32))
-
-
-@struct.dataclass
 class TrainState:
-    """All that changes in training, as plain dictionaries of arrays."""
+    """All that changes in training, as plain dictionaries of arrays.
 
-    step: Int32[Array, ""]
+    Attributes:
+        step: int32 scalar, the steps done.
+        params: parameters, float32.
+        batch_stats: running statistics of batch normalisation; empty without it.
+        opt_state: the optimiser's.
+        totals: see `zero_totals`.
+    """
+
+    # Not annotated as arrays: jax also builds this from shapes, shardings and the like.
+    step: Any
     params: dict
     batch_stats: dict
     opt_state: optax.OptState
-    totals: EpochTotals
+    totals: dict
+
+
+def zero_totals() -> dict[str, Array]:
+    """Sums of loss and Dice, and the number of steps, of an epoch that has not begun.
+
+    They live with the state, so that a resumed epoch has them whole.
+    """
+    return {"loss": jnp.zeros(()), "dice": jnp.zeros(()), "steps": jnp.zeros((), jnp.int32)}
 
 
 def split_model(model: nnx.Module) -> tuple[nnx.GraphDef, dict, dict]:
@@ -51,7 +55,7 @@ def _plain(state: nnx.State) -> dict:
 def init_state(params: dict, batch_stats: dict, optimizer: optax.GradientTransformation) -> TrainState:
     """The state before the first step."""
     step = jnp.zeros((), jnp.int32)
-    return TrainState(step, params, batch_stats, optimizer.init(params), EpochTotals.zero())
+    return TrainState(step, params, batch_stats, optimizer.init(params), zero_totals())
 
 
 def make_train_step(
@@ -84,7 +88,7 @@ def make_train_step(
         (loss, (logits, batch_stats)), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         dice = _hard_dice(logits, mask)
-        totals = EpochTotals(state.totals.loss + loss, state.totals.dice + dice, state.totals.steps + 1)
+        totals = jax.tree.map(jnp.add, state.totals, {"loss": loss, "dice": dice, "steps": 1})
         params = optax.apply_updates(state.params, updates)
         state = TrainState(state.step + 1, params, batch_stats, opt_state, totals)
         return state, {"loss": loss, "dice": dice, "gradient_norm": optax.tree.norm(gradient)}

@@ -20,7 +20,7 @@ from unet_jax.data import pipeline, splits
 from unet_jax.data.case import Case
 from unet_jax.evaluate import count_slices, evaluate, load_cases
 from unet_jax.sharding import check_batch_size, data_mesh, global_batch, is_primary, replicated
-from unet_jax.steps import EpochTotals, TrainState
+from unet_jax.steps import TrainState, zero_totals
 
 
 def train(config: ConfigDict, workdir: Path) -> dict:
@@ -33,20 +33,20 @@ def train(config: ConfigDict, workdir: Path) -> dict:
         InputError: the config, the data or what lies in `workdir` cannot be used.
     """
     mesh = data_mesh()
-    check_batch_size(config.train.batch_size, mesh)
-    losses.check_weights(config.loss)
+    _check(config, mesh)
     cases, fingerprint = load_cases(config)
-    run_folder.start(workdir, config.to_dict(), fingerprint)
-    split = _split(config, cases, workdir / run_folder.SPLIT)
+    split_path = workdir / run_folder.SPLIT
+    split = splits.read(split_path, cases) if split_path.exists() else _drawn(config, cases)
     index = {side: splits.slices_of(split, cases, side) for side in splits.SIDES}
     slices = pipeline.Slices(cases, index["train"])
     steps_per_epoch = pipeline.steps_per_epoch(len(slices), config.train.batch_size, jax.process_count())
 
-    schedule = _schedule(config, steps_per_epoch)
-    optimizer = optim.optimizer(
-        config.optim.name, schedule, weight_decay=config.optim.weight_decay, clip_norm=config.optim.clip_norm
-    )
+    optimizer, schedule = _optimizer(config, steps_per_epoch)
     graphdef, state = _initial_state(config, cases[0].image.shape[-1], optimizer, mesh)
+
+    run_folder.start(workdir, config.to_dict(), fingerprint)
+    if not split_path.exists():
+        splits.write(split, split_path)
     _say(_description(config, workdir, split.label, len(cases), index, state))
     manager = checkpoint.open_checkpoints(workdir / run_folder.CHECKPOINTS)
     if manager.latest_step() is not None:
@@ -60,8 +60,8 @@ def train(config: ConfigDict, workdir: Path) -> dict:
         graphdef,
         optimizer,
         image_size=config.data.image_size,
-        loss_weights=config.loss,
-        augment_settings=config.augment,
+        loss_weights=config.loss.to_dict(),
+        augment_settings=config.augment.to_dict(),
         seed=config.seed,
     )
     segment_step = steps.make_segment_step(
@@ -78,7 +78,7 @@ def train(config: ConfigDict, workdir: Path) -> dict:
         scores = report.summarise(report.case_rows(cases, index["val"], counts), counts)
         record = _epoch_record(state, len(epochs) + 1, scores, time.perf_counter() - began)
         epochs.append(record)
-        state = state.replace(totals=jax.device_put(EpochTotals.zero(), replicated(mesh)))
+        state = state.replace(totals=jax.device_put(zero_totals(), replicated(mesh)))
         if is_primary():
             run_folder.append_history(workdir, record)
             pictures.write_curves(workdir / "curves.png", epochs)
@@ -134,30 +134,43 @@ def _train_epoch(
     return state
 
 
-def _split(config: ConfigDict, cases: list[Case], path: Path) -> splits.Split:
-    """The run's split: drawn and written once, read from then on."""
-    if not path.exists():
-        drawn = splits.make(
-            cases,
-            split_by=config.data.split_by,
-            seed=config.seed,
-            val_fraction=config.data.val_fraction,
-            test_fraction=config.data.test_fraction,
-            fold=config.data.fold,
-            folds=config.data.folds,
-        )
-        splits.write(drawn, path)
-    return splits.read(path, cases)
+def _check(config: ConfigDict, mesh: Mesh) -> None:
+    """Raises InputError for what can be told before the data are read, which may take a while."""
+    check_batch_size(config.train.batch_size, mesh)
+    losses.check_weights(config.loss.to_dict())
+    _optimizer(config, steps_per_epoch=1)
+    model = nnx.eval_shape(
+        lambda: models.build(in_channels=1, num_classes=1, rngs=nnx.Rngs(0), **config.model)
+    )
+    models.check_size((config.data.image_size,) * 2, model.divisor)
 
 
-def _schedule(config: ConfigDict, steps_per_epoch: int) -> optax.Schedule:
-    return optim.learning_rate_schedule(
+def _drawn(config: ConfigDict, cases: list[Case]) -> splits.Split:
+    return splits.make(
+        cases,
+        split_by=config.data.split_by,
+        seed=config.seed,
+        val_fraction=config.data.val_fraction,
+        test_fraction=config.data.test_fraction,
+        fold=config.data.fold,
+        folds=config.data.folds,
+    )
+
+
+def _optimizer(
+    config: ConfigDict, steps_per_epoch: int
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
+    schedule = optim.learning_rate_schedule(
         config.optim.schedule,
         peak=config.optim.learning_rate,
         warmup_steps=config.optim.warmup_steps,
         steps_per_epoch=steps_per_epoch,
         total_steps=config.train.epochs * steps_per_epoch,
     )
+    optimizer = optim.optimizer(
+        config.optim.name, schedule, weight_decay=config.optim.weight_decay, clip_norm=config.optim.clip_norm
+    )
+    return optimizer, schedule
 
 
 def _initial_state(
@@ -166,7 +179,6 @@ def _initial_state(
     model = models.build(
         in_channels=channels, num_classes=1, rngs=nnx.Rngs(params=config.seed), **config.model
     )
-    models.check_size((config.data.image_size,) * 2, model.divisor)
     graphdef, params, batch_stats = steps.split_model(model)
     state = steps.init_state(params, batch_stats, optimizer)
     return graphdef, jax.device_put(state, replicated(mesh))
@@ -206,7 +218,7 @@ def _items(state: TrainState) -> dict[str, dict]:
 def _finished(config: ConfigDict, epochs: list[dict]) -> bool:
     """Whether all epochs are done, or validation has not improved for `config.train.patience` of them.
 
-    Epochs before the first pixel is found do not count: a network without normalisation predicts nothing for a while.
+    Epochs before anything is found do not count: without normalisation a network predicts nothing for a while.
     """
     if len(epochs) >= config.train.epochs:
         return True
@@ -221,12 +233,12 @@ def _best(epochs: list[dict]) -> dict:
 
 
 def _epoch_record(state: TrainState, epoch: int, validation: dict, seconds: float) -> dict:
-    count = int(state.totals.steps)
+    count = int(state.totals["steps"])
     return {
         "step": int(state.step),
         "epoch": epoch,
-        "train_loss": float(state.totals.loss) / count,
-        "train_dice": float(state.totals.dice) / count,
+        "train_loss": float(state.totals["loss"]) / count,
+        "train_dice": float(state.totals["dice"]) / count,
         "val_dice": validation["dice_per_patient"]["mean"],
         "val_dice_per_slice": validation["dice_per_slice"]["mean"],
         "seconds": seconds,

@@ -24,7 +24,11 @@ def write_once(root: Path, *, seed: int, patients: int, size: int, slices: tuple
     """
     wanted = _record(seed, patients, size, slices)
     if not root.exists():
-        write(root, seed=seed, patients=patients, size=size, slices=slices)
+        try:
+            write(root, seed=seed, patients=patients, size=size, slices=slices)
+        except OSError:
+            if not root.exists():  # else another process was faster
+                raise
     try:
         found = json.loads((root / RECORD).read_text())
     except (OSError, ValueError):

@@ -16,7 +16,8 @@ class Slices:
     """Slices of cases in one flat list, gathered into batches.
 
     Where cases differ in rows or columns, slices are padded with zeros at the bottom and the right, to the
-    largest of each.
+    largest of each. In 3-D an element is a slab: as many neighbouring slices with the listed one in their middle, moved
+    to lie within the case, or padded with zeros at its end where the case has fewer.
 
     Attributes:
         index: position in cases, slice; one row an element.
@@ -24,12 +25,15 @@ class Slices:
         width: columns of every gathered slice, in pixels.
     """
 
-    def __init__(self, cases: Sequence[Case], index: Int[np.ndarray, "n 2"] | None = None):
+    def __init__(
+        self, cases: Sequence[Case], index: Int[np.ndarray, "n 2"] | None = None, slab: int | None = None
+    ):
         """Checks that the cases go together.
 
         Args:
             cases: at least one, all with masks.
             index: which slices, as `splits.slices_of` gives them; all slices of all cases by default.
+            slab: slices of a slab; None for single slices, without an axis for them.
 
         Raises:
             InputError: a mask is missing, or cases differ in channels or type.
@@ -50,6 +54,7 @@ class Slices:
         self.index = index.astype(np.int32)
         self.height = max(case.image.shape[1] for case in cases)
         self.width = max(case.image.shape[2] for case in cases)
+        self._slab = slab
         self._images = [case.image for case in cases]
         self._masks = [case.mask for case in cases]
 
@@ -61,19 +66,29 @@ class Slices:
 
         Returns:
             image [b, height, width, channels] in the cases' own type, mask uint8 [b, height, width] of 0 and
-            1, case (position in cases) and slice, int32 [b] each.
+            1, case (position in cases) and slice, int32 [b] each. Slabs have their slices between b and height.
         """
         chosen = self.index[np.asarray(positions, np.int64)]
         first = self._images[0]
-        image = np.zeros((len(chosen), self.height, self.width, first.shape[3]), first.dtype)
-        mask = np.zeros((len(chosen), self.height, self.width), np.uint8)
+        shape = (len(chosen), *([self._slab] if self._slab else []), self.height, self.width)
+        image = np.zeros((*shape, first.shape[3]), first.dtype)
+        mask = np.zeros(shape, np.uint8)
         for row, (case, number) in enumerate(chosen.tolist()):
+            depth, height, width, _ = self._images[case].shape
+            slices, filled = number, (row, slice(height), slice(width))
+            if self._slab:
+                start = slab_start(number, depth, self._slab)
+                slices = slice(start, start + self._slab)
+                filled = (row, slice(min(depth, self._slab)), slice(height), slice(width))
             # A view as a plain array: indexing a memory map costs several times as much.
-            picture = np.asarray(self._images[case])[number]
-            height, width, _ = picture.shape
-            image[row, :height, :width] = picture
-            mask[row, :height, :width] = np.asarray(self._masks[case])[number]
+            image[filled] = np.asarray(self._images[case])[slices]
+            mask[filled] = np.asarray(self._masks[case])[slices]
         return {"image": image, "mask": mask, "case": chosen[:, 0], "slice": chosen[:, 1]}
+
+    def with_tumour(self) -> Int[np.ndarray, " m"]:
+        """The positions in `index` of slices whose mask is not empty."""
+        found = [np.asarray(mask).any((1, 2)) for mask in self._masks]
+        return np.flatnonzero([found[case][number] for case, number in self.index.tolist()])
 
     def __getstate__(self):
         state = self.__dict__.copy()
@@ -85,6 +100,11 @@ class Slices:
         for name in ("_images", "_masks"):
             state[name] = [open_array() for open_array in state[name]]
         self.__dict__.update(state)
+
+
+def slab_start(middle: int, depth: int, slab: int) -> int:
+    """The first slice of the slab around slice `middle` of a case of `depth` slices."""
+    return min(max(middle - slab // 2, 0), max(depth - slab, 0))
 
 
 def steps_per_epoch(slices: int, batch_size: int, shards: int = 1) -> int:
@@ -116,6 +136,7 @@ def training_batches(
     shard: int = 0,
     shards: int = 1,
     workers: int = 0,
+    tumour_share: float = 0.0,
 ) -> grain.IterDataset:
     """Shuffled batches, in a new order each epoch; no slice comes twice in an epoch.
 
@@ -133,6 +154,8 @@ def training_batches(
         shards: into how many parts a batch is cut; the number of processes.
         workers: processes that gather ahead of time; 0 gathers in this one, which is faster on few cores.
             More need absl's flags to be parsed, as they are in a program run by `absl.app`.
+        tumour_share: share of each batch, its end, that is drawn anew from the slices with tumour instead
+            (nnU-Net takes a third; Isensee et al. 2021, supplementary note 4).
 
     Returns:
         Batches as `Slices.gather` makes them, of batch_size / shards slices.
@@ -143,11 +166,17 @@ def training_batches(
     steps = steps_per_epoch(len(slices), batch_size, shards)
     share = batch_size // shards
     part = slice(shard * share, (shard + 1) * share)
+    count = round(tumour_share * batch_size)
+    tumour = slices.with_tumour() if count else np.zeros(0, np.int64)
+    if count and not len(tumour):
+        raise InputError(
+            f"config.data.tumour_share={tumour_share}: no slice to train on has tumour: set it to 0."
+        )
     # Not grain's own shuffle and batch: they cost 37 microseconds a slice, more than copying it does, and
     # draw epoch e of seed s as epoch 0 of seed s + e.
     batches = (
         grain.MapDataset.range(start_step, epochs * steps)
-        .map(functools.partial(_batch_at, slices, batch_size, part, seed))
+        .map(functools.partial(_batch_at, slices, batch_size, part, seed, tumour, count))
         .to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
     )
     if workers:
@@ -155,10 +184,22 @@ def training_batches(
     return batches
 
 
-def _batch_at(slices: Slices, batch_size: int, part: slice, seed: int, step: int) -> dict[str, np.ndarray]:
+def _batch_at(
+    slices: Slices,
+    batch_size: int,
+    part: slice,
+    seed: int,
+    tumour: Int[np.ndarray, " m"],
+    count: int,
+    step: int,
+) -> dict[str, np.ndarray]:
     epoch, step_in_epoch = divmod(step, len(slices) // batch_size)
     start = step_in_epoch * batch_size
-    return slices.gather(_order(len(slices), seed, epoch)[start : start + batch_size][part])
+    positions = _order(len(slices), seed, epoch)[start : start + batch_size]
+    if count:
+        drawn = np.random.default_rng((seed, epoch, step)).choice(tumour, count)
+        positions = np.concatenate([positions[: batch_size - count], drawn])
+    return slices.gather(positions[part])
 
 
 @functools.lru_cache(maxsize=4)

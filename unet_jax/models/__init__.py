@@ -7,13 +7,26 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from unet_jax.errors import InputError
-from unet_jax.models.unet import UNet, check_size
+from unet_jax.models.fpn import FPN
+from unet_jax.models.nnunet import NNUNet
+from unet_jax.models.resnext import ResNeXtUNet
+from unet_jax.models.sizes import check_size, input_size_for
+from unet_jax.models.unet import UNet
 
-__all__ = ["build", "check_size"]
+__all__ = ["build", "check_size", "input_size_for"]
 
 # name → the module, and the arguments in which its source differs from the module's own defaults
 PRESETS: dict[str, tuple[type[nnx.Module], dict]] = {
     "tutorial": (UNet, {}),
+    "unet2015": (
+        UNet,
+        {"depth": 5, "up": "transposed", "padding": "valid", "init": "he", "dropout": 0.5},
+    ),
+    "buda2019": (UNet, {"width": 32, "depth": 5, "norm": "batch", "up": "transposed"}),
+    "fpn": (FPN, {}),
+    "resnext50_unet": (ResNeXtUNet, {}),
+    "nnunet": (NNUNet, {}),
+    "resenc": (NNUNet, {"residual": True, "blocks": (1, 3, 4, 6, 6, 6, 6), "decoder_blocks": 1}),
 }
 
 

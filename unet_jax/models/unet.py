@@ -1,19 +1,30 @@
 """The U-Net (Ronneberger, Fischer, Brox 2015) with its usual choices as arguments, in 2-D and 3-D."""
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from unet_jax.errors import InputError
-from unet_jax.models.layers import DoubleConv, Upsample, conv, max_pool
+from unet_jax.models.attention import AttentionGate
+from unet_jax.models.layers import DoubleConv, conv, crop, max_pool
+from unet_jax.models.sizes import check_size
+from unet_jax.models.upsample import Upsample
 
 
 class UNet(nnx.Module):
     """Encoder and decoder of double convolutions, joined level by level.
 
-    Level i of `depth` has `width * 2**i` channels and 1/2**i of the image's size; between levels stand 2×2 max
-    pooling on the way down, and on the way up a doubling of the size and the concatenation [upsampled, skip].
+    Level i of `depth` has `width * 2**i` channels and 1/2**i of the image's size; between levels stand 2×2
+    max pooling on the way down, and on the way up a doubling of the size and the concatenation [upsampled, skip].
+
+    A new network is in training mode, in which dropout needs a key: `nnx.view(model, dropout_key=key)`. For
+    prediction take `nnx.view(model, deterministic=True, use_running_average=True, raise_if_not_found=False)`.
+
+    Attributes:
+        divisor: what image sizes have to divide by, once `margin` is taken off.
+        margin: pixels by which the image exceeds the logits at every border; see `sizes`.
     """
 
     def __init__(
@@ -24,7 +35,13 @@ class UNet(nnx.Module):
         width: int = 64,
         depth: int = 4,
         norm: str = "none",
+        activation: str = "relu",
         up: str = "bilinear",
+        padding: str = "same",
+        init: str = "torch",
+        dropout: float = 0.0,
+        attention: bool = False,
+        deep_supervision: bool = False,
         rank: int = 2,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
@@ -37,7 +54,15 @@ class UNet(nnx.Module):
             width: channels of the first level.
             depth: levels, the first included; there are `depth - 1` poolings.
             norm: what follows each convolution: one of `layers.NORMS`.
-            up: what doubles the size: one of `layers.UPS`. "bilinear" is trilinear in 3-D.
+            activation: what follows that: one of `layers.ACTIVATIONS`.
+            up: what doubles the size: one of `upsample.UPS`. "bilinear" is trilinear in 3-D.
+            padding: of the double convolutions. "same" gives logits of the image's size; with "valid" they depend
+                on nothing but image, and the skips are cropped to fit.
+            init: how parameters start: "torch", PyTorch's default, or "he", N(0, √(2/N)) (the 2015 paper,
+                section 3).
+            dropout: the share of values set to 0 at the end of the contracting path, on its last two levels.
+            attention: whether attention gates (Oktay et al. 2018) weigh the skips.
+            deep_supervision: whether, in training mode, every level of the decoder gives logits.
             rank: 2 for slices, 3 for volumes.
             dtype: what every layer computes in; parameters are float32.
             rngs: where the initial parameters come from.
@@ -49,42 +74,92 @@ class UNet(nnx.Module):
             raise InputError(f"config.model.rank is {rank}; it must be 2 (slices) or 3 (volumes).")
         if width < 1 or depth < 1:
             raise InputError(f"config.model.width is {width} and depth {depth}; both must be at least 1.")
-        common = {"rank": rank, "rngs": rngs, "dtype": dtype}
+        if not 0 <= dropout < 1:
+            raise InputError(f"config.model.dropout is {dropout}; it must be at least 0 and below 1.")
+        if deep_supervision and padding == "valid":
+            raise InputError(
+                'config.model has deep_supervision and padding "valid", whose coarser logits no mask fits: '
+                'leave one out, or use padding "same".'
+            )
+        common = {"rank": rank, "rngs": rngs, "dtype": dtype, "init": init}
+        block = {"norm": norm, "activation": activation, "padding": padding, **common}
         widths = [width * 2**level for level in range(depth)]
         self.dtype = dtype
         self.divisor = 2 ** (depth - 1)
+        self.margin = 6 * self.divisor - 4 if padding == "valid" else 0
         self.encoder = nnx.List(
-            DoubleConv(before, after, norm=norm, **common)
+            DoubleConv(before, after, **block)
             for before, after in zip([in_channels, *widths], widths, strict=False)
         )
-        self.upsamples, self.decoder = nnx.List(), nnx.List()
+        self.dropout = nnx.Dropout(dropout)
+        self.upsamples, self.gates, self.decoder = nnx.List(), nnx.List(), nnx.List()
         for below, here in zip(widths[:0:-1], widths[-2::-1], strict=True):
             upsample = Upsample(below, here, how=up, **common)
             self.upsamples.append(upsample)
-            self.decoder.append(DoubleConv(upsample.out_features + here, here, norm=norm, **common))
+            self.gates.append(AttentionGate(here, below, **common) if attention else None)
+            self.decoder.append(DoubleConv(upsample.out_features + here, here, **block))
         self.head = conv(width, num_classes, kernel=1, **common)
+        side_widths = widths[-2:0:-1] if deep_supervision else []
+        self.side_heads = nnx.List(conv(w, num_classes, kernel=1, **common) for w in side_widths)
+        self.deep_supervision = deep_supervision
+        self.deterministic = False
+        self.dropout_key = nnx.data(None)
 
-    def __call__(self, image: Float[Array, "b *spatial c"]) -> Float[Array, "b *spatial classes"]:
-        """Logits of the image's size, in `dtype`.
+    def set_view(self, deterministic: bool | None = None, dropout_key: Array | None = None) -> None:
+        """What `nnx.view` can set.
+
+        Args:
+            deterministic: True for prediction: no dropout, and the finest logits alone.
+            dropout_key: the key of the next call's dropout.
+        """
+        if deterministic is not None:
+            self.deterministic = deterministic
+        if dropout_key is not None:
+            self.dropout_key = dropout_key
+
+    def __call__(
+        self, image: Float[Array, "b *spatial c"]
+    ) -> Float[Array, "b *size classes"] | tuple[Float[Array, "b *_ classes"], ...]:
+        """Logits in `dtype`, of the image's size less 2 `margin` an axis.
+
+        With `deep_supervision`, in training mode: a tuple of logits, at the full size, 1/2, 1/4 … of it.
 
         Raises:
-            InputError: a spatial axis does not divide by 2**(depth - 1).
+            InputError: an axis less `margin` does not divide by 2**(depth - 1).
         """
-        check_size(image.shape[1:-1], self.divisor)
-        x = image.astype(self.dtype)
-        skips = []
+        check_size(image.shape[1:-1], self.divisor, self.margin)
+        *skips, x = self._encode(image.astype(self.dtype))
+        side_logits = []
+        for level, (upsample, gate, block) in enumerate(
+            zip(self.upsamples, self.gates, self.decoder, strict=True)
+        ):
+            larger = upsample(x)
+            skip = crop(skips.pop(), larger.shape[1:-1])
+            if gate is not None:
+                skip = gate(skip, x)
+            x = block(jnp.concatenate([larger, skip], axis=-1))
+            if self._supervises and level < len(self.side_heads):
+                side_logits.append(self.side_heads[level](x))
+        logits = self.head(x)
+        return (logits, *side_logits[::-1]) if self._supervises else logits
+
+    @property
+    def _supervises(self) -> bool:
+        return self.deep_supervision and not self.deterministic
+
+    def _encode(self, x: Float[Array, "b *spatial c"]) -> list[Float[Array, "b *_ d"]]:
+        """What each level of the contracting path gives, the finest first."""
+        levels = []
         for level, block in enumerate(self.encoder):
             x = block(x if level == 0 else max_pool(x))
-            skips.append(x)
-        skips.pop()
-        for upsample, block in zip(self.upsamples, self.decoder, strict=True):
-            x = block(jnp.concatenate([upsample(x), skips.pop()], axis=-1))
-        return self.head(x)
+            if level >= len(self.encoder) - 2:
+                x = self._drop(x, level)
+            levels.append(x)
+        return levels
 
-
-def check_size(size: tuple[int, ...], divisor: int) -> None:
-    """Raises InputError, naming sizes that fit, unless every axis of `size` divides by `divisor`."""
-    if any(n % divisor for n in size):
-        below = tuple(max(n // divisor, 1) * divisor for n in size)
-        above = tuple(-(-n // divisor) * divisor for n in size)
-        raise InputError(f"the image is {size}; every axis must divide by {divisor}: use {below} or {above}.")
+    def _drop(self, x: Float[Array, "b *spatial c"], level: int) -> Float[Array, "b *spatial c"]:
+        if self.deterministic or self.dropout.rate == 0:
+            return x
+        if self.dropout_key is None:
+            raise ValueError("dropout in training needs a key: call nnx.view(model, dropout_key=key).")
+        return self.dropout(x, rngs=jax.random.fold_in(self.dropout_key, level))

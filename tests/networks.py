@@ -1,0 +1,38 @@
+"""Networks for the tests: small, with random weights, and quick to make and to compile."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from unet_jax import models
+
+# Compiling is most of what tests of networks take; what then runs is tiny.
+fast_to_compile = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
+def make(name: str, in_channels: int = 1, num_classes: int = 2, **options) -> nnx.Module:
+    """The network with weights from numpy: compiling its own initialisers takes longer than the tests."""
+    random = np.random.default_rng(0)
+
+    def draw(path: tuple, like: jax.ShapeDtypeStruct) -> jax.Array:
+        value = random.standard_normal(like.shape)
+        match path[-1].key:
+            case "kernel":
+                value *= np.sqrt(2 / np.prod(like.shape[:-1]))
+            case "scale" | "var":
+                value = 1 + np.abs(value) / 2
+            case _:
+                value /= 5
+        return jnp.asarray(value, like.dtype)
+
+    model = nnx.eval_shape(lambda: models.build(name, in_channels, num_classes, nnx.Rngs(0), **options))
+    graphdef, state = nnx.split(model)
+    return nnx.merge(graphdef, jax.tree_util.tree_map_with_path(draw, nnx.to_pure_dict(state)))
+
+
+def image(*shape: int) -> jax.Array:
+    """Standard normal intensities, [b, *spatial, c]."""
+    return jnp.asarray(np.random.default_rng(1).standard_normal(shape), jnp.float32)

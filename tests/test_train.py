@@ -1,0 +1,134 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from configs import default
+from unet_jax.errors import InputError
+from unet_jax.train import _finished, train
+
+PROJECT = Path(__file__).parent.parent
+def records(workdir):
+    return [json.loads(line) for line in (workdir / "history.jsonl").read_text().splitlines()]
+
+
+def test_a_run_leaves_what_the_design_says(settings, configure, tmp_path, capsys):
+    workdir = tmp_path / "run"
+    metrics = train(configure(settings), workdir)
+    assert {path.name for path in workdir.iterdir()} == {
+        "config.json", "split.json", "checkpoints", "history.jsonl", "curves.png", "evaluation",
+    }
+    folder = workdir / "evaluation" / "test"
+    assert {path.name for path in folder.iterdir()} == {"metrics.json", "cases.csv", "cases.png"}
+    assert json.loads((folder / "metrics.json").read_text()) == metrics
+
+    split = json.loads((workdir / "split.json").read_text())
+    patients = [set(split[side]) for side in ("train", "val", "test")]
+    assert sum(map(len, patients)) == len(set.union(*patients)) == settings["phantom.patients"]
+    assert metrics["patients"] == len(split["test"])
+
+    epochs = [record for record in records(workdir) if "epoch" in record]
+    assert [record["epoch"] for record in epochs] == [1, 2, 3]
+    steps = [record["step"] for record in records(workdir) if "epoch" not in record]
+    assert steps == list(range(1, epochs[-1]["step"] + 1))
+    # The totals that live with the state are the mean of the steps' losses.
+    last = [r["loss"] for r in records(workdir) if "epoch" not in r and r["step"] > epochs[1]["step"]]
+    assert epochs[2]["train_loss"] == pytest.approx(np.mean(last), rel=1e-5)
+    saved = {int(path.name) for path in (workdir / "checkpoints").iterdir()}
+    best = max(epochs, key=lambda record: record["val_dice"])
+    assert saved == {best["step"], epochs[-1]["step"]}
+    assert metrics["checkpoint_step"] == best["step"]
+
+    # The same command again scores the finished run, trains nothing, and says how to train anew.
+    before = records(workdir)
+    capsys.readouterr()
+    assert train(configure(settings), workdir)["dice_per_patient"] == metrics["dice_per_patient"]
+    assert records(workdir) == before
+    assert "name another --workdir" in capsys.readouterr().out
+
+    # Another config is refused, and what lies there stays.
+    with pytest.raises(InputError, match=r"config\.model\.width: the run has 2, this command 3") as error:
+        train(configure(settings | {"model.width": 3, "seed": 1}), workdir)
+    assert "config.seed: the run has 0, this command 1" in str(error.value)
+    assert records(workdir) == before
+
+
+def test_a_killed_run_goes_on_at_its_last_checkpoint(settings, tmp_path):
+    workdir = tmp_path / "run"
+    settings = settings | {"train.epochs": 8}
+    command = [
+        sys.executable, "main.py", "--config=configs/default.py", f"--workdir={workdir}",
+        *(f"--config.{key}={value}" for key, value in settings.items()),
+    ]  # fmt: skip
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    first = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, text=True)
+    history = workdir / "history.jsonl"
+    deadline = time.monotonic() + 120
+    while not (history.exists() and history.read_text().count("\n") > 8):
+        assert first.poll() is None, "the run ended before it was killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    newest = max(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())
+    assert newest >= 2
+
+    second = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True)
+    assert second.returncode == 0, second.stderr
+    assert f"Going on from step {newest}" in second.stdout
+    steps = [record["step"] for record in records(workdir) if "epoch" not in record]
+    assert steps == list(range(1, steps[-1] + 1))
+    epochs = [record["epoch"] for record in records(workdir) if "epoch" in record]
+    assert epochs == list(range(1, 9))
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(settings, configure, tmp_path):
+    losses = []
+    for name, seed in (("a", 5), ("b", 5), ("c", 6)):
+        train(configure(settings | {"seed": seed, "train.epochs": 1}), tmp_path / name)
+        losses.append([record["loss"] for record in records(tmp_path / name) if "epoch" not in record])
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+    assert not np.allclose(losses[0], losses[2], rtol=1e-3)
+
+
+def epochs(*dice):
+    return [{"epoch": number, "val_dice": value} for number, value in enumerate(dice, start=1)]
+
+
+@pytest.mark.parametrize(
+    ("dice", "finished"),
+    [
+        ((), False),
+        ((0.5,), False),
+        ((0.5, 0.4, 0.4), False),
+        ((0.5, 0.4, 0.4, 0.5), True),  # as good is no better
+        ((0.5, 0.4, 0.4, 0.6), False),
+        ((0.0, 0.0, 0.0, 0.0, 0.0), False),  # nothing found yet
+        (tuple(n / 10 for n in range(9)), True),  # all nine epochs
+    ],
+)
+def test_early_stopping(dice, finished):
+    config = default.get_config()
+    config.train.update({"epochs": 9, "patience": 3})
+    assert _finished(config, epochs(*dice)) is finished
+    config.train.patience = 0
+    assert _finished(config, epochs(*dice)) is (len(dice) == 9)
+
+
+def test_what_cannot_be_trained_is_said_before_anything_is_written(settings, configure, tmp_path):
+    for change, message in (
+        ({"data.image_size": 15}, r"divide by 2"),
+        ({"train.batch_size": 10_000}, r"config\.train\.batch_size=10000"),
+        ({"optim.name": "adagrad"}, r"config\.optim\.name"),
+        ({"optim.schedule": "linear"}, r"config\.optim\.schedule"),
+        ({"loss": {"crossentropy": 1.0}}, r"config\.loss"),
+    ):
+        with pytest.raises(InputError, match=message):
+            train(configure(settings | change), tmp_path / "run")
+        assert not (tmp_path / "run").exists(), change

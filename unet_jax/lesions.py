@@ -1,0 +1,29 @@
+"""Lesions: the connected components of a mask, and how many of them were found."""
+
+import numpy as np
+from jaxtyping import Int32, Int64, UInt8
+from scipy import ndimage
+
+# Voxels belong together where they touch by a face, an edge or a corner.
+TOUCHING = np.ones((3, 3, 3), bool)
+
+
+def label(mask: UInt8[np.ndarray, "d h w"]) -> tuple[Int32[np.ndarray, "d h w"], int]:
+    """The lesions numbered from 1, by their first voxels, and how many there are; background is 0."""
+    return ndimage.label(mask, TOUCHING)
+
+
+def count(predicted: UInt8[np.ndarray, "d h w"], truth: UInt8[np.ndarray, "d h w"]) -> Int64[np.ndarray, "3"]:
+    """Lesions that are (true positive, false positive, false negative).
+
+    One shared voxel is a match: a true lesion is found if any voxel of it was predicted, a predicted one is
+    false if no voxel of it is tumour. So each true lesion counts once, however many predicted pieces lie on
+    it, and a predicted piece that spans several true lesions finds all of them. The counts of one case or
+    of many can be given to `metrics.recall`, `metrics.precision` and `metrics.dice`, which is then F1.
+    """
+    true_labels, true_lesions = label(truth)
+    predicted_labels, predicted_lesions = label(predicted)
+    common = (predicted & truth) > 0
+    found = len(np.unique(true_labels[common]))
+    justified = len(np.unique(predicted_labels[common]))
+    return np.array([found, predicted_lesions - justified, true_lesions - found], np.int64)

@@ -1,0 +1,44 @@
+"""Attention gates for the skip connections of a U-Net."""
+
+import jax
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from unet_jax.models.layers import conv
+from unet_jax.models.upsample import upsample_linear
+
+
+class AttentionGate(nnx.Module):
+    """Weighs each place of a skip connection by what the next coarser level makes of it (Oktay et al. 2018).
+
+    With skip x and gating signal g, of half its size, the weight is σ(ψ(ReLU(W_x x + W_g g + b)) + b_ψ)
+    (equations 1 and 2), brought to the size of x by linear interpolation. W_x is a 2×2 convolution of stride 2, as
+    in the authors' code; W_g and ψ are 1×1; between them are as many channels as x has.
+    """
+
+    def __init__(
+        self,
+        skip_features: int,
+        gate_features: int,
+        *,
+        rank: int,
+        rngs: nnx.Rngs,
+        dtype: DTypeLike,
+        init: str = "torch",
+    ):
+        common = {"rank": rank, "rngs": rngs, "dtype": dtype, "init": init}
+        self.skip = conv(
+            skip_features, skip_features, kernel=2, stride=2, padding="valid", use_bias=False, **common
+        )
+        self.gate = conv(gate_features, skip_features, kernel=1, **common)
+        self.weight = conv(skip_features, 1, kernel=1, **common)
+
+    def __call__(
+        self, skip: Float[Array, "b *spatial c"], gate: Float[Array, "b *half d"]
+    ) -> Float[Array, "b *spatial c"]:
+        """`skip`, each place multiplied by its weight between 0 and 1."""
+        weight = jax.nn.sigmoid(self.weight(jax.nn.relu(self.skip(skip) + self.gate(gate))))
+        for axis in range(1, weight.ndim - 1):
+            weight = upsample_linear(weight, axis)
+        return skip * weight

@@ -1,0 +1,173 @@
+"""Losses that compare regions as a whole: Dice and its family, and Lovász, from logits and in float32.
+
+All take logits and a mask of the same shape, the classes on the last axis: one class is a sigmoid, several
+are a softmax. The mask lies in [0, 1]; with several classes it is one-hot, background first. A pixel of
+weight w counts as w pixels. The loss is the mean over the regions. The options that the losses share:
+
+    smooth       pixels added to the overlap and to what it is divided by, as each formula says: it softens
+                 the loss of small regions.
+    per_sample   a region is one class in one sample, not in the whole batch.
+    background   with several classes, the first of them is a region too.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Float32
+
+# The least that is divided by; its square is still a normal float32, so gradients stay finite.
+EPSILON = 1e-7
+
+
+def dice(
+    logits: Float[Array, "b *spatial k"],
+    mask: Float[Array, "b *spatial k"],
+    pixel_weights: Float[Array, "b *spatial 1"] | None = None,
+    *,
+    smooth: float = 1.0,
+    per_sample: bool = False,
+    background: bool = False,
+) -> Float32[Array, ""]:
+    """1 - (2 Σ p m + smooth) / (Σ p + Σ m + smooth).
+
+    The soft Dice of Milletari et al. 2016 (section 3) without squares, as the tutorial has it.
+    """
+    return _tversky(logits, mask, pixel_weights, 0.5, 0.5, smooth / 2, per_sample, background).mean()
+
+
+def jaccard(
+    logits: Float[Array, "b *spatial k"],
+    mask: Float[Array, "b *spatial k"],
+    pixel_weights: Float[Array, "b *spatial 1"] | None = None,
+    *,
+    smooth: float = 1.0,
+    per_sample: bool = False,
+    background: bool = False,
+) -> Float32[Array, ""]:
+    """1 - (Σ p m + smooth) / (Σ p + Σ m - Σ p m + smooth): soft IoU (Rahman & Wang 2016)."""
+    return _tversky(logits, mask, pixel_weights, 1.0, 1.0, smooth, per_sample, background).mean()
+
+
+def tversky(
+    logits: Float[Array, "b *spatial k"],
+    mask: Float[Array, "b *spatial k"],
+    pixel_weights: Float[Array, "b *spatial 1"] | None = None,
+    *,
+    alpha: float = 0.3,
+    beta: float = 0.7,
+    smooth: float = 1.0,
+    per_sample: bool = False,
+    background: bool = False,
+) -> Float32[Array, ""]:
+    """1 - (TP + smooth) / (TP + alpha FP + beta FN + smooth), TP = Σ p m, FP = Σ p (1 - m), FN = Σ (1 - p) m.
+
+    Salehi et al. 2017, with the α and β that it found best.
+    """
+    return _tversky(logits, mask, pixel_weights, alpha, beta, smooth, per_sample, background).mean()
+
+
+def focal_tversky(
+    logits: Float[Array, "b *spatial k"],
+    mask: Float[Array, "b *spatial k"],
+    pixel_weights: Float[Array, "b *spatial 1"] | None = None,
+    *,
+    alpha: float = 0.3,
+    beta: float = 0.7,
+    gamma: float = 4 / 3,
+    smooth: float = 1.0,
+    per_sample: bool = False,
+    background: bool = False,
+) -> Float32[Array, ""]:
+    """The `tversky` loss of each region to the power 1 / gamma.
+
+    Abraham & Khan 2019, whose α weighs FN, with the mean over regions in place of their sum. Some libraries
+    take the exponent itself, 0.75, as gamma.
+    """
+    losses = _tversky(logits, mask, pixel_weights, alpha, beta, smooth, per_sample, background)
+    # The root has no finite gradient at 0, where nothing is left to learn.
+    return jnp.where(losses > 0, jnp.where(losses > 0, losses, 1) ** (1 / gamma), 0).mean()
+
+
+def log_cosh_dice(
+    logits: Float[Array, "b *spatial k"],
+    mask: Float[Array, "b *spatial k"],
+    pixel_weights: Float[Array, "b *spatial 1"] | None = None,
+    *,
+    smooth: float = 1.0,
+    per_sample: bool = False,
+    background: bool = False,
+) -> Float32[Array, ""]:
+    """The log cosh of the `dice` loss of each region (Jadon 2020)."""
+    losses = _tversky(logits, mask, pixel_weights, 0.5, 0.5, smooth / 2, per_sample, background)
+    # cosh x = 1 + 2 sinh² (x / 2), which keeps the digits of a small x.
+    return jnp.log1p(2 * jnp.sinh(losses / 2) ** 2).mean()
+
+
+def _tversky(
+    logits: Float[Array, "b *spatial k"],
+    mask: Float[Array, "b *spatial k"],
+    pixel_weights: Float[Array, "b *spatial 1"] | None,
+    alpha: float,
+    beta: float,
+    smooth: float,
+    per_sample: bool,
+    background: bool,
+) -> Float32[Array, " regions"]:
+    """The Tversky loss of each region: (α FP + β FN) / (TP + α FP + β FN + smooth), which cancels no digits.
+
+    α = β = 1/2 is Dice with twice the smooth, α = β = 1 is Jaccard.
+    """
+    probability, mask = _probability(logits), mask.astype(jnp.float32)
+    if logits.shape[-1] > 1 and not background:
+        probability, mask = probability[..., 1:], mask[..., 1:]
+    weights = 1.0 if pixel_weights is None else pixel_weights.astype(jnp.float32)
+    axes = tuple(range(1 if per_sample else 0, mask.ndim - 1))
+    true_positive = jnp.sum(weights * probability * mask, axes)
+    false_positive = jnp.sum(weights * probability * (1 - mask), axes)
+    false_negative = jnp.sum(weights * (1 - probability) * mask, axes)
+    errors = alpha * false_positive + beta * false_negative
+    return (errors / jnp.maximum(true_positive + errors + smooth, EPSILON)).reshape(-1)
+
+
+def _probability(logits: Float[Array, "b *spatial k"]) -> Float32[Array, "b *spatial k"]:
+    activation = jax.nn.sigmoid if logits.shape[-1] == 1 else jax.nn.softmax
+    return activation(logits.astype(jnp.float32))
+
+
+def lovasz(
+    logits: Float[Array, "b *spatial k"],
+    mask: Float[Array, "b *spatial k"],
+    pixel_weights: Float[Array, "b *spatial 1"] | None = None,
+    *,
+    per_sample: bool = False,
+) -> Float32[Array, ""]:
+    """The Lovász extension of the Jaccard loss: of hinge errors for one class, of softmax errors for several.
+
+    Berman et al. 2018. The softmax's is the mean over those classes, background included, that the mask has.
+    The mask holds 0 and 1 alone.
+    """
+    mask = mask.astype(jnp.float32)
+    if logits.shape[-1] == 1:
+        errors = jax.nn.relu(1 - logits.astype(jnp.float32) * (2 * mask - 1))
+        present = jnp.ones_like(mask)
+    else:
+        errors = jnp.abs(mask - _probability(logits))
+        present = mask
+    weights = jnp.ones_like(mask[..., :1]) if pixel_weights is None else pixel_weights.astype(jnp.float32)
+    rows, classes = mask.shape[0] if per_sample else 1, mask.shape[-1]
+
+    def regions(x: Array) -> Float32[Array, "rows classes pixels"]:
+        return jnp.moveaxis(jnp.broadcast_to(x, mask.shape).reshape(rows, -1, classes), -1, 1)
+
+    losses = jax.vmap(jax.vmap(_lovasz_extension))(regions(errors), regions(mask), regions(weights))
+    counted = jnp.any(regions(present * weights) > 0, -1)
+    return jnp.mean(jnp.sum(losses * counted, 1) / jnp.maximum(jnp.sum(counted, 1), 1))
+
+
+def _lovasz_extension(
+    errors: Float32[Array, " pixels"], mask: Float32[Array, " pixels"], weights: Float32[Array, " pixels"]
+) -> Float32[Array, ""]:
+    """Σ e_i (J_i - J_i-1), e falling, J_i the Jaccard loss if the first i pixels were wrong (algorithm 1)."""
+    falling, mask, weights = jax.lax.sort((-errors, mask, weights), num_keys=1)
+    union = jnp.sum(weights * mask) + jnp.cumsum(weights * (1 - mask))
+    jaccard = jnp.cumsum(weights) / jnp.maximum(union, EPSILON)
+    return -jnp.sum(falling * jnp.diff(jaccard, prepend=0))

@@ -1,0 +1,163 @@
+"""Predicted slices → whole cases → a row of scores for each, with one case in memory at a time."""
+
+import dataclasses
+import itertools
+import math
+import operator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Int32, Int64, UInt8
+
+from unet_jax import lesions, metrics, postprocess, surface
+from unet_jax.data.case import Case
+
+Row = dict[str, str | int | float | None]
+# the position of a case, the numbers of its slices, their masks
+Predicted = tuple[int, Int32[np.ndarray, " s"], UInt8[np.ndarray, "s h w"]]
+
+LESIONS = ("lesions_true_positive", "lesions_false_positive", "lesions_false_negative")
+# what only a whole case has; None where slices of it are missing
+WHOLE_CASE = (
+    "hd95",
+    "average_surface_distance",
+    "surface_dice",
+    "volume_difference",
+    "relative_volume_difference",
+    *LESIONS,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """What the cases of a data set scored.
+
+    Attributes:
+        rows: one a case, worst Dice first.
+        counts: (true positive, false positive, false negative) pixels of each slice.
+    """
+
+    rows: list[Row]
+    counts: Int64[np.ndarray, "n 3"]
+
+
+def case_by_case(batches: Iterable[UInt8[np.ndarray, "b h w"]], index: Int32[np.ndarray, "n 2"]) -> Iterator[Predicted]:
+    """Puts slices that come in batches together again, and gives each case out as soon as it is complete.
+
+    Args:
+        batches: masks of 0 and 1, altogether one for each row of `index`, in its order.
+        index: (position of the case, slice), in ascending order.
+    """
+    slices = itertools.chain.from_iterable(batches)
+    for position, of_case in itertools.groupby(index.tolist(), key=operator.itemgetter(0)):
+        numbers = np.array([number for _, number in of_case], np.int32)
+        yield position, numbers, np.stack(list(itertools.islice(slices, len(numbers))))
+
+
+def score_cases(
+    cases: Sequence[Case],
+    predicted: Iterable[Predicted],
+    *,
+    tolerance: float,
+    steps: Mapping[str, int | bool],
+) -> dict[str, Scores]:
+    """Scores the masks as they were predicted, and again after each step of post-processing.
+
+    Distances and volumes are in mm and ml if every case has its spacing, else in pixels and voxels for all:
+    scores in different units have no mean.
+
+    Args:
+        cases: of the data set, all with masks.
+        predicted: each case once, as `case_by_case` gives it.
+        tolerance: of the surface Dice, in mm or pixels.
+        steps: the settings of `postprocess.stages`; they need whole cases.
+
+    Returns:
+        The scores at each stage, from "as_predicted" to those of the final masks.
+    """
+    in_mm = all(case.spacing is not None for case in cases)
+    units = {"distance_unit": "mm" if in_mm else "pixels", "volume_unit": "ml" if in_mm else "voxels"}
+    rows: dict[str, list[Row]] = {}
+    counts: dict[str, list[Int64[np.ndarray, "s 3"]]] = {}
+    for position, numbers, mask in predicted:
+        case = cases[position]
+        whole = np.array_equal(numbers, np.arange(len(case.mask)))
+        mask, truth = _cropped(mask, np.asarray(case.mask)[numbers])
+        scored = None
+        for stage, final in postprocess.stages(mask, steps):
+            # most steps change nothing in most cases
+            if scored is None or not np.array_equal(final, scored):
+                scored, found = final, metrics.count(final, truth)
+                scores = dict.fromkeys(WHOLE_CASE)
+                if whole:
+                    scores = whole_case_scores(final, truth, case.spacing if in_mm else None, tolerance)
+            rows.setdefault(stage, []).append(overlap_row(case, found) | scores | units)
+            counts.setdefault(stage, []).append(found)
+    return {stage: Scores(worst_first(rows[stage]), np.concatenate(counts[stage])) for stage in rows}
+
+
+def overlap_row(case: Case, counts: Int64[np.ndarray, "s 3"]) -> Row:
+    """A case's scores from the (true positive, false positive, false negative) pixels of its slices."""
+    total = counts.sum(0)
+    true_positive, false_positive, false_negative = total.tolist()
+    voxels = len(counts) * math.prod(case.image.shape[1:3])
+    return {
+        "case": case.name,
+        "patient": case.patient,
+        "slices": len(counts),
+        "dice": metrics.dice(total),
+        "iou": metrics.iou(total),
+        "precision": metrics.precision(total),
+        "recall": metrics.recall(total),
+        "specificity": metrics.specificity(total, voxels),
+        "voxels": voxels,
+        "true_positive": true_positive,
+        "false_positive": false_positive,
+        "false_negative": false_negative,
+    }
+
+
+def whole_case_scores(
+    predicted: UInt8[np.ndarray, "d h w"],
+    truth: UInt8[np.ndarray, "d h w"],
+    spacing: surface.Spacing | None,
+    tolerance: float,
+) -> Row:
+    """The scores named in WHOLE_CASE.
+
+    Args:
+        predicted: 0 and 1; all slices of the case.
+        truth: likewise.
+        spacing: mm between slices, rows and columns; None counts pixels and voxels.
+        tolerance: of the surface Dice, in the same unit.
+
+    Returns:
+        `surface.scores`; the predicted volume less the true one, in ml or voxels, and as a share of the true
+        one (None without tumour); `lesions.count`.
+    """
+    true_voxels = int(truth.sum(dtype=np.int64))
+    difference = int(predicted.sum(dtype=np.int64)) - true_voxels
+    voxel = 1.0 if spacing is None else math.prod(spacing) / 1000
+    return {
+        **surface.scores(predicted, truth, spacing, tolerance),
+        "volume_difference": difference * voxel,
+        "relative_volume_difference": difference / true_voxels if true_voxels else None,
+        **dict(zip(LESIONS, lesions.count(predicted, truth).tolist(), strict=True)),
+    }
+
+
+def worst_first(rows: Iterable[Row]) -> list[Row]:
+    """Rows by ascending Dice, then by name."""
+    return sorted(rows, key=lambda row: (row["dice"], row["case"]))
+
+
+def _cropped(
+    predicted: UInt8[np.ndarray, "s h w"], truth: UInt8[np.ndarray, "s h w"]
+) -> tuple[UInt8[np.ndarray, "s r c"], UInt8[np.ndarray, "s r c"]]:
+    """Both masks without the rows and columns that are empty in both: no score depends on those."""
+    occupied = (predicted | truth).any(0)
+    box = []
+    for axis in (1, 0):
+        lines = np.flatnonzero(occupied.any(axis))
+        box.append(slice(lines[0], lines[-1] + 1) if len(lines) else slice(1))
+    return predicted[:, *box], truth[:, *box]
