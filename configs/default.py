@@ -37,6 +37,11 @@ def get_config() -> ConfigDict:
     # With folds ≥ 2 the test side is part `fold` (from 0) of that many equal parts; test_fraction is not used then.
     config.data.folds = 0
     config.data.fold = 0
+    # None for a 2-D network, which sees single slices. For a 3-D one (model.rank = 3), how many neighbouring slices
+    # make a patch.
+    config.data.slab = placeholder(int)
+    # The share of each batch that is drawn from the slices with tumour; 0 takes all slices as they come.
+    config.data.tumour_share = 0.0
     # Processes that read ahead; 0 reads in the training process, which is faster for decoded slices on few cores.
     config.data.workers = 0
 
@@ -53,14 +58,20 @@ def get_config() -> ConfigDict:
     # What every layer computes in: "float32" or "bfloat16". Parameters stay float32.
     config.model.dtype = "float32"
 
-    # Weights of the summed losses: binary cross-entropy, and soft Dice pooled over the batch.
+    # Weights of the summed losses: here binary cross-entropy, and soft Dice pooled over the batch. All losses and their
+    # options are in unet_jax/losses.py: {"tversky": {"weight": 0.5, "alpha": 0.3, "beta": 0.7}}.
     config.loss = ConfigDict({"bce": 1.0, "dice": 1.0})
+
+    # Weights of pixels in the loss, from the 2015 paper: both classes weigh the same, and the gap between two tumours
+    # weighs up to w0 more, the narrower the more; sigma in the files' pixels. w0 = 0 weighs all pixels alike.
+    config.border_weights = ConfigDict({"w0": 0.0, "sigma": 5.0})
 
     # Random transforms, each image by itself, in this order. A probability of 0 switches one off. These are the Kaggle
     # kernel's, from which the tutorial comes.
     config.augment = ConfigDict()
-    # Along the rows, and again along the columns.
-    config.augment.flip = 0.5
+    # Upside down, and left to right.
+    config.augment.flip_rows = 0.5
+    config.augment.flip_columns = 0.5
     config.augment.transpose = 0.5
     # By 90, 180 or 270 degrees.
     config.augment.rot90 = 0.5
@@ -85,6 +96,8 @@ def get_config() -> ConfigDict:
     config.optim.clip_norm = placeholder(float)
 
     config.train = ConfigDict()
+    # A folder that `python -m unet_jax.models.torch_weights` made, to start from; None starts from random parameters.
+    config.train.initial_weights = placeholder(str)
     config.train.epochs = 20
     # Slices a step, over all devices together.
     config.train.batch_size = 32
@@ -98,6 +111,10 @@ def get_config() -> ConfigDict:
     config.eval = ConfigDict()
     # A pixel is tumour from this probability on.
     config.eval.threshold = 0.5
+    # How far apart two outlines may lie and still count as one in the surface Dice: mm, or pixels without spacing.
+    config.eval.surface_tolerance = 2.0
+    # Connected parts of a case's mask that are dropped: those under so many voxels (0: none), all but the largest.
+    config.eval.postprocess = ConfigDict({"minimum_voxels": 0, "largest_component": False})
 
     # The built-in data set, written once.
     config.phantom = ConfigDict()

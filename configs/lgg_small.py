@@ -1,6 +1,6 @@
 """LGG brain MRI on two CPU cores: the tutorial's U-Net at width 16 and 128×128, with batch normalisation.
 
-    python main.py --config=configs/lgg_small.py --config.data.root=data/kaggle_3m
+python main.py --config=configs/lgg_small.py --config.data.root=data/kaggle_3m
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,4 @@
-"""Networks for the tests: small, with random weights, and quick to make and to compile."""
-
-import functools
+"""Networks for the tests: with random weights, and quick to make."""
 
 import jax
 import jax.numpy as jnp
@@ -8,9 +6,6 @@ import numpy as np
 from flax import nnx
 
 from unet_jax import models
-
-# Compiling is most of what tests of networks take; what then runs is tiny.
-fast_to_compile = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def make(name: str, in_channels: int = 1, num_classes: int = 2, **options) -> nnx.Module:
@@ -36,3 +31,14 @@ def make(name: str, in_channels: int = 1, num_classes: int = 2, **options) -> nn
 def image(*shape: int) -> jax.Array:
     """Standard normal intensities, [b, *spatial, c]."""
     return jnp.asarray(np.random.default_rng(1).standard_normal(shape), jnp.float32)
+
+
+def check_gradients(gradients: dict[str, jax.Array]) -> None:
+    """Asserts that every parameter, by its path, has a gradient, but for those that can have none.
+
+    Instance normalisation takes the mean away, and with it the bias of the convolution before.
+    """
+    for path, gradient in gradients.items():
+        assert jnp.isfinite(gradient).all(), path
+        without = path.endswith("conv/bias")
+        assert (jnp.abs(gradient).max() < 1e-5) == without, path

@@ -10,7 +10,7 @@ KEY = jax.random.key(0)
 
 def _settings(**changes):
     """Everything off, and what `changes` switches on."""
-    off = {"flip": 0.0, "transpose": 0.0, "rot90": 0.0}
+    off = dict.fromkeys(("flip_rows", "flip_columns", "transpose", "rot90"), 0.0)
     off["affine"] = {"probability": 0.0, "shift": 0.0, "scale": 0.0, "rotate": 0.0}
     for name in ("brightness", "contrast", "gamma"):
         off[name] = {"probability": 0.0, "range": (0.5, 1.5)}
@@ -27,7 +27,8 @@ def _affine(**limits):
 
 
 EVERYTHING = _settings(
-    flip=0.5,
+    flip_rows=0.5,
+    flip_columns=0.5,
     transpose=0.5,
     rot90=0.5,
     **_affine(shift=0.1, scale=0.2, rotate=20.0),
@@ -75,10 +76,11 @@ def test_probability_0_changes_nothing(pictures):
     np.testing.assert_array_equal(mask, pictures[1])
 
 
-def test_flips_of_probability_1_are_numpys(pictures):
-    transformed = augment(KEY, *pictures, _settings(flip=1.0))
+@pytest.mark.parametrize(("name", "axis"), [("flip_rows", 1), ("flip_columns", 2)])
+def test_flips_of_probability_1_are_numpys(pictures, name, axis):
+    transformed = augment(KEY, *pictures, _settings(**{name: 1.0}))
     for before, after in zip(pictures, transformed, strict=True):
-        np.testing.assert_array_equal(after, np.flip(before, (1, 2)))
+        np.testing.assert_array_equal(after, np.flip(before, axis))
 
 
 def test_transpose_of_probability_1_is_numpys(pictures):
@@ -98,7 +100,7 @@ def test_rot90_of_probability_1_is_one_of_numpys_three(pictures):
 
 
 def test_flips_of_probability_a_half_happen_half_of_the_time():
-    outcomes = _many(1000, flip=0.5)
+    outcomes = _many(1000, flip_rows=0.5, flip_columns=0.5)
     for picture in ([1, 2, 3, 4], [3, 4, 1, 2], [2, 1, 4, 3], [4, 3, 2, 1]):  # none, rows, columns, both
         _assert_share((outcomes == picture).all(1), 0.25)
 
@@ -157,7 +159,7 @@ def _sample(plane, row, column, nearest):
 
 
 @pytest.mark.usefixtures("draws_at_their_limit")
-@pytest.mark.parametrize(("shift", "scale"), [(0.3, 0.0), (0.0, 0.3), (0.11, -0.2)])
+@pytest.mark.parametrize(("shift", "scale"), [(0.3, 0.0), (0.11, -0.2)])
 def test_shift_and_scale_by_an_explicit_evaluation(shift, scale):
     """A pixel at p comes from (p - centre - shift) / scale + centre; image bilinear, mask nearest."""
     rng = np.random.default_rng(0)
@@ -193,14 +195,9 @@ def test_shifts_stay_within_their_limit_and_happen_as_often_as_asked():
     assert np.abs(shifts).max() <= 2 + 1e-5
     assert np.abs(shifts).max() > 1.5
     _assert_share(shifts != 0, 0.25)
+    untouched = shifts == 0
+    np.testing.assert_array_equal(moved[untouched], image[untouched])
     _assert_share(shifts[shifts != 0] > 0, 0.5)
-
-
-def test_an_image_that_the_affine_transform_leaves_out_is_untouched(pictures):
-    affine = {"probability": 1e-9, "shift": 0.1, "scale": 0.1, "rotate": 10.0}
-    transformed = augment(KEY, *pictures, _settings(affine=affine))
-    for before, after in zip(pictures, transformed, strict=True):
-        np.testing.assert_array_equal(after, before)
 
 
 def _fixed(factor):
@@ -213,8 +210,7 @@ def test_brightness_contrast_and_gamma_by_their_formulas(pictures):
     mean = x.mean((1, 2, 3), keepdims=True)
     for changes, expected in (
         ({"contrast": _fixed(0.5)}, (x - mean) * 0.5 + mean),
-        ({"gamma": _fixed(1.5)}, x**1.5),
-        ({"brightness": _fixed(3.0), "gamma": _fixed(0.5)}, np.clip(x * 3, 0, 1) ** 0.5),
+        ({"brightness": _fixed(3.0), "gamma": _fixed(1.5)}, np.clip(x * 3, 0, 1) ** 1.5),
     ):
         transformed, same_mask = augment(KEY, image, mask, _settings(**changes))
         np.testing.assert_allclose(transformed, expected, rtol=1e-5)
@@ -224,8 +220,8 @@ def test_brightness_contrast_and_gamma_by_their_formulas(pictures):
 def test_switching_others_on_leaves_the_flips_as_they_were(pictures):
     """The others are on, but with nothing to change."""
     others = dict.fromkeys(("brightness", "contrast", "gamma"), _fixed(1.0)) | _affine()
-    alone, _ = augment(KEY, *pictures, _settings(flip=0.5))
-    among_others, _ = augment(KEY, *pictures, _settings(flip=0.5, **others))
+    alone, _ = augment(KEY, *pictures, _settings(flip_rows=0.5, flip_columns=0.5))
+    among_others, _ = augment(KEY, *pictures, _settings(flip_rows=0.5, flip_columns=0.5, **others))
     np.testing.assert_allclose(among_others, alone, atol=1e-6)
 
 
@@ -233,7 +229,7 @@ def test_switching_others_on_leaves_the_intensities_as_they_were(pictures):
     """Whichever way a picture is turned, its sorted pixels are the same."""
     changes = {"brightness": {"probability": 0.5, "range": (0.5, 1.5)}}
     alone, _ = augment(KEY, *pictures, _settings(**changes))
-    turned, _ = augment(KEY, *pictures, _settings(flip=0.5, transpose=0.5, rot90=0.5, **changes))
+    turned, _ = augment(KEY, *pictures, _settings(flip_rows=0.5, flip_columns=0.5, transpose=0.5, rot90=0.5, **changes))
     assert not np.array_equal(alone, turned)
     np.testing.assert_array_equal(*(np.sort(np.asarray(x).reshape(6, -1)) for x in (alone, turned)))
 
@@ -241,7 +237,7 @@ def test_switching_others_on_leaves_the_intensities_as_they_were(pictures):
 def test_every_slice_of_a_volume_moves_as_a_single_slice_would():
     image = jnp.asarray(np.random.default_rng(0).uniform(size=(2, 6, 6, 3)), jnp.float32)
     mask = (image[..., :1] > 0.5).astype(jnp.float32)
-    settings = _settings(flip=0.5, affine=EVERYTHING["affine"])
+    settings = _settings(flip_rows=0.5, flip_columns=0.5, affine=EVERYTHING["affine"])
     expected = augment(KEY, image, mask, settings)
     volumes = (jnp.repeat(x[:, None], 4, axis=1) for x in (image, mask))
     for flat, volume in zip(expected, augment(KEY, *volumes, settings), strict=True):

@@ -29,9 +29,7 @@ class _Arrays:
 
     @staticmethod
     def find(root):
-        return [
-            cache.CaseFiles(path.stem, path.stem, (Path(path.name),), ()) for path in sorted(root.iterdir())
-        ]
+        return [cache.CaseFiles(path.stem, path.stem, (Path(path.name),), ()) for path in sorted(root.iterdir())]
 
     @staticmethod
     def decode(files, read):
@@ -110,9 +108,7 @@ def test_a_fault_added_to_cached_data_is_found(root, tmp_path):
 
 def test_a_cache_that_cannot_be_written_names_its_key(root, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(
-        InputError, match=r"config\.data\.cache=.*file/cache: decoded cases cannot be written"
-    ):
+    with pytest.raises(InputError, match=r"config\.data\.cache=.*file/cache: decoded cases cannot be written"):
         cache.load(lgg, root, tmp_path / "file" / "cache")
 
 
@@ -136,9 +132,7 @@ def test_damaged_decoded_cases_are_reported(root, tmp_path):
     _, fingerprint = cache.load(lgg, root, tmp_path / "cache")
     array = tmp_path / "cache" / fingerprint / "00000_image.npy"
     array.write_bytes(array.read_bytes()[:-1])
-    with pytest.raises(
-        InputError, match=f"{fingerprint}: these decoded cases are damaged .* delete the folder"
-    ):
+    with pytest.raises(InputError, match=f"{fingerprint}: these decoded cases are damaged .* delete the folder"):
         cache.load(lgg, root, tmp_path / "cache")
 
 

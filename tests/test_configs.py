@@ -1,4 +1,5 @@
 import importlib
+import itertools
 import re
 from pathlib import Path
 
@@ -9,8 +10,8 @@ from flax import nnx
 from configs import default
 from main import check_keys
 from unet_jax import models
-from unet_jax.train import _check
 from unet_jax.sharding import data_mesh
+from unet_jax.train import _check
 
 FOLDER = Path(__file__).parent.parent / "configs"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
@@ -47,6 +48,6 @@ def test_the_default_is_the_tutorials_recipe():
 def test_every_knob_of_the_default_is_explained():
     """Each knob has a comment above it, or shares one with the line above."""
     lines = (FOLDER / "default.py").read_text().splitlines()
-    for above, line in zip(lines, lines[1:], strict=False):
+    for above, line in itertools.pairwise(lines):
         if re.match(r"    config\.\w+\.\w+ = ", line) and not line.endswith("ConfigDict()"):
             assert above.strip().startswith(("#", "config.")), line

@@ -8,9 +8,8 @@ import pytest
 
 from unet_jax.data import cache, lgg, splits
 from unet_jax.errors import InputError
-from unet_jax.evaluate import evaluate, load_segment
-from unet_jax.inference import segment_volume
-from unet_jax.sharding import by_batch, data_mesh
+from unet_jax.evaluate import evaluate, load_network
+from unet_jax.sharding import data_mesh
 from unet_jax.train import train
 
 
@@ -27,13 +26,13 @@ def workdir(config, tmp_path_factory):
 
 
 def by_hand(workdir, config, names):
-    """Dice of each case, from whole masks that are compared pixel by pixel."""
+    """Dice of each case, slice by slice from the network's probabilities, compared pixel by pixel."""
     cases, _ = cache.load(lgg, Path(config.data.root), Path(config.data.cache))
-    segment, _ = load_segment(workdir, config, 3, data_mesh())
+    probability, _ = load_network(workdir, config, 3, data_mesh())
     scores = {}
     for case in cases:
         if case.name in names:
-            predicted = segment_volume(segment, case.image, 4, by_batch(data_mesh())) > 0
+            predicted = np.stack([np.asarray(probability(one[None]))[0] >= 0.5 for one in case.image])
             truth = np.asarray(case.mask) > 0
             scores[case.name] = 2 * np.sum(predicted & truth) / (predicted.sum() + truth.sum())
     return scores
@@ -78,6 +77,29 @@ def test_a_leaky_split_says_so_beside_its_scores(settings, configure, tmp_path, 
     assert f"test ({label})" in capsys.readouterr().out
     held = json.loads((tmp_path / "run" / "split.json").read_text())["test"]
     assert metrics["slices"] == sum(map(len, held.values()))
+
+
+def test_post_processing_is_applied_and_its_effect_reported(workdir, tmp_path):
+    before = evaluate(workdir, side="all")
+    assert before["postprocess"] == []
+    changed = tmp_path / "changed"
+    shutil.copytree(workdir, changed)
+    config = json.loads((changed / "config.json").read_text())
+    config["eval"]["postprocess"] = {"minimum_voxels": 10**6, "largest_component": True}
+    (changed / "config.json").write_text(json.dumps(config))
+    after = evaluate(changed, side="all")
+    assert after["recall"] == 0
+    assert [effect["step"] for effect in after["postprocess"]] == ["minimum_voxels", "largest_component"]
+    assert after["postprocess"][0]["before"]["dice_per_patient"] == before["dice_per_patient"]
+    assert after["postprocess"][1]["after"]["dice_per_patient"] == after["dice_per_patient"]
+    assert after["hd95_per_patient"] == {
+        "patients": 0,
+        "mean": None,
+        "median": None,
+        "std": None,
+        "ci95": None,
+        "unit": "pixels",
+    }
 
 
 def test_errors(workdir, tmp_path):

@@ -5,93 +5,155 @@ import pytest
 
 from unet_jax import inference, sharding
 from unet_jax.data.case import Case
-from unet_jax.data.pipeline import Slices, evaluation_batches
 
 SHARDING = sharding.by_batch(sharding.data_mesh())
 
 
-def _segment(image):
-    """Tumour where the first sequence is bright."""
-    return (image[..., 0] > 128).astype(jnp.uint8)
+def _brightness(image):
+    """Each pixel's probability is its own first sequence, whatever stands around it."""
+    return image[..., 0].astype(jnp.float32) / 255
 
 
-def _case(name, depth, seed=0):
+def _case(name, depth, height=4, width=6, seed=0):
     rng = np.random.default_rng(seed)
-    image = rng.integers(0, 256, (depth, 4, 6, 3), np.uint8)
-    return Case(name, name, image, rng.integers(0, 2, (depth, 4, 6), np.uint8))
+    image = rng.integers(0, 256, (depth, height, width, 3), np.uint8)
+    return Case(name, name, image, np.zeros((depth, height, width), np.uint8))
 
 
-@pytest.fixture
-def batches():
-    return list(evaluation_batches(Slices([_case("a", 3, 0), _case("b", 4, 1)]), 4))
+def _index(*slices):
+    """(position in cases, slice), from the slices of each case in turn."""
+    return np.array([(position, number) for position, its in enumerate(slices) for number in its], np.int32)
 
 
-def _joined(results, key):
-    return np.concatenate([result[key] for result in results])
+def _segment(cases, index, *, probability=_brightness, batch_size=4, slab=None, threshold=0.5):
+    predicted = inference.segment_cases(
+        probability, cases, index, batch_size=batch_size, slab=slab, threshold=threshold, sharding=SHARDING
+    )
+    return {position: (slices.tolist(), mask) for position, slices, mask in predicted}
 
 
-def test_every_slice_comes_once_in_order_with_its_prediction(batches):
-    results = list(inference.segment_batches(_segment, batches, SHARDING))
-    assert [len(result["predicted"]) for result in results] == [4, 3]  # the last batch's padding is dropped
-    np.testing.assert_array_equal(_joined(results, "case"), [0, 0, 0, 1, 1, 1, 1])
-    np.testing.assert_array_equal(_joined(results, "slice"), [0, 1, 2, 0, 1, 2, 3])
-    image = np.concatenate([_case("a", 3, 0).image, _case("b", 4, 1).image])
-    np.testing.assert_array_equal(_joined(results, "image"), image)
-    np.testing.assert_array_equal(_joined(results, "predicted"), image[..., 0] > 128)
-    mask = np.concatenate([_case("a", 3, 0).mask, _case("b", 4, 1).mask])
-    np.testing.assert_array_equal(_joined(results, "mask"), mask)
-    assert all(isinstance(result["predicted"], np.ndarray) for result in results)
+def _bright(case, slices, threshold=0.5):
+    return case.image[slices, :, :, 0] / 255 >= threshold
 
 
-def test_no_batches_give_no_results():
-    assert list(inference.segment_batches(_segment, [], SHARDING)) == []
+CASES = [_case("a", 3, seed=1), _case("b", 5, seed=2), _case("c", 1, seed=3)]
 
 
-def test_the_next_batch_is_under_way_before_a_result_is_handed_out(batches):
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 9, 20])
+def test_every_slice_is_segmented_as_it_would_be_alone_for_any_batch_size(batch_size):
+    found = _segment(CASES, _index(range(3), range(5), range(1)), batch_size=batch_size)
+    assert list(found) == [0, 1, 2]
+    for position, case in enumerate(CASES):
+        slices, mask = found[position]
+        assert slices == list(range(len(case.image)))
+        assert mask.dtype == np.uint8
+        np.testing.assert_array_equal(mask, _bright(case, slices))
+
+
+def test_only_the_slices_that_are_asked_for_are_segmented():
+    shapes = []
+
+    def probability(image):
+        shapes.append(image.shape)
+        return _brightness(image)
+
+    found = _segment(CASES, _index([0, 2], [], [0]), probability=probability, batch_size=2)
+    assert shapes == [(2, 4, 6, 3)] * 2  # three slices; batches keep their size
+    assert {position: slices for position, (slices, _) in found.items()} == {0: [0, 2], 2: [0]}
+    np.testing.assert_array_equal(found[0][1], _bright(CASES[0], [0, 2]))
+    np.testing.assert_array_equal(found[2][1], _bright(CASES[2], [0]))
+
+
+def test_cases_of_different_sizes_are_segmented_at_their_own():
+    cases = [_case("a", 2, 4, 6), _case("b", 3, 5, 5), _case("c", 1, 4, 6)]
+    shapes = []
+
+    def probability(image):
+        shapes.append(image.shape[1:3])
+        return _brightness(image)
+
+    found = _segment(cases, _index(range(2), range(3), range(1)), probability=probability)
+    assert shapes == [(4, 6), (5, 5)]
+    assert sorted(found) == [0, 1, 2]
+    for position, (slices, mask) in found.items():
+        np.testing.assert_array_equal(mask, _bright(cases[position], slices))
+
+
+@pytest.mark.parametrize(("threshold", "tumour"), [(0.5, 1), (0.501, 0)])
+def test_a_probability_of_just_the_threshold_is_tumour(threshold, tumour):
+    def half(image):
+        return jnp.full(image.shape[:-1], 0.5)
+
+    for slab in (None, 2):
+        [(_, mask)] = _segment(CASES[:1], _index(range(3)), probability=half, slab=slab, threshold=threshold).values()
+        assert (mask == tumour).all()
+
+
+def test_the_next_batch_is_under_way_before_a_result_is_handed_out():
     sent = []
 
-    def segment(image):
+    def probability(image):
         sent.append(len(sent))
-        return _segment(image)
+        return _brightness(image)
 
-    results = inference.segment_batches(segment, [*batches, *batches], SHARDING)
-    under_way = []
-    for _ in results:
-        under_way.append(len(sent))
-    assert under_way == [2, 3, 4, 4]
+    cases = [_case(name, 2) for name in "abcd"]
+    predicted = inference.segment_cases(
+        probability, cases, _index(*[range(2)] * 4), batch_size=2, slab=None, threshold=0.5, sharding=SHARDING
+    )
+    assert [len(sent) for _ in predicted] == [2, 3, 4, 4]
 
 
-def test_the_image_lies_on_the_devices_when_it_is_segmented(batches):
-    def segment(image):
+def test_the_image_is_on_the_devices_in_the_files_own_type():
+    def probability(image):
         assert isinstance(image, jax.Array)
         assert image.sharding == SHARDING
         assert image.dtype == jnp.uint8
-        return _segment(image)
+        return _brightness(image)
 
-    assert len(list(inference.segment_batches(segment, batches, SHARDING))) == 2
-
-
-@pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 8, 20])
-def test_a_volume_is_segmented_as_its_slices_are_for_any_batch_size(batch_size):
-    image = _case("a", 7).image
-    predicted = inference.segment_volume(_segment, image, batch_size, SHARDING)
-    assert predicted.dtype == np.uint8
-    np.testing.assert_array_equal(predicted, image[..., 0] > 128)
+    assert len(_segment(CASES, _index(range(3), range(5)), probability=probability)) == 2
 
 
-def test_every_batch_of_a_volume_has_one_size():
-    sizes = []
-
-    def segment(image):
-        sizes.append(image.shape)
-        return _segment(image)
-
-    inference.segment_volume(segment, _case("a", 7).image, 3, SHARDING)
-    assert sizes == [(3, 4, 6, 3)] * 3
-
-
-def test_a_memory_mapped_volume_of_floats_is_segmented(tmp_path):
-    image = np.random.default_rng(0).uniform(0, 256, (3, 4, 6, 1)).astype(np.float32)
+def test_a_memory_mapped_case_of_floats_is_segmented(tmp_path):
+    image = np.random.default_rng(0).uniform(0, 255, (3, 4, 6, 1)).astype(np.float32)
     np.save(tmp_path / "image.npy", image)
-    mapped = np.load(tmp_path / "image.npy", mmap_mode="r")
-    np.testing.assert_array_equal(inference.segment_volume(_segment, mapped, 2, SHARDING), image[..., 0] > 128)
+    case = Case("a", "a", np.load(tmp_path / "image.npy", mmap_mode="r"), np.zeros((3, 4, 6), np.uint8))
+    [(_, mask)] = _segment([case], _index(range(3))).values()
+    np.testing.assert_array_equal(mask, image[..., 0] / 255 >= 0.5)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 5, 6, 7, 9, 12])
+@pytest.mark.parametrize("slab", [1, 3, 4])
+def test_slabs_cover_every_slice_of_a_volume(depth, slab):
+    """What depends on its own pixel alone comes out the same, however slabs overlap; short cases are filled up."""
+    shapes = set()
+
+    def probability(image):
+        shapes.add(image.shape)
+        return _brightness(image)
+
+    case = _case("a", depth)
+    [(slices, mask)] = _segment([case], _index(range(depth)), probability=probability, slab=slab).values()
+    assert shapes == {(4, slab, 4, 6, 3)}
+    # A mean of equal numbers may round to either side of the threshold.
+    clear = np.abs(case.image[..., 0] / 255 - 0.5) > 1e-5
+    np.testing.assert_array_equal(mask[clear], _bright(case, slices)[clear])
+
+
+def test_overlapping_slabs_are_averaged_with_gaussian_weights():
+    """Slabs of 4 that start at 0, 2 and 3 of 7 slices; the network's answer is the place within the slab."""
+
+    def place(image):
+        places = jnp.arange(image.shape[1], dtype=jnp.float32) / 4
+        return jnp.broadcast_to(places[None, :, None, None], image.shape[:-1])
+
+    weights = np.exp(-0.5 * ((np.arange(4) - 1.5) / 0.5) ** 2)
+    total, weight = np.zeros(7), np.zeros(7)
+    for start in (0, 2, 3):
+        total[start : start + 4] += weights * np.arange(4) / 4
+        weight[start : start + 4] += weights
+    expected = total / weight
+    for threshold in np.sort(expected)[1:] - 1e-3:
+        [(_, mask)] = _segment(
+            [_case("a", 7)], _index(range(7)), probability=place, slab=4, threshold=threshold
+        ).values()
+        np.testing.assert_array_equal(mask[:, 0, 0], expected >= threshold)

@@ -267,6 +267,11 @@ def test_resolutions_weigh_half_of_the_one_above_and_the_lowest_nothing():
     assert float(loss) == pytest.approx(np.dot([4 / 7, 2 / 7, 1 / 7], expected), rel=1e-6)
 
 
+def test_the_highest_resolution_is_the_masks():
+    with pytest.raises(ValueError, match=r"\(1, 2, 2, 1\) to a mask of \(1, 4, 4, 1\)"):
+        losses.deep_supervision_loss((jnp.zeros((1, 2, 2, 1)),), jnp.zeros((1, 4, 4, 1)), {"bce": 1.0})
+
+
 def test_a_single_resolution_is_the_loss_itself():
     logits, mask = _random((2, 4, 5, 1))
     loss = _deep((logits,), mask, {"bce": 1.0, "dice": 2.0})

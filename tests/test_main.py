@@ -1,11 +1,9 @@
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from absl import flags
 
 import main
 from configs import default

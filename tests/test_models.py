@@ -29,18 +29,12 @@ NNUNET = {"features": (2, 3), "blocks": 2}
 # every choice that adds or changes a layer, small: (network, options, image size)
 SMALL = [
     ("tutorial", UNET, (4, 8)),
-    ("tutorial", UNET | {"rank": 3}, (4, 6, 8)),
-    ("tutorial", UNET | {"norm": "batch", "up": "nearest", "activation": "leaky_relu"}, (8, 8)),
-    ("tutorial", UNET | {"norm": "instance", "up": "transposed", "activation": "silu"}, (8, 8)),
-    ("tutorial", UNET | {"norm": "group", "activation": "gelu", "attention": True}, (8, 8)),
-    ("tutorial", UNET | {"depth": 3, "norm": "batch", "deep_supervision": True, "rank": 3}, (8, 8, 8)),
-    ("unet2015", UNET | {"dropout": 0.0}, (20, 22)),
-    ("unet2015", UNET | {"padding": "same", "rank": 3, "dropout": 0.0, "attention": True}, (4, 4, 8)),
-    ("buda2019", UNET, (8, 8)),
+    ("tutorial", UNET | {"norm": "instance", "activation": "silu", "rank": 3}, (4, 6, 8)),
+    ("tutorial", UNET | {"norm": "group", "up": "nearest", "activation": "gelu", "attention": True}, (8, 8)),
+    ("unet2015", UNET | {"activation": "leaky_relu", "dropout": 0.0}, (20, 22)),
+    ("buda2019", UNET | {"depth": 3, "deep_supervision": True}, (8, 8)),
     ("nnunet", NNUNET | {"features": (2, 3, 4), "deep_supervision": True}, (8, 8)),
-    ("nnunet", NNUNET | {"kernels": ((1, 3, 3), 3), "strides": (1, (1, 2, 2)), "rank": 3}, (3, 8, 8)),
-    ("resenc", NNUNET, (8, 8)),
-    ("resenc", NNUNET | {"rank": 3}, (4, 8, 8)),
+    ("resenc", NNUNET | {"kernels": ((1, 3, 3), 3), "strides": (1, (1, 2, 2)), "rank": 3}, (3, 8, 8)),
 ]
 
 
@@ -55,22 +49,26 @@ def test_number_of_parameters(name, options, expected):
     assert sum(math.prod(leaf.shape) for leaf in leaves) == expected
 
 
-@pytest.mark.parametrize(("name", "options", "size"), SMALL)
+# the other choices' gradients are seen where the networks are compared with PyTorch's
+@pytest.mark.parametrize(
+    ("name", "options", "size"),
+    [
+        ("tutorial", UNET | {"norm": "batch", "up": "nearest"}, (4, 6)),
+        ("tutorial", UNET | {"norm": "instance", "up": "transposed", "rank": 3}, (4, 6, 8)),
+        ("tutorial", UNET | {"padding": "valid", "rank": 3, "activation": "silu"}, (18, 18, 20)),
+    ],
+)
 def test_every_parameter_has_a_gradient(name, options, size):
     graphdef, params, batch_stats = split_model(networks.make(name, **options))
 
-    @networks.fast_to_compile
+    @jax.jit
     @jax.grad
     def gradient_of_loss(params, image):
         logits = nnx.merge(graphdef, params, batch_stats)(image)
-        return sum(jnp.mean(each**2) for each in jax.tree.leaves(logits))
+        return jnp.mean(logits**2)
 
-    gradients = golden.flatten(gradient_of_loss(params, networks.image(2, *size, 1)))
-    for path, gradient in gradients.items():
-        assert jnp.isfinite(gradient).all(), path
-        # instance normalisation takes the mean away, and with it the bias of the convolution before
-        normalised = path.endswith("conv/bias")
-        assert (jnp.abs(gradient).max() < 1e-5) == normalised, path
+    gradients = gradient_of_loss(params, networks.image(2, *size, 1))
+    networks.check_gradients(golden.flatten(gradients))
 
 
 def equations(jaxpr) -> Iterator:
@@ -101,7 +99,7 @@ def test_dtype_reaches_every_layer(name, options, size, dtype):
     assert {x.aval.dtype.name for each in products for x in each.invars + each.outvars} == {dtype}
     # between the products too: normalisations alone look at their features in float32
     between = [each for each in found if each.primitive.name in ("max", "concatenate", "reduce_max", "logistic")]
-    assert {x.aval.dtype.name for each in between for x in each.outvars if x.aval.ndim > 1} <= {dtype}
+    assert {x.aval.dtype.name for each in between for x in each.outvars if x.aval.ndim >= 4} <= {dtype}
 
 
 def test_signature():

@@ -39,7 +39,7 @@ def test_lists_do_what_tuples_do():
 def test_deep_supervision_gives_every_stage_of_the_decoder_in_training_only():
     model = networks.make("nnunet", features=(2, 3, 4), deep_supervision=True)
     view = nnx.view(model, deterministic=True)
-    both = networks.fast_to_compile(lambda image: (model(image), view(image)))
+    both = jax.jit(lambda image: (model(image), view(image)))
     outputs, logits = both(networks.image(1, 4, 8, 1))
     assert [each.shape for each in outputs] == [(1, 4, 8, 2), (1, 2, 4, 2)]
     assert jnp.array_equal(logits, outputs[0])

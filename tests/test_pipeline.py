@@ -241,6 +241,4 @@ def test_the_asked_share_of_each_batch_has_tumour():
 
 def test_a_tumour_share_needs_tumour():
     with pytest.raises(InputError, match=r"config\.data\.tumour_share=0\.5: no slice"):
-        pipeline.training_batches(
-            pipeline.Slices(_cases([1, 1])), batch_size=2, seed=0, epochs=1, tumour_share=0.5
-        )
+        pipeline.training_batches(pipeline.Slices(_cases([1, 1])), batch_size=2, seed=0, epochs=1, tumour_share=0.5)

@@ -8,6 +8,7 @@ from unet_jax import preprocess
 # Compiled, as they are used.
 prepare_image = jax.jit(preprocess.prepare_image, static_argnums=1)
 prepare_mask = jax.jit(preprocess.prepare_mask, static_argnums=1)
+prepare_weights = jax.jit(preprocess.prepare_weights, static_argnums=1)
 restore_logits = jax.jit(preprocess.restore_logits, static_argnums=(1, 2))
 
 RANDOM_SIZES = np.random.default_rng(0).integers((20, 20, 12), (40, 40, 50), (6, 3)).tolist()
@@ -80,6 +81,27 @@ def test_a_mask_is_1_where_its_resized_image_reaches_a_half(n, size):
     assert clear.mean() > 0.8
     prepared = np.asarray(prepare_mask(jnp.asarray(mask), size))[..., 0]
     np.testing.assert_array_equal(prepared[clear], share[clear] >= 0.5)
+
+
+def test_pixel_weights_are_resized_linearly_and_0_around_the_image():
+    weights = np.random.default_rng(0).uniform(1, 2, (2, 8, 12)).astype(np.float32)
+    padded = np.pad(weights, [(0, 0), (2, 2), (0, 0)])
+    np.testing.assert_array_equal(prepare_weights(jnp.asarray(weights), 12)[..., 0], padded)
+    halve = _linear(12, 6)
+    expected = np.einsum("ih,bhw,jw->bij", halve, padded, halve)
+    np.testing.assert_allclose(prepare_weights(jnp.asarray(weights), 6)[..., 0], expected, atol=1e-6)
+
+
+def test_every_slice_of_a_volume_is_prepared_and_restored_as_a_single_one_would_be():
+    volume = np.random.default_rng(0).integers(0, 256, (2, 3, 8, 12, 2), np.uint8)
+    flat = volume.reshape(6, 8, 12, 2)
+    mask = (volume[..., 0] > 128).astype(np.uint8)
+    prepared = prepare_image(jnp.asarray(volume), 9)
+    np.testing.assert_array_equal(prepared.reshape(6, 9, 9, 2), prepare_image(jnp.asarray(flat), 9))
+    mask_of_slices = prepare_mask(jnp.asarray(mask.reshape(6, 8, 12)), 9)
+    np.testing.assert_array_equal(prepare_mask(jnp.asarray(mask), 9).reshape(6, 9, 9, 1), mask_of_slices)
+    restored = restore_logits(prepared, 8, 12).reshape(6, 8, 12, 2)
+    np.testing.assert_array_equal(restored, restore_logits(prepared.reshape(6, 9, 9, 2), 8, 12))
 
 
 @pytest.mark.parametrize(("edge", "halved"), [(6, 3), (7, 3), (8, 4)])

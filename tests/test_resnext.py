@@ -1,6 +1,5 @@
 import jax
 import jax.numpy as jnp
-import network_checks
 import pytest
 import test_models
 from flax import nnx
@@ -17,7 +16,7 @@ def test_equals_pytorch():
     expected = state_dicts.load("resnext")
     options = {"width": 2, "depths": (2, 1, 2, 1), "cardinality": 2, "group_width": 2}
     weights = convert(expected.state, "resnext50_unet", num_classes=2, **options)
-    network_checks.gives_the_logits("resnext50_unet", options, weights, expected)
+    state_dicts.check("resnext50_unet", options, weights, expected)
 
 
 def test_number_of_parameters():
@@ -31,12 +30,15 @@ def test_number_of_parameters():
 
 
 def test_every_parameter_has_a_gradient():
-    network_checks.every_parameter_has_a_gradient("resnext50_unet", SMALL, (12, 8))
+    test_models.test_every_parameter_has_a_gradient("resnext50_unet", SMALL, (12, 8))
 
 
 @pytest.mark.parametrize("image", [(2, 12, 8, 1), (1, 4, 4, 8, 2)])
 def test_logits_have_the_images_size(image):
-    assert network_checks.logits_shape("resnext50_unet", SMALL, image) == (*image[:-1], 3)
+    options = SMALL | {"rank": len(image) - 2}
+    model = nnx.eval_shape(lambda: build("resnext50_unet", image[-1], 3, nnx.Rngs(0), **options))
+    logits = nnx.eval_shape(lambda model, image: model(image), model, jnp.zeros(image))
+    assert logits.shape == (*image[:-1], 3)
 
 
 def test_dtype_reaches_every_layer():
@@ -61,4 +63,4 @@ def test_an_argument_out_of_range_names_its_config_key(options, message):
 
 def test_size_must_divide():
     with pytest.raises(InputError, match=r"\(6, 8\).*divide by 4.*\(4, 8\) or \(8, 8\)"):
-        build("resnext50_unet", 1, 1, nnx.Rngs(0), **SMALL)(jnp.zeros((1, 6, 8, 1)))
+        nnx.eval_shape(lambda: build("resnext50_unet", 1, 1, nnx.Rngs(0), **SMALL)(jnp.zeros((1, 6, 8, 1))))

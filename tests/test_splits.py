@@ -162,9 +162,7 @@ def test_a_split_of_other_data_is_refused_with_all_names(tmp_path):
     assert "other scans or slices than the data for these patients: p003." in text
 
 
-@pytest.mark.parametrize(
-    "text", [None, "", "[]", "{}", '{"split_by": "patient", "train": 3, "val": 1, "test": 2}']
-)
+@pytest.mark.parametrize("text", [None, "", "[]", "{}", '{"split_by": "patient", "train": 3, "val": 1, "test": 2}'])
 def test_a_file_that_is_no_split_is_named(tmp_path, text):
     path = tmp_path / "split.json"
     if text is not None:

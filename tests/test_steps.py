@@ -11,7 +11,8 @@ MESH = sharding.data_mesh()
 SIZE = 8
 OFF = {"probability": 0.0, "range": (1.0, 1.0)}
 NO_AUGMENTATION = {
-    "flip": 0.0,
+    "flip_rows": 0.0,
+    "flip_columns": 0.0,
     "transpose": 0.0,
     "rot90": 0.0,
     "affine": {"probability": 0.0, "shift": 0.0, "scale": 0.0, "rotate": 0.0},
@@ -66,6 +67,10 @@ def _by_hand(batch):
     return x, m, 2 * x - 0.5
 
 
+def _sigmoid(z):
+    return 1 / (1 + np.exp(-z))
+
+
 def _dice(predicted, mask):
     return 2 * (predicted * mask).sum() / (predicted.sum() + mask.sum())
 
@@ -80,7 +85,7 @@ def unet():
     model = models.build("tutorial", 3, 1, nnx.Rngs(params=0), width=4, depth=1, norm="batch")
     schedule = optim.learning_rate_schedule("constant", peak=0.03, warmup_steps=2, steps_per_epoch=5, total_steps=20)
     optimizer = optim.optimizer("adam", schedule, weight_decay=0.0, clip_norm=None)
-    loss, augmentation = {"bce": 1.0, "dice": 1.0}, NO_AUGMENTATION | {"flip": 0.5}
+    loss, augmentation = {"bce": 1.0, "dice": 1.0}, NO_AUGMENTATION | {"flip_columns": 0.5}
     return _start(model, optimizer, loss_weights=loss, augment_settings=augmentation)
 
 
@@ -88,7 +93,7 @@ def test_one_step_by_hand(line):
     step, state = line
     batch = _batch()
     x, m, z = _by_hand(batch)
-    error = 1 / (1 + np.exp(-z)) - m
+    error = _sigmoid(z) - m
     gradient = {"slope": (error * x).mean(), "offset": error.mean()}
     state, logged = step(_copy(state), batch)
     assert int(state.step) == 1
@@ -165,10 +170,49 @@ def test_what_is_random_is_a_function_of_seed_and_step():
     assert len(set(losses.values())) == 6
 
 
-def test_batch_statistics_move_in_training_and_rule_in_segmenting():
+def test_dropout_is_a_function_of_seed_and_step():
+    model = models.build("tutorial", 3, 1, nnx.Rngs(params=0), width=2, depth=1, dropout=0.5)
+    step, state = _start(model, optax.sgd(0.5))
+    losses = []
+    for number in (0, 1, 0):
+        again = _copy(state.replace(step=jax.device_put(jnp.int32(number), sharding.replicated(MESH))))
+        losses.append(float(step(again, _batch())[1]["loss"]))
+    assert losses[0] == losses[2] != losses[1]
+
+
+def test_pixel_weights_weigh_the_loss(line):
+    step, state = line
+    weights = np.random.default_rng(5).uniform(0.5, 2, (4, SIZE, SIZE)).astype(np.float32)
+    batch = _batch()
+    _, m, z = _by_hand(batch)
+    _, logged = step(_copy(state), batch | sharding.global_batch({"weights": weights}, MESH))
+    expected = np.average(np.logaddexp(0, z) - z * m, weights=weights)
+    assert logged["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_pixel_weights_move_with_the_image():
+    """Weights that single out the bright pixels still do so after flips, so the loss is theirs alone."""
+    step, state = _start(Line(), optax.sgd(0.5), augment_settings=NO_AUGMENTATION | {"flip_columns": 0.5})
+    batch = _batch()
+    _, m, z = _by_hand(batch)
+    weights = sharding.global_batch({"weights": np.asarray(m, np.float32)}, MESH)
+    _, logged = step(state, batch | weights)
+    assert logged["loss"] == pytest.approx(np.average(np.logaddexp(0, z) - z * m, weights=m), rel=1e-5)
+
+
+def test_a_volume_costs_what_its_slices_cost(line):
+    step, state = line
+    batch = _batch()
+    _, flat = step(_copy(state), batch)
+    volumes = {key: np.asarray(x).reshape(2, 2, *x.shape[1:]) for key, x in batch.items()}
+    _, deep = step(_copy(state), sharding.global_batch(volumes, MESH))
+    for key, value in flat.items():
+        assert deep[key] == pytest.approx(float(value), rel=1e-5)
+
+
+def test_batch_statistics_move_in_training_and_rule_afterwards():
     """New running value = .9 old + .1 the batch's; a network that is not training normalises by them alone."""
-    model = Normalised()
-    step, state = _start(model, optax.sgd(0.0))
+    step, state = _start(Normalised(), optax.sgd(0.0))
     batch = _batch()
     x = np.asarray(batch["image"])[..., 0] / 255
     state, _ = step(state, batch)
@@ -176,34 +220,79 @@ def test_batch_statistics_move_in_training_and_rule_in_segmenting():
     np.testing.assert_allclose(statistics["mean"], [0.1 * x.mean()], rtol=1e-5)
     np.testing.assert_allclose(statistics["var"], [0.9 + 0.1 * x.var()], rtol=1e-5)
 
-    segment = steps.make_segment_step(steps.split_model(model)[0], image_size=SIZE, threshold=0.5)
-    mask = segment(state.params, state.batch_stats, batch["image"])
-    np.testing.assert_array_equal(mask, x >= 0.1 * x.mean())
+    probability = steps.make_probability_step(steps.split_model(Normalised())[0], image_size=SIZE)
+    found = probability(state.params, state.batch_stats, batch["image"])
+    z = (x - 0.1 * x.mean()) / np.sqrt(0.9 + 0.1 * x.var() + 1e-5)
+    np.testing.assert_allclose(found, _sigmoid(z), rtol=1e-5)
 
 
-def _segment(image, *, threshold, slope=1.0, offset=0.0):
-    graphdef, params, batch_stats = steps.split_model(Line(slope, offset))
-    return steps.make_segment_step(graphdef, image_size=SIZE, threshold=threshold)(params, batch_stats, image)
+def _probability(image, model=None):
+    graphdef, params, batch_stats = steps.split_model(model or Line())
+    return steps.make_probability_step(graphdef, image_size=SIZE)(params, batch_stats, jnp.asarray(image))
 
 
-@pytest.mark.parametrize(("height", "width", "threshold"), [(8, 8, 0.6), (6, 8, 0.55), (8, 5, 0.7)])
-def test_a_pixel_is_tumour_from_the_threshold_on_in_the_images_own_geometry(height, width, threshold):
-    image = np.random.default_rng(0).integers(0, 256, (3, height, width, 3), np.uint8)
-    mask = _segment(jnp.asarray(image), threshold=threshold)
-    assert mask.dtype == jnp.uint8
-    probability = 1 / (1 + np.exp(-(image[..., 0] / 255)))
-    np.testing.assert_array_equal(mask, probability >= threshold)
+@pytest.mark.parametrize("shape", [(3, 8, 8, 3), (3, 6, 8, 3), (3, 8, 5, 3), (2, 4, 6, 8, 3)])
+def test_probabilities_come_in_the_images_own_geometry(shape):
+    """Nothing is resized here, only padded to 8×8 and cut again; the last are volumes."""
+    image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    found = _probability(image)
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, _sigmoid(2 * (image[..., 0] / 255) - 0.5), rtol=1e-5)
 
 
-@pytest.mark.parametrize(("threshold", "found"), [(0.5, 1), (0.5001, 0)])
-def test_a_probability_of_just_the_threshold_is_tumour(threshold, found):
-    mask = _segment(jnp.zeros((1, 8, 8, 1)), threshold=threshold, slope=0.0)
-    assert (mask == found).all()
-
-
-def test_the_mask_has_the_images_size_whatever_the_network_sees():
+def test_probabilities_have_the_images_size_whatever_the_network_sees():
     """A bright half: its edge comes back where it was, though the network saw 8×8 pixels."""
     image = np.zeros((1, 20, 32, 1), np.float32)
     image[:, :, 16:] = 1
-    mask = _segment(jnp.asarray(image), threshold=0.5, slope=20.0, offset=-10.0)
-    np.testing.assert_array_equal(mask[0, 4:-4], image[0, 4:-4, :, 0])
+    found = _probability(image, Line(slope=20.0, offset=-10.0))
+    assert found.shape == (1, 20, 32)
+    np.testing.assert_array_equal(found[0, 4:-4] >= 0.5, image[0, 4:-4, :, 0] >= 0.5)
+
+
+def test_probabilities_of_bfloat16_logits_are_float32():
+    class Half(Line):
+        def __call__(self, image):
+            return super().__call__(image).astype(jnp.bfloat16)
+
+    found = _probability(np.full((1, 8, 8, 1), 255, np.uint8), Half())
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, _sigmoid(1.5), rtol=1e-6)
+
+
+class Valid(nnx.Module):
+    """The first sequence less three pixels at every border, from images that a network of two poolings takes."""
+
+    divisor, margin = 4, 3
+
+    def __call__(self, image):
+        assert all((n - self.margin) % self.divisor == 0 for n in image.shape[1:-1])
+        inside = (slice(self.margin, -self.margin),) * (image.ndim - 2)
+        return image[(slice(None), *inside, slice(1))]
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 8, 3), (2, 9, 12, 1), (1, 6, 8, 10, 1)])
+def test_a_network_without_padding_answers_every_pixel(shape):
+    """Each logit belongs to the pixel in the middle of what it saw, so these are the image itself."""
+    image = jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
+    np.testing.assert_array_equal(steps.forward(Valid(), image), image[..., :1])
+
+
+def test_what_stands_around_the_image_is_its_mirror_image():
+    class Outside(Valid):
+        def __call__(self, image):
+            return image[..., :1][:, : -2 * self.margin]  # what lies three pixels up and to the left
+
+    image = jnp.asarray(np.random.default_rng(0).normal(size=(1, 8, 8, 1)), jnp.float32)
+    seen = steps.forward(Outside(), image)[0, :, :, 0]
+    np.testing.assert_array_equal(seen[:4, 3:], image[0, 3::-1, :5, 0])
+
+
+def test_the_dice_of_a_network_with_deep_supervision_is_the_finest_levels(line):
+    class Deep(Line):
+        def __call__(self, image):
+            finest = super().__call__(image)
+            return finest, -finest[:, ::2, ::2], -finest[:, ::4, ::4]
+
+    step, state = _start(Deep(), optax.sgd(0.5))
+    _, m, z = _by_hand(_batch())
+    assert step(state, _batch())[1]["dice"] == pytest.approx(_dice(z > 0, m), rel=1e-6)

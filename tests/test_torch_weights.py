@@ -5,7 +5,6 @@ from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
-import network_checks
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -67,7 +66,7 @@ def test_the_command_brings_over_all_weights(tmp_path, capsys, model, file, clas
 def test_converted_weights_give_pytorchs_logits(model):
     expected = state_dicts.load(f"{model}_weights")
     converted = convert(expected.state, model, width=2)
-    network_checks.gives_the_logits(model, {"width": 2}, converted, expected)
+    state_dicts.check(model, {"width": 2}, converted, expected)
 
 
 def test_torchvisions_file_is_the_encoder_of_the_whole_network(tmp_path):
@@ -188,11 +187,7 @@ def test_torchs_files_are_read_as_weights_only(tmp_path, torch, state, suffix):
         ({"state_dict": {"conv.weight": Tensor(0)}}, "holds more than named arrays"),
         ([Tensor(0)], "holds more than named arrays"),
         ({1: Tensor(0)}, "holds more than named arrays"),
-        (
-            ValueError("Weights only load failed.\nMuch advice"),
-            r"weights alone \(Weights only load failed\.\)",
-        ),
-        (EOFError(), r"weights alone \(EOFError\)"),
+        (ValueError("much\nadvice"), r"no whole file of weights alone \(ValueError\)"),
     ],
 )
 def test_a_torch_file_of_anything_else_says_what_to_save(tmp_path, torch, content, message):

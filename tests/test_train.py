@@ -14,6 +14,8 @@ from unet_jax.errors import InputError
 from unet_jax.train import _finished, train
 
 PROJECT = Path(__file__).parent.parent
+
+
 def records(workdir):
     return [json.loads(line) for line in (workdir / "history.jsonl").read_text().splitlines()]
 
@@ -22,7 +24,12 @@ def test_a_run_leaves_what_the_design_says(settings, configure, tmp_path, capsys
     workdir = tmp_path / "run"
     metrics = train(configure(settings), workdir)
     assert {path.name for path in workdir.iterdir()} == {
-        "config.json", "split.json", "checkpoints", "history.jsonl", "curves.png", "evaluation",
+        "config.json",
+        "split.json",
+        "checkpoints",
+        "history.jsonl",
+        "curves.png",
+        "evaluation",
     }
     folder = workdir / "evaluation" / "test"
     assert {path.name for path in folder.iterdir()} == {"metrics.json", "cases.csv", "cases.png"}

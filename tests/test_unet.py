@@ -60,7 +60,7 @@ def test_valid_logits_see_the_margin_around_them_and_no_more():
     model = small(padding="valid")
     assert model.margin == 8
     image = networks.image(1, 24, 24, 1)
-    corner = networks.fast_to_compile(jax.grad(lambda image: model(image)[0, 0, 0].sum()))
+    corner = jax.jit(jax.grad(lambda image: model(image)[0, 0, 0].sum()))
     influence = np.abs(corner(image)[0, ..., 0])
     # the first logit is pixel 8's; the pooling's blocks round what it sees up to the next even number
     assert influence[0].max() > 0
@@ -89,7 +89,7 @@ def test_batch_statistics_move_towards_the_batch():
 def test_deep_supervision_gives_every_level_in_training_only():
     model = small(depth=3, deep_supervision=True)
     view = nnx.view(model, deterministic=True)
-    both = networks.fast_to_compile(lambda image: (model(image), view(image)))
+    both = jax.jit(lambda image: (model(image), view(image)))
     outputs, logits = both(networks.image(1, 8, 4, 1))
     assert [each.shape for each in outputs] == [(1, 8, 4, 2), (1, 4, 2, 2)]
     assert jnp.array_equal(logits, outputs[0])
@@ -105,9 +105,9 @@ def run_with_dropout(graphdef: nnx.GraphDef, params: dict, batch_stats: dict, **
 def test_dropout_is_a_function_of_its_key():
     parts = split_model(small(depth=3, dropout=0.25))
     assert not parts[2]
-    run = networks.fast_to_compile(lambda key: run_with_dropout(*parts, dropout_key=key))
+    run = jax.jit(lambda key: run_with_dropout(*parts, dropout_key=key))
     (levels, first), (_, again), (_, other) = (run(jax.random.key(seed)) for seed in (0, 0, 1))
-    plain, logits = networks.fast_to_compile(lambda: run_with_dropout(*parts, deterministic=True))()
+    plain, logits = jax.jit(lambda: run_with_dropout(*parts, deterministic=True))()
 
     assert jnp.array_equal(first, again)
     assert jnp.abs(first - other).max() > 0.01

@@ -23,7 +23,7 @@ def augment(
     Args:
         key: decides everything random.
         image: intensities in [0, 1].
-        mask: 0 or 1; it stays so.
+        mask: 0 or 1, and pixel weights where there are any; no new values come about but 0 from outside.
         settings: the config's `augment` group. A probability of 0 costs nothing: its transform is not compiled.
 
     Raises:
@@ -53,8 +53,8 @@ def _orient(key: Key[Array, ""], image: Array, mask: Array, settings: Mapping) -
         chosen = jax.random.bernoulli(_draw(key, name), probability)
         return jax.tree.map(lambda x: jnp.where(chosen, transform(x), x), both)
 
-    both = apply("flip rows", settings["flip"], lambda x: jnp.flip(x, ROWS), both)
-    both = apply("flip columns", settings["flip"], lambda x: jnp.flip(x, COLUMNS), both)
+    both = apply("flip rows", settings["flip_rows"], lambda x: jnp.flip(x, ROWS), both)
+    both = apply("flip columns", settings["flip_columns"], lambda x: jnp.flip(x, COLUMNS), both)
     both = apply("transpose", settings["transpose"], lambda x: jnp.swapaxes(x, ROWS, COLUMNS), both)
     if settings["rot90"]:
         turns = jax.random.randint(_draw(key, "turns"), (), 1, 4)

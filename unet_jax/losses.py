@@ -141,7 +141,12 @@ def deep_supervision_loss(
         mask: as the losses take it.
         weights: the losses, as `check_weights` describes them.
         pixel_weights: as the losses take them.
+
+    Raises:
+        ValueError: the highest resolution is not the mask's.
     """
+    if logits[0].shape != mask.shape:
+        raise ValueError(f"The network answers with {logits[0].shape} to a mask of {mask.shape}.")
     shares = [0.5**level for level in range(max(1, len(logits) - 1))]
     total = jnp.zeros((), jnp.float32)
     for share, level in zip(shares, logits, strict=False):

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Float32
 
-# Stands in for sums of weights that are 0; its square is still a normal float32, so gradients stay finite.
+# The least that is divided by; its square is still a normal float32, so gradients stay finite.
 EPSILON = 1e-7
 
 
@@ -59,7 +59,7 @@ def focal(
         mask = jnp.concatenate([1 - mask, mask], -1)
     log_probability = jax.nn.log_softmax(logits)
     wrong = -jnp.expm1(log_probability)
-    # At 0 a power below 1 has no finite gradient; the loss, (1 - p)^γ log p, is 0 there with all its slope.
+    # At 0 a power below 1 has no finite gradient, but the loss has: both it and its slope are 0 there.
     modulator = jnp.where(wrong > 0, jnp.where(wrong > 0, wrong, 1) ** gamma, 0)
     losses = -mask * modulator * log_probability
     if alpha is not None:

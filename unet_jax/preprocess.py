@@ -9,38 +9,43 @@ from jaxtyping import Array, Float, Float32, UInt8
 
 
 def prepare_image(
-    image: UInt8[Array, "b h w c"] | Float32[Array, "b h w c"], size: int
-) -> Float32[Array, "b {size} {size} c"]:
+    image: UInt8[Array, "*lead h w c"] | Float32[Array, "*lead h w c"], size: int
+) -> Float32[Array, "*lead {size} {size} c"]:
     """Intensities in [0, 1] where the file had uint8, and as they are where it had floats; size × size pixels."""
     scaled = image.astype(jnp.float32) / 255 if image.dtype == jnp.uint8 else image
     return _resize(_pad_to_square(scaled), size)
 
 
-def prepare_mask(mask: UInt8[Array, "b h w"], size: int) -> Float32[Array, "b {size} {size} 1"]:
+def prepare_mask(mask: UInt8[Array, "*lead h w"], size: int) -> Float32[Array, "*lead {size} {size} 1"]:
     """0 or 1 at size × size pixels: 1 where the mask, resized as an image is, reaches a half."""
     square = _pad_to_square(mask[..., None].astype(jnp.float32))
     return (_resize(square, size) >= 0.5).astype(jnp.float32)
 
 
+def prepare_weights(weights: Float32[Array, "*lead h w"], size: int) -> Float32[Array, "*lead {size} {size} 1"]:
+    """Pixel weights at size × size pixels."""
+    return _resize(_pad_to_square(weights[..., None]), size)
+
+
 def restore_logits(
-    logits: Float[Array, "b size size k"], height: int, width: int
-) -> Float[Array, "b {height} {width} k"]:
+    logits: Float[Array, "*lead size size k"], height: int, width: int
+) -> Float[Array, "*lead {height} {width} k"]:
     """Logits in the geometry that the image had before `prepare_image`."""
     side = max(height, width)
     top, left = (side - height) // 2, (side - width) // 2
-    return _resize(logits, side)[:, top : top + height, left : left + width]
+    return _resize(logits, side)[..., top : top + height, left : left + width, :]
 
 
-def _pad_to_square(x: Float[Array, "b h w c"]) -> Float[Array, "b side side c"]:
+def _pad_to_square(x: Float[Array, "*lead h w c"]) -> Float[Array, "*lead side side c"]:
     """Zeros around the shorter axis, evenly on both sides."""
-    height, width = x.shape[1:3]
+    height, width = x.shape[-3:-1]
     side = max(height, width)
     margins = [((side - n) // 2, side - n - (side - n) // 2) for n in (height, width)]
-    return jnp.pad(x, [(0, 0), *margins, (0, 0)])
+    return jnp.pad(x, [(0, 0)] * (x.ndim - 3) + [*margins, (0, 0)])
 
 
-def _resize(x: Float[Array, "b n n c"], size: int) -> Float[Array, "b {size} {size} c"]:
+def _resize(x: Float[Array, "*lead n n c"], size: int) -> Float[Array, "*lead {size} {size} c"]:
     """Linear interpolation between pixel centres, averaging over what a pixel covers when it shrinks."""
-    if x.shape[1] == size:
+    if x.shape[-2] == size:
         return x
-    return jax.image.resize(x, (x.shape[0], size, size, x.shape[3]), "linear", antialias=True)
+    return jax.image.resize(x, (*x.shape[:-3], size, size, x.shape[-1]), "linear", antialias=True)

@@ -60,7 +60,7 @@ def flatten(tree: Mapping, prefix: str = "") -> dict[str, Any]:
 def append_history(workdir: Path, record: Mapping) -> None:
     """Adds one line to the history."""
     with open(workdir / HISTORY, "a") as file:
-        file.write(json.dumps(record) + "\n")
+        file.write(json.dumps(record, allow_nan=False) + "\n")
 
 
 def read_history(workdir: Path) -> list[dict]:

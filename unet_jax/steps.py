@@ -1,4 +1,4 @@
-"""The training state, and the two compiled functions that everything else feeds: train step and segment step."""
+"""The training state, and the two compiled functions that everything else feeds: train step and probability step."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,11 +7,15 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx, struct
-from jaxtyping import Array, Float32, Int32, UInt8
+from jaxtyping import Array, Float, Float32
 
+from unet_jax import models
 from unet_jax.augment import augment
-from unet_jax.losses import total_loss
-from unet_jax.preprocess import prepare_image, prepare_mask, restore_logits
+from unet_jax.losses import deep_supervision_loss
+from unet_jax.preprocess import prepare_image, prepare_mask, prepare_weights, restore_logits
+
+# At the image's size, or, from a network with deep supervision in training, at that and lower resolutions.
+Logits = Float[Array, "b *spatial classes"] | tuple[Float[Array, "b *_ classes"], ...]
 
 
 @struct.dataclass
@@ -58,32 +62,54 @@ def init_state(params: dict, batch_stats: dict, optimizer: optax.GradientTransfo
     return TrainState(step, params, batch_stats, optimizer.init(params), zero_totals())
 
 
+def forward(model: nnx.Module, image: Float[Array, "b *spatial c"]) -> Logits:
+    """The network's logits for every pixel of the image.
+
+    Where convolutions without padding leave none for the border, the image is mirrored there first: the overlap-tile
+    of Ronneberger et al. 2015 (figure 2).
+    """
+    margin = getattr(model, "margin", 0)
+    if not margin:
+        return model(image)
+    size = image.shape[1:-1]
+    needed = models.input_size_for(size, model.divisor, margin)
+    mirrored = [(margin, big - n - margin) for n, big in zip(size, needed, strict=True)]
+    logits = model(jnp.pad(image, [(0, 0), *mirrored, (0, 0)], mode="reflect"))
+    return logits[(slice(None), *(slice(n) for n in size))]
+
+
 def make_train_step(
     graphdef: nnx.GraphDef,
     optimizer: optax.GradientTransformation,
     *,
     image_size: int,
-    loss_weights: Mapping[str, float],
+    loss_weights: Mapping[str, Any],
     augment_settings: Mapping,
     seed: int,
 ) -> Callable[[TrainState, Mapping[str, Array]], tuple[TrainState, dict[str, Float32[Array, ""]]]]:
     """The compiled step: (state, batch) → (state, what to log). The state passed in is used up.
 
-    A batch holds `image`, uint8 or float32 [b, h, w, c], and `mask`, uint8 [b, h, w] of 0 and 1. What is random in
-    step n is a function of (seed, n) alone. Logged are the loss, the batch's Dice at 0.5 and the gradient's norm.
+    A batch holds `image`, uint8 or float32 [b, h, w, c], and `mask`, uint8 [b, h, w] of 0 and 1, in 3-D with d after b;
+    and, for a loss with pixel weights, `weights`, float32 like the mask. What is random in step n is a function of
+    (seed, n) alone. Logged are the loss, the batch's Dice at 0.5 and the gradient's norm.
     """
 
     def train_step(state: TrainState, batch: Mapping[str, Array]):
         key = jax.random.fold_in(jax.random.key(seed), state.step)
+        augment_key, dropout_key = jax.random.split(key)
         image = prepare_image(batch["image"], image_size)
-        mask = prepare_mask(batch["mask"], image_size)
-        image, mask = augment(key, image, mask, augment_settings)
+        targets = prepare_mask(batch["mask"], image_size)
+        if "weights" in batch:
+            targets = jnp.concatenate([targets, prepare_weights(batch["weights"], image_size)], axis=-1)
+        image, targets = augment(augment_key, image, targets, augment_settings)
+        mask, pixel_weights = targets[..., :1], targets[..., 1:] if "weights" in batch else None
 
         def loss_of(params: dict):
             model = nnx.merge(graphdef, params, state.batch_stats)
-            logits = model(image)
-            batch_stats = _plain(nnx.state(model, nnx.BatchStat))
-            return total_loss(logits, mask, loss_weights), (logits, batch_stats)
+            logits = forward(nnx.view(model, dropout_key=dropout_key, raise_if_not_found=False), image)
+            levels = logits if isinstance(logits, tuple) else (logits,)
+            loss = deep_supervision_loss(levels, mask, loss_weights, pixel_weights)
+            return loss, (levels[0], _plain(nnx.state(model, nnx.BatchStat)))
 
         (loss, (logits, batch_stats)), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
@@ -103,23 +129,22 @@ def _hard_dice(logits: Array, mask: Array) -> Float32[Array, ""]:
     return jnp.where(sizes == 0, 1.0, 2 * (predicted * mask).sum() / jnp.maximum(sizes, 1))
 
 
-def make_segment_step(
-    graphdef: nnx.GraphDef, *, image_size: int, threshold: float
-) -> Callable[[dict, dict, Array], UInt8[Array, "b h w"]]:
-    """The compiled (params, batch_stats, image [b, h, w, c]) → mask uint8 [b, h, w], in the image's own geometry.
+def make_probability_step(
+    graphdef: nnx.GraphDef, *, image_size: int
+) -> Callable[[dict, dict, Array], Float32[Array, "*batch"]]:
+    """The compiled (params, batch_stats, image) → probability of tumour, in the image's own geometry.
 
-    A pixel is tumour where its probability is at least `threshold`.
+    The image is [b, h, w, c], in 3-D [b, d, h, w, c]; the probability is without c.
     """
 
-    def segment_step(params: dict, batch_stats: dict, image: Array) -> UInt8[Array, "b h w"]:
+    def probability_step(params: dict, batch_stats: dict, image: Array) -> Float32[Array, "*batch"]:
         model = nnx.view(
             nnx.merge(graphdef, params, batch_stats),
             deterministic=True,
             use_running_average=True,
             raise_if_not_found=False,  # a network without dropout or batch normalisation has no such switch
         )
-        logits = model(prepare_image(image, image_size)).astype(jnp.float32)
-        probability = jax.nn.sigmoid(restore_logits(logits, *image.shape[1:3]))
-        return (probability[..., 0] >= threshold).astype(jnp.uint8)
+        logits = forward(model, prepare_image(image, image_size)).astype(jnp.float32)
+        return jax.nn.sigmoid(restore_logits(logits, *image.shape[-3:-1]))[..., 0]
 
-    return jax.jit(segment_step)
+    return jax.jit(probability_step)

@@ -11,14 +11,28 @@ import optax
 import orbax.checkpoint as ocp
 from flax import nnx
 from jax.sharding import Mesh
-from jaxtyping import Int32
+from jaxtyping import Int32, Int64
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from unet_jax import checkpoint, losses, models, optim, pictures, report, run_folder, steps
+from unet_jax import (
+    checkpoint,
+    losses,
+    models,
+    optim,
+    pictures,
+    postprocess,
+    report,
+    run_folder,
+    scoring,
+    steps,
+    weight_maps,
+)
 from unet_jax.data import pipeline, splits
 from unet_jax.data.case import Case
-from unet_jax.evaluate import count_slices, evaluate, load_cases
+from unet_jax.errors import InputError
+from unet_jax.evaluate import count_slices, evaluate, load_cases, segment
+from unet_jax.models import weights
 from unet_jax.sharding import check_batch_size, data_mesh, global_batch, is_primary, replicated
 from unet_jax.steps import TrainState, zero_totals
 
@@ -38,7 +52,7 @@ def train(config: ConfigDict, workdir: Path) -> dict:
     split_path = workdir / run_folder.SPLIT
     split = splits.read(split_path, cases) if split_path.exists() else _drawn(config, cases)
     index = {side: splits.slices_of(split, cases, side) for side in splits.SIDES}
-    slices = pipeline.Slices(cases, index["train"])
+    slices = pipeline.Slices(cases, index["train"], config.data.slab, _weigh(config, cases, index["train"]))
     steps_per_epoch = pipeline.steps_per_epoch(len(slices), config.train.batch_size, jax.process_count())
 
     optimizer, schedule = _optimizer(config, steps_per_epoch)
@@ -52,7 +66,7 @@ def train(config: ConfigDict, workdir: Path) -> dict:
     if manager.latest_step() is not None:
         state = _restore(manager, state, mesh)
     history = run_folder.rewind_history(workdir, int(state.step))
-    epochs = [record for record in history if "epoch" in record]
+    epochs = run_folder.epochs_of(history)
     if int(state.step):
         _say(_resumption(config, workdir, int(state.step), epochs))
 
@@ -64,18 +78,14 @@ def train(config: ConfigDict, workdir: Path) -> dict:
         augment_settings=config.augment.to_dict(),
         seed=config.seed,
     )
-    segment_step = steps.make_segment_step(
-        graphdef, image_size=config.data.image_size, threshold=config.eval.threshold
-    )
+    probability_step = steps.make_probability_step(graphdef, image_size=config.data.image_size)
     batches = iter(_training_batches(config, slices, int(state.step)))
     while not _finished(config, epochs):
         began = time.perf_counter()
-        state = _train_epoch(
-            state, train_step, batches, config, mesh, steps_per_epoch, schedule, workdir, manager
-        )
-        segment = functools.partial(segment_step, state.params, state.batch_stats)
-        counts = count_slices(segment, cases, index["val"], config.train.batch_size, mesh, "validation")
-        scores = report.summarise(report.case_rows(cases, index["val"], counts), counts)
+        state = _train_epoch(state, train_step, batches, config, mesh, steps_per_epoch, schedule, workdir, manager)
+        probability = functools.partial(probability_step, state.params, state.batch_stats)
+        predicted = segment(probability, config, cases, index["val"], mesh, title="validation")
+        scores = report.summarise(*_rows_and_counts(cases, predicted))
         record = _epoch_record(state, len(epochs) + 1, scores, time.perf_counter() - began)
         epochs.append(record)
         state = state.replace(totals=jax.device_put(zero_totals(), replicated(mesh)))
@@ -111,9 +121,8 @@ def _train_epoch(
         for step in range(first + 1, last + 1):
             batch = next(batches)
             previous = logged
-            state, logged = train_step(
-                state, global_batch({key: batch[key] for key in ("image", "mask")}, mesh)
-            )
+            for_device = {key: array for key, array in batch.items() if key in ("image", "mask", "weights")}
+            state, logged = train_step(state, global_batch(for_device, mesh))
             # One step runs while the next is prepared; more would only pile up batches in memory.
             jax.block_until_ready(previous)
             bar.update()
@@ -138,11 +147,18 @@ def _check(config: ConfigDict, mesh: Mesh) -> None:
     """Raises InputError for what can be told before the data are read, which may take a while."""
     check_batch_size(config.train.batch_size, mesh)
     losses.check_weights(config.loss.to_dict())
+    postprocess.check(config.eval.postprocess.to_dict(), config.data.split_by)
     _optimizer(config, steps_per_epoch=1)
-    model = nnx.eval_shape(
-        lambda: models.build(in_channels=1, num_classes=1, rngs=nnx.Rngs(0), **config.model)
-    )
-    models.check_size((config.data.image_size,) * 2, model.divisor)
+    model = nnx.eval_shape(lambda: models.build(in_channels=1, num_classes=1, rngs=nnx.Rngs(0), **config.model))
+    rank, slab = config.model.get("rank", 2), config.data.slab
+    if (rank == 3) != (slab is not None):
+        raise InputError(
+            f"config.model.rank is {rank} and config.data.slab is {slab}: a network of rank 3 needs a slab, one "
+            "of rank 2 needs None."
+        )
+    size = (config.data.image_size,) * 2 if slab is None else (slab, *(config.data.image_size,) * 2)
+    if not model.margin:  # else the step pads the image to what fits
+        models.check_size(size, model.divisor)
 
 
 def _drawn(config: ConfigDict, cases: list[Case]) -> splits.Split:
@@ -157,9 +173,16 @@ def _drawn(config: ConfigDict, cases: list[Case]) -> splits.Split:
     )
 
 
-def _optimizer(
-    config: ConfigDict, steps_per_epoch: int
-) -> tuple[optax.GradientTransformation, optax.Schedule]:
+def _weigh(config: ConfigDict, cases: list[Case], index: Int32[np.ndarray, "n 2"]) -> Callable | None:
+    """What makes pixel weights of a mask, from the training side's balance of tumour and background."""
+    border = config.border_weights
+    if border.w0 == 0:
+        return None
+    balance = weight_maps.balanced_class_weights(cases[position].mask[number] for position, number in index)
+    return functools.partial(weight_maps.border_weight_map, class_weights=balance, w0=border.w0, sigma=border.sigma)
+
+
+def _optimizer(config: ConfigDict, steps_per_epoch: int) -> tuple[optax.GradientTransformation, optax.Schedule]:
     schedule = optim.learning_rate_schedule(
         config.optim.schedule,
         peak=config.optim.learning_rate,
@@ -176,10 +199,14 @@ def _optimizer(
 def _initial_state(
     config: ConfigDict, channels: int, optimizer: optax.GradientTransformation, mesh: Mesh
 ) -> tuple[nnx.GraphDef, TrainState]:
-    model = models.build(
-        in_channels=channels, num_classes=1, rngs=nnx.Rngs(params=config.seed), **config.model
-    )
-    graphdef, params, batch_stats = steps.split_model(model)
+    def built() -> nnx.Module:
+        return models.build(in_channels=channels, num_classes=1, rngs=nnx.Rngs(params=config.seed), **config.model)
+
+    graphdef, *_ = steps.split_model(nnx.eval_shape(built))
+    # One compiled program draws all parameters; by themselves, each shape would be compiled anew.
+    params, batch_stats = jax.jit(lambda: steps.split_model(built())[1:])()
+    if config.train.initial_weights:
+        params, batch_stats = weights.initialise(params, batch_stats, Path(config.train.initial_weights))
     state = steps.init_state(params, batch_stats, optimizer)
     return graphdef, jax.device_put(state, replicated(mesh))
 
@@ -194,6 +221,7 @@ def _training_batches(config: ConfigDict, slices: pipeline.Slices, start_step: i
         shard=jax.process_index(),
         shards=jax.process_count(),
         workers=config.data.workers,
+        tumour_share=config.data.tumour_share,
     )
 
 
@@ -213,6 +241,14 @@ def _items(state: TrainState) -> dict[str, dict]:
         "model": {"params": state.params, "batch_stats": state.batch_stats},
         "training": {"step": state.step, "opt_state": state.opt_state, "totals": state.totals},
     }
+
+
+def _rows_and_counts(
+    cases: list[Case], predicted: Iterator[scoring.Predicted]
+) -> tuple[list[scoring.Row], Int64[np.ndarray, "n 3"]]:
+    """What overlap tells of each case: surfaces and lesions wait for the evaluation."""
+    index, counts = count_slices(predicted, cases)
+    return report.case_rows(cases, index, counts), counts
 
 
 def _finished(config: ConfigDict, epochs: list[dict]) -> bool:

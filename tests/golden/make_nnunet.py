@@ -109,9 +109,7 @@ if __name__ == "__main__":
         plain = isotropic(features, [2] * 7, [2] * 6, rank=2, residual=False)
         residual = isotropic(features, [1, 3, 4, 6, 6, 6, 6], [1] * 6, rank=2, residual=True)
         plain3d = isotropic([32, 64, 128, 256, 320, 320], [2] * 6, [2] * 5, rank=3, residual=False)
-        residual3d = isotropic(
-            [32, 64, 128, 256, 320, 320], [1, 3, 4, 6, 6, 6], [1] * 5, rank=3, residual=True
-        )
+        residual3d = isotropic([32, 64, 128, 256, 320, 320], [1, 3, 4, 6, 6, 6], [1] * 5, rank=3, residual=True)
     print([count(model) for model in (plain, residual, plain3d, residual3d)])
 
     torch.manual_seed(0)

@@ -4,6 +4,8 @@ unet2015.npz: Ronneberger et al. 2015, at three levels. buda2019.npz: Buda et al
 attention.npz: a 3-D U-Net with attention gates, deep supervision and what else differs from those two.
 """
 
+import math
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -96,9 +98,9 @@ class GroupedConvs(nn.Module):
     def __init__(self, before: int, after: int):
         super().__init__()
         self.conv1 = nn.Conv3d(before, after, 3, padding=1, bias=False)
-        self.norm1 = nn.GroupNorm(after, after)
+        self.norm1 = nn.GroupNorm(math.gcd(32, after), after)
         self.conv2 = nn.Conv3d(after, after, 3, padding=1, bias=False)
-        self.norm2 = nn.GroupNorm(after, after)
+        self.norm2 = nn.GroupNorm(math.gcd(32, after), after)
 
     def forward(self, x):
         x = functional.leaky_relu(self.norm1(self.conv1(x)), 0.01)
@@ -123,9 +125,7 @@ class Attention3D(nn.Module):
     def __init__(self, channels: int, classes: int, width: int):
         super().__init__()
         w = width
-        self.encoder = nn.ModuleList(
-            [GroupedConvs(channels, w), GroupedConvs(w, 2 * w), GroupedConvs(2 * w, 4 * w)]
-        )
+        self.encoder = nn.ModuleList([GroupedConvs(channels, w), GroupedConvs(w, 2 * w), GroupedConvs(2 * w, 4 * w)])
         self.gates = nn.ModuleList([Gate(2 * w, 4 * w), Gate(w, 2 * w)])
         self.decoder = nn.ModuleList([GroupedConvs(4 * w + 2 * w, 2 * w), GroupedConvs(2 * w + w, w)])
         self.head = nn.Conv3d(w, classes, 1)

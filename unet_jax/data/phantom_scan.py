@@ -94,9 +94,7 @@ def _head_points(rng: np.random.Generator, size: int, slices: int) -> Points:
 def _head_geometry(points: Points, both: Points) -> tuple[Field, Field, Field, Field]:
     """Depth inside head, brain, cerebellum and brainstem in mm, about; negative outside."""
     x, y, z = points
-    egg = np.stack(
-        [x / (1 + 0.0006 * y), y, np.where(z > 0, z, 0.7 * z)]
-    )  # narrower in front, long downwards
+    egg = np.stack([x / (1 + 0.0006 * y), y, np.where(z > 0, z, 0.7 * z)])  # narrower in front, long downwards
     skull = _ellipsoid(egg, (0, 0, 0), (75, 95, 90), 2.2)
     nose = _ellipsoid(points, (0, -92, -50), (13, 20, 26))
     ears = _ellipsoid(both, (78, 8, -34), (5, 15, 24))
@@ -170,9 +168,7 @@ def _paint_hindbrain(
 def _paint_ventricles(image: Image, rng: np.random.Generator, both: Points) -> Field:
     """Ventricles with a bright lining in FLAIR and choroid plexus; returns the depth inside them, in mm."""
     swell = rng.uniform(0.8, 1.7)
-    ventricles = np.maximum.reduce(
-        [_tube(both, start, end, swell * radius) for start, end, radius in VENTRICLES]
-    )
+    ventricles = np.maximum.reduce([_tube(both, start, end, swell * radius) for start, end, radius in VENTRICLES])
     _paint(image, _cover(ventricles + 3, 2.0), "cap", rng.uniform(0.2, 0.9))
     _paint(image, _cover(ventricles), "fluid")
     plexus = _tube(both, (11, 16, 20), (23, 36, 9), 2.4)
@@ -189,18 +185,14 @@ def _paint_confounders(
         _paint(image, _cover(cap, 1.5), "cap", rng.uniform(0.3, 1.0))
     for _ in range(rng.integers(0, 9)):
         spot = _ellipsoid(points, rng.uniform((-40, -50, 8), (40, 50, 45)), rng.uniform(2.0, 4.5, 3))
-        _paint(
-            image, _cover(np.minimum.reduce([spot, brain - 4, -ventricles])), "spot", rng.uniform(0.5, 1.0)
-        )
+        _paint(image, _cover(np.minimum.reduce([spot, brain - 4, -ventricles])), "spot", rng.uniform(0.5, 1.0))
     x, y, z = points
     sinus = np.minimum(3.2 - np.hypot(x, brain + 0.5), np.maximum(y, z - 30))
     arteries = [_tube(both, start, end, radius) for start, end, radius in ARTERIES]
     _paint(image, _cover(np.maximum.reduce([sinus, *arteries])), "vessel", 0.9)
 
 
-def _paint_tumour(
-    image: Image, rng: np.random.Generator, points: Points, room: Field
-) -> UInt8[np.ndarray, "d h w"]:
+def _paint_tumour(image: Image, rng: np.random.Generator, points: Points, room: Field) -> UInt8[np.ndarray, "d h w"]:
     """An irregular tumour with core and enhancing rim, where room (mm) is positive; returns its mask."""
     centre = rng.uniform((20, -46, 4), (38, 46, 38)) * (rng.choice((-1, 1)), 1, 1)
     radius = rng.uniform(12, 30)
@@ -224,9 +216,7 @@ def _degrade(image: Image, rng: np.random.Generator, points: Points) -> UInt8[np
         cv2.GaussianBlur(plane, (0, 0), sigma, dst=plane)
     noise = rng.uniform(0.012, 0.03)
     real, imaginary = noise * rng.standard_normal((2, *image.shape), dtype=np.float32)
-    image = (
-        np.hypot(image + real, imaginary) * rng.uniform(115, 185, 3).astype(np.float32)[:, None, None, None]
-    )
+    image = np.hypot(image + real, imaginary) * rng.uniform(115, 185, 3).astype(np.float32)[:, None, None, None]
     if rng.random() < 1 / 6:
         image[rng.choice((0, 2))] = image[1]
     channels_last = np.moveaxis(np.clip(np.rint(image), 0, 255).astype(np.uint8), 0, -1)
@@ -239,9 +229,7 @@ def _waves(rng: np.random.Generator, points: Points, length: float, count: int) 
     directions *= 2 * np.pi / length / np.linalg.norm(directions, axis=1, keepdims=True)
     phases = rng.uniform(0, 2 * np.pi, count).astype(np.float32)
     pairs = zip(directions, phases, strict=True)
-    return sum(np.cos(np.tensordot(way, points, 1) + phase) for way, phase in pairs) * np.float32(
-        np.sqrt(2 / count)
-    )
+    return sum(np.cos(np.tensordot(way, points, 1) + phase) for way, phase in pairs) * np.float32(np.sqrt(2 / count))
 
 
 def _ellipsoid(points: Points, centre: Triple, radii: Triple, power: float = 2.0) -> Field:

@@ -15,7 +15,7 @@ from unet_jax.errors import InputError
 class Slices:
     """Slices of cases in one flat list, gathered into batches.
 
-    Where cases differ in rows or columns, slices are padded with zeros at the bottom and the right, to the
+    Where the listed slices differ in rows or columns, they are padded with zeros at the bottom and the right, to the
     largest of each. In 3-D an element is a slab: as many neighbouring slices with the listed one in their middle, moved
     to lie within the case, or padded with zeros at its end where the case has fewer.
 
@@ -26,7 +26,11 @@ class Slices:
     """
 
     def __init__(
-        self, cases: Sequence[Case], index: Int[np.ndarray, "n 2"] | None = None, slab: int | None = None
+        self,
+        cases: Sequence[Case],
+        index: Int[np.ndarray, "n 2"] | None = None,
+        slab: int | None = None,
+        weigh: Callable[[np.ndarray], np.ndarray] | None = None,
     ):
         """Checks that the cases go together.
 
@@ -34,6 +38,7 @@ class Slices:
             cases: at least one, all with masks.
             index: which slices, as `splits.slices_of` gives them; all slices of all cases by default.
             slab: slices of a slab; None for single slices, without an axis for them.
+            weigh: makes pixel weights of a mask; None for none.
 
         Raises:
             InputError: a mask is missing, or cases differ in channels or type.
@@ -52,9 +57,10 @@ class Slices:
         if index is None:
             index = np.concatenate([[(i, s) for s in range(len(case.image))] for i, case in enumerate(cases)])
         self.index = index.astype(np.int32)
-        self.height = max(case.image.shape[1] for case in cases)
-        self.width = max(case.image.shape[2] for case in cases)
+        sizes = [cases[position].image.shape[1:3] for position in np.unique(index[:, 0])]
+        self.height, self.width = (max(axis) for axis in zip(*sizes, strict=True))
         self._slab = slab
+        self._weigh = weigh
         self._images = [case.image for case in cases]
         self._masks = [case.mask for case in cases]
 
@@ -67,6 +73,7 @@ class Slices:
         Returns:
             image [b, height, width, channels] in the cases' own type, mask uint8 [b, height, width] of 0 and
             1, case (position in cases) and slice, int32 [b] each. Slabs have their slices between b and height.
+            With `weigh`, also weights, float32 like the mask.
         """
         chosen = self.index[np.asarray(positions, np.int64)]
         first = self._images[0]
@@ -83,7 +90,10 @@ class Slices:
             # A view as a plain array: indexing a memory map costs several times as much.
             image[filled] = np.asarray(self._images[case])[slices]
             mask[filled] = np.asarray(self._masks[case])[slices]
-        return {"image": image, "mask": mask, "case": chosen[:, 0], "slice": chosen[:, 1]}
+        batch = {"image": image, "mask": mask, "case": chosen[:, 0], "slice": chosen[:, 1]}
+        if self._weigh is not None:
+            batch["weights"] = np.stack([self._weigh(one) for one in mask])
+        return batch
 
     def with_tumour(self) -> Int[np.ndarray, " m"]:
         """The positions in `index` of slices whose mask is not empty."""
@@ -120,8 +130,7 @@ def steps_per_epoch(slices: int, batch_size: int, shards: int = 1) -> int:
         )
     if slices < batch_size:
         raise InputError(
-            f"config.train.batch_size={batch_size}: there are only {slices} slices to train on: lower it, or "
-            "add cases."
+            f"config.train.batch_size={batch_size}: there are only {slices} slices to train on: lower it, or add cases."
         )
     return slices // batch_size
 
@@ -169,9 +178,7 @@ def training_batches(
     count = round(tumour_share * batch_size)
     tumour = slices.with_tumour() if count else np.zeros(0, np.int64)
     if count and not len(tumour):
-        raise InputError(
-            f"config.data.tumour_share={tumour_share}: no slice to train on has tumour: set it to 0."
-        )
+        raise InputError(f"config.data.tumour_share={tumour_share}: no slice to train on has tumour: set it to 0.")
     # Not grain's own shuffle and batch: they cost 37 microseconds a slice, more than copying it does, and
     # draw epoch e of seed s as epoch 0 of seed s + e.
     batches = (

@@ -43,9 +43,7 @@ class Split:
         for one, other in itertools.combinations(SIDES, 2):
             shared = self._members(one) & self._members(other)
             if shared:
-                faults.append(
-                    f"{one} and {other} share {_names(shared)}: put each {self.split_by} on one side only."
-                )
+                faults.append(f"{one} and {other} share {_names(shared)}: put each {self.split_by} on one side only.")
         if faults:
             raise InputError("\n".join(faults))
 
@@ -100,9 +98,7 @@ def make(
     _check_arguments(split_by, val_fraction, test_fraction, fold, folds)
     without = [case.name for case in cases if case.mask is None]
     if without:
-        raise InputError(
-            f"{_names(without)}: these cases have no mask; leave them out of training and scoring."
-        )
+        raise InputError(f"{_names(without)}: these cases have no mask; leave them out of training and scoring.")
     units = _units(cases, split_by)
     _check_enough(len(units), split_by, val_fraction, test_fraction, folds)
     measure = _tumour_shares(cases) if split_by == "patient" else _shows_tumour(cases)
@@ -118,9 +114,7 @@ def make(
         rest = np.setdiff1d(everyone, val)
         test = rest[_draw(measure[rest], _count(test_fraction, len(rest)), rng)]
     train = np.setdiff1d(everyone, np.concatenate([val, test]))
-    return Split(
-        split_by, *(_grouped(pair for i in side.tolist() for pair in units[i]) for side in (train, val, test))
-    )
+    return Split(split_by, *(_grouped(pair for i in side.tolist() for pair in units[i]) for side in (train, val, test)))
 
 
 def write(split: Split, path: Path) -> None:
@@ -159,9 +153,7 @@ def read(path: Path, cases: Sequence[Case]) -> Split:
         if names
     ]
     if faults:
-        raise InputError(
-            "\n".join([*faults, f"{path}: give the data it was made for, or train in a new workdir."])
-        )
+        raise InputError("\n".join([*faults, f"{path}: give the data it was made for, or train in a new workdir."]))
     return split
 
 
@@ -241,9 +233,7 @@ def _left_to_train(total: int, val_fraction: float, test_fraction: float, folds:
 
 def _check_enough(found: int, split_by: str, val_fraction: float, test_fraction: float, folds: int) -> None:
     if _left_to_train(found, val_fraction, test_fraction, folds) < 1:
-        needed = next(
-            n for n in itertools.count(1) if _left_to_train(n, val_fraction, test_fraction, folds) > 0
-        )
+        needed = next(n for n in itertools.count(1) if _left_to_train(n, val_fraction, test_fraction, folds) > 0)
         test = f"folds={folds}" if folds else f"test_fraction={test_fraction}"
         raise InputError(
             f"config.data.val_fraction={val_fraction} and {test} need at least {needed} {split_by}s, and the "
@@ -264,9 +254,7 @@ def _check_arguments(split_by: str, val_fraction: float, test_fraction: float, f
     elif folds and not 0 <= fold < folds:
         faults.append(f"config.data.fold={fold}: it must be from 0 to {folds - 1} with folds={folds}.")
     if folds and split_by == "slice":
-        faults.append(
-            "config.data.folds: folds are of patients; set config.data.split_by='patient' or folds=0."
-        )
+        faults.append("config.data.folds: folds are of patients; set config.data.split_by='patient' or folds=0.")
     if faults:
         raise InputError("\n".join(faults))
 

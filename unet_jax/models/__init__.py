@@ -48,9 +48,7 @@ def build(name: str, in_channels: int, num_classes: int, rngs: nnx.Rngs, **optio
         if parameter.kind is parameter.KEYWORD_ONLY and key != "rngs"
     ]
     if unknown := sorted(set(options) - set(accepted)):
-        raise InputError(
-            f"config.model has {', '.join(unknown)}, but {name!r} takes {', '.join(accepted)} alone."
-        )
+        raise InputError(f"config.model has {', '.join(unknown)}, but {name!r} takes {', '.join(accepted)} alone.")
     arguments = preset | options
     if "dtype" in arguments:
         arguments["dtype"] = _compute_type(arguments["dtype"])
@@ -63,7 +61,5 @@ def _compute_type(name: DTypeLike) -> jnp.dtype:
     except TypeError:
         dtype = None
     if dtype not in COMPUTE_TYPES:
-        raise InputError(
-            f"config.model.dtype is {name!r}; it must be one of {', '.join(map(str, COMPUTE_TYPES))}."
-        )
+        raise InputError(f"config.model.dtype is {name!r}; it must be one of {', '.join(map(str, COMPUTE_TYPES))}.")
     return dtype

@@ -28,9 +28,7 @@ class AttentionGate(nnx.Module):
         init: str = "torch",
     ):
         common = {"rank": rank, "rngs": rngs, "dtype": dtype, "init": init}
-        self.skip = conv(
-            skip_features, skip_features, kernel=2, stride=2, padding="valid", use_bias=False, **common
-        )
+        self.skip = conv(skip_features, skip_features, kernel=2, stride=2, padding="valid", use_bias=False, **common)
         self.gate = conv(gate_features, skip_features, kernel=1, **common)
         self.weight = conv(skip_features, 1, kernel=1, **common)
 

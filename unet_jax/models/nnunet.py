@@ -88,9 +88,7 @@ class NNUNet(nnx.Module):
             strides = (1, *(strides,) * (stages - 1))
         strides = _each_stage("strides", strides, stages, rank)
         if max(strides[0]) > 1:
-            raise InputError(
-                f"config.model.strides is {strides}; the first stage has the image's size: use 1."
-            )
+            raise InputError(f"config.model.strides is {strides}; the first stage has the image's size: use 1.")
         blocks = _each_stage("blocks", blocks, stages, 1)
         decoder_blocks = _each_stage("decoder_blocks", decoder_blocks, stages - 1, 1)
 
@@ -111,13 +109,10 @@ class NNUNet(nnx.Module):
             features[:0:-1], features[-2::-1], kernels[-2::-1], strides[:0:-1], decoder_blocks, strict=True
         )
         for below, here, kernel, stride, (count,) in coarse_to_fine:
-            self.upsamples.append(
-                conv_transposed(below, here, stride=stride, rngs=rngs, dtype=dtype, init="he")
-            )
+            self.upsamples.append(conv_transposed(below, here, stride=stride, rngs=rngs, dtype=dtype, init="he"))
             widths = [2 * here] + [here] * count
-            self.decoder.append(
-                nnx.Sequential(*(ConvNorm(c, here, kernel=kernel, **common) for c in widths[:-1]))
-            )
+            self.decoder.append(nnx.Sequential(*(ConvNorm(c, here, kernel=kernel, **common) for c in widths[:-1])))
+        self.deep_supervision = deep_supervision
         heads = features[:-1] if deep_supervision else features[:1]
         self.heads = nnx.List(conv(c, num_classes, kernel=1, init="he", **common) for c in heads)
         self.deterministic = False
@@ -151,9 +146,9 @@ class NNUNet(nnx.Module):
         for upsample, stage in zip(self.upsamples, self.decoder, strict=True):
             x = stage(jnp.concatenate([upsample(x), skips.pop()], axis=-1))
             levels.append(x)
-        if self.deterministic or len(self.heads) == 1:
-            return self.heads[0](x)
-        return tuple(head(level) for head, level in zip(self.heads, levels[::-1], strict=True))
+        if self.deep_supervision and not self.deterministic:
+            return tuple(head(level) for head, level in zip(self.heads, levels[::-1], strict=True))
+        return self.heads[0](x)
 
 
 class ConvNorm(nnx.Module):
@@ -216,9 +211,7 @@ class ResidualBlock(nnx.Module):
         self.conv1 = ConvNorm(in_features, out_features, kernel=kernel, stride=stride, **common)
         # From a scale of 0 every block starts as its shortcut (Goyal et al. 2017, section 5.1).
         zeros = nnx.initializers.zeros
-        self.conv2 = ConvNorm(
-            out_features, out_features, kernel=kernel, activate=False, scale_init=zeros, **common
-        )
+        self.conv2 = ConvNorm(out_features, out_features, kernel=kernel, activate=False, scale_init=zeros, **common)
         self.shortcut = (
             ConvNorm(in_features, out_features, kernel=1, use_bias=False, activate=False, **common)
             if in_features != out_features
@@ -233,9 +226,7 @@ class ResidualBlock(nnx.Module):
         return leaky_relu(self.conv2(self.conv1(x)) + shortcut)
 
 
-def _each_stage(
-    key: str, value: int | Sequence[int | Sequence[int]], stages: int, rank: int
-) -> list[tuple[int, ...]]:
+def _each_stage(key: str, value: int | Sequence[int | Sequence[int]], stages: int, rank: int) -> list[tuple[int, ...]]:
     """For every stage one number an axis.
 
     Raises:

@@ -102,8 +102,10 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises its own, pickle's, zipfile's and more
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(f"{path} is no file of weights alone ({reason}): save model.state_dict() by itself.") from None
+        raise InputError(
+            f"{path} is no whole file of weights alone ({type(error).__name__}): "
+            "fetch it again, or save model.state_dict() by itself."
+        ) from None
     whole = isinstance(state, dict) and all(
         isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()
     )

@@ -88,8 +88,7 @@ class UNet(nnx.Module):
         self.divisor = 2 ** (depth - 1)
         self.margin = 6 * self.divisor - 4 if padding == "valid" else 0
         self.encoder = nnx.List(
-            DoubleConv(before, after, **block)
-            for before, after in zip([in_channels, *widths], widths, strict=False)
+            DoubleConv(before, after, **block) for before, after in zip([in_channels, *widths], widths, strict=False)
         )
         self.dropout = nnx.Dropout(dropout)
         self.upsamples, self.gates, self.decoder = nnx.List(), nnx.List(), nnx.List()
@@ -129,23 +128,19 @@ class UNet(nnx.Module):
         """
         check_size(image.shape[1:-1], self.divisor, self.margin)
         *skips, x = self._encode(image.astype(self.dtype))
-        side_logits = []
-        for level, (upsample, gate, block) in enumerate(
-            zip(self.upsamples, self.gates, self.decoder, strict=True)
-        ):
+        levels = []
+        for upsample, gate, block in zip(self.upsamples, self.gates, self.decoder, strict=True):
             larger = upsample(x)
             skip = crop(skips.pop(), larger.shape[1:-1])
             if gate is not None:
                 skip = gate(skip, x)
             x = block(jnp.concatenate([larger, skip], axis=-1))
-            if self._supervises and level < len(self.side_heads):
-                side_logits.append(self.side_heads[level](x))
+            levels.append(x)
         logits = self.head(x)
-        return (logits, *side_logits[::-1]) if self._supervises else logits
-
-    @property
-    def _supervises(self) -> bool:
-        return self.deep_supervision and not self.deterministic
+        if self.deep_supervision and not self.deterministic:
+            sides = [head(level) for head, level in zip(self.side_heads, levels[:-1], strict=True)]
+            return (logits, *reversed(sides))
+        return logits
 
     def _encode(self, x: Float[Array, "b *spatial c"]) -> list[Float[Array, "b *_ d"]]:
         """What each level of the contracting path gives, the finest first."""
