@@ -85,15 +85,17 @@ def get_config() -> ConfigDict:
     config.optim = ConfigDict()
     # "adam", "adamax", or "sgd" with Nesterov momentum 0.99.
     config.optim.name = "adam"
-    config.optim.learning_rate = 1e-3
+    config.optim.learning_rate = 5e-4
     # After the warm-up: "constant", or "cosine" down to 0 at the last epoch.
     config.optim.schedule = "constant"
     # Steps of linear warm-up from a hundredth of the learning rate; at most the first epoch less one step.
     config.optim.warmup_steps = 100
     # Decoupled from the gradient; 0 is none.
     config.optim.weight_decay = 0.0
-    # Gradients longer than this are scaled down to it; None leaves them.
+    # Gradients longer than this are scaled down to it; None leaves them. Without normalisation, single steps would
+    # throw the network back to predicting nothing.
     config.optim.clip_norm = placeholder(float)
+    config.optim.clip_norm = 1.0
 
     config.train = ConfigDict()
     # A folder that `python -m unet_jax.models.torch_weights` made, to start from; None starts from random parameters.
@@ -129,6 +131,6 @@ def get_config() -> ConfigDict:
     config.scaled_down = ConfigDict()
     config.scaled_down.data = ConfigDict({"source": "phantom", "image_size": 64})
     config.scaled_down.model = ConfigDict({"width": 16})
-    config.scaled_down.train = ConfigDict({"batch_size": 8, "epochs": 16})
+    config.scaled_down.train = ConfigDict({"batch_size": 8, "epochs": 14})
 
     return config

@@ -4,14 +4,15 @@ import re
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 from flax import nnx
 
 from configs import default
 from main import check_keys
-from unet_jax import models
+from unet_jax import models, steps
 from unet_jax.sharding import data_mesh
-from unet_jax.train import _check
+from unet_jax.train import _check, _initial_state, _optimizer
 
 FOLDER = Path(__file__).parent.parent / "configs"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
@@ -51,3 +52,44 @@ def test_every_knob_of_the_default_is_explained():
     for above, line in itertools.pairwise(lines):
         if re.match(r"    config\.\w+\.\w+ = ", line) and not line.endswith("ConfigDict()"):
             assert above.strip().startswith(("#", "config.")), line
+
+
+# What makes each network tiny.
+SHRUNK = {
+    "tutorial": {"width": 2},
+    "unet2015": {"width": 2},
+    "buda2019": {"width": 2},
+    "fpn": {"width": 2, "pyramid_width": 4, "groups": 2},
+    "resnext50_unet": {"width": 8, "depths": (1, 1, 1, 1), "cardinality": 2, "group_width": 4},
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shrunk_network_trains_a_step_of_it(name):
+    config = load(name)
+    with config.unlocked():
+        config.model.update(SHRUNK[config.model.name])
+    slab = [] if config.data.slab is None else [config.data.slab]
+    rng = np.random.default_rng(0)
+    batch = {
+        "image": rng.integers(0, 256, (2, *slab, 40, 40, 3), np.uint8),
+        "mask": rng.integers(0, 2, (2, *slab, 40, 40), np.uint8),
+    }
+    if config.border_weights.w0:
+        batch["weights"] = rng.uniform(1, 5, batch["mask"].shape).astype(np.float32)
+    optimizer, _ = _optimizer(config, 100)
+    graphdef, state = _initial_state(config, 3, optimizer, data_mesh())
+    before = jax.tree.map(np.array, state.params)
+    step = steps.make_train_step(
+        graphdef,
+        optimizer,
+        image_size=32,
+        loss_weights=config.loss.to_dict(),
+        augment_settings=config.augment.to_dict(),
+        seed=0,
+    )
+    state, logged = step(state, batch)
+    assert np.isfinite(float(logged["loss"]))
+    moved = jax.tree.map(lambda old, new: np.any(old != np.asarray(new)), before, state.params)
+    assert np.mean(jax.tree.leaves(moved)) > 0.9
+    assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(state.params))

@@ -6,12 +6,15 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from configs import default
 from unet_jax.errors import InputError
-from unet_jax.train import _finished, train
+from unet_jax.models import weights
+from unet_jax.sharding import data_mesh
+from unet_jax.train import _finished, _initial_state, _optimizer, train
 
 PROJECT = Path(__file__).parent.parent
 
@@ -135,7 +138,39 @@ def test_what_cannot_be_trained_is_said_before_anything_is_written(settings, con
         ({"optim.name": "adagrad"}, r"config\.optim\.name"),
         ({"optim.schedule": "linear"}, r"config\.optim\.schedule"),
         ({"loss": {"crossentropy": 1.0}}, r"config\.loss"),
+        ({"train.epochs": 0}, r"config\.train\.epochs is 0"),
+        ({"data.slab": 4}, r"config\.model\.rank is 2 and config\.data\.slab is 4"),
+        ({"eval.postprocess.minimum_voxels": -1}, r"minimum_voxels is -1"),
     ):
         with pytest.raises(InputError, match=message):
             train(configure(settings | change), tmp_path / "run")
         assert not (tmp_path / "run").exists(), change
+
+
+def test_a_loss_that_is_no_number_ends_the_run(settings, configure, tmp_path):
+    diverging = settings | {"optim.name": "sgd", "optim.learning_rate": 1e30, "optim.warmup_steps": 0}
+    with pytest.raises(InputError, match=r"The loss of step \d+ is nan: .*learning_rate"):
+        train(configure(diverging), tmp_path / "run")
+    assert all(np.isfinite(record["loss"]) for record in records(tmp_path / "run"))
+
+
+def test_a_3d_run_with_everything_switched_on(settings, configure, tmp_path):
+    config = configure(
+        settings | {"data.slab": 4, "data.tumour_share": 0.5, "border_weights.w0": 5.0, "train.epochs": 1}
+    )
+    with config.unlocked():
+        config.model.update({"rank": 3, "norm": "instance", "dropout": 0.1, "deep_supervision": True, "depth": 3})
+    metrics = train(config, tmp_path / "run")
+    assert metrics["slices"] > 4
+    assert metrics["hd95_per_patient"]["unit"] == "pixels"
+    assert all(np.isfinite(record["loss"]) for record in records(tmp_path / "run") if "loss" in record)
+
+
+def test_training_starts_from_the_weights_it_is_given(settings, configure, tmp_path):
+    config = configure(settings)
+    optimizer, _ = _optimizer(config, 1)
+    _, given = _initial_state(config, 3, optimizer, data_mesh())
+    weights.save(tmp_path, given.params, given.batch_stats, {"name": "tutorial"})
+    config = configure(settings | {"seed": 9, "train.initial_weights": str(tmp_path)})
+    _, state = _initial_state(config, 3, optimizer, data_mesh())
+    jax.tree.map(np.testing.assert_array_equal, state.params, given.params)

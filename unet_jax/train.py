@@ -128,6 +128,11 @@ def _train_epoch(
             bar.update()
             if step % config.train.log_every_steps == 0:
                 values = {key: float(value) for key, value in logged.items()}
+                if not np.isfinite(values["loss"]):
+                    raise InputError(
+                        f"The loss of step {step} is {values['loss']}: train anew with a smaller "
+                        "config.optim.learning_rate, or with config.optim.clip_norm=1."
+                    )
                 seconds, began = time.perf_counter() - began, time.perf_counter()
                 bar.set_postfix(loss=f"{values['loss']:.3f}")
                 values |= {
@@ -146,6 +151,8 @@ def _train_epoch(
 def _check(config: ConfigDict, mesh: Mesh) -> None:
     """Raises InputError for what can be told before the data are read, which may take a while."""
     check_batch_size(config.train.batch_size, mesh)
+    if config.train.epochs < 1:
+        raise InputError(f"config.train.epochs is {config.train.epochs}; it must be at least 1.")
     losses.check_weights(config.loss.to_dict())
     postprocess.check(config.eval.postprocess.to_dict(), config.data.split_by)
     _optimizer(config, steps_per_epoch=1)

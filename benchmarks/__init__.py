@@ -1,0 +1,1 @@
+"""Measurements; their results stand in docs/."""
