@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 LEVELS = """
 train evaluate __init__
 
-steps inference checkpoint sharding report scoring pictures run_folder resolve
+steps inference checkpoint sharding report scoring pictures run_folder resolve progress
 
 models losses pixel_losses region_losses weight_maps
 metrics surface lesions postprocess
@@ -29,6 +29,7 @@ SIDEWAYS = {
     "train": ["evaluate"],
     "report": ["scoring"],
     "resolve": ["run_folder"],
+    "progress": ["steps"],
     "losses": ["pixel_losses", "region_losses"],
     "postprocess": ["lesions"],
 }

@@ -10,11 +10,10 @@ import jax
 import numpy as np
 import pytest
 
-from configs import default
 from unet_jax.errors import InputError
 from unet_jax.models import weights
 from unet_jax.sharding import data_mesh
-from unet_jax.train import _finished, _initial_state, _optimizer, train
+from unet_jax.train import _initial_state, _optimizer, train
 
 PROJECT = Path(__file__).parent.parent
 
@@ -105,30 +104,6 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(settings, con
         losses.append([record["loss"] for record in records(tmp_path / name) if "epoch" not in record])
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
     assert not np.allclose(losses[0], losses[2], rtol=1e-3)
-
-
-def epochs(*dice):
-    return [{"epoch": number, "val_dice": value} for number, value in enumerate(dice, start=1)]
-
-
-@pytest.mark.parametrize(
-    ("dice", "finished"),
-    [
-        ((), False),
-        ((0.5,), False),
-        ((0.5, 0.4, 0.4), False),
-        ((0.5, 0.4, 0.4, 0.5), True),  # as good is no better
-        ((0.5, 0.4, 0.4, 0.6), False),
-        ((0.0, 0.0, 0.0, 0.0, 0.0), False),  # nothing found yet
-        (tuple(n / 10 for n in range(9)), True),  # all nine epochs
-    ],
-)
-def test_early_stopping(dice, finished):
-    config = default.get_config()
-    config.train.update({"epochs": 9, "patience": 3})
-    assert _finished(config, epochs(*dice)) is finished
-    config.train.patience = 0
-    assert _finished(config, epochs(*dice)) is (len(dice) == 9)
 
 
 def test_what_cannot_be_trained_is_said_before_anything_is_written(settings, configure, tmp_path):

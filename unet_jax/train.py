@@ -1,5 +1,6 @@
 """A whole run in reading order: data, split, network, epochs of steps, checkpoints; then the scores."""
 
+import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from unet_jax import (
     optim,
     pictures,
     postprocess,
+    progress,
     report,
     run_folder,
     scoring,
@@ -61,14 +63,14 @@ def train(config: ConfigDict, workdir: Path) -> dict:
     run_folder.start(workdir, config.to_dict(), fingerprint)
     if not split_path.exists():
         splits.write(split, split_path)
-    _say(_description(config, workdir, split.label, len(cases), index, state))
+    _say(progress.description(config, workdir, split.label, len(cases), index, state))
     manager = checkpoint.open_checkpoints(workdir / run_folder.CHECKPOINTS)
     if manager.latest_step() is not None:
         state = _restore(manager, state, mesh)
     history = run_folder.rewind_history(workdir, int(state.step))
     epochs = run_folder.epochs_of(history)
     if int(state.step):
-        _say(_resumption(config, workdir, int(state.step), epochs))
+        _say(progress.resumption(config, workdir, int(state.step), epochs))
 
     train_step = steps.make_train_step(
         graphdef,
@@ -78,55 +80,60 @@ def train(config: ConfigDict, workdir: Path) -> dict:
         augment_settings=config.augment.to_dict(),
         seed=config.seed,
     )
+    run = _Run(config, workdir, mesh, manager, train_step, schedule, steps_per_epoch)
     probability_step = steps.make_probability_step(graphdef, image_size=config.data.image_size)
     batches = iter(_training_batches(config, slices, int(state.step)))
-    while not _finished(config, epochs):
+    while not progress.finished(config, epochs):
         began = time.perf_counter()
-        state = _train_epoch(state, train_step, batches, config, mesh, steps_per_epoch, schedule, workdir, manager)
+        state = _train_epoch(run, state, batches)
         probability = functools.partial(probability_step, state.params, state.batch_stats)
         predicted = segment(probability, config, cases, index["val"], mesh, title="validation")
         scores = report.summarise(*_rows_and_counts(cases, predicted))
-        record = _epoch_record(state, len(epochs) + 1, scores, time.perf_counter() - began)
+        record = progress.epoch_record(state, len(epochs) + 1, scores, time.perf_counter() - began)
         epochs.append(record)
         state = state.replace(totals=jax.device_put(zero_totals(), replicated(mesh)))
         if is_primary():
             run_folder.append_history(workdir, record)
             pictures.write_curves(workdir / "curves.png", epochs)
         _save(manager, state, record["val_dice"])
-        _say(_epoch_line(config, epochs))
+        _say(progress.epoch_line(config, epochs))
     manager.close()
-    _say(f"Trained {len(epochs)} epochs; scoring the best, epoch {_best(epochs)['epoch']}.")
+    _say(f"Trained {len(epochs)} epochs; scoring the best, epoch {progress.best(epochs)['epoch']}.")
     return evaluate(workdir)
 
 
-def _train_epoch(
-    state: TrainState,
-    train_step: Callable,
-    batches: Iterator[dict[str, np.ndarray]],
-    config: ConfigDict,
-    mesh: Mesh,
-    steps_per_epoch: int,
-    schedule: optax.Schedule,
-    workdir: Path,
-    manager: ocp.CheckpointManager,
-) -> TrainState:
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """What stays the same from epoch to epoch."""
+
+    config: ConfigDict
+    workdir: Path
+    mesh: Mesh
+    manager: ocp.CheckpointManager
+    train_step: Callable
+    schedule: optax.Schedule
+    steps_per_epoch: int
+
+
+def _train_epoch(run: _Run, state: TrainState, batches: Iterator[dict[str, np.ndarray]]) -> TrainState:
     """Steps to the end of the epoch that `state` stands in, logging and saving on the way."""
+    settings = run.config.train
     first = int(state.step)
-    epoch, done = divmod(first, steps_per_epoch)
-    last = (epoch + 1) * steps_per_epoch
+    epoch, done = divmod(first, run.steps_per_epoch)
+    last = (epoch + 1) * run.steps_per_epoch
     logged, began, since = None, time.perf_counter(), first
     with tqdm(
-        desc=f"epoch {epoch + 1}", initial=done, total=steps_per_epoch, unit="step", disable=None, leave=False
+        desc=f"epoch {epoch + 1}", initial=done, total=run.steps_per_epoch, unit="step", disable=None, leave=False
     ) as bar:
         for step in range(first + 1, last + 1):
             batch = next(batches)
             previous = logged
             for_device = {key: array for key, array in batch.items() if key in ("image", "mask", "weights")}
-            state, logged = train_step(state, global_batch(for_device, mesh))
+            state, logged = run.train_step(state, global_batch(for_device, run.mesh))
             # One step runs while the next is prepared; more would only pile up batches in memory.
             jax.block_until_ready(previous)
             bar.update()
-            if step % config.train.log_every_steps == 0:
+            if step % settings.log_every_steps == 0:
                 values = {key: float(value) for key, value in logged.items()}
                 if not np.isfinite(values["loss"]):
                     raise InputError(
@@ -136,15 +143,15 @@ def _train_epoch(
                 seconds, began = time.perf_counter() - began, time.perf_counter()
                 bar.set_postfix(loss=f"{values['loss']:.3f}")
                 values |= {
-                    "learning_rate": float(schedule(step - 1)),
-                    "images_per_second": config.train.batch_size * (step - since) / seconds,
+                    "learning_rate": float(run.schedule(step - 1)),
+                    "images_per_second": settings.batch_size * (step - since) / seconds,
                 }
                 since = step
                 if is_primary():
-                    run_folder.append_history(workdir, {"step": step, **values})
-            every = config.train.checkpoint_every_steps
+                    run_folder.append_history(run.workdir, {"step": step, **values})
+            every = settings.checkpoint_every_steps
             if every and step % every == 0 and step < last:
-                _save(manager, state, None)
+                _save(run.manager, state, None)
     return state
 
 
@@ -256,69 +263,6 @@ def _rows_and_counts(
     """What overlap tells of each case: surfaces and lesions wait for the evaluation."""
     index, counts = count_slices(predicted, cases)
     return report.case_rows(cases, index, counts), counts
-
-
-def _finished(config: ConfigDict, epochs: list[dict]) -> bool:
-    """Whether all epochs are done, or validation has not improved for `config.train.patience` of them.
-
-    Epochs before anything is found do not count: without normalisation a network predicts nothing for a while.
-    """
-    if len(epochs) >= config.train.epochs:
-        return True
-    if not epochs or config.train.patience == 0 or _best(epochs)["val_dice"] == 0:
-        return False
-    return len(epochs) - _best(epochs)["epoch"] >= config.train.patience
-
-
-def _best(epochs: list[dict]) -> dict:
-    """The first of the epochs with the highest validation Dice."""
-    return max(epochs, key=lambda record: record["val_dice"])
-
-
-def _epoch_record(state: TrainState, epoch: int, validation: dict, seconds: float) -> dict:
-    count = int(state.totals["steps"])
-    return {
-        "step": int(state.step),
-        "epoch": epoch,
-        "train_loss": float(state.totals["loss"]) / count,
-        "train_dice": float(state.totals["dice"]) / count,
-        "val_dice": validation["dice_per_patient"]["mean"],
-        "val_dice_per_slice": validation["dice_per_slice"]["mean"],
-        "seconds": seconds,
-    }
-
-
-def _epoch_line(config: ConfigDict, epochs: list[dict]) -> str:
-    record, best = epochs[-1], _best(epochs)
-    return (
-        f"epoch {record['epoch']}/{config.train.epochs}: loss {record['train_loss']:.3f}, Dice "
-        f"{record['train_dice']:.3f} training, {record['val_dice']:.3f} validation "
-        f"(best {best['val_dice']:.3f} in epoch {best['epoch']}), {record['seconds']:.0f} s"
-    )
-
-
-def _description(
-    config: ConfigDict,
-    workdir: Path,
-    label: str,
-    cases: int,
-    index: dict[str, Int32[np.ndarray, "n 2"]],
-    state: TrainState,
-) -> str:
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    sizes = ", ".join(f"{side} {len(rows)}" for side, rows in index.items())
-    return (
-        f"{workdir}: {config.model.name}, {parameters:,} parameters, {config.data.image_size}×"
-        f"{config.data.image_size}, batch {config.train.batch_size}, on {jax.device_count()} "
-        f"{jax.devices()[0].platform} device{'s' if jax.device_count() > 1 else ''}.\n"
-        f"{cases} cases in {config.data.root}; slices: {sizes}; split {label}."
-    )
-
-
-def _resumption(config: ConfigDict, workdir: Path, step: int, epochs: list[dict]) -> str:
-    if _finished(config, epochs):
-        return f"{workdir} is trained to its end; to train anew, name another --workdir or delete it."
-    return f"Going on from step {step}, in epoch {len(epochs) + 1}."
 
 
 def _say(text: str) -> None:

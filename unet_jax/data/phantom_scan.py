@@ -201,7 +201,7 @@ def _paint_tumour(image: Image, rng: np.random.Generator, points: Points, room: 
     tumour = np.minimum(ball + ragged, room - 1)
     core = tumour - rng.uniform(0.3, 0.55) * radius
     cover = _cover(tumour)
-    _paint(image, cover, "tumour", rng.uniform(0.65, 1.0))
+    _paint(image, cover, "tumour", rng.uniform(0.75, 1.0))
     _paint(image, _cover(core, 1.5), "core", rng.uniform(0.2, 0.9))
     _paint(image, _cover(2 - np.abs(core), 1.3), "rim", rng.uniform(0.35, 1.0))
     image *= 1 + 0.06 * cover * _waves(rng, points, 14.0, 8)

@@ -1,0 +1,44 @@
+import pytest
+
+from configs import default
+from unet_jax import progress
+
+
+def epochs(*dice):
+    return [{"epoch": number, "val_dice": value} for number, value in enumerate(dice, start=1)]
+
+
+@pytest.mark.parametrize(
+    ("dice", "finished"),
+    [
+        ((), False),
+        ((0.5,), False),
+        ((0.5, 0.4, 0.4), False),
+        ((0.5, 0.4, 0.4, 0.5), True),  # as good is no better
+        ((0.5, 0.4, 0.4, 0.6), False),
+        ((0.0, 0.0, 0.0, 0.0, 0.0), False),  # nothing found yet
+        (tuple(n / 10 for n in range(9)), True),  # all nine epochs
+    ],
+)
+def test_early_stopping(dice, finished):
+    config = default.get_config()
+    config.train.update({"epochs": 9, "patience": 3})
+    assert progress.finished(config, epochs(*dice)) is finished
+    config.train.patience = 0
+    assert progress.finished(config, epochs(*dice)) is (len(dice) == 9)
+
+
+def test_the_best_epoch_is_the_first_of_equals():
+    assert progress.best(epochs(0.1, 0.7, 0.7, 0.2))["epoch"] == 2
+
+
+def test_the_line_of_an_epoch():
+    config = default.get_config()
+    config.train.epochs = 5
+    records = [
+        {"epoch": number, "train_loss": 0.25, "train_dice": 0.5, "val_dice": value, "seconds": 61.2}
+        for number, value in ((1, 0.625), (2, 0.5))
+    ]
+    assert progress.epoch_line(config, records) == (
+        "epoch 2/5: loss 0.250, Dice 0.500 training, 0.500 validation (best 0.625 in epoch 1), 61 s"
+    )
