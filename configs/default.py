@@ -131,6 +131,6 @@ def get_config() -> ConfigDict:
     config.scaled_down = ConfigDict()
     config.scaled_down.data = ConfigDict({"source": "phantom", "image_size": 64})
     config.scaled_down.model = ConfigDict({"width": 16})
-    config.scaled_down.train = ConfigDict({"batch_size": 8, "epochs": 16})
+    config.scaled_down.train = ConfigDict({"batch_size": 8, "epochs": 14})
 
     return config
