@@ -18,5 +18,4 @@ def get_config() -> ConfigDict:
     config.data.image_size = 128
     config.model = ConfigDict({"name": "fpn", "dtype": "float32"})
     config.optim.name = "adamax"
-    config.optim.learning_rate = 1e-3
     return config

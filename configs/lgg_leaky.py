@@ -20,5 +20,4 @@ def get_config() -> ConfigDict:
     config.data.split_by = "slice"
     config.data.image_size = 128
     config.optim.name = "adamax"
-    config.optim.learning_rate = 1e-3
     return config

@@ -21,8 +21,6 @@ def get_config() -> ConfigDict:
     config.augment.rot90 = 0.0
     config.augment.affine.update({"probability": 0.5, "shift": 0.05, "scale": 0.1, "rotate": 15.0})
 
-    # Batch normalisation bears larger steps.
-    config.optim.learning_rate = 1e-3
     config.optim.schedule = "cosine"
     config.train.batch_size = 16
     config.train.epochs = 14

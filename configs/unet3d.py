@@ -31,7 +31,6 @@ def get_config() -> ConfigDict:
             "dtype": "float32",
         }
     )
-    config.optim.learning_rate = 1e-3
     config.optim.schedule = "cosine"
     # Each slice is the middle of a slab once an epoch, so an epoch shows each of them many times.
     config.train.batch_size = 4

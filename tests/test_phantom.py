@@ -42,8 +42,21 @@ def test_a_seed_fixes_every_byte(written, tmp_path):
 def test_fewer_patients_are_the_same_patients(written, tmp_path):
     phantom.write(tmp_path / "fewer", seed=7, **{**SET, "patients": 2})
     fewer = digests(tmp_path / "fewer")
-    del fewer["data.csv"]
+    del fewer["data.csv"], fewer["phantom.json"]
     assert fewer.items() <= digests(written).items()
+
+
+def test_a_set_is_written_once_and_no_other_is_taken_for_it(tmp_path):
+    root = tmp_path / "phantom"
+    phantom.write_once(root, seed=7, **SET)
+    before = digests(root)
+    phantom.write_once(root, seed=7, **SET)
+    assert digests(root) == before
+    with pytest.raises(InputError, match=r"phantom holds .*'patients': 6.* asks for .*'patients': 5"):
+        phantom.write_once(root, seed=7, **SET | {"patients": 5})
+    (root / "phantom.json").unlink()
+    with pytest.raises(InputError, match="holds no phantom"):
+        phantom.write_once(root, seed=7, **SET)
 
 
 def test_other_seeds_and_patients_give_other_scans(cases):

@@ -195,7 +195,7 @@ def _paint_confounders(
 def _paint_tumour(image: Image, rng: np.random.Generator, points: Points, room: Field) -> UInt8[np.ndarray, "d h w"]:
     """An irregular tumour with core and enhancing rim, where room (mm) is positive; returns its mask."""
     centre = rng.uniform((20, -46, 4), (38, 46, 38)) * (rng.choice((-1, 1)), 1, 1)
-    radius = rng.uniform(12, 30)
+    radius = rng.uniform(16, 32)
     ball = _ellipsoid(points, centre, radius * rng.uniform(0.85, 1.2, 3))
     ragged = 0.14 * radius * _waves(rng, points, 1.8 * radius, 12) + 0.9 * _waves(rng, points, 14.0, 12)
     tumour = np.minimum(ball + ragged, room - 1)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
@@ -14,7 +15,7 @@ from unet_jax.files import write_json
 
 WEIGHTS, MODEL = "weights.npz", "model.json"
 
-FlatArrays = dict[tuple[str | int, ...], np.ndarray]
+FlatArrays = dict[tuple[str | int, ...], np.ndarray | jax.Array]
 
 
 def save(folder: Path, params: dict, batch_stats: dict, description: Mapping[str, Any]) -> None:
