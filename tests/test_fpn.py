@@ -2,7 +2,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import test_models
 from flax import nnx
 from golden import state_dicts
 
@@ -21,25 +20,12 @@ def test_equals_pytorch():
     state_dicts.check("fpn", options, weights, expected)
 
 
-def test_number_of_parameters():
-    model = nnx.eval_shape(lambda: build("fpn", 3, 1, nnx.Rngs(0)))
-    assert sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param))) == 25_238_593
-
-
-def test_every_parameter_has_a_gradient():
-    test_models.test_every_parameter_has_a_gradient("fpn", SMALL, (64, 32))
-
-
 @pytest.mark.parametrize("image", [(2, 64, 32, 1), (1, 32, 32, 64, 2)])
 def test_logits_have_the_images_size(image):
     options = SMALL | {"rank": len(image) - 2}
     model = nnx.eval_shape(lambda: build("fpn", image[-1], 3, nnx.Rngs(0), **options))
     logits = nnx.eval_shape(lambda model, image: model(image), model, jnp.zeros(image))
     assert logits.shape == (*image[:-1], 3)
-
-
-def test_dtype_reaches_every_layer():
-    test_models.test_dtype_reaches_every_layer("fpn", SMALL, (32, 32), "bfloat16")
 
 
 @pytest.mark.parametrize(("size", "factor"), [((1, 3), 4), ((2, 5), 2), ((4, 3, 2), 3)])

@@ -19,6 +19,8 @@ PARAMETERS = {
     "tutorial": 7_782_913,
     "unet2015": 31_031_745,
     "buda2019": 7_763_041,
+    "fpn": 25_238_593,
+    "resnext50_unet": 30_947_777,
     "nnunet": 33_469_409,
     "resenc": 105_914_401,
 }
@@ -26,6 +28,8 @@ NNUNET_3D = {"features": (32, 64, 128, 256, 320, 320), "rank": 3}
 
 UNET = {"width": 2, "depth": 2}
 NNUNET = {"features": (2, 3), "blocks": 2}
+FPN = {"width": 2, "pyramid_width": 4, "groups": 2}
+RESNEXT = {"width": 2, "depths": (1, 2), "cardinality": 2, "group_width": 2}
 # every choice that adds or changes a layer, small: (network, options, image size)
 SMALL = [
     ("tutorial", UNET, (4, 8)),
@@ -33,6 +37,8 @@ SMALL = [
     ("tutorial", UNET | {"norm": "group", "up": "nearest", "activation": "gelu", "attention": True}, (8, 8)),
     ("unet2015", UNET | {"activation": "leaky_relu", "dropout": 0.0}, (20, 22)),
     ("buda2019", UNET | {"depth": 3, "deep_supervision": True}, (8, 8)),
+    ("fpn", FPN, (32, 32)),
+    ("resnext50_unet", RESNEXT, (4, 4)),
     ("nnunet", NNUNET | {"features": (2, 3, 4), "deep_supervision": True}, (8, 8)),
     ("resenc", NNUNET | {"kernels": ((1, 3, 3), 3), "strides": (1, (1, 2, 2)), "rank": 3}, (3, 8, 8)),
 ]
@@ -56,6 +62,8 @@ def test_number_of_parameters(name, options, expected):
         ("tutorial", UNET | {"norm": "batch", "up": "nearest"}, (4, 6)),
         ("tutorial", UNET | {"norm": "instance", "up": "transposed", "rank": 3}, (4, 6, 8)),
         ("tutorial", UNET | {"padding": "valid", "rank": 3, "activation": "silu"}, (18, 18, 20)),
+        ("fpn", FPN, (64, 32)),
+        ("resnext50_unet", RESNEXT, (12, 8)),
     ],
 )
 def test_every_parameter_has_a_gradient(name, options, size):

@@ -1,7 +1,6 @@
 import jax
 import jax.numpy as jnp
 import pytest
-import test_models
 from flax import nnx
 from golden import state_dicts
 
@@ -29,20 +28,12 @@ def test_number_of_parameters():
     assert parts == {"whole": 30_947_777, "encoder": 25_028_904 - 2_049_000}
 
 
-def test_every_parameter_has_a_gradient():
-    test_models.test_every_parameter_has_a_gradient("resnext50_unet", SMALL, (12, 8))
-
-
 @pytest.mark.parametrize("image", [(2, 12, 8, 1), (1, 4, 4, 8, 2)])
 def test_logits_have_the_images_size(image):
     options = SMALL | {"rank": len(image) - 2}
     model = nnx.eval_shape(lambda: build("resnext50_unet", image[-1], 3, nnx.Rngs(0), **options))
     logits = nnx.eval_shape(lambda model, image: model(image), model, jnp.zeros(image))
     assert logits.shape == (*image[:-1], 3)
-
-
-def test_dtype_reaches_every_layer():
-    test_models.test_dtype_reaches_every_layer("resnext50_unet", SMALL, (4, 4), "bfloat16")
 
 
 @pytest.mark.parametrize(
