@@ -131,7 +131,7 @@ def get_config() -> ConfigDict:
     config.scaled_down = ConfigDict()
     config.scaled_down.data = ConfigDict({"source": "phantom", "image_size": 64})
     config.scaled_down.model = ConfigDict({"width": 16})
-    config.scaled_down.train = ConfigDict({"batch_size": 8, "epochs": 12, "patience": 0})
+    config.scaled_down.train = ConfigDict({"batch_size": 8, "epochs": 9, "patience": 0})
     # So few epochs end steadier with a cosine, and then the last ones are the best: none is left out.
     config.scaled_down.optim = ConfigDict({"schedule": "cosine"})
 
