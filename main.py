@@ -2,7 +2,7 @@
 
     python main.py --config=configs/default.py                     train, then score the test side
     python main.py --config=... --config.model.width=32            any key of the config can be set
-    python main.py --mode=evaluate --workdir=runs/default          score the best checkpoint again
+    python main.py --mode=evaluate --workdir=runs/default          score it again
 
 Exit codes: 0 done, 2 something that was given cannot be used (one line says what), 1 anything else.
 """

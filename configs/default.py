@@ -111,6 +111,9 @@ def get_config() -> ConfigDict:
     config.train.log_every_steps = 20
 
     config.eval = ConfigDict()
+    # Which checkpoint is scored: "best" on validation, or the "newest": with few patients to validate on, what was best
+    # is largely luck, and after a cosine the last is as good.
+    config.eval.checkpoint = "best"
     # A pixel is tumour from this probability on.
     config.eval.threshold = 0.5
     # How far apart two outlines may lie and still count as one in the surface Dice: mm, or pixels without spacing.

@@ -26,4 +26,6 @@ def get_config() -> ConfigDict:
     config.train.epochs = 14
     # The cosine ends where the training does: leaving early would leave the best epochs out.
     config.train.patience = 0
+    # Six patients validate.
+    config.eval.checkpoint = "newest"
     return config

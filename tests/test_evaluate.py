@@ -102,6 +102,20 @@ def test_post_processing_is_applied_and_its_effect_reported(workdir, tmp_path):
     }
 
 
+def test_the_newest_checkpoint_can_be_scored_instead_of_the_best(workdir, tmp_path):
+    records = [json.loads(line) for line in (workdir / "history.jsonl").read_text().splitlines()]
+    epochs = [record for record in records if "epoch" in record]
+    best = max(epochs, key=lambda record: record["val_dice"])["step"]
+    newest = tmp_path / "newest"
+    shutil.copytree(workdir, newest)
+    config = json.loads((newest / "config.json").read_text())
+    config["eval"]["checkpoint"] = "newest"
+    (newest / "config.json").write_text(json.dumps(config))
+    for folder, name, step in ((workdir, "best", best), (newest, "newest", epochs[-1]["step"])):
+        metrics = evaluate(folder)
+        assert (metrics["checkpoint"], metrics["checkpoint_step"]) == (name, step)
+
+
 def test_errors(workdir, tmp_path):
     with pytest.raises(InputError, match=r"config\.json cannot be read"):
         evaluate(tmp_path)

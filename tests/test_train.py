@@ -113,6 +113,7 @@ def test_what_cannot_be_trained_is_said_before_anything_is_written(settings, con
         ({"optim.name": "adagrad"}, r"config\.optim\.name"),
         ({"optim.schedule": "linear"}, r"config\.optim\.schedule"),
         ({"loss": {"crossentropy": 1.0}}, r"config\.loss"),
+        ({"eval.checkpoint": "last"}, r"config\.eval\.checkpoint is 'last'"),
         ({"train.epochs": 0}, r"config\.train\.epochs is 0"),
         ({"data.slab": 4}, r"config\.model\.rank is 2 and config\.data\.slab is 4"),
         ({"eval.postprocess.minimum_voxels": -1}, r"minimum_voxels is -1"),

@@ -1,4 +1,4 @@
-"""Scores a run's best checkpoint on one side of its split, from the run's folder alone."""
+"""Scores a run on one side of its split, from the run's folder alone."""
 
 import functools
 import time
@@ -21,11 +21,12 @@ from unet_jax.inference import Probability, segment_cases
 from unet_jax.sharding import by_batch, data_mesh, is_primary, replicated
 
 SIDES = ("train", "val", "test", "all")
+CHECKPOINTS = ("best", "newest")
 FLAIR = 1
 
 
 def evaluate(workdir: Path, *, side: str = "test", data: Path | None = None) -> dict:
-    """Scores the best checkpoint; writes metrics.json, cases.csv and pictures; prints a table.
+    """Scores the checkpoint that the config names; writes metrics.json, cases.csv and pictures; prints a table.
 
     Args:
         workdir: the run's folder.
@@ -62,6 +63,7 @@ def evaluate(workdir: Path, *, side: str = "test", data: Path | None = None) -> 
     summary = {
         "split": side,
         "split_by": label,
+        "checkpoint": config.eval.checkpoint,
         "checkpoint_step": step,
         "data_fingerprint": fingerprint,
         "threshold": config.eval.threshold,
@@ -112,7 +114,7 @@ def load_cases(config: ConfigDict) -> tuple[list[Case], str]:
 
 
 def load_network(workdir: Path, config: ConfigDict, channels: int, mesh: Mesh) -> tuple[Probability, int]:
-    """The best checkpoint as a function from images to probabilities, and its step.
+    """The checkpoint that the config names as a function from images to probabilities, and its step.
 
     Raises:
         InputError: there is no checkpoint, or it does not fit the config.
@@ -121,7 +123,7 @@ def load_network(workdir: Path, config: ConfigDict, channels: int, mesh: Mesh) -
     graphdef, params, batch_stats = steps.split_model(model)
     like = checkpoint.on_devices({"params": params, "batch_stats": batch_stats}, replicated(mesh))
     with checkpoint.open_checkpoints(workdir / run_folder.CHECKPOINTS, read_only=True) as manager:
-        step = manager.best_step()
+        step = manager.best_step() if config.eval.checkpoint == "best" else manager.latest_step()
         if step is None:
             raise InputError(f"{workdir} has no scored checkpoint yet: train it for at least one epoch.")
         restored = checkpoint.restore(manager, step, {"model": like})["model"]

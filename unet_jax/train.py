@@ -33,7 +33,7 @@ from unet_jax import (
 from unet_jax.data import pipeline, splits
 from unet_jax.data.case import Case
 from unet_jax.errors import InputError
-from unet_jax.evaluate import count_slices, evaluate, load_cases, segment
+from unet_jax.evaluate import CHECKPOINTS, count_slices, evaluate, load_cases, segment
 from unet_jax.models import weights
 from unet_jax.sharding import check_batch_size, data_mesh, global_batch, is_primary, replicated
 from unet_jax.steps import TrainState, zero_totals
@@ -98,7 +98,8 @@ def train(config: ConfigDict, workdir: Path) -> dict:
         _save(manager, state, record["val_dice"])
         _say(progress.epoch_line(config, epochs))
     manager.close()
-    _say(f"Trained {len(epochs)} epochs; scoring the best, epoch {progress.best(epochs)['epoch']}.")
+    scored = progress.best(epochs) if config.eval.checkpoint == "best" else epochs[-1]
+    _say(f"Trained {len(epochs)} epochs; scoring the {config.eval.checkpoint}, epoch {scored['epoch']}.")
     return evaluate(workdir)
 
 
@@ -160,6 +161,10 @@ def _check(config: ConfigDict, mesh: Mesh) -> None:
     check_batch_size(config.train.batch_size, mesh)
     if config.train.epochs < 1:
         raise InputError(f"config.train.epochs is {config.train.epochs}; it must be at least 1.")
+    if config.eval.checkpoint not in CHECKPOINTS:
+        raise InputError(
+            f"config.eval.checkpoint is {config.eval.checkpoint!r}; it must be one of {', '.join(CHECKPOINTS)}."
+        )
     losses.check_weights(config.loss.to_dict())
     postprocess.check(config.eval.postprocess.to_dict(), config.data.split_by)
     _optimizer(config, steps_per_epoch=1)
