@@ -103,7 +103,8 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(settings, con
         train(configure(settings | {"seed": seed, "train.epochs": 1}), tmp_path / name)
         losses.append([record["loss"] for record in records(tmp_path / name) if "epoch" not in record])
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
-    assert not np.allclose(losses[0], losses[2], rtol=1e-3)
+    # Another split may have another number of steps.
+    assert not np.allclose(losses[0][:4], losses[2][:4], rtol=1e-3)
 
 
 def test_what_cannot_be_trained_is_said_before_anything_is_written(settings, configure, tmp_path):
