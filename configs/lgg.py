@@ -2,7 +2,7 @@
 
     python main.py --config=configs/lgg.py
 
-Source: the tutorial and the Kaggle kernel that it comes from. Cost: 85 GFLOP a slice forwards, about three times that
+Source: the tutorial and the Kaggle kernel that it comes from. Cost: 84 GFLOP a slice forwards, about three times that
 in training, 20 epochs of some 2,900 slices at most. Expected: re-runs of the kernel report a test Dice of .75 to .83 by
 slice, on its leaky split; by patient expect less. This recipe was not trained to its end here for want of a GPU.
 """
