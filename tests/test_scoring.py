@@ -22,38 +22,6 @@ def whole(*masks):
     return [(position, np.arange(len(mask), dtype=np.int32), mask) for position, mask in enumerate(masks)]
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 20])
-def test_slices_are_put_together_again_whatever_the_batches(batch_size):
-    slices = np.arange(9 * 2 * 2, dtype=np.uint8).reshape(9, 2, 2)
-    index = np.array([[0, 0], [0, 1], [0, 2], [2, 1], [2, 4], [5, 0], [5, 1], [5, 2], [5, 3]], np.int32)
-    batches = (slices[start : start + batch_size] for start in range(0, 9, batch_size))
-    found = list(scoring.case_by_case(batches, index))
-    assert [(position, numbers.tolist()) for position, numbers, _ in found] == [
-        (0, [0, 1, 2]),
-        (2, [1, 4]),
-        (5, [0, 1, 2, 3]),
-    ]
-    np.testing.assert_array_equal(np.concatenate([masks for _, _, masks in found]), slices)
-
-
-def test_a_case_comes_out_before_the_next_ones_batch_is_drawn():
-    drawn = []
-
-    def batches():
-        for number in range(3):
-            drawn.append(number)
-            yield np.zeros((2, 4, 4), np.uint8)
-
-    index = np.array([[0, 0], [0, 1], [1, 0], [1, 1], [1, 2], [1, 3]], np.int32)
-    found = scoring.case_by_case(batches(), index)
-    next(found)
-    assert drawn == [0]
-
-
-def test_no_slice_is_no_case():
-    assert list(scoring.case_by_case([], np.zeros((0, 2), np.int32))) == []
-
-
 def test_scores_of_a_case_in_millimetres():
     truth = box((4, 8, 8), slice(1, 3), slice(2, 6), slice(2, 6))
     predicted = box((4, 8, 8), slice(1, 3), slice(2, 6), slice(2, 7))

@@ -1,10 +1,8 @@
 """Predicted slices → whole cases → a row of scores for each, with one case in memory at a time."""
 
 import dataclasses
-import itertools
 import math
-import operator
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Int32, Int64, UInt8
@@ -41,19 +39,6 @@ class Scores:
     counts: Int64[np.ndarray, "n 3"]
 
 
-def case_by_case(batches: Iterable[UInt8[np.ndarray, "b h w"]], index: Int32[np.ndarray, "n 2"]) -> Iterator[Predicted]:
-    """Puts slices that come in batches together again, and gives each case out as soon as it is complete.
-
-    Args:
-        batches: masks of 0 and 1, altogether one for each row of `index`, in its order.
-        index: (position of the case, slice), in ascending order.
-    """
-    slices = itertools.chain.from_iterable(batches)
-    for position, of_case in itertools.groupby(index.tolist(), key=operator.itemgetter(0)):
-        numbers = np.array([number for _, number in of_case], np.int32)
-        yield position, numbers, np.stack(list(itertools.islice(slices, len(numbers))))
-
-
 def score_cases(
     cases: Sequence[Case],
     predicted: Iterable[Predicted],
@@ -68,7 +53,7 @@ def score_cases(
 
     Args:
         cases: of the data set, all with masks.
-        predicted: each case once, as `case_by_case` gives it.
+        predicted: each case once, as `inference.segment_cases` gives it.
         tolerance: of the surface Dice, in mm or pixels.
         steps: the settings of `postprocess.stages`; they need whole cases.
 
