@@ -7,7 +7,7 @@ from absl import flags
 
 from unet_jax.data import cache, lgg, pipeline
 from unet_jax.data.case import Case
-from unet_jax.errors import InputError
+from unet_jax.errors import InputError, StuckError
 
 
 def _cases(depths, height=2, width=3, name="case"):
@@ -156,7 +156,7 @@ def test_worker_processes_give_the_same_batches(tmp_path, write_scan):
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (9, 8, 8, 3), np.uint8)
     write_scan(tmp_path / "data", "TCGA_AA_1_0", image, rng.integers(0, 2, (9, 8, 8), np.uint8))
-    cases, _ = cache.load(lgg, tmp_path / "data", tmp_path / "cache")
+    cases, *_ = cache.load(lgg, tmp_path / "data", tmp_path / "cache")
     slices = pipeline.Slices(cases)
     options = {"batch_size": 2, "seed": 3, "epochs": 2, "start_step": 3}
     alone = list(pipeline.training_batches(slices, **options))
@@ -242,3 +242,29 @@ def test_the_asked_share_of_each_batch_has_tumour():
 def test_a_tumour_share_needs_tumour():
     with pytest.raises(InputError, match=r"config\.data\.tumour_share=0\.5: no slice"):
         pipeline.training_batches(pipeline.Slices(_cases([1, 1])), batch_size=2, seed=0, epochs=1, tumour_share=0.5)
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected", "message"),
+    [
+        (OSError("disk error"), StuckError, r"cannot be made \(OSError: disk error"),
+        (InputError("as it is"), InputError, "^as it is"),
+    ],
+)
+def test_what_gathering_raises_ends_the_stream_with_its_cause(raised, expected, message):
+    def weigh(mask):
+        raise raised
+
+    slices = pipeline.Slices(_cases([5]), weigh=weigh)
+    batches = pipeline.stream(pipeline.training_batches(slices, batch_size=2, seed=0, epochs=1))
+    with pytest.raises(expected, match=message):
+        next(batches)
+    assert list(batches) == []
+
+
+def test_a_stream_is_the_batches():
+    slices = pipeline.Slices(_cases([5]))
+    batches = pipeline.training_batches(slices, batch_size=2, seed=0, epochs=2)
+    _assert_same(batches, pipeline.stream(batches))
+    ended = pipeline.training_batches(slices, batch_size=2, seed=0, epochs=2, start_step=4)
+    assert list(pipeline.stream(ended)) == []

@@ -37,8 +37,19 @@ def test_the_line_of_an_epoch():
     config.train.epochs = 5
     records = [
         {"epoch": number, "train_loss": 0.25, "train_dice": 0.5, "val_dice": value, "seconds": 61.2}
+        | {"spikes": number - 1, "skipped": 0}
         for number, value in ((1, 0.625), (2, 0.5))
     ]
     assert progress.epoch_line(config, records) == (
-        "epoch 2/5: loss 0.250, Dice 0.500 training, 0.500 validation (best 0.625 in epoch 1), 61 s"
+        "epoch 2/5: loss 0.250, Dice 0.500 training, 0.500 validation (best 0.625 in epoch 1), 61 s; "
+        "gradient spikes so far: 1"
     )
+    assert progress.epoch_line(config, records[:1]).endswith("(best 0.625 in epoch 1), 61 s")
+    records[1] |= {"spikes": 0, "skipped": 3}
+    assert progress.epoch_line(config, records).endswith("61 s; steps skipped so far: 3")
+
+
+def test_what_the_bar_shows_of_a_step():
+    assert progress.in_the_bar({"loss": 0.25, "spikes": 0, "skipped": 0}) == {"loss": "0.250"}
+    shown = progress.in_the_bar({"loss": None, "spikes": 2, "skipped": 1})
+    assert shown == {"loss": "none", "spikes": "2", "skipped": "1"}

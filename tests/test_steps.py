@@ -296,3 +296,81 @@ def test_the_dice_of_a_network_with_deep_supervision_is_the_finest_levels(line):
     step, state = _start(Deep(), optax.sgd(0.5))
     _, m, z = _by_hand(_batch())
     assert step(state, _batch())[1]["dice"] == pytest.approx(_dice(z > 0, m), rel=1e-6)
+
+
+class Exploding(Line):
+    """A line whose loss is finite where the gradient of its slope is not: of the square root at 0."""
+
+    def __call__(self, image):
+        return super().__call__(image) + jnp.sqrt(0 * self.slope[...])
+
+
+def _float_batch(fill=None):
+    image = np.random.default_rng(0).random((4, SIZE, SIZE, 3), np.float32)
+    if fill is not None:
+        image[2, 3, 4, 1] = fill
+    return sharding.global_batch({"image": image, "mask": (image[..., 0] > 0.5).astype(np.uint8)}, MESH)
+
+
+@pytest.mark.parametrize(
+    ("model", "slope", "fill", "fault"),
+    [
+        (Line, 2.0, None, ""),
+        (Line, 2.0, np.nan, "image"),  # in a channel that the line does not look at
+        (Line, 2.0, -np.inf, "image"),
+        (Line, np.inf, None, "loss"),
+        (Exploding, 2.0, None, "gradient"),
+    ],
+)
+def test_what_is_not_finite_is_named_and_can_be_skipped(model, slope, fill, fault):
+    step, state = _start(model(), optax.adam(0.5), skip_nonfinite=True)
+    state.params["slope"] = jax.device_put(jnp.float32(slope), sharding.replicated(MESH))
+    before = jax.tree.map(np.asarray, _copy(state))
+    after, logged = step(state, _float_batch(fill))
+    assert steps.FAULTS[int(logged["fault"])] == fault
+    assert int(after.step) == 1
+    assert int(after.watch["skipped"]) == int(logged["skipped"]) == (fault != "")
+    unchanged = jax.tree.map(np.array_equal, *(_without_counts(one) for one in (before, after)))
+    assert all(jax.tree.leaves(unchanged)) is (fault != "")
+
+
+def _without_counts(state):
+    return state.params, state.opt_state, state.batch_stats, state.totals, state.watch["usual_norm"]
+
+
+def test_a_skipped_step_leaves_the_next_as_if_it_had_not_been():
+    """The optimiser's own count of steps included."""
+    batch = _float_batch()
+    step, state = _start(Line(), optax.adam(0.5), skip_nonfinite=True)
+    skipped, _ = step(_copy(state), _float_batch(np.nan))
+    skipped, _ = step(skipped, batch)
+    straight, _ = step(_copy(state), batch)
+    jax.tree.map(np.testing.assert_array_equal, skipped.params, straight.params)
+    jax.tree.map(np.testing.assert_array_equal, skipped.opt_state, straight.opt_state)
+
+
+def test_spikes_are_counted_against_the_running_mean_of_the_norm():
+    """Where all is predicted to be tumour and none is, the gradient of a line is the mean intensity, and 1."""
+    step, state = _start(Line(), optax.sgd(0.0), spike_factor=3.0)
+    factors, norms, counted = [1, 1, 1.5, 5, 1, 40, 0.5, 2], [], []
+    usual, spikes, expected = None, 0, []
+    for factor in factors:
+        image = np.zeros((4, SIZE, SIZE, 3), np.float32)
+        image[..., 0] = factor * 100
+        batch = sharding.global_batch({"image": image, "mask": np.zeros((4, SIZE, SIZE), np.uint8)}, MESH)
+        state, logged = step(state, batch)
+        norms.append(float(logged["gradient_norm"]))
+        counted.append(int(logged["spikes"]))
+        usual = norms[-1] if usual is None else usual
+        spikes += norms[-1] > 3 * usual
+        usual += steps.NORM_SHARE * (min(norms[-1], 3 * usual) - usual)
+        expected.append(spikes)
+    assert counted == expected == [0, 0, 0, 1, 1, 2, 2, 2]
+    assert float(state.watch["usual_norm"]) == pytest.approx(usual, rel=1e-5)
+
+
+def test_leaves_that_are_not_finite_are_named():
+    tree = {"a": {"kernel": np.array([1, np.nan], np.float32)}, "b": np.float32(3), "step": np.int32(1)}
+    assert steps.nonfinite(tree) == ["a/kernel"]
+    assert steps.nonfinite({"b": np.array([0, -np.inf], np.float32)}) == ["b"]
+    assert steps.nonfinite({"b": np.float32(0)}) == []

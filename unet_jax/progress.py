@@ -29,7 +29,7 @@ def best(epochs: list[dict]) -> dict:
 
 def epoch_record(state: TrainState, epoch: int, validation: dict, seconds: float) -> dict:
     """The history's record of an epoch: its mean training loss and Dice, and `report.summarise`'s validation scores."""
-    count = int(state.totals["steps"])
+    count = int(state.totals["steps"]) or 1  # every step of the epoch was skipped
     return {
         "step": int(state.step),
         "epoch": epoch,
@@ -37,6 +37,8 @@ def epoch_record(state: TrainState, epoch: int, validation: dict, seconds: float
         "train_dice": float(state.totals["dice"]) / count,
         "val_dice": validation["dice_per_patient"]["mean"],
         "val_dice_per_slice": validation["dice_per_slice"]["mean"],
+        "spikes": int(state.watch["spikes"]),
+        "skipped": int(state.watch["skipped"]),
         "seconds": seconds,
     }
 
@@ -47,7 +49,23 @@ def epoch_line(config: ConfigDict, epochs: list[dict]) -> str:
     return (
         f"epoch {record['epoch']}/{config.train.epochs}: loss {record['train_loss']:.3f}, Dice "
         f"{record['train_dice']:.3f} training, {record['val_dice']:.3f} validation "
-        f"(best {top['val_dice']:.3f} in epoch {top['epoch']}), {record['seconds']:.0f} s"
+        f"(best {top['val_dice']:.3f} in epoch {top['epoch']}), {record['seconds']:.0f} s{_unusual(record)}"
+    )
+
+
+def in_the_bar(record: dict) -> dict[str, str]:
+    """What the progress bar of an epoch shows of a step's record."""
+    loss = record["loss"]
+    return {"loss": "none" if loss is None else f"{loss:.3f}"} | {
+        key: str(record[key]) for key in ("spikes", "skipped") if record[key]
+    }
+
+
+def _unusual(record: dict) -> str:
+    """How many steps so far had a gradient far over the usual, or were skipped; nothing if none."""
+    spikes, skipped = record["spikes"], record["skipped"]
+    return (f"; gradient spikes so far: {spikes}" if spikes else "") + (
+        f"; steps skipped so far: {skipped}" if skipped else ""
     )
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx, struct
-from jaxtyping import Array, Float, Float32
+from jaxtyping import Array, Float, Float32, Int32, Shaped
 
 from unet_jax import models
 from unet_jax.augment import augment
@@ -16,6 +16,11 @@ from unet_jax.preprocess import prepare_image, prepare_mask, prepare_weights, re
 
 # At the image's size, or, from a network with deep supervision in training, at that and lower resolutions.
 Logits = Float[Array, "b *spatial classes"] | tuple[Float[Array, "b *_ classes"], ...]
+
+# Where a step first met NaN or infinity, by the number in its "fault"; 0 is nowhere.
+FAULTS = ("", "image", "loss", "gradient")
+# The share of a step's gradient norm in the running mean: about the last 50 steps count.
+NORM_SHARE = 0.02
 
 
 @struct.dataclass
@@ -28,6 +33,8 @@ class TrainState:
         batch_stats: running statistics of batch normalisation; empty without it.
         opt_state: the optimiser's.
         totals: see `zero_totals`.
+        epochs: int32 scalar, the epochs that are validated.
+        watch: see `zero_watch`.
     """
 
     # Not annotated as arrays: jax also builds this from shapes, shardings and the like.
@@ -36,6 +43,8 @@ class TrainState:
     batch_stats: dict
     opt_state: optax.OptState
     totals: dict
+    epochs: Any
+    watch: dict
 
 
 def zero_totals() -> dict[str, Array]:
@@ -44,6 +53,11 @@ def zero_totals() -> dict[str, Array]:
     They live with the state, so that a resumed epoch has them whole.
     """
     return {"loss": jnp.zeros(()), "dice": jnp.zeros(()), "steps": jnp.zeros((), jnp.int32)}
+
+
+def zero_watch() -> dict[str, Array]:
+    """Steps that were skipped for NaN or infinity, spikes of the gradient's norm, and its running mean; 0 at first."""
+    return {"skipped": jnp.zeros((), jnp.int32), "spikes": jnp.zeros((), jnp.int32), "usual_norm": jnp.zeros(())}
 
 
 def split_model(model: nnx.Module) -> tuple[nnx.GraphDef, dict, dict]:
@@ -58,8 +72,8 @@ def _plain(state: nnx.State) -> dict:
 
 def init_state(params: dict, batch_stats: dict, optimizer: optax.GradientTransformation) -> TrainState:
     """The state before the first step."""
-    step = jnp.zeros((), jnp.int32)
-    return TrainState(step, params, batch_stats, optimizer.init(params), zero_totals())
+    step, epochs = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)
+    return TrainState(step, params, batch_stats, optimizer.init(params), zero_totals(), epochs, zero_watch())
 
 
 def forward(model: nnx.Module, image: Float[Array, "b *spatial c"]) -> Logits:
@@ -86,12 +100,16 @@ def make_train_step(
     loss_weights: Mapping[str, Any],
     augment_settings: Mapping,
     seed: int,
-) -> Callable[[TrainState, Mapping[str, Array]], tuple[TrainState, dict[str, Float32[Array, ""]]]]:
+    skip_nonfinite: bool = False,
+    spike_factor: float = 10.0,
+) -> Callable[[TrainState, Mapping[str, Array]], tuple[TrainState, dict[str, Shaped[Array, ""]]]]:
     """The compiled step: (state, batch) → (state, what to log). The state passed in is used up.
 
     A batch holds `image`, uint8 or float32 [b, h, w, c], and `mask`, uint8 [b, h, w] of 0 and 1, in 3-D with d after b;
     and, for a loss with pixel weights, `weights`, float32 like the mask. What is random in step n is a function of
-    (seed, n) alone. Logged are the loss, the batch's Dice at 0.5 and the gradient's norm.
+    (seed, n) alone. Logged are the loss, the batch's Dice at 0.5, the gradient's norm, `fault` (a place in FAULTS),
+    and how many steps were spikes or were skipped so far. With `skip_nonfinite`, a step with a fault changes nothing
+    but the number of steps and `watch`; without it the state that comes back is good for nothing.
     """
 
     def train_step(state: TrainState, batch: Mapping[str, Array]):
@@ -116,10 +134,53 @@ def make_train_step(
         dice = _hard_dice(logits, mask)
         totals = jax.tree.map(jnp.add, state.totals, {"loss": loss, "dice": dice, "steps": 1})
         params = optax.apply_updates(state.params, updates)
-        state = TrainState(state.step + 1, params, batch_stats, opt_state, totals)
-        return state, {"loss": loss, "dice": dice, "gradient_norm": optax.tree.norm(gradient)}
+        norm = optax.tree.norm(gradient)
+        fault = _fault(batch["image"], loss, norm)
+        watch = _watched(state.watch, norm, fault, spike_factor)
+        after = state.replace(
+            step=state.step + 1,
+            params=params,
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+            totals=totals,
+            watch=watch,
+        )
+        if skip_nonfinite:
+            unchanged = state.replace(step=state.step + 1, watch=watch)
+            after = jax.tree.map(lambda new, old: jnp.where(fault == 0, new, old), after, unchanged)
+        counts = {"spikes": watch["spikes"], "skipped": watch["skipped"]}
+        return after, {"loss": loss, "dice": dice, "gradient_norm": norm, "fault": fault, **counts}
 
     return jax.jit(train_step, donate_argnums=0)
+
+
+def _fault(image: Array, loss: Float[Array, ""], norm: Float[Array, ""]) -> Int32[Array, ""]:
+    """The first of image, loss and gradient that is not finite, as a place in FAULTS."""
+    finite = [jnp.isfinite(found).all() for found in (image, loss, norm)]
+    return jnp.select([~one for one in finite], [1, 2, 3], 0).astype(jnp.int32)
+
+
+def _watched(watch: dict, norm: Float[Array, ""], fault: Int32[Array, ""], spike_factor: float) -> dict[str, Array]:
+    """`watch` after a step whose gradient has this norm; a spike counts in the running mean as the limit it passed."""
+    usual = jnp.where(watch["usual_norm"] == 0, norm, watch["usual_norm"])
+    limit = spike_factor * usual
+    mean = usual + NORM_SHARE * (jnp.minimum(norm, limit) - usual)
+    return {
+        "skipped": watch["skipped"] + (fault > 0),
+        "spikes": watch["spikes"] + ((fault == 0) & (norm > limit)),
+        "usual_norm": jnp.where(fault == 0, mean, watch["usual_norm"]),
+    }
+
+
+def nonfinite(tree: Any) -> list[str]:
+    """The names of the leaves that hold NaN or infinity."""
+    found = jax.tree_util.tree_leaves_with_path(_finite(tree))
+    return [jax.tree_util.keystr(path, simple=True, separator="/") for path, finite in found if not finite]
+
+
+@jax.jit
+def _finite(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: jnp.isfinite(leaf).all(), tree)
 
 
 def _hard_dice(logits: Array, mask: Array) -> Float32[Array, ""]:

@@ -1,56 +1,90 @@
 """A whole run in reading order: data, split, network, epochs of steps, checkpoints; then the scores."""
 
-import dataclasses
+import contextlib
 import functools
-import time
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import numpy as np
 import optax
-import orbax.checkpoint as ocp
 from flax import nnx
 from jax.sharding import Mesh
-from jaxtyping import Int32, Int64
+from jaxtyping import Int32
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from unet_jax import (
     checkpoint,
+    compilation_cache,
+    identity,
+    loop,
     losses,
     models,
     optim,
-    pictures,
     postprocess,
     progress,
-    report,
     run_folder,
-    scoring,
     steps,
     weight_maps,
 )
 from unet_jax.data import pipeline, splits
 from unet_jax.data.case import Case
-from unet_jax.errors import InputError
-from unet_jax.evaluate import CHECKPOINTS, count_slices, evaluate, load_cases, segment
+from unet_jax.errors import InputError, NumbersError
+from unet_jax.evaluate import CHECKPOINTS, held, load_cases, score
 from unet_jax.models import weights
-from unet_jax.sharding import check_batch_size, data_mesh, global_batch, is_primary, replicated
-from unet_jax.steps import TrainState, zero_totals
+from unet_jax.out_of_memory import explained
+from unet_jax.sharding import check_batch_size, data_mesh, is_primary, replicated
+from unet_jax.signals import StopRequest
+from unet_jax.steps import TrainState
+from unet_jax.watchdog import Watchdog
+
+STACKS = "stacks.txt"
+NONFINITE = ("stop", "skip")
 
 
-def train(config: ConfigDict, workdir: Path) -> dict:
+def train(config: ConfigDict, workdir: Path, *, resume: str = "auto", defaults: ConfigDict | None = None) -> dict:
     """Trains what the config says, or goes on with the run in `workdir`, and scores its test side.
+
+    Args:
+        config: resolved, with every key.
+        workdir: the run's folder.
+        resume: "auto", "must" or "never": see `identity.check_resume`.
+        defaults: the program's own config: see `identity.compare`.
 
     Returns:
         what the test side's metrics.json holds.
 
     Raises:
         InputError: the config, the data or what lies in `workdir` cannot be used.
+        StopRequestedError: SIGTERM or SIGINT came; what was trained is saved.
+        NumbersError: an image, a loss or a gradient was NaN or infinite.
+        StuckError: a worker process failed.
+        BusyError: another process trains or scores in `workdir`.
+        OutOfMemoryError: the device or the host has too little memory for the config.
+        StorageError: a disk is full, read-only or failing.
     """
+    # jax.distributed notices SIGTERM itself, and agrees with all processes on the step to stop after.
+    with (
+        held(workdir),
+        explained(config),
+        StopRequest(listen=not jax.distributed.is_initialized()) as stop,
+        Watchdog(workdir / STACKS) as watchdog,
+    ):
+        stop.anywhere(lambda: "nothing was trained yet; the same command goes on.")
+        identity.check_resume(workdir, resume)
+        return _train(config, workdir, defaults, stop, watchdog)
+
+
+def _train(
+    config: ConfigDict, workdir: Path, defaults: ConfigDict | None, stop: StopRequest, watchdog: Watchdog
+) -> dict:
+    compilation_cache.use(config.train.compilation_cache)
     mesh = data_mesh()
     _check(config, mesh)
-    cases, fingerprint = load_cases(config)
+    cases, fingerprint, digests = load_cases(config)
+    for line in identity.compare(workdir, config, fingerprint, digests, defaults):
+        _say(line)
     split_path = workdir / run_folder.SPLIT
     split = splits.read(split_path, cases) if split_path.exists() else _drawn(config, cases)
     index = {side: splits.slices_of(split, cases, side) for side in splits.SIDES}
@@ -60,100 +94,40 @@ def train(config: ConfigDict, workdir: Path) -> dict:
     optimizer, schedule = _optimizer(config, steps_per_epoch)
     graphdef, state = _initial_state(config, cases[0].image.shape[-1], optimizer, mesh)
 
-    run_folder.start(workdir, config.to_dict(), fingerprint)
-    if not split_path.exists():
-        splits.write(split, split_path)
+    if is_primary():
+        identity.record(workdir, config, fingerprint, digests)
+        if not split_path.exists():
+            splits.write(split, split_path)
     _say(progress.description(config, workdir, split.label, len(cases), index, state))
-    manager = checkpoint.open_checkpoints(workdir / run_folder.CHECKPOINTS)
-    if manager.latest_step() is not None:
-        state = _restore(manager, state, mesh)
-    history = run_folder.rewind_history(workdir, int(state.step))
-    epochs = run_folder.epochs_of(history)
-    if int(state.step):
-        _say(progress.resumption(config, workdir, int(state.step), epochs))
+    checkpoints = workdir / run_folder.CHECKPOINTS
+    checkpoint.prepare(checkpoints)
+    state = _restore(checkpoints, state, mesh)
+    resumed = int(state.step)
+    epochs = run_folder.epochs_of(run_folder.rewind_history(workdir, resumed, int(state.epochs)))
+    if resumed:
+        _say(progress.resumption(config, workdir, resumed, epochs))
 
-    train_step = steps.make_train_step(
-        graphdef,
-        optimizer,
-        image_size=config.data.image_size,
-        loss_weights=config.loss.to_dict(),
-        augment_settings=config.augment.to_dict(),
-        seed=config.seed,
+    run = loop.Run(
+        config=config,
+        workdir=workdir,
+        mesh=mesh,
+        cases=cases,
+        validation=index["val"],
+        train_step=_train_step(config, graphdef, optimizer),
+        probability_step=steps.make_probability_step(graphdef, image_size=config.data.image_size),
+        schedule=schedule,
+        steps_per_epoch=steps_per_epoch,
+        save=functools.partial(_save, checkpoints),
+        stop=stop,
+        watchdog=watchdog,
     )
-    run = _Run(config, workdir, mesh, manager, train_step, schedule, steps_per_epoch)
-    probability_step = steps.make_probability_step(graphdef, image_size=config.data.image_size)
-    batches = iter(_training_batches(config, slices, int(state.step)))
-    while not progress.finished(config, epochs):
-        began = time.perf_counter()
-        state = _train_epoch(run, state, batches)
-        probability = functools.partial(probability_step, state.params, state.batch_stats)
-        predicted = segment(probability, config, cases, index["val"], mesh, title="validation")
-        scores = report.summarise(*_rows_and_counts(cases, predicted))
-        record = progress.epoch_record(state, len(epochs) + 1, scores, time.perf_counter() - began)
-        epochs.append(record)
-        state = state.replace(totals=jax.device_put(zero_totals(), replicated(mesh)))
-        if is_primary():
-            run_folder.append_history(workdir, record)
-            pictures.write_curves(workdir / "curves.png", epochs)
-        _save(manager, state, record["val_dice"])
-        _say(progress.epoch_line(config, epochs))
-    manager.close()
+    stop.anywhere(lambda: f"nothing was trained since step {resumed}; the same command goes on.")
+    with contextlib.closing(pipeline.stream(_training_batches(config, slices, resumed))) as batches:
+        epochs = loop.train_epochs(run, state, batches, epochs)
+    stop.anywhere(lambda: "trained to the end and saved; the same command scores it.")
     scored = progress.best(epochs) if config.eval.checkpoint == "best" else epochs[-1]
     _say(f"Trained {len(epochs)} epochs; scoring the {config.eval.checkpoint}, epoch {scored['epoch']}.")
-    return evaluate(workdir)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Run:
-    """What stays the same from epoch to epoch."""
-
-    config: ConfigDict
-    workdir: Path
-    mesh: Mesh
-    manager: ocp.CheckpointManager
-    train_step: Callable
-    schedule: optax.Schedule
-    steps_per_epoch: int
-
-
-def _train_epoch(run: _Run, state: TrainState, batches: Iterator[dict[str, np.ndarray]]) -> TrainState:
-    """Steps to the end of the epoch that `state` stands in, logging and saving on the way."""
-    settings = run.config.train
-    first = int(state.step)
-    epoch, done = divmod(first, run.steps_per_epoch)
-    last = (epoch + 1) * run.steps_per_epoch
-    logged, began, since = None, time.perf_counter(), first
-    with tqdm(
-        desc=f"epoch {epoch + 1}", initial=done, total=run.steps_per_epoch, unit="step", disable=None, leave=False
-    ) as bar:
-        for step in range(first + 1, last + 1):
-            batch = next(batches)
-            previous = logged
-            for_device = {key: array for key, array in batch.items() if key in ("image", "mask", "weights")}
-            state, logged = run.train_step(state, global_batch(for_device, run.mesh))
-            # One step runs while the next is prepared; more would only pile up batches in memory.
-            jax.block_until_ready(previous)
-            bar.update()
-            if step % settings.log_every_steps == 0:
-                values = {key: float(value) for key, value in logged.items()}
-                if not np.isfinite(values["loss"]):
-                    raise InputError(
-                        f"The loss of step {step} is {values['loss']}: train anew with a smaller "
-                        "config.optim.learning_rate, or with config.optim.clip_norm=1."
-                    )
-                seconds, began = time.perf_counter() - began, time.perf_counter()
-                bar.set_postfix(loss=f"{values['loss']:.3f}")
-                values |= {
-                    "learning_rate": float(run.schedule(step - 1)),
-                    "images_per_second": settings.batch_size * (step - since) / seconds,
-                }
-                since = step
-                if is_primary():
-                    run_folder.append_history(run.workdir, {"step": step, **values})
-            every = settings.checkpoint_every_steps
-            if every and step % every == 0 and step < last:
-                _save(run.manager, state, None)
-    return state
+    return score(workdir, config)
 
 
 def _check(config: ConfigDict, mesh: Mesh) -> None:
@@ -164,6 +138,10 @@ def _check(config: ConfigDict, mesh: Mesh) -> None:
     if config.eval.checkpoint not in CHECKPOINTS:
         raise InputError(
             f"config.eval.checkpoint is {config.eval.checkpoint!r}; it must be one of {', '.join(CHECKPOINTS)}."
+        )
+    if config.train.nonfinite not in NONFINITE:
+        raise InputError(
+            f"config.train.nonfinite is {config.train.nonfinite!r}; it must be one of {', '.join(NONFINITE)}."
         )
     losses.check_weights(config.loss.to_dict())
     postprocess.check(config.eval.postprocess.to_dict(), config.data.split_by)
@@ -226,8 +204,21 @@ def _initial_state(
     params, batch_stats = jax.jit(lambda: steps.split_model(built())[1:])()
     if config.train.initial_weights:
         params, batch_stats = weights.initialise(params, batch_stats, Path(config.train.initial_weights))
-    state = steps.init_state(params, batch_stats, optimizer)
+    state = jax.jit(functools.partial(steps.init_state, optimizer=optimizer))(params, batch_stats)
     return graphdef, jax.device_put(state, replicated(mesh))
+
+
+def _train_step(config: ConfigDict, graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation) -> Callable:
+    return steps.make_train_step(
+        graphdef,
+        optimizer,
+        image_size=config.data.image_size,
+        loss_weights=config.loss.to_dict(),
+        augment_settings=config.augment.to_dict(),
+        seed=config.seed,
+        skip_nonfinite=config.train.nonfinite == "skip",
+        spike_factor=config.train.spike_factor,
+    )
 
 
 def _training_batches(config: ConfigDict, slices: pipeline.Slices, start_step: int):
@@ -244,32 +235,40 @@ def _training_batches(config: ConfigDict, slices: pipeline.Slices, start_step: i
     )
 
 
-def _save(manager: ocp.CheckpointManager, state: TrainState, score: float | None) -> None:
-    checkpoint.save(manager, int(state.step), _items(state), score)
+def _save(checkpoints: Path, state: TrainState, score: float | None) -> None:
+    items = _items(state)
+    if leaves := steps.nonfinite(items):
+        raise NumbersError(
+            f"The state after step {int(state.step)} is NaN or infinite in {', '.join(leaves)}, and was not saved: "
+            "train anew with a smaller config.optim.learning_rate."
+        )
+    checkpoint.save(checkpoints, int(state.step), items, score)
 
 
-def _restore(manager: ocp.CheckpointManager, state: TrainState, mesh: Mesh) -> TrainState:
-    """The newest checkpoint, in the shape of `state`."""
-    like = checkpoint.on_devices(_items(state), replicated(mesh))
-    items = checkpoint.restore(manager, manager.latest_step(), like)
-    return TrainState(**items["model"], **items["training"])
+def _restore(checkpoints: Path, state: TrainState, mesh: Mesh) -> TrainState:
+    """The newest checkpoint that is whole, or `state` itself before the first; damaged ones are set aside."""
+    restored = checkpoint.restore(checkpoints, "newest", checkpoint.on_devices(_items(state), replicated(mesh)))
+    if restored is None:
+        return state
+    for line in checkpoint.warnings(checkpoints, restored):
+        _warn(line)
+    checkpoint.set_aside(checkpoints, restored.damaged)
+    return TrainState(**restored.items["model"], **restored.items["training"])
 
 
 def _items(state: TrainState) -> dict[str, dict]:
     return {
         "model": {"params": state.params, "batch_stats": state.batch_stats},
-        "training": {"step": state.step, "opt_state": state.opt_state, "totals": state.totals},
+        "training": {"step": state.step, "opt_state": state.opt_state, "totals": state.totals}
+        | {"epochs": state.epochs, "watch": state.watch},
     }
-
-
-def _rows_and_counts(
-    cases: list[Case], predicted: Iterator[scoring.Predicted]
-) -> tuple[list[scoring.Row], Int64[np.ndarray, "n 3"]]:
-    """What overlap tells of each case: surfaces and lesions wait for the evaluation."""
-    index, counts = count_slices(predicted, cases)
-    return report.case_rows(cases, index, counts), counts
 
 
 def _say(text: str) -> None:
     if is_primary():
         print(text, flush=True)
+
+
+def _warn(text: str) -> None:
+    if is_primary():
+        print(f"warning: {text}", file=sys.stderr, flush=True)

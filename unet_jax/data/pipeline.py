@@ -1,15 +1,21 @@
 """Cases to batches of slices: grain walks the steps, numpy copies each batch straight out of memory maps."""
 
+import contextlib
 import functools
 import mmap
+import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import resource_tracker
 
 import grain
 import numpy as np
 from jaxtyping import Int
 
 from unet_jax.data.case import Case
-from unet_jax.errors import InputError
+from unet_jax.errors import InputError, RunError, StuckError
 
 
 class Slices:
@@ -187,8 +193,68 @@ def training_batches(
         .to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
     )
     if workers:
-        batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+        batches = batches.mp_prefetch(
+            grain.MultiprocessingOptions(num_workers=workers), worker_init_fn=_end_with_parent
+        )
     return batches
+
+
+def stream(batches: grain.IterDataset) -> Iterator[dict[str, np.ndarray]]:
+    """The batches; when it is closed, and however else it ends, its worker processes end too.
+
+    Workers get neither SIGTERM nor SIGINT, which a terminal or a scheduler sends to the whole group of processes: the
+    training process decides when they are done.
+
+    Raises:
+        RunError: as gathering raises it.
+        StuckError: a worker died, or gathering failed otherwise.
+    """
+    before = set(multiprocessing.active_children())
+    iterator = iter(batches)
+    try:
+        with _held_back(signal.SIGTERM, signal.SIGINT):
+            batch = next(iterator, None)
+        while batch is not None:
+            yield batch
+            batch = next(iterator, None)
+    except RunError:
+        raise
+    except Exception as error:
+        raise StuckError(
+            f"The next batch cannot be made ({type(error).__name__}: {error}): see that the files can be read and that "
+            "memory suffices, then give the same command again."
+        ) from error
+    finally:
+        iterator.close()
+        # Those that grain had started and not yet used.
+        for worker in set(multiprocessing.active_children()) - before:
+            worker.kill()
+            worker.join()
+
+
+@contextlib.contextmanager
+def _held_back(*signals: int) -> Iterator[None]:
+    """Processes that are started within never get these signals; this one gets them late, or in another thread."""
+    # Python starts this helper with the first process, and then lets the signals through again.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_with_parent(index: int, count: int) -> None:
+    """In a worker: ends it when the training process is gone, which may have been killed."""
+    del index, count
+
+    def wait() -> None:
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _batch_at(

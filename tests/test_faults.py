@@ -1,0 +1,104 @@
+"""Real runs, struck in child processes that keep to one core; tests/faults/kill.py does the same at random."""
+
+import re
+import signal
+import time
+
+import pytest
+from faults import kill
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("faults")
+
+
+@pytest.fixture(scope="module")
+def settings(folder):
+    return kill.tiny_settings(folder)
+
+
+@pytest.fixture(scope="module")
+def server(folder):
+    with kill.Server(folder / "compiled") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def undisturbed(server, settings, folder):
+    """What a run leaves that nothing struck."""
+    answer = server.train(folder / "undisturbed", settings)
+    assert (answer["code"], answer["left"]) == (0, []), answer["output"]
+    return kill.left_by(folder / "undisturbed")
+
+
+def test_two_runs_of_one_seed_are_the_same_to_the_bit(server, settings, undisturbed, folder):
+    assert server.train(folder / "again", settings)["code"] == 0
+    assert kill.left_by(folder / "again") == undisturbed
+    assert [record["step"] for record in undisturbed["history"] if "epoch" not in record] == list(range(1, 19))
+    assert [record["epoch"] for record in undisturbed["history"] if "epoch" in record] == [1, 2, 3]
+    assert len(undisturbed["checkpoints"]) > 2 * 20
+
+
+# Each of them strikes the run that goes on from what the one before has left: checkpoints are due every second step,
+# and after the sixth, which closes an epoch.
+STRIKES = [
+    # before anything is saved
+    {"at": "step", "n": 1},
+    # in the first save: the folder is made; some data are there; all data; and all but the name
+    {"at": "save", "n": 1, "match": "model.orbax-checkpoint-tmp"},
+    {"at": "save", "n": 1, "seconds": 0.02},
+    {"at": "save", "n": 1, "match": "manifest.json"},
+    {"at": "save", "n": 1, "match": "manifest.json", "after": True},
+    # in the save that closes the first epoch, while the oldest checkpoint is deleted
+    {"at": "save", "n": 2, "match": "shutil.rmtree", "after": True},
+    # in the second epoch, and at its end: its record is written, its checkpoint is not
+    {"at": "step", "n": 3},
+    {"at": "history", "n": 5, "after": True},
+    # in its validation: stopped, then killed, then killed while what the stop has saved is replaced
+    {"at": "case", "n": 1, "signal": signal.SIGTERM},
+    {"at": "case", "n": 1},
+    {"at": "save", "n": 1, "match": "deleting-12", "after": True},
+    # in the third epoch
+    {"at": "history", "n": 1, "after": False},
+    {"at": "save", "n": 1, "event": 8},
+]
+
+
+def test_a_run_that_is_struck_again_and_again_leaves_the_same_to_the_bit(server, settings, undisturbed, folder):
+    workdir, resumed = folder / "struck", []
+    for fault in STRIKES:
+        answer = server.train(workdir, settings, fault)
+        assert answer["struck"], (fault, answer)
+        assert answer["code"] == (3 if "signal" in fault else -signal.SIGKILL), answer["output"]
+        resumed += [int(step) for step in re.findall(r"Going on from step (\d+)", answer["output"])]
+    answer = server.train(workdir, settings)
+    assert (answer["code"], answer["left"]) == (0, []), answer["output"]
+    assert "Going on from step 12, in epoch 3" in answer["output"]
+    assert resumed == [2, 6, 8, 10, 12, 12, 12, 12]
+    assert kill.left_by(workdir) == undisturbed
+
+
+# In the first step: later, a worker may have made all its batches already.
+WORKER_STRIKES = [
+    ({"signal": signal.SIGKILL, "to": "worker"}, 7, r"error: The next batch cannot be made .*exit code -9"),
+    ({"signal": signal.SIGSTOP, "to": "worker"}, 7, r"no sign of a batch from the worker processes for .* stopped"),
+    ({"signal": signal.SIGTERM, "to": "group", "times": 2}, 3, r"saved step \d+; the same command goes on\."),
+    ({"signal": signal.SIGINT, "to": "group"}, 3, r"saved step \d+; the same command goes on\."),
+    ({"signal": signal.SIGKILL, "to": "self"}, -signal.SIGKILL, ""),
+]
+
+
+def test_worker_processes_that_are_struck_leave_nothing_behind(server, settings, undisturbed, folder):
+    workdir, settings = folder / "workers", settings | {"data.workers": 2, "data.wait_seconds": 5.0}
+    for fault, code, line in WORKER_STRIKES:
+        began = time.monotonic()
+        answer = server.train(workdir, settings, {"at": "step", "n": 1} | fault)
+        assert time.monotonic() - began < 60
+        assert (answer["code"], answer["left"]) == (code, []), answer["output"]
+        assert re.search(line, answer["output"]), answer["output"]
+        # the watchdog's dump of all stacks is no traceback
+        assert "Traceback" not in answer["output"]
+    answer = server.train(workdir, settings)
+    assert (answer["code"], answer["left"]) == (0, []), answer["output"]
+    assert kill.left_by(workdir) == undisturbed

@@ -1,0 +1,96 @@
+"""Ends a run in which nothing moves any more, and says where it stood."""
+
+import faulthandler
+import math
+import multiprocessing
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import NoReturn
+
+from unet_jax.errors import StuckError
+
+# Seconds between two looks at the clock.
+PERIOD = 0.5
+
+
+class Watchdog:
+    """A thread that ends the process when what it was told to expect does not come in time.
+
+    It writes the stacks of all threads to a file and to stderr, kills the worker processes, and ends with
+    StuckError's exit code, even where the main thread hangs outside of Python.
+
+    Args:
+        stacks: the file for the stacks.
+    """
+
+    def __init__(self, stacks: Path):
+        self._stacks = stacks
+        self._expected = ("", math.inf, math.inf)
+        self._done = threading.Event()
+
+    def __enter__(self) -> "Watchdog":
+        threading.Thread(target=self._watch, daemon=True, name="watchdog").start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+
+    def expect(self, what: str, seconds: float) -> None:
+        """Allows so many seconds from now on for `what`, in the place of what was expected before; 0 for any number."""
+        self._expected = (what, seconds, time.monotonic() + seconds if seconds else math.inf)
+
+    def rest(self) -> None:
+        """Expects nothing any more."""
+        self.expect("", 0.0)
+
+    def _watch(self) -> None:
+        while not self._done.wait(PERIOD):
+            what, seconds, deadline = self._expected
+            if time.monotonic() > deadline:
+                self._dump()
+                message = f"no sign of {what} for {seconds:g} s{_workers()}; all stacks are in {self._stacks}."
+                end_process(f"{message} The same command goes on from the last checkpoint.", StuckError.exit_code)
+
+    def _dump(self) -> None:
+        faulthandler.dump_traceback(2)
+        try:
+            self._stacks.parent.mkdir(parents=True, exist_ok=True)
+            with self._stacks.open("w") as file:
+                faulthandler.dump_traceback(file)
+        except OSError:
+            pass  # a full disk may be why nothing moves: stderr has them
+
+
+def end_process(message: str, exit_code: int) -> NoReturn:
+    """Ends this process and its workers from any thread, whatever the others do; `message` goes to stderr."""
+    # Not print: the main thread may hang with stderr's lock.
+    os.write(2, f"error: {message}\n".encode())
+    workers = multiprocessing.active_children()
+    for worker in workers:
+        worker.kill()
+    for worker in workers:
+        worker.join(timeout=1)
+    try:
+        sys.stdout.flush()
+    finally:
+        os._exit(exit_code)
+
+
+def _workers() -> str:
+    """The worker processes and what the system says of each, to stand in a sentence."""
+    states = [f"process {child.pid} is {_state(child.pid)}" for child in multiprocessing.active_children()]
+    return f" (worker {', worker '.join(states)})" if states else ""
+
+
+def _state(pid: int | None) -> str:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return "there"
+    return next(line.split("(")[-1].rstrip(")") for line in status.splitlines() if line.startswith("State:"))
