@@ -3,8 +3,11 @@
     python main.py --config=configs/default.py                     train, then score the test side
     python main.py --config=... --config.model.width=32            any key of the config can be set
     python main.py --mode=evaluate --workdir=runs/default          score it again
+    python main.py --mode=benchmark --config=...                   how fast the recipe runs here
 
-Exit codes: 0 done, 2 something that was given cannot be used (one line says what), 1 anything else.
+Exit codes: 0 done, 1 a bug; and with one line that says what happened and what to do: 2 something that was given cannot
+be used, 3 stopped by a signal and saved, 4 damaged files, 5 a full or read-only disk, 6 NaN or infinity, 7 stuck, 8 out
+of memory, 9 the run's folder is in use.
 """
 
 import difflib
@@ -16,13 +19,13 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from configs import default
-from unet_jax.errors import InputError
+from unet_jax.errors import InputError, RunError
+from unet_jax.files import storage_error
+from unet_jax.out_of_memory import explained
 from unet_jax.resolve import resolve
-from unet_jax.run_folder import flatten
+from unet_jax.run_folder import OPEN_GROUPS, flatten
 
-MODES = ("train", "evaluate")
-# Groups whose keys depend on the network or the loss that is chosen; those check them.
-OPEN_GROUPS = ("model.", "loss.")
+MODES = ("train", "evaluate", "benchmark")
 
 FLAGS = flags.FLAGS
 CONFIG = config_flags.DEFINE_config_file(
@@ -32,6 +35,8 @@ MODE = flags.DEFINE_string("mode", "train", f"One of {', '.join(MODES)}.")
 WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder; runs/<name of the config> by default.")
 SPLIT = flags.DEFINE_string("split", "test", "evaluate: which side to score; train, val, test or all.")
 DATA = flags.DEFINE_string("data", None, "evaluate: a folder of other cases, scored with --split=all.")
+RESUME = flags.DEFINE_string("resume", "auto", "train: auto goes on with a run or begins one; must, never: only that.")
+VERIFY = flags.DEFINE_boolean("verify-data", False, "Only compares the data's files with the run's, by SHA-256.")
 
 
 def parse_flags(arguments: Sequence[str]) -> list[str]:
@@ -42,11 +47,11 @@ def parse_flags(arguments: Sequence[str]) -> list[str]:
             raise InputError(f"{rest[1]!r} is no flag: flags look like --mode=train.")
         getattr(CONFIG.value, "seed", None)  # what could not be loaded raises only when it is looked at
     except InputError as error:
-        sys.exit(_complain(str(error)))
+        sys.exit(_complain(error))
     except Exception as error:  # the config file is a program: it can raise anything
         keys = [argument[len("--config.") :].split("=")[0] for argument in arguments if "--config." in argument]
         unknown = unknown_keys(keys, default.get_config()) if isinstance(error, (AttributeError, KeyError)) else []
-        sys.exit(_complain("\n".join(unknown) or _last_line(error)))
+        sys.exit(_complain(InputError("\n".join(unknown) or _last_line(error))))
     return rest
 
 
@@ -56,9 +61,9 @@ def _last_line(error: Exception) -> str:
     return f"--config cannot be loaded: {lines[-1]}" if isinstance(error, OSError) else lines[-1]
 
 
-def _complain(text: str) -> int:
-    print(f"error: {text}", file=sys.stderr)
-    return 2
+def _complain(error: RunError) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return error.exit_code
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -68,12 +73,17 @@ def main(arguments: Sequence[str]) -> int:
     try:
         if MODE.value not in MODES:
             raise InputError(f"--mode is {MODE.value!r}; it must be one of {', '.join(MODES)}.")
-        if MODE.value == "train":
-            _train()
+        if VERIFY.value:
+            _verify_data()
         else:
-            _evaluate()
-    except InputError as error:
-        return _complain(str(error))
+            {"train": _train, "evaluate": _evaluate, "benchmark": _benchmark}[MODE.value]()
+    except RunError as error:
+        return _complain(error)
+    except OSError as error:
+        fault = storage_error(error)
+        if fault is None:
+            raise
+        return _complain(fault)
     return 0
 
 
@@ -81,6 +91,24 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _train() -> None:
+    config, workdir = _recipe()
+
+    from unet_jax.train import train
+
+    train(config, workdir, resume=RESUME.value, defaults=default.get_config())
+
+
+def _benchmark() -> None:
+    config, workdir = _recipe()
+
+    from unet_jax.benchmark import benchmark
+
+    with explained(config):
+        benchmark(config, workdir, [sys.executable, *sys.argv])
+
+
+def _recipe() -> tuple[ConfigDict, Path]:
+    """The resolved config, and the run's folder."""
     if CONFIG.value is None:
         raise InputError("--config is missing: name a recipe, such as --config=configs/default.py.")
     check_keys(CONFIG.value, default.get_config())
@@ -89,20 +117,36 @@ def _train() -> None:
     config, messages = resolve(CONFIG.value, config_flags.get_override_values(flag))
     for message in messages:
         print(message, flush=True)
-    name = Path(config_flags.get_config_filename(flag)).stem
-
-    from unet_jax.train import train
-
-    train(config, Path(WORKDIR.value or f"runs/{name}"))
+    return config, _workdir()
 
 
 def _evaluate() -> None:
-    if WORKDIR.value is None:
-        raise InputError("--workdir is missing: name the run's folder, such as --workdir=runs/default.")
+    workdir = _workdir()
 
     from unet_jax.evaluate import evaluate
 
-    evaluate(Path(WORKDIR.value), side=SPLIT.value, data=Path(DATA.value) if DATA.value else None)
+    evaluate(workdir, side=SPLIT.value, data=_data(), defaults=default.get_config())
+
+
+def _verify_data() -> None:
+    workdir = _workdir()
+
+    from unet_jax.verify import verify
+
+    verify(workdir, data=_data(), defaults=default.get_config())
+
+
+def _workdir() -> Path:
+    """What --workdir names, or else a folder with the config's name."""
+    if WORKDIR.value:
+        return Path(WORKDIR.value)
+    if CONFIG.value is None:
+        raise InputError("--workdir is missing: name the run's folder, such as --workdir=runs/default.")
+    return Path("runs", Path(config_flags.get_config_filename(FLAGS["config"])).stem)
+
+
+def _data() -> Path | None:
+    return Path(DATA.value) if DATA.value else None
 
 
 def check_keys(config: ConfigDict, known: ConfigDict) -> None:

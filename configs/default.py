@@ -17,13 +17,28 @@ def get_config() -> ConfigDict:
 
     # Decides the split, the initial parameters, the order of the slices and every augmentation.
     config.seed = 0
+    # Seconds without the end of a step, or of a case in validation, after which a run ends and says where it stood; the
+    # first step, which is compiled, gets four times as long. 0 waits forever. At full size, a step takes two CPU cores
+    # minutes.
+    config.watchdog_seconds = 900.0
 
     config.data = ConfigDict()
-    # "lgg": the Kaggle layout under `root`. "phantom": the built-in synthetic MRI. "auto": lgg where `root` exists,
-    # else the phantom with the values of `scaled_down`.
+    # What lies under `root`: "lgg", the Kaggle layout; "pairs", pictures and masks; "nifti", nnU-Net's raw layout; see
+    # docs/data.md. "phantom": the built-in synthetic MRI. "auto": whatever lies there, or, without such a folder, the
+    # phantom with the values of `scaled_down`.
     config.data.source = "auto"
-    # The folder that holds one folder a patient.
     config.data.root = "data/kaggle_3m"
+    # "range": 8 and 16 bits become 0 to 1, floats stay as they are. "volume": each channel of each scan is stretched
+    # from its percentiles 0.5 and 99.5 to 0 and 1. "auto": range for 8 bits, volume for all else.
+    config.data.intensity = "auto"
+    # Which values of the masks mean what, such as "tumour=255" or "tumour=1+2+4"; None: 0 and 1 or 0 and 255 in
+    # pictures, and what dataset.json says of NIfTI.
+    config.data.labels = placeholder(str)
+    # Whose a picture or NIfTI case is, by its name without suffix: a regular expression such as
+    # "(?P<patient>[^_]+)_(?P<slice>[0-9]+)", which puts the slices of a scan together as well; or the path of a CSV
+    # with the columns file, patient and, if any, slice. None: each is a patient of its own.
+    config.data.patient_pattern = placeholder(str)
+    config.data.patient_csv = placeholder(str)
     # Where decoded cases are kept, to be read straight from memory; about the size of the pixels (0.8 GB for LGG).
     config.data.cache = "data/cache"
     # Pixels a side of what the network sees. Scores are taken at the files' own size. A multiple of 2**(depth - 1).
@@ -44,6 +59,9 @@ def get_config() -> ConfigDict:
     config.data.tumour_share = 0.0
     # Processes that read ahead; 0 reads in the training process, which is faster for decoded slices on few cores.
     config.data.workers = 0
+    # Seconds without a batch from those processes after which the run ends, as one of them is stuck; four times as many
+    # while they start.
+    config.data.wait_seconds = 45.0
 
     config.model = ConfigDict()
     config.model.name = "tutorial"
@@ -107,8 +125,17 @@ def get_config() -> ConfigDict:
     config.train.patience = 3
     # Besides the one at each epoch's end, a checkpoint every so many steps; 0 for none.
     config.train.checkpoint_every_steps = 200
+    # What a step does whose image, loss or gradient is NaN or infinite: "stop" ends the run; "skip" leaves the network
+    # as it was, and ends the run after more such steps than nonfinite_limit.
+    config.train.nonfinite = "stop"
+    config.train.nonfinite_limit = 10
+    # A step counts as a spike in the history when its gradient is so many times as long as the usual one.
+    config.train.spike_factor = 10.0
     # A line in history.jsonl every so many steps.
     config.train.log_every_steps = 20
+    # Where compiled programs are kept, so that the next start takes seconds; None compiles them at each start.
+    config.train.compilation_cache = placeholder(str)
+    config.train.compilation_cache = "data/compiled"
 
     config.eval = ConfigDict()
     # Which checkpoint is scored: "best" on validation, or the "newest": with few patients to validate on, what was best
@@ -120,6 +147,15 @@ def get_config() -> ConfigDict:
     config.eval.surface_tolerance = 2.0
     # Connected parts of a case's mask that are dropped: those under so many voxels (0: none), all but the largest.
     config.eval.postprocess = ConfigDict({"minimum_voxels": 0, "largest_component": False})
+
+    # What --mode=benchmark measures, and for how long.
+    config.benchmark = ConfigDict()
+    # Of each measure: longer is steadier.
+    config.benchmark.seconds = 5.0
+    # Whether training is started twice, without and with compiled programs on disk, to time its first step.
+    config.benchmark.first_step = True
+    # Whether <workdir>/trace gets a profile of a few steps, for xprof or `tensorboard --logdir` with its profile plugin.
+    config.benchmark.trace = False
 
     # The built-in data set, written once.
     config.phantom = ConfigDict()

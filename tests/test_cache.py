@@ -8,7 +8,7 @@ import pytest
 
 from unet_jax.data import cache, lgg
 from unet_jax.data.case import Case
-from unet_jax.errors import InputError
+from unet_jax.errors import InputError, StorageError
 
 NAMES = ("TCGA_AA_1_19990101", "TCGA_BB_2_19990101")
 
@@ -38,7 +38,7 @@ class _Arrays:
 
 
 def test_the_cache_gives_what_the_reader_decodes(root, tmp_path):
-    cases, fingerprint = cache.load(lgg, root, tmp_path / "cache")
+    cases, fingerprint, _ = cache.load(lgg, root, tmp_path / "cache")
     assert [case.name for case in cases] == list(NAMES)
     for case, files in zip(cases, lgg.find(root), strict=True):
         decoded = lgg.decode(files, lambda path: (root / path).read_bytes())
@@ -52,9 +52,9 @@ def test_the_cache_gives_what_the_reader_decodes(root, tmp_path):
 
 
 def test_a_second_load_decodes_nothing(root, tmp_path, monkeypatch):
-    first, fingerprint = cache.load(lgg, root, tmp_path / "cache")
+    first, fingerprint, _ = cache.load(lgg, root, tmp_path / "cache")
     monkeypatch.setattr(lgg, "decode", None)
-    second, again = cache.load(lgg, root, tmp_path / "cache")
+    second, again, _ = cache.load(lgg, root, tmp_path / "cache")
     assert again == fingerprint
     for one, other in zip(first, second, strict=True):
         np.testing.assert_array_equal(one.image, other.image)
@@ -65,7 +65,7 @@ def test_another_reader_keeps_type_spacing_and_missing_masks(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "knee.raw").write_bytes(volume.tobytes())
     for _ in range(2):
-        [case], _ = cache.load(_as_module(_Arrays), tmp_path / "data", tmp_path / "cache")
+        [case], *_ = cache.load(_as_module(_Arrays), tmp_path / "data", tmp_path / "cache")
         np.testing.assert_array_equal(case.image, volume)
         assert case.image.dtype == np.float32
         assert case.mask is None
@@ -120,7 +120,7 @@ def test_a_write_cut_short_leaves_nothing_that_looks_whole(root, tmp_path, monke
 
     with monkeypatch.context() as patch:
         patch.setattr(cache.np, "save", full_disk)
-        with pytest.raises(InputError, match="No space left on device"):
+        with pytest.raises(StorageError, match="No space left on device"):
             cache.load(lgg, root, tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
     # What a killed process leaves: cases under a name that is no fingerprint.
@@ -129,7 +129,7 @@ def test_a_write_cut_short_leaves_nothing_that_looks_whole(root, tmp_path, monke
 
 
 def test_damaged_decoded_cases_are_reported(root, tmp_path):
-    _, fingerprint = cache.load(lgg, root, tmp_path / "cache")
+    _, fingerprint, _ = cache.load(lgg, root, tmp_path / "cache")
     array = tmp_path / "cache" / fingerprint / "00000_image.npy"
     array.write_bytes(array.read_bytes()[:-1])
     with pytest.raises(InputError, match=f"{fingerprint}: these decoded cases are damaged .* delete the folder"):
@@ -138,7 +138,7 @@ def test_damaged_decoded_cases_are_reported(root, tmp_path):
 
 def _load_in_process(root, folder, barrier, answers):
     barrier.wait()
-    cases, fingerprint = cache.load(lgg, root, folder)
+    cases, fingerprint, _ = cache.load(lgg, root, folder)
     answers.put((fingerprint, [int(case.image.sum()) for case in cases]))
 
 
@@ -157,9 +157,9 @@ def test_two_processes_may_race(root, tmp_path):
 
 
 def test_a_folder_finished_by_another_process_is_taken(root, tmp_path, monkeypatch):
-    _, fingerprint = cache.load(lgg, root, tmp_path / "cache")
-    monkeypatch.setattr(cache, "_fingerprint_of_files", lambda *_: None)
-    cases, again = cache.load(lgg, root, tmp_path / "cache")
+    _, fingerprint, _ = cache.load(lgg, root, tmp_path / "cache")
+    monkeypatch.setattr(cache, "_digests_of_files", lambda *_: None)
+    cases, again, _ = cache.load(lgg, root, tmp_path / "cache")
     assert again == fingerprint
     assert len(cases) == 2
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [fingerprint]

@@ -27,7 +27,7 @@ def workdir(config, tmp_path_factory):
 
 def by_hand(workdir, config, names):
     """Dice of each case, slice by slice from the network's probabilities, compared pixel by pixel."""
-    cases, _ = cache.load(lgg, Path(config.data.root), Path(config.data.cache))
+    cases, *_ = cache.load(lgg, Path(config.data.root), Path(config.data.cache))
     probability, _ = load_network(workdir, config, 3, data_mesh())
     scores = {}
     for case in cases:

@@ -1,9 +1,14 @@
+import errno
 import os
+import subprocess
 
+import numpy as np
 import pytest
+from disks import make_read_only, no_room_beyond, small_disk
 
-from unet_jax.errors import InputError
-from unet_jax.files import read_json, write_json, write_text
+from unet_jax import pictures, report, run_folder
+from unet_jax.errors import InputError, StorageError
+from unet_jax.files import append_line, read_json, storage_error, write_bytes, write_json, write_text
 
 
 def test_what_is_written_is_read_back(tmp_path):
@@ -17,6 +22,26 @@ def test_writing_replaces_and_leaves_nothing_beside_it(tmp_path):
         write_text(tmp_path / "x.txt", text)
     assert (tmp_path / "x.txt").read_text() == "new\n"
     assert [path.name for path in tmp_path.iterdir()] == ["x.txt"]
+
+
+def test_what_dead_writers_left_is_removed_and_a_living_ones_is_not(tmp_path):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    for name in (f".x.txt.{ended.pid}", f".x.txt.{os.getpid()}", f".x.txt.{os.getppid()}", ".x.txt.old", ".xxtxt.7"):
+        (tmp_path / name).write_text("half")
+    write_text(tmp_path / "x.txt", "whole")
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"x.txt", f".x.txt.{os.getppid()}", ".x.txt.old", ".xxtxt.7"}
+
+
+def test_a_planted_link_is_not_followed(tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text("mine")
+    for name in ("x.txt", f".x.txt.{os.getpid()}"):
+        (tmp_path / name).symlink_to(elsewhere)
+    write_text(tmp_path / "x.txt", "new")
+    assert elsewhere.read_text() == "mine"
+    assert not (tmp_path / "x.txt").is_symlink()
 
 
 def test_a_crash_before_the_last_move_leaves_the_old_file(tmp_path, monkeypatch):
@@ -63,3 +88,80 @@ def test_a_damaged_file_is_named(tmp_path, content):
     (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(InputError, match=r"config\.json is no JSON \(.+\): restore it\."):
         read_json(tmp_path / "config.json")
+
+
+def test_without_room_the_old_file_stays_and_the_error_counts_bytes(tmp_path):
+    path = tmp_path / "x.json"
+    write_json(path, {"epoch": 1})
+    with no_room_beyond(5_000), pytest.raises(StorageError) as error:
+        write_bytes(path, b"x" * 10_000)
+    assert str(error.value).startswith(f"{path}: File too large; 10,000 bytes are needed, ")
+    assert "\n" not in str(error.value)
+    assert read_json(path) == {"epoch": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_without_room_no_part_of_a_line_is_added(tmp_path):
+    path = tmp_path / "x.jsonl"
+    append_line(path, "a" * 99)
+    before = path.read_bytes()
+    assert before == b"a" * 99 + b"\n"
+    with no_room_beyond(150), pytest.raises(StorageError, match=r"x\.jsonl: .*; 101 bytes are needed"):
+        append_line(path, "b" * 100)
+    assert path.read_bytes() == before
+    append_line(path, "c")
+    assert path.read_bytes() == before + b"c\n"
+
+
+def test_a_full_disk_and_then_a_read_only_one(tmp_path):
+    with small_disk(tmp_path / "disk", "64k") as disk:
+        write_json(disk / "x.json", {"epoch": 1})
+        append_line(disk / "x.jsonl", "first")
+        with pytest.raises(
+            StorageError, match=r"x\.json: No space left on device; 100,000 bytes are needed, 5\d,\d+ are"
+        ):
+            write_bytes(disk / "x.json", b"x" * 100_000)
+        with pytest.raises(StorageError, match=r"x\.jsonl: No space left on device; 100,001 bytes are needed"):
+            append_line(disk / "x.jsonl", "y" * 100_000)
+        make_read_only(disk)
+        for write in (write_text, append_line):
+            with pytest.raises(StorageError, match=r"x\.jsonl: Read-only file system; .*: make it writable"):
+                write(disk / "x.jsonl", "second")
+        assert read_json(disk / "x.json") == {"epoch": 1}
+        assert (disk / "x.jsonl").read_text() == "first\n"
+        assert {path.name for path in disk.iterdir()} == {"x.json", "x.jsonl"}
+
+
+def test_what_a_run_writes_says_which_file_had_no_room(tmp_path):
+    epochs = [{"epoch": 1, "train_loss": 1.0, "train_dice": 0.5, "val_dice": 0.5}]
+    mask = np.ones((2, 8, 8), np.uint8)
+    writers = {
+        "curves.png": lambda path: pictures.write_curves(path, epochs),
+        "cases.png": lambda path: pictures.write_cases(path, [pictures.Example("one", mask, mask, mask)], "test"),
+        "metrics.json": lambda path: report.write(path.parent, {"split": "test" * 200}, [{"case": "one"}]),
+        "cases.csv": lambda path: report.write(path.parent, {}, [{"case": "one" * 200}]),
+        "history.jsonl": lambda path: run_folder.append_history(path.parent, {"step": 1, "loss": "0" * 200}),
+    }
+    for name, write in writers.items():
+        with (
+            no_room_beyond(100),
+            pytest.raises(StorageError, match=f"{name}: File too large; [0-9,]+ bytes are needed"),
+        ):
+            write(tmp_path / name)
+        assert not (tmp_path / name).exists() or (tmp_path / name).stat().st_size == 0
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "free some room"),
+        (errno.EDQUOT, "free some room"),
+        (errno.EROFS, "make it writable"),
+        (errno.EACCES, "make it writable"),
+        (errno.EIO, "check the disk"),
+    ],
+)
+def test_errors_of_a_disk_are_told_from_others(number, remedy):
+    error = storage_error(OSError(number, os.strerror(number), "runs/x/metrics.json"))
+    assert str(error).startswith(f"runs/x/metrics.json: {os.strerror(number)}: {remedy}")
+    assert storage_error(FileNotFoundError(errno.ENOENT, "gone", "x")) is None

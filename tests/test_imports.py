@@ -10,24 +10,40 @@ ROOT = Path(__file__).parents[1]
 # Rooms, a file or a folder of unet_jax each, in paragraphs from top to bottom: a room may import from the
 # paragraphs below its own.
 LEVELS = """
-train evaluate __init__
+benchmark train loop evaluate verify __init__
 
-steps inference checkpoint sharding report scoring pictures run_folder resolve progress
+steps inference checkpoint compilation_cache operations first_step device_peak
+benchmark_table sharding report scoring pictures packed_masks
+report_page report_sections report_cases report_charts report_pictures markup run_folder resolve progress
+identity lock out_of_memory
 
 models losses pixel_losses region_losses weight_maps
-metrics surface lesions postprocess
+timing surroundings metrics surface lesions postprocess
 optim preprocess augment
+checkpoint_folder integrity
 data
 
-files
+files signals watchdog
 
 errors
 """
 
 # Imports within a paragraph that are allowed besides. A folder's files may import each other.
 SIDEWAYS = {
-    "train": ["evaluate"],
+    "benchmark": ["evaluate", "train"],
+    "first_step": ["run_folder"],
+    "train": ["evaluate", "loop"],
+    "loop": ["evaluate"],
+    "signals": ["watchdog"],
+    "checkpoint": ["sharding"],
+    "checkpoint_folder": ["integrity"],
     "report": ["scoring"],
+    "identity": ["run_folder"],
+    "packed_masks": ["scoring"],
+    "report_page": ["report_cases", "report_sections", "markup", "scoring"],
+    "report_sections": ["report", "report_cases", "report_charts", "markup", "run_folder", "scoring"],
+    "report_cases": ["markup", "scoring"],
+    "report_charts": ["markup"],
     "resolve": ["run_folder"],
     "progress": ["steps"],
     "losses": ["pixel_losses", "region_losses"],

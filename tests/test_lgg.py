@@ -65,7 +65,7 @@ def test_slices_come_in_numeric_order_with_their_own_masks(tmp_path, write_scan)
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_channels_keep_the_order_of_the_file(order):
     pixels = np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3)
-    np.testing.assert_array_equal(lgg._decode_image(_deflate_tiff(pixels, order)), pixels)
+    np.testing.assert_array_equal(lgg._decode_image(_deflate_tiff(pixels, order), Path("a.tif")), pixels)
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -79,7 +79,7 @@ def test_no_damaged_byte_of_a_deflate_strip_changes_a_pixel_unnoticed(order):
         damaged[position] ^= 0x10
         try:
             # A few bits of the format pad it to whole bytes, and mean nothing.
-            np.testing.assert_array_equal(lgg._decode_image(bytes(damaged)), pixels)
+            np.testing.assert_array_equal(lgg._decode_image(bytes(damaged), Path("a.tif")), pixels)
         except InputError:
             refused += 1
     assert refused > pixels.size
@@ -89,8 +89,8 @@ def test_no_damaged_byte_of_a_deflate_strip_changes_a_pixel_unnoticed(order):
 def test_truncated_files_are_refused(kept):
     pixels = np.random.default_rng(1).integers(0, 256, (8, 8, 3), np.uint8)
     for data in (_deflate_tiff(pixels), cv2.imencode(".tif", pixels)[1].tobytes()):
-        with pytest.raises(InputError, match="is empty" if kept == 0 else "is damaged"):
-            lgg._decode_image(data[:kept])
+        with pytest.raises(InputError, match="is empty" if kept == 0 else "is no TIFF" if kept == 1 else "is damaged"):
+            lgg._decode_image(data[:kept], Path("a.tif"))
 
 
 def test_a_missing_root_is_named(tmp_path):
@@ -144,8 +144,8 @@ def _spoil(root, write_scan):
         f"{b}_1_mask.tif: is 8x9 pixels and its image 8x8",
         f"{b}_2.tif: the file is empty (0 bytes)",
         f"{b}_3.tif: the file is damaged",
-        f"{b}_4_mask.tif: the file is damaged or no picture (17 bytes)",
-        f"{b}_5.tif: cannot be read (Is a directory)",
+        f"{b}_4_mask.tif: is no TIFF, PNG or JPEG (its first bytes are b'no pictu')",
+        f"{b}_5.tif: is a folder, pipe or device",
         f"{c}_1.tif: has 3 channels of uint16, where 3 of uint8 are needed",
         f"{c}_2.tif: has 1 channels of uint8, where 3 of uint8 are needed",
         f"{c}_3.tif: has 4 channels of uint8, where 3 of uint8 are needed",

@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -7,7 +8,9 @@ import pytest
 
 import main
 from configs import default
+from unet_jax import errors, identity
 from unet_jax.errors import InputError
+from unet_jax.lock import hold
 
 PROJECT = Path(__file__).parent.parent
 RECIPE = "--config=configs/default.py"
@@ -35,6 +38,7 @@ def run(*arguments, cwd=PROJECT):
         (["--config=configs"], "--config cannot be loaded: [Errno 21] Is a directory"),
         ([], "--config is missing: name a recipe, such as --config=configs/default.py."),
         (["--mode=evaluate"], "--workdir is missing: name the run's folder, such as"),
+        (["--verify-data"], "--workdir is missing: name the run's folder, such as"),
     ],
 )
 def test_a_slip_is_answered_in_one_line(arguments, line):
@@ -52,6 +56,8 @@ def test_a_slip_is_answered_in_one_line(arguments, line):
         (["--mode=evaluate", "--workdir=no/such"], "no/such/config.json cannot be read"),
         (["--mode=evaluate", "--workdir=x", "--split=tset"], "--split is 'tset'; it must be one of train"),
         (["--mode=evaluate", "--workdir=x", "--data=y"], "--data needs --split=all"),
+        (["--verify-data", "--workdir=x"], "x/config.json cannot be read"),
+        ([RECIPE, "--resume=must", "--workdir=x"], "x has no checkpoint to go on from, as --resume=must demands"),
         (
             [RECIPE, "--config.data.source=phantom", "--config.model.name=tutoral"],
             "config.model.name is 'tutoral'; it must be one of tutorial",
@@ -67,9 +73,64 @@ def test_a_slip_that_only_a_verb_can_tell(arguments, line, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"configs"}
 
 
+def test_a_folder_in_use_is_answered_with_the_holders_number(tmp_path):
+    identity.record(tmp_path / "run", default.get_config(), "abc", {})
+    with hold(tmp_path / "run"):
+        done = run("--mode=evaluate", f"--workdir={tmp_path / 'run'}")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (9, "", 1)
+    assert f"error: {tmp_path / 'run'} is in use by process {os.getpid()} on " in done.stderr
+
+
+@pytest.fixture
+def parsed():
+    main.FLAGS(["main.py"])
+    yield
+    main.FLAGS.unparse_flags()
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.InputError("x.tif: is damaged: restore it."), 2),
+        (errors.StopRequestedError("stopped after step 7"), 3),
+        (errors.DamageError("checkpoint 7 is damaged"), 4),
+        (errors.StorageError("the disk is full"), 5),
+        (errors.NumbersError("the loss is nan"), 6),
+        (errors.StuckError("a worker died"), 7),
+        (errors.OutOfMemoryError("too little memory"), 8),
+        (errors.BusyError("in use"), 9),
+        (OSError(errno.ENOSPC, "No space left on device", "runs/x/y.json"), 5),
+        (OSError(errno.EROFS, "Read-only file system", "runs/x/y.json"), 5),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
+)
+def test_each_fault_has_its_exit_code_and_one_line(error, code, parsed, monkeypatch, capsys):
+    def raise_it():
+        raise error
+
+    monkeypatch.setattr(main, "_train", raise_it)
+    assert main.main([]) == code
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("error: ")
+    assert (error.strerror if isinstance(error, OSError) else str(error)) in err
+
+
+def test_a_bug_keeps_its_traceback(parsed, monkeypatch):
+    for error in (FileNotFoundError(errno.ENOENT, "gone"), ValueError("bug")):
+        monkeypatch.setattr(main, "_train", lambda error=error: (_ for _ in ()).throw(error))
+        with pytest.raises(type(error)):
+            main.main([])
+
+
+def test_every_kind_of_error_has_a_code_of_its_own():
+    kinds = errors.RunError.__subclasses__()
+    assert sorted(kind.exit_code for kind in kinds) == list(range(2, 2 + len(kinds)))
+
+
 def test_help_names_every_flag():
     done = run("--help")
-    for name in ("config", "mode", "workdir", "split", "data"):
+    for name in ("config", "mode", "workdir", "split", "data", "resume", "verify-data"):
         assert f"--{name}:" in done.stdout or f"--[no]{name}:" in done.stdout
 
 

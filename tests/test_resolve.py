@@ -17,7 +17,9 @@ def config(tmp_path):
 
 @pytest.fixture
 def config_with_data(config, tmp_path):
-    (tmp_path / "kaggle_3m").mkdir()
+    scan = tmp_path / "kaggle_3m" / "TCGA_CS_4941_19960909"
+    scan.mkdir(parents=True)
+    (scan / "TCGA_CS_4941_19960909_1.tif").write_bytes(b"")
     return config
 
 
@@ -27,7 +29,26 @@ def test_with_data_the_recipe_runs_as_it_is(config_with_data):
     del expected["scaled_down"]
     expected["data"]["source"] = "lgg"
     assert resolved.to_dict() == expected
-    assert messages == []
+    [found] = messages
+    assert found.endswith("holds folders of scans as of Kaggle's LGG data (config.data.source=lgg).")
+
+
+def test_the_layout_decides_the_source_unless_it_is_named(config, tmp_path):
+    for name in ("images", "masks"):
+        (tmp_path / "kaggle_3m" / name).mkdir(parents=True)
+    resolved, (found, note) = resolve(config, {})
+    assert resolved.data.source == "pairs"
+    assert "config.data.source=pairs" in found
+    assert note.startswith("Each picture counts as a patient of its own")
+    config.data.source = "nifti"
+    assert resolve(config, {})[1] == []
+    assert resolve(config, {})[0].data.source == "nifti"
+
+
+def test_a_folder_that_holds_no_layout_is_refused(config, tmp_path):
+    (tmp_path / "kaggle_3m").mkdir()
+    with pytest.raises(InputError, match=r"kaggle_3m: holds neither imagesTr"):
+        resolve(config, {})
 
 
 def test_without_data_it_runs_scaled_down_on_the_phantom(config):
@@ -100,7 +121,7 @@ def test_the_phantom_at_full_size_has_its_own_root(config_with_data):
 
 def test_an_unknown_source_is_refused(config):
     config.data.source = "brats"
-    with pytest.raises(InputError, match=r"config\.data\.source is 'brats'; .* auto, lgg, phantom\."):
+    with pytest.raises(InputError, match=r"config\.data\.source is 'brats'; .* auto, lgg, pairs, nifti, phantom\."):
         resolve(config, {})
 
 

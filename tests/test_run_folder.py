@@ -1,51 +1,115 @@
 import json
 
 import pytest
+from ml_collections import ConfigDict
 
+from configs import default
 from unet_jax import run_folder
-from unet_jax.errors import InputError
-from unet_jax.files import read_json
-
-CONFIG = {"seed": 0, "model": {"width": 64, "norm": "none"}, "phantom": {"slices": (20, 28)}, "clip": None}
+from unet_jax.errors import DamageError, InputError
+from unet_jax.files import write_json
 
 
 @pytest.fixture
 def workdir(tmp_path):
-    run_folder.start(tmp_path / "run", CONFIG, "abc")
+    (tmp_path / "run").mkdir()
     return tmp_path / "run"
 
 
-def test_a_new_folder_records_the_config_and_the_datas_fingerprint(workdir):
-    as_json = CONFIG | {"phantom": {"slices": [20, 28]}}
-    assert read_json(workdir / "config.json") == as_json | {"data_fingerprint": "abc"}
+def _write(workdir, change=None, **keys):
+    config = json.loads(json.dumps(default.get_config().to_dict())) | {"data_fingerprint": "abc"} | keys
+    for key in change or {}:
+        *groups, name = key.split(".")
+        tree = config
+        for group in groups:
+            tree = tree[group]
+        tree[name] = change[key]
+    write_json(workdir / "config.json", config)
 
 
-def test_the_same_config_may_go_on_and_rewrites_nothing(workdir):
-    before = (workdir / "config.json").stat().st_mtime_ns
-    run_folder.start(workdir, CONFIG, "abc")
-    assert (workdir / "config.json").stat().st_mtime_ns == before
+def test_a_runs_config_is_read_as_it_was_written(workdir):
+    _write(workdir, {"model.width": 3, "eval.threshold": 1, "optim.clip_norm": None})
+    config = run_folder.read_config(workdir, default.get_config())
+    assert config.model.width == 3
+    assert config.eval.threshold == 1
+    assert config.optim.clip_norm is None
+    assert config.phantom.slices == [20, 28]
+    assert run_folder.read_config(workdir).model.to_dict() == config.model.to_dict()
 
 
-def test_every_key_that_differs_is_listed_with_both_values(workdir):
-    other = CONFIG | {"seed": 1, "model": {"width": 32, "norm": "none", "depth": 4}}
-    del other["phantom"]
+def test_keys_that_are_newer_than_the_run_have_their_defaults(workdir):
+    _write(workdir, model={"name": "fpn"}, eval={"threshold": 0.25})
+    config = run_folder.read_config(workdir, default.get_config())
+    assert config.eval.threshold == 0.25
+    assert config.eval.postprocess.to_dict() == {"minimum_voxels": 0, "largest_component": False}
+    # A network has options of its own: those of the default network are none of its.
+    assert config.model.to_dict() == {"name": "fpn"}
+
+
+def test_unknown_keys_and_values_of_another_kind_are_all_listed(workdir):
+    _write(
+        workdir,
+        {"eval.threshold": "__import__('os')", "train.batch_size": 1.5, "model.width": [1], "data.colour": 1},
+        evil=3,
+    )
     with pytest.raises(InputError) as error:
-        run_folder.start(workdir, other, "abc")
-    head, *listed = str(error.value).splitlines()
-    assert str(workdir) in head
-    assert "--workdir" in head
-    assert listed == [
-        "  config.model.depth: the run has None, this command 4",
-        "  config.model.width: the run has 64, this command 32",
-        "  config.phantom.slices: the run has [20, 28], this command None",
-        "  config.seed: the run has 0, this command 1",
+        run_folder.read_config(workdir, default.get_config())
+    lines = str(error.value).splitlines()
+    assert all(line.startswith(f"{workdir}/config.json: config.") for line in lines)
+    assert [line.split("config.")[2] for line in lines] == [
+        "data.colour is no key of this version of the program: use the one that made the run.",
+        """eval.threshold is "__import__('os')", and must be of the kind of 0.5: restore the file.""",
+        "evil is no key of this version of the program: use the one that made the run.",
+        "model.width is [1], and must be of the kind of 64: restore the file.",
+        "train.batch_size is 1.5, and must be of the kind of 32: restore the file.",
     ]
 
 
-def test_other_data_are_told_from_another_config(workdir):
+@pytest.mark.parametrize("content", ["[]", "3", '"x"', '{"__class__": {"x": 1}}', '{"a": 1, "a.b": 2}'])
+def test_what_is_no_config_is_refused(content, workdir):
+    (workdir / "config.json").write_text(content)
+    with pytest.raises(InputError, match=r"config\.json is no config"):
+        run_folder.read_config(workdir)
+
+
+def test_compiled_programs_are_never_taken_from_where_a_run_says(workdir):
+    """They are machine code: a run's folder could bring its own."""
+    _write(workdir, {"train.compilation_cache": str(workdir / "compiled")})
+    assert run_folder.read_config(workdir).train.compilation_cache is None
+    ours = default.get_config()
+    assert run_folder.read_config(workdir, ours).train.compilation_cache == ours.train.compilation_cache
+
+
+def test_links_that_lead_out_of_the_folder_are_all_named(workdir, tmp_path):
+    (workdir / "evaluation").mkdir()
+    (workdir / "config.json").write_text("{}")
+    (workdir / "newest").symlink_to("config.json")
+    run_folder.check_links(workdir)
+    (tmp_path / "linked").symlink_to(workdir)
+    run_folder.check_links(tmp_path / "linked")
+    (workdir / "evaluation" / "test").symlink_to(tmp_path)
+    (workdir / "checkpoints").symlink_to("../elsewhere")
     with pytest.raises(InputError) as error:
-        run_folder.start(workdir, CONFIG, "xyz")
-    assert str(error.value).splitlines()[1:] == ["  the data's fingerprint: the run has 'abc', this command 'xyz'"]
+        run_folder.check_links(workdir)
+    first, second = str(error.value).splitlines()
+    assert first.startswith(f"{workdir}/checkpoints: this link leads out of")
+    assert second.startswith(f"{workdir}/evaluation/test: this link leads out of")
+
+
+@pytest.mark.parametrize(
+    ("root", "allowed"),
+    [("data/phantom", True), ("../phantom", False), ("a/../../b", False), ("/no/such/phantom", False)],
+)
+def test_a_runs_config_cannot_have_the_phantom_written_anywhere(root, allowed, workdir, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    config = ConfigDict({"data": {"source": "phantom", "root": root}})
+    if allowed:
+        run_folder.check_phantom(workdir, config)
+    else:
+        with pytest.raises(InputError, match=rf"phantom\.root={root} does not exist"):
+            run_folder.check_phantom(workdir, config)
+    config.data.root = str(tmp_path)  # it is there: nothing is written
+    run_folder.check_phantom(workdir, config)
 
 
 def test_flatten_joins_keys_with_dots():
@@ -79,14 +143,30 @@ def test_rewinding_drops_what_came_after_the_checkpoint(workdir):
     _append(workdir, *records)
     with open(workdir / "history.jsonl", "a") as file:
         file.write('{"step": 50, "lo')
-    assert run_folder.rewind_history(workdir, 30) == records[:3]
+    assert run_folder.rewind_history(workdir, 30, 0) == records[:3]
     _append(workdir, {"step": 31})
     lines = (workdir / "history.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == [*records[:3], {"step": 31}]
 
 
+def test_rewinding_drops_an_epoch_that_the_checkpoint_has_not_validated(workdir):
+    records = [{"step": 10, "loss": 0.5}, {"step": 10, "epoch": 1}, {"step": 20, "loss": 0.4}, {"step": 20, "epoch": 2}]
+    _append(workdir, *records)
+    assert run_folder.rewind_history(workdir, 20, 1) == records[:3]
+
+
 def test_a_run_that_starts_from_nothing_has_an_empty_history(workdir):
-    assert run_folder.rewind_history(workdir, 0) == []
+    assert run_folder.rewind_history(workdir, 0, 0) == []
     _append(workdir, {"step": 10})
-    assert run_folder.rewind_history(workdir, 0) == []
+    assert run_folder.rewind_history(workdir, 0, 0) == []
     assert run_folder.read_history(workdir) == []
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '{"loss": 1}', '{"step": "x"}', "\x00"])
+def test_a_damaged_line_is_named(line, workdir):
+    _append(workdir, {"step": 1})
+    with open(workdir / "history.jsonl", "a") as file:
+        file.write(line + "\n")
+    _append(workdir, {"step": 3})
+    with pytest.raises(DamageError, match=r"history\.jsonl, line 2 is no record of a run"):
+        run_folder.read_history(workdir)

@@ -1,9 +1,60 @@
-"""The one exception that means: the user can mend this, and the message says how."""
+"""What can end a run and is no bug: each kind has an exit code, and a message that says what to do."""
+
+from typing import ClassVar
 
 
-class InputError(Exception):
-    """Something the user gave cannot be used.
+class RunError(Exception):
+    """Ends the program with its message on one line (one line a fault) and its exit code, without a traceback.
 
-    Its message says what was found, what was needed and what to do, one line a fault, and names the file or
-    the config key. The command line prints it without a traceback and exits with code 2.
+    The message says what was found, what was needed and what to do, and names the file, the step or the config key.
     """
+
+    exit_code: ClassVar[int]
+
+
+class InputError(RunError):
+    """Something the user gave cannot be used."""
+
+    exit_code = 2
+
+
+class StopRequestedError(RunError):
+    """A signal asked the run to stop; it has saved, and the same command goes on."""
+
+    exit_code = 3
+
+
+class DamageError(RunError):
+    """What a run wrote is not what is on disk now, and nothing whole is left to go on from."""
+
+    exit_code = 4
+
+
+class StorageError(RunError):
+    """The disk is full, read-only or failing."""
+
+    exit_code = 5
+
+
+class NumbersError(RunError):
+    """A loss, a gradient or an image is NaN or infinite."""
+
+    exit_code = 6
+
+
+class StuckError(RunError):
+    """A worker died, or nothing moved for too long."""
+
+    exit_code = 7
+
+
+class OutOfMemoryError(RunError):
+    """The device or the host has too little memory for the config."""
+
+    exit_code = 8
+
+
+class BusyError(RunError):
+    """Another process holds the run's folder."""
+
+    exit_code = 9

@@ -1,58 +1,108 @@
 """Scores a run on one side of its split, from the run's folder alone."""
 
+import contextlib
 import functools
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
-from jaxtyping import Int, Int32, Int64
+from jaxtyping import Int, Int32, Int64, UInt8
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from unet_jax import checkpoint, metrics, models, pictures, postprocess, report, run_folder, scoring, steps
-from unet_jax.data import cache, lgg, phantom, splits
+from unet_jax import (
+    checkpoint,
+    compilation_cache,
+    identity,
+    lock,
+    metrics,
+    models,
+    packed_masks,
+    pictures,
+    postprocess,
+    report,
+    report_page,
+    report_pictures,
+    run_folder,
+    scoring,
+    steps,
+)
+from unet_jax.data import cache, phantom, sources, splits
 from unet_jax.data.case import Case
 from unet_jax.errors import InputError
-from unet_jax.files import read_json
 from unet_jax.inference import Probability, segment_cases
+from unet_jax.out_of_memory import explained
+from unet_jax.packed_masks import PackedMask
 from unet_jax.sharding import by_batch, data_mesh, is_primary, replicated
 
 SIDES = ("train", "val", "test", "all")
 CHECKPOINTS = ("best", "newest")
+LGG_SOURCES, LGG_SEQUENCES = ("lgg", "phantom"), ("pre-contrast", "FLAIR", "post-contrast")
 FLAIR = 1
 
 
-def evaluate(workdir: Path, *, side: str = "test", data: Path | None = None) -> dict:
-    """Scores the checkpoint that the config names; writes metrics.json, cases.csv and pictures; prints a table.
+def evaluate(
+    workdir: Path, *, side: str = "test", data: Path | None = None, defaults: ConfigDict | None = None
+) -> dict:
+    """Scores the checkpoint that the config names; writes it down, with pictures and a page; prints a table.
 
     Args:
         workdir: the run's folder.
         side: "train", "val", "test", or "all" for every case there is.
         data: another folder of cases than the one the run was trained on; it needs side "all".
+        defaults: the program's own config: see `run_folder.read_config`.
 
     Returns:
         what metrics.json holds.
 
     Raises:
-        InputError: the folder holds no run, the data are not those of its split, or an argument is out of range.
+        InputError: the folder holds no run, the data are not those it was trained on, or an argument is out of range.
+        BusyError: another process trains or scores in `workdir`.
+        OutOfMemoryError: the device or the host has too little memory for the config.
+        StorageError: the disk is full, read-only or failing.
     """
     if side not in SIDES:
         raise InputError(f"--split is {side!r}; it must be one of {', '.join(SIDES)}.")
     if data is not None and side != "all":
         raise InputError(f"--data needs --split=all; --split is {side!r}, a side of the run's own data.")
-    config = ConfigDict(read_json(workdir / run_folder.CONFIG))
+    config = run_folder.read_config(workdir, defaults)
     if data is not None:
-        config.data.update(source="lgg", root=str(data))
-    cases, fingerprint = load_cases(config)
+        source, found = sources.guess(data)
+        print(found, flush=True)
+        config.data.update(source=source, root=str(data))
+    run_folder.check_phantom(workdir, config)
+    with held(workdir), explained(config):
+        return score(workdir, config, side=side, data=data)
+
+
+def held(workdir: Path) -> contextlib.AbstractContextManager[None]:
+    """The lock on a run's folder, for the process that writes there; nothing in it may lead elsewhere."""
+    if not is_primary():
+        return contextlib.nullcontext()
+    run_folder.check_links(workdir)
+    return lock.hold(workdir)
+
+
+def score(workdir: Path, config: ConfigDict, *, side: str = "test", data: Path | None = None) -> dict:
+    """`evaluate` for who holds the folder and has its config."""
+    cases, fingerprint, digests = load_cases(config)
+    note = None if data is not None else identity.check_files(workdir, fingerprint, digests)
     index, label = _slices_to_score(workdir, cases, side, data)
 
+    compilation_cache.use(config.train.compilation_cache)
     mesh = data_mesh()
-    probability, step = load_network(workdir, config, cases[0].image.shape[-1], mesh)
+    probability, restored = load_network(workdir, config, cases[0].image.shape[-1], mesh)
+    warnings = checkpoint.warnings(workdir / run_folder.CHECKPOINTS, restored) + ([note] if note else [])
+    if is_primary():
+        for line in warnings:
+            print(f"warning: {line}", file=sys.stderr, flush=True)
     began = time.perf_counter()
-    predicted = segment(probability, config, cases, index, mesh, title=f"scoring {side}")
+    kept: dict[int, PackedMask] = {}
+    predicted = packed_masks.keep(segment(probability, config, cases, index, mesh, title=f"scoring {side}"), kept)
     after_each_step = config.eval.postprocess.to_dict()
     stages = scoring.score_cases(cases, predicted, tolerance=config.eval.surface_tolerance, steps=after_each_step)
     seconds = time.perf_counter() - began
@@ -63,8 +113,9 @@ def evaluate(workdir: Path, *, side: str = "test", data: Path | None = None) -> 
     summary = {
         "split": side,
         "split_by": label,
-        "checkpoint": config.eval.checkpoint,
-        "checkpoint_step": step,
+        "checkpoint": config.eval.checkpoint if restored.as_wanted else "last good",
+        "checkpoint_step": restored.step,
+        "damaged_checkpoints": [{"step": step, "faults": faults} for step, faults in restored.damaged.items()],
         "data_fingerprint": fingerprint,
         "threshold": config.eval.threshold,
         "surface_tolerance": config.eval.surface_tolerance,
@@ -75,12 +126,11 @@ def evaluate(workdir: Path, *, side: str = "test", data: Path | None = None) -> 
     if is_primary():
         folder = workdir / run_folder.EVALUATION / side
         report.write(folder, summary, rows)
-        examples = [
-            _example(probability, config, cases, row, title, mesh) for title, row in report.best_median_worst(rows)
-        ]
-        pictures.write_cases(folder / "cases.png", examples, f"{side}, {label}")
+        _write_pictures(folder, workdir, config, cases, kept, summary, rows)
         print(report.table(summary))
-        print(f"  written to {folder}: metrics.json, cases.csv, cases.png")
+        for line in warnings:
+            print(f"  {line}")
+        print(f"  written to {folder}: metrics.json, cases.csv, cases.png, report.html")
     return summary
 
 
@@ -100,8 +150,8 @@ def _all_slices(positions: range | list[int], cases: list[Case]) -> Int32[np.nda
     return np.array([(position, n) for position in positions for n in range(len(cases[position].image))], np.int32)
 
 
-def load_cases(config: ConfigDict) -> tuple[list[Case], str]:
-    """The config's cases, and the fingerprint of their files; the phantom is made first where it is asked for.
+def load_cases(config: ConfigDict) -> tuple[list[Case], str, cache.Digests]:
+    """The config's cases, their files' fingerprint and digests; the phantom is made first where it is asked for.
 
     Raises:
         InputError: anything is wrong with the data; every fault is listed.
@@ -110,25 +160,28 @@ def load_cases(config: ConfigDict) -> tuple[list[Case], str]:
     if config.data.source == "phantom":
         made = config.phantom
         phantom.write_once(root, seed=made.seed, patients=made.patients, size=made.size, slices=tuple(made.slices))
-    return cache.load(lgg, root, Path(config.data.cache))
+    reader = sources.reader(root, config.data.source, sources.settings(config.data.to_dict()))
+    return cache.load(reader, root, Path(config.data.cache))
 
 
-def load_network(workdir: Path, config: ConfigDict, channels: int, mesh: Mesh) -> tuple[Probability, int]:
-    """The checkpoint that the config names as a function from images to probabilities, and its step.
+def load_network(
+    workdir: Path, config: ConfigDict, channels: int, mesh: Mesh
+) -> tuple[Probability, checkpoint.Restored]:
+    """The checkpoint that the config names as a function from images to probabilities, and which one it is.
 
     Raises:
         InputError: there is no checkpoint, or it does not fit the config.
+        DamageError: there are checkpoints, and none is whole.
     """
     model = nnx.eval_shape(lambda: models.build(in_channels=channels, num_classes=1, rngs=nnx.Rngs(0), **config.model))
     graphdef, params, batch_stats = steps.split_model(model)
     like = checkpoint.on_devices({"params": params, "batch_stats": batch_stats}, replicated(mesh))
-    with checkpoint.open_checkpoints(workdir / run_folder.CHECKPOINTS, read_only=True) as manager:
-        step = manager.best_step() if config.eval.checkpoint == "best" else manager.latest_step()
-        if step is None:
-            raise InputError(f"{workdir} has no scored checkpoint yet: train it for at least one epoch.")
-        restored = checkpoint.restore(manager, step, {"model": like})["model"]
+    restored = checkpoint.restore(workdir / run_folder.CHECKPOINTS, config.eval.checkpoint, {"model": like})
+    if restored is None:
+        raise InputError(f"{workdir} has no scored checkpoint yet: train it for at least one epoch.")
+    network = restored.items["model"]
     probability = steps.make_probability_step(graphdef, image_size=config.data.image_size)
-    return functools.partial(probability, restored["params"], restored["batch_stats"]), step
+    return functools.partial(probability, network["params"], network["batch_stats"]), restored
 
 
 def segment(
@@ -163,17 +216,48 @@ def count_slices(
     return np.array(index, np.int32), np.concatenate(counts)
 
 
-def _example(
-    probability: Probability, config: ConfigDict, cases: list[Case], row: scoring.Row, title: str, mesh: Mesh
-) -> pictures.Example:
-    position = next(n for n, case in enumerate(cases) if case.name == row["case"])
-    case = cases[position]
-    index = _all_slices([position], cases)
-    _, _, mask = next(segment(probability, config, cases, index, mesh, title="drawing"))
-    channel = min(FLAIR, case.image.shape[-1] - 1)
-    return pictures.Example(
-        f"{title}: {case.name}, Dice {row['dice']:.3f}",
-        np.asarray(case.image[..., channel]),
-        np.asarray(case.mask),
-        postprocess.apply(mask, config.eval.postprocess.to_dict()),
+def _write_pictures(
+    folder: Path,
+    workdir: Path,
+    config: ConfigDict,
+    cases: list[Case],
+    kept: Mapping[int, PackedMask],
+    summary: dict,
+    rows: list[scoring.Row],
+) -> None:
+    """cases.png and report.html, of the masks as they were scored."""
+    positions = {case.name: position for position, case in enumerate(cases)}
+
+    def scored(row: scoring.Row) -> report_pictures.Scored:
+        position = positions[row["case"]]
+        mask = postprocess.apply(packed_masks.unpack(kept[position]), config.eval.postprocess.to_dict())
+        return cases[position], kept[position].numbers, mask
+
+    examples = [
+        _example(f"{title}: {row['case']}, Dice {row['dice']:.3f}", *scored(row))
+        for title, row in report.best_median_worst(rows)
+    ]
+    pictures.write_cases(folder / "cases.png", examples, f"{summary['split']}, {summary['split_by']}")
+    channels = cases[0].image.shape[-1]
+    is_lgg = config.data.source in LGG_SOURCES and channels == len(LGG_SEQUENCES)
+    report_page.write(
+        folder / "report.html",
+        title=workdir.resolve().name,
+        summary=summary,
+        rows=rows,
+        epochs=run_folder.epochs_of(run_folder.read_history(workdir)),
+        config=config.to_dict(),
+        sequences=LGG_SEQUENCES if is_lgg else [f"sequence {number + 1}" for number in range(channels)],
+        first_sequence=FLAIR if is_lgg else 0,
+        pictures=report_pictures.within_budget(map(scored, rows), report_page.BUDGET),
     )
+
+
+def _example(
+    title: str, case: Case, numbers: Int[np.ndarray, " s"], mask: UInt8[np.ndarray, "s h w"]
+) -> pictures.Example:
+    """Slices that were not scored have no outlines."""
+    truth, predicted = np.zeros_like(case.mask), np.zeros_like(case.mask)
+    truth[numbers], predicted[numbers] = case.mask[numbers], mask
+    channel = min(FLAIR, case.image.shape[-1] - 1)
+    return pictures.Example(title, np.asarray(case.image[..., channel]), truth, predicted)

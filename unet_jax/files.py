@@ -1,24 +1,122 @@
-"""Small files written whole or not at all."""
+"""Small files written whole or not at all, and what a disk says that cannot take them."""
 
+import contextlib
+import errno
+import glob
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
-from unet_jax.errors import InputError
+from unet_jax.errors import InputError, StorageError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
+FAILING = (errno.EIO,)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes `data` to `path`; a reader finds the old file or the whole new one, never half of one.
+
+    What writers that were killed left beside it is removed.
+
+    Raises:
+        StorageError: the disk is full, read-only or failing; the old file, if any, is as it was.
+    """
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path)
+        # "x" never follows a link.
+        with open(unfinished, "xb") as file:
+            file.write(data)
+            file.flush()
+            # Some file systems find out only now that there is no room.
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+        raise storage_error(error, path, len(data)) or error from None
+
+
+def _remove_leftovers(path: Path) -> None:
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        writer = leftover.name.rpartition(".")[2]
+        if writer.isdigit() and (int(writer) == os.getpid() or not _is_alive(int(writer))):
+            leftover.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # another user's
+    return True
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes `text` to `path`; a reader finds the old file or the whole new one, never half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(text)
-    os.replace(unfinished, path)
+    """Writes `text`, in UTF-8, in the same way."""
+    write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: Any) -> None:
     """Writes `value` as JSON in the same way."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def append_line(path: Path, line: str) -> None:
+    """Adds a line to the end of `path`, or, where the disk refuses, leaves it as it was.
+
+    A line outlives the process that wrote it, but not a power cut.
+
+    Raises:
+        StorageError: the disk is full, read-only or failing.
+    """
+    data = f"{line}\n".encode()
+    try:
+        with open(path, "ab", buffering=0) as file:
+            end = file.seek(0, os.SEEK_END)
+            try:
+                # A disk that fills up takes a part and says nothing; the next call tells.
+                done = 0
+                while done < len(data):
+                    done += file.write(data[done:])
+            except OSError:
+                file.truncate(end)
+                raise
+    except OSError as error:
+        raise storage_error(error, path, len(data)) or error from None
+
+
+def storage_error(error: OSError, path: Path | str | None = None, needed: int | None = None) -> StorageError | None:
+    """What an error means that a disk caused by being full, read-only or failing; None of any other error.
+
+    Args:
+        error: what the system said.
+        path: what was written, where `error` does not say.
+        needed: bytes that were to be written.
+    """
+    path = path or error.filename or "a file"
+    room = "" if needed is None else f"; {needed:,} bytes are needed{_and_free(Path(path))}"
+    if error.errno in FULL:
+        remedy = "free some room, then run the same command again"
+    elif error.errno in READ_ONLY:
+        remedy = "make it writable, or name another folder"
+    elif error.errno in FAILING:
+        remedy = "check the disk"
+    else:
+        return None
+    return StorageError(f"{path}: {error.strerror}{room}: {remedy}.")
+
+
+def _and_free(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        return f", {shutil.disk_usage(path.parent).free:,} are free"
+    return ""
 
 
 def read_json(path: Path) -> Any:
@@ -28,10 +126,10 @@ def read_json(path: Path) -> Any:
         InputError: it cannot be read, or is no JSON.
     """
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(
             f"{path} cannot be read ({error.strerror}): give the folder of a run, or restore the file."
         ) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is no JSON ({error}): restore it.") from None

@@ -2,7 +2,6 @@
 
 import numpy as np
 from jaxtyping import Int32, Int64, UInt8
-from scipy import ndimage
 
 # Voxels belong together where they touch by a face, an edge or a corner.
 TOUCHING = np.ones((3, 3, 3), bool)
@@ -10,6 +9,8 @@ TOUCHING = np.ones((3, 3, 3), bool)
 
 def label(mask: UInt8[np.ndarray, "d h w"]) -> tuple[Int32[np.ndarray, "d h w"], int]:
     """The lesions numbered from 1, by their first voxels, and how many there are; background is 0."""
+    from scipy import ndimage  # here, as its 0.2 s would delay a run's first step
+
     return ndimage.label(mask, TOUCHING)
 
 

@@ -1,14 +1,16 @@
 """Pictures of a run: curves of training, and cases with true and predicted outlines."""
 
 import dataclasses
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32, UInt8
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
+
+from unet_jax.files import write_bytes
+
+# matplotlib is imported where it draws: its 0.5 s would delay a run's first step.
 
 # Told apart by people with any kind of colour vision (Okabe & Ito 2008), on grey and on white.
 TRUE, PREDICTED = "#009E73", "#E69F00"
@@ -28,6 +30,9 @@ class Example:
 
 def write_cases(path: Path, examples: Sequence[Example], caption: str) -> None:
     """A sheet with a row a case: slices spread over the tumour, the true outline and the predicted one."""
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
     figure = Figure(figsize=(2 * SLICES_A_CASE, 2.3 * len(examples) + 0.8), layout="constrained")
     rows = figure.subfigures(len(examples), 1, squeeze=False)[:, 0]
     for row, example in zip(rows, examples, strict=True):
@@ -41,8 +46,7 @@ def write_cases(path: Path, examples: Sequence[Example], caption: str) -> None:
     handles = [Line2D([], [], color=TRUE, label="true"), Line2D([], [], color=PREDICTED, label="predicted")]
     figure.legend(handles=handles, loc="outside lower left", ncols=2, frameon=False, fontsize=9)
     figure.supxlabel(caption, fontsize=9, x=0.99, ha="right")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    _write(path, figure)
 
 
 def slices_to_show(truth: UInt8[np.ndarray, "d h w"], predicted: UInt8[np.ndarray, "d h w"]) -> list[int]:
@@ -53,7 +57,7 @@ def slices_to_show(truth: UInt8[np.ndarray, "d h w"], predicted: UInt8[np.ndarra
     return candidates[np.rint(places).astype(int)].tolist()
 
 
-def _draw_slice(panel: Axes, example: Example, number: int) -> None:
+def _draw_slice(panel: "matplotlib.axes.Axes", example: Example, number: int) -> None:
     panel.imshow(example.image[number], cmap="gray", vmin=0, vmax=max(float(example.image.max()), 1e-6))
     for mask, colour in ((example.truth, TRUE), (example.predicted, PREDICTED)):
         if mask[number].any():
@@ -68,11 +72,13 @@ def write_curves(path: Path, epochs: Sequence[dict]) -> None:
         path: where the PNG goes.
         epochs: the history's records that close an epoch; at least one.
     """
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     loss, dice = figure.subplots(1, 2)
     numbers = [record["epoch"] for record in epochs]
 
-    def line(panel: Axes, key: str, colour: str, label: str) -> None:
+    def line(panel: "matplotlib.axes.Axes", key: str, colour: str, label: str) -> None:
         panel.plot(numbers, [record[key] for record in epochs], "o-", color=colour, markersize=3, label=label)
 
     line(loss, "train_loss", TRAINING, "training")
@@ -87,5 +93,10 @@ def write_curves(path: Path, epochs: Sequence[dict]) -> None:
         panel.grid(alpha=0.25)
         panel.legend(fontsize=8)
         panel.spines[["top", "right"]].set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    _write(path, figure)
+
+
+def _write(path: Path, figure: "matplotlib.figure.Figure") -> None:
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=110)
+    write_bytes(path, picture.getvalue())

@@ -1,6 +1,7 @@
 """Rows → metrics.json, cases.csv and the table on the screen."""
 
 import csv
+import io
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from jaxtyping import Int32, Int64
 
 from unet_jax import metrics, scoring
 from unet_jax.data.case import Case
-from unet_jax.files import write_json
+from unet_jax.files import write_json, write_text
 from unet_jax.scoring import Row
 
 COUNTS = ("true_positive", "false_positive", "false_negative")
@@ -42,9 +43,7 @@ def summarise(rows: list[Row], counts: Int64[np.ndarray, "n 3"]) -> dict:
         rows: of `case_rows`, or of `scoring.score_cases`.
         counts: (true positive, false positive, false negative) pixels of each slice.
     """
-    patients: dict[str, list[Row]] = {}
-    for row in rows:
-        patients.setdefault(row["patient"], []).append(row)
+    patients = _by_patient(rows)
     pooled = [_total(of_patient) for of_patient in patients.values()]
     total = counts.sum(0)
     summary = {
@@ -62,6 +61,18 @@ def summarise(rows: list[Row], counts: Int64[np.ndarray, "n 3"]) -> dict:
         "specificity": metrics.specificity(total, sum(row["voxels"] for row in rows)),
     }
     return summary | (_of_whole_cases(patients) if "hd95" in rows[0] else {})
+
+
+def dice_by_patient(rows: Iterable[Row]) -> dict[str, float]:
+    """Dice over all of each patient's scans, as `summarise` takes it."""
+    return {patient: metrics.dice(_total(of_patient)) for patient, of_patient in _by_patient(rows).items()}
+
+
+def _by_patient(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    patients: dict[str, list[Row]] = {}
+    for row in rows:
+        patients.setdefault(row["patient"], []).append(row)
+    return patients
 
 
 def _total(rows: Iterable[Row]) -> Int64[np.ndarray, "3"]:
@@ -132,10 +143,11 @@ def best_median_worst(rows: list[Row]) -> list[tuple[str, Row]]:
 def write(folder: Path, summary: dict, rows: list[Row]) -> None:
     """Writes metrics.json and cases.csv into `folder`; an undefined score is null, or an empty cell."""
     write_json(folder / "metrics.json", summary)
-    with open(folder / "cases.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    table = io.StringIO()
+    writer = csv.DictWriter(table, fieldnames=list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(folder / "cases.csv", table.getvalue())
 
 
 def table(summary: dict) -> str:

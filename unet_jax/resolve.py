@@ -5,10 +5,11 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from unet_jax.data import sources
 from unet_jax.errors import InputError
 from unet_jax.run_folder import flatten
 
-SOURCES = ("auto", "lgg", "phantom")
+SOURCES = ("auto", *sources.SOURCES)
 DOWNLOAD = "https://www.kaggle.com/datasets/mateuszbuda/lgg-mri-segmentation"
 
 
@@ -38,8 +39,9 @@ def resolve(config: ConfigDict, given: Collection[str]) -> tuple[ConfigDict, lis
         ]
     else:
         del resolved.scaled_down
-        if config.data.source == "auto":
-            resolved.data.source = "lgg"
+        if config.data.source == "auto" and root.is_dir():
+            resolved.data.source, found = sources.guess(root)
+            messages.append(found)
     if resolved.data.source == "phantom":
         resolved.data.root = resolved.phantom.root
     elif not root.is_dir():
@@ -47,6 +49,7 @@ def resolve(config: ConfigDict, given: Collection[str]) -> tuple[ConfigDict, lis
             f"config.data.root: found no folder {root}; it must hold one folder a patient: unpack {DOWNLOAD} "
             "there, or set config.data.source=phantom."
         )
+    messages += sources.notes(resolved.data.source, sources.settings(resolved.data.to_dict()))
     resolved.lock()
     return resolved, messages
 

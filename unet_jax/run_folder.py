@@ -1,49 +1,79 @@
-"""What a run leaves behind besides checkpoints and scores: its config, its data's identity and its history."""
+"""What a run leaves behind besides checkpoints and scores: its config, its data's identity and its history.
+
+A run's folder is data and no program, and may be somebody else's: nothing in it is executed, and it leads nowhere else.
+"""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from unet_jax.errors import InputError
-from unet_jax.files import read_json, write_json, write_text
+from ml_collections import ConfigDict
 
-CONFIG, HISTORY, SPLIT = "config.json", "history.jsonl", "split.json"
+from unet_jax.errors import DamageError, InputError
+from unet_jax.files import append_line, read_json, write_text
+
+CONFIG, DATA, HISTORY, SPLIT = "config.json", "data.json", "history.jsonl", "split.json"
 CHECKPOINTS, EVALUATION = "checkpoints", "evaluation"
 FINGERPRINT = "data_fingerprint"
 
+# Groups whose keys depend on the network or the loss that is chosen; those check them.
+OPEN_GROUPS = ("model.", "loss.")
+# Never taken from a run's config: what lies in that folder is executed.
+PROGRAMS = "train.compilation_cache"
 
-def start(workdir: Path, config: Mapping, fingerprint: str) -> None:
-    """Records the resolved config and the data's fingerprint, or compares them with what the folder has.
+
+def read_config(workdir: Path, defaults: ConfigDict | None = None) -> ConfigDict:
+    """The run's config; keys that the program got since then have the values of `defaults`.
 
     Raises:
-        InputError: the folder holds a run of another config or of other data; each key that differs is listed.
+        InputError: there is none; or, compared with `defaults`, a key is unknown or its value of another type, and
+            all of them are listed.
     """
-    here = json.loads(json.dumps(config)) | {FINGERPRINT: fingerprint}
     path = workdir / CONFIG
-    if not path.exists():
-        write_json(path, here)
-        return
-    there, here = flatten(read_json(path)), flatten(here)
-    differing = [
-        f"  {_title(key)}: the run has {there.get(key)!r}, this command {here.get(key)!r}"
-        for key in sorted(there | here)
-        if there.get(key) != here.get(key)
-    ]
-    if differing:
-        raise InputError(
-            "\n".join(
-                [
-                    f"{workdir} holds a run of another config or of other data; undo the change or name another "
-                    "--workdir:",
-                    *differing,
-                ]
-            )
-        )
+    found = read_flat_config(workdir)
+    known = {} if defaults is None else flatten(as_json(defaults.to_dict()))
+    if defaults is not None:
+        faults = [_fault(key, value, known) for key, value in sorted(found.items())]
+        if any(faults):
+            raise InputError("\n".join(f"{path}: {fault}" for fault in faults if fault))
+    added = {key: value for key, value in known.items() if not key.startswith(OPEN_GROUPS)}
+    chosen = added | found | {PROGRAMS: known.get(PROGRAMS)}
+    try:
+        return ConfigDict(_nested(chosen))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is no config ({error}): restore it.") from None
 
 
-def _title(key: str) -> str:
-    return "the data's fingerprint" if key == FINGERPRINT else f"config.{key}"
+def _fault(key: str, value: Any, known: Mapping[str, Any]) -> str | None:
+    """What is wrong with a value of a run's config, given those of the defaults."""
+    if key not in known:
+        if key == FINGERPRINT or key.startswith(OPEN_GROUPS):
+            return None
+        return f"config.{key} is no key of this version of the program: use the one that made the run."
+    # A whole number may stand for a float, and None for anything.
+    types = (int, float) if isinstance(known[key], float) else type(known[key])
+    if value is None or known[key] is None or isinstance(value, types):
+        return None
+    return f"config.{key} is {value!r}, and must be of the kind of {known[key]!r}: restore the file."
+
+
+def read_flat_config(workdir: Path) -> dict[str, Any]:
+    """The run's config as it is on disk, flattened, with the data's fingerprint.
+
+    Raises:
+        InputError: there is none.
+    """
+    found = read_json(workdir / CONFIG)
+    if not isinstance(found, dict):
+        raise InputError(f"{workdir / CONFIG} is no config: restore it.")
+    return flatten(found)
+
+
+def as_json(tree: Mapping) -> dict:
+    """With lists for tuples, as a file has them."""
+    return json.loads(json.dumps(tree))
 
 
 def flatten(tree: Mapping, prefix: str = "") -> dict[str, Any]:
@@ -57,22 +87,75 @@ def flatten(tree: Mapping, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def _nested(flat: Mapping[str, Any]) -> dict:
+    tree = {}
+    for key, value in flat.items():
+        *groups, name = key.split(".")
+        node = tree
+        for group in groups:
+            node = node.setdefault(group, {})
+        node[name] = value
+    return tree
+
+
+def check_links(workdir: Path) -> None:
+    """Raises InputError if a link in `workdir` leads out of it: what is written there would land elsewhere."""
+    inside = workdir.resolve()
+    paths = (Path(folder, name) for folder, *kinds in os.walk(workdir) for names in kinds for name in names)
+    faults = [
+        f"{path}: this link leads out of the run's folder: put what it leads to in its place, or link the whole folder."
+        for path in sorted(path for path in paths if path.is_symlink())
+        if not path.resolve().is_relative_to(inside)
+    ]
+    if faults:
+        raise InputError("\n".join(faults))
+
+
+def check_phantom(workdir: Path, config: ConfigDict) -> None:
+    """Raises InputError if the config of the run in `workdir` would have the phantom written just anywhere."""
+    root = Path(config.data.root)
+    if config.data.source == "phantom" and not root.exists() and (root.is_absolute() or ".." in root.parts):
+        raise InputError(
+            f"{workdir / CONFIG}: config.phantom.root={root} does not exist, and a run's folder may have the phantom "
+            "made below the current folder only: start there, or score other data with --split=all --data=DIR."
+        )
+
+
 def append_history(workdir: Path, record: Mapping) -> None:
-    """Adds one line to the history."""
-    with open(workdir / HISTORY, "a") as file:
-        file.write(json.dumps(record, allow_nan=False) + "\n")
+    """Adds one line to the history.
+
+    Raises:
+        StorageError: the disk is full, read-only or failing; the history is as it was.
+    """
+    append_line(workdir / HISTORY, json.dumps(record, allow_nan=False))
 
 
 def read_history(workdir: Path) -> list[dict]:
-    """All records so far, in order. A last line that a killed process left unfinished does not count."""
+    """All records so far, in order. A last line that a killed process left unfinished does not count.
+
+    Raises:
+        DamageError: another line is no record.
+    """
     path = workdir / HISTORY
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    return [_record(path, number, line) for number, line in enumerate(lines, 1) if line.endswith(b"\n")]
 
 
-def rewind_history(workdir: Path, step: int) -> list[dict]:
-    """Drops the records after `step`, the checkpoint that training goes on from, and returns the rest."""
-    records = [record for record in read_history(workdir) if record["step"] <= step]
+def _record(path: Path, number: int, line: bytes) -> dict:
+    try:
+        record = json.loads(line)
+        if not isinstance(record["step"], int):
+            raise TypeError(f"step {record['step']!r} is no number")
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamageError(f"{path}, line {number} is no record of a run ({error}): mend or remove it.") from None
+    return record
+
+
+def rewind_history(workdir: Path, step: int, epochs: int) -> list[dict]:
+    """Drops the records after `step` and `epochs`, those of the checkpoint to go on from, and returns the rest."""
+    records = [
+        record for record in read_history(workdir) if record["step"] <= step and record.get("epoch", 0) <= epochs
+    ]
     write_text(workdir / HISTORY, "".join(json.dumps(record) + "\n" for record in records))
     return records
 

@@ -8,7 +8,6 @@ nearest one of the other surface. This is MONAI's definition (`monai.metrics`, t
 
 import numpy as np
 from jaxtyping import Float64, UInt8
-from scipy.spatial import KDTree
 
 Spacing = tuple[float, float, float]
 
@@ -86,4 +85,6 @@ def _to_nearest(points: Float64[np.ndarray, "n 3"], others: Float64[np.ndarray, 
     # 0.3 s.
     if not len(points) or not len(others):
         return np.full(len(points), np.inf)
+    from scipy.spatial import KDTree  # here, as its 0.2 s would delay a run's first step
+
     return KDTree(others, leafsize=32).query(points)[0]

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 
 import numpy as np
 from jaxtyping import Float32, UInt8
-from scipy import ndimage
 
 
 def balanced_class_weights(masks: Iterable[UInt8[np.ndarray, "..."]]) -> tuple[float, float]:
@@ -42,6 +41,8 @@ def border_weight_map(
         w0: what a gap would add whose width is 0.
         sigma: how fast that falls with the width of the gap, in pixels.
     """
+    from scipy import ndimage  # here, as its 0.2 s would delay a run's first step
+
     objects, _ = ndimage.label(mask)
     nearest, second = np.full((2, *mask.shape), np.inf)
     # Farther than seven sigma from an object the term is below w0 × 3e-11, which float32 loses beside w_c.

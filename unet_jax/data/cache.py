@@ -1,18 +1,21 @@
 """Decode once: cases as memory-mapped arrays on disk, keyed by what is in their files.
 
-A reader is a module, one a file format, with three names:
+A reader is a module, one a file format, or a `Reader` made for one data set, with three names:
 
 * `DECODING`: text that changes whenever the same files would give other pixels;
 * `find(root) -> list[CaseFiles]`: which files make up which case;
-* `decode(files, read) -> Case`: the pixels; `read(path)` gives a file's bytes or raises OSError. All that is
+* `decode(files, read) -> Case`: the pixels; `read(path)` gives a file's bytes or raises InputError. All that is
   wrong with the case is one InputError, one line a fault.
 """
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
+import resource
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -21,11 +24,17 @@ from types import ModuleType
 import numpy as np
 from tqdm import tqdm
 
-from unet_jax.data.case import Case
-from unet_jax.errors import InputError
+from unet_jax.data.case import Case, check_finite
+from unet_jax.data.image_file import read_file
+from unet_jax.data.names import name_faults
+from unet_jax.errors import InputError, StorageError
 
 LAYOUT = "one .npy for images and one for masks a case, version 1"
 
+# Of all that is neither images nor masks: checkpoints, devices, workers.
+OTHER_OPEN_FILES = 512
+
+# Of each file, by its path from the data set's root: size in bytes and SHA-256 in hexadecimal.
 Digests = dict[Path, tuple[int, str]]
 
 
@@ -37,7 +46,7 @@ class CaseFiles:
         name: the case's name, unique in its data set.
         patient: whose scan it is.
         images: paths relative to the data set's root, in the order of the slices.
-        masks: as many, in the same order.
+        masks: as many, in the same order; one for a volume that is one file; or none.
         faults: what is wrong with the listing itself, one line each; such a case cannot be decoded.
     """
 
@@ -48,8 +57,17 @@ class CaseFiles:
     faults: tuple[str, ...] = ()
 
 
-def load(reader: ModuleType, root: Path, cache: Path) -> tuple[list[Case], str]:
-    """The cases under a folder, decoded now or taken from the cache, and the fingerprint of their files.
+@dataclasses.dataclass(frozen=True)
+class Reader:
+    """The three names of a reader, as above, for a format that has settings."""
+
+    DECODING: str
+    find: Callable[[Path], list[CaseFiles]]
+    decode: Callable[[CaseFiles, Callable[[Path], bytes]], Case]
+
+
+def load(reader: Reader | ModuleType, root: Path, cache: Path) -> tuple[list[Case], str, Digests]:
+    """The cases under a folder, decoded now or taken from the cache, and what identifies their files.
 
     The fingerprint is a SHA-256 over the reader's `DECODING` and every file's relative name, size and
     SHA-256. Decoded cases lie in `<cache>/<fingerprint>/`. Every call hashes all files; it decodes them only
@@ -61,33 +79,52 @@ def load(reader: ModuleType, root: Path, cache: Path) -> tuple[list[Case], str]:
         cache: the folder for decoded cases (`config.data.cache`); made if missing.
 
     Returns:
-        Cases in the reader's order, their arrays read-only memory maps, and the fingerprint in hexadecimal.
+        Cases in the reader's order, their arrays read-only memory maps; the fingerprint in hexadecimal; and the
+        files' sizes and digests.
 
     Raises:
         InputError: anything is wrong with the data (every fault is listed), or the cache cannot be used.
     """
-    listing = reader.find(root)
-    fingerprint = _fingerprint_of_files(reader, listing, root)
-    if fingerprint is None or not (cache / fingerprint / "index.json").is_file():
-        fingerprint = _decode_all(reader, listing, root, cache)
-    return _open(cache / fingerprint), fingerprint
+    listing = _with_name_faults(reader.find(root))
+    digests = _digests_of_files(listing, root)
+    if digests is None or not (cache / _fingerprint(reader, digests) / "index.json").is_file():
+        digests = _decode_all(reader, listing, root, cache)
+    fingerprint = _fingerprint(reader, digests)
+    return _open(cache / fingerprint), fingerprint, digests
 
 
-def _fingerprint_of_files(reader: ModuleType, listing: list[CaseFiles], root: Path) -> str | None:
+def _with_name_faults(listing: list[CaseFiles]) -> list[CaseFiles]:
+    found = name_faults([(files.name, files.patient) for files in listing])
+    return [
+        dataclasses.replace(files, faults=(*files.faults, *faults))
+        for files, faults in zip(listing, found, strict=True)
+    ]
+
+
+def _digests_of_files(listing: list[CaseFiles], root: Path) -> Digests | None:
     """None where a fault is known already: decoding then lists it beside all others."""
-
-    def hash_case(files: CaseFiles) -> Digests:
-        return {path: _digest((root / path).read_bytes()) for path in (*files.images, *files.masks)}
-
+    paths = [path for files in listing for path in (*files.images, *files.masks)]
     if any(files.faults for files in listing):
         return None
-    try:
-        return _fingerprint(reader, _in_threads(hash_case, listing, "hashing"))
-    except OSError:
-        return None
+    digests = hash_files(paths, root)
+    return digests if len(digests) == len(paths) else None
 
 
-def _decode_all(reader: ModuleType, listing: list[CaseFiles], root: Path, cache: Path) -> str:
+def hash_files(paths: Iterable[Path], root: Path) -> Digests:
+    """Size and SHA-256 of files, given by their paths from `root`; those that cannot be read are left out."""
+
+    def hash_folder(paths: list[Path]) -> Digests:
+        digests = {}
+        for path in paths:
+            with contextlib.suppress(InputError):
+                digests[path] = _digest(read_file(root, path))
+        return digests
+
+    by_folder = [list(group) for _, group in itertools.groupby(sorted(paths), key=lambda path: path.parent)]
+    return _merged(_in_threads(hash_folder, by_folder, "hashing"))
+
+
+def _decode_all(reader: Reader | ModuleType, listing: list[CaseFiles], root: Path, cache: Path) -> Digests:
     """Writes every case beside its final place, then renames: a folder with a fingerprint's name is whole."""
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -98,6 +135,7 @@ def _decode_all(reader: ModuleType, listing: list[CaseFiles], root: Path, cache:
             if faults:
                 raise InputError("\n".join(faults))
             # From the very bytes that were decoded, so that files changed since the first hashing do no harm.
+            digests = _merged(digests)
             fingerprint = _fingerprint(reader, digests)
             (folder / "index.json").write_text(json.dumps(records, indent=1))
             try:
@@ -106,35 +144,37 @@ def _decode_all(reader: ModuleType, listing: list[CaseFiles], root: Path, cache:
                 # Another process may have finished the same cases first; its folder is as good.
                 if not (cache / fingerprint / "index.json").is_file():
                     raise
-            return fingerprint
+            return digests
     except OSError as error:
-        raise InputError(
+        kind = InputError if isinstance(error, (NotADirectoryError, FileExistsError)) else StorageError
+        raise kind(
             f"config.data.cache={cache}: decoded cases cannot be written there ({error.strerror or error}): "
             "name a folder that can be written to, on a disk with room."
         ) from error
 
 
 def _write_cases(
-    reader: ModuleType, listing: list[CaseFiles], root: Path, folder: Path
+    reader: Reader | ModuleType, listing: list[CaseFiles], root: Path, folder: Path
 ) -> tuple[list[dict], list[Digests], list[str]]:
     def convert(numbered: tuple[int, CaseFiles]) -> tuple[dict, Digests, str]:
         number, files = numbered
         digests = {}
 
         def read(path: Path) -> bytes:
-            data = (root / path).read_bytes()
+            data = read_file(root, path)
             digests[path] = _digest(data)
             return data
 
         try:
             case = reader.decode(files, read)
+            check_finite(case)
         except InputError as error:
             return {}, digests, str(error)
         record = {"name": case.name, "patient": case.patient, "spacing": case.spacing}
         for kind, array in (("image", case.image), ("mask", case.mask)):
             record[kind] = None if array is None else f"{number:05d}_{kind}.npy"
             if array is not None:
-                np.save(folder / record[kind], array)
+                np.save(folder / record[kind], np.ascontiguousarray(array))
         return record, digests, ""
 
     records, digests, faults = zip(*_in_threads(convert, list(enumerate(listing)), "decoding"), strict=True)
@@ -143,9 +183,11 @@ def _write_cases(
 
 def _open(folder: Path) -> list[Case]:
     def open_array(name: str | None) -> np.ndarray | None:
-        return None if name is None else np.load(folder / name, mmap_mode="r")
+        return None if name is None else np.load(folder / name, mmap_mode="r", allow_pickle=False)
 
     try:
+        records = json.loads((folder / "index.json").read_text())
+        _allow_open_files(2 * len(records))
         return [
             Case(
                 name=record["name"],
@@ -154,12 +196,25 @@ def _open(folder: Path) -> list[Case]:
                 mask=open_array(record["mask"]),
                 spacing=None if record["spacing"] is None else tuple(record["spacing"]),
             )
-            for record in json.loads((folder / "index.json").read_text())
+            for record in records
         ]
     except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
         raise InputError(
             f"{folder}: these decoded cases are damaged ({error}): delete the folder, it is made again."
         ) from error
+
+
+def _allow_open_files(count: int) -> None:
+    """A memory map keeps its file open, and many systems allow a process 1024 open files unless it asks for more."""
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = count + OTHER_OPEN_FILES
+    if allowed != resource.RLIM_INFINITY and allowed < needed:
+        if most != resource.RLIM_INFINITY and most < needed:
+            raise InputError(
+                f"{count} files of decoded cases must be open at once, and this system allows {most}: raise its limit "
+                "(ulimit -Hn), or put the slices of each volume together with config.data.patient_pattern."
+            )
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, most))
 
 
 def _in_threads(function: Callable, items: list, title: str) -> list:
@@ -173,7 +228,11 @@ def _digest(data: bytes) -> tuple[int, str]:
     return len(data), hashlib.sha256(data).hexdigest()
 
 
-def _fingerprint(reader: ModuleType, digests: Iterable[Digests]) -> str:
-    files = sorted((path.as_posix(), *digest) for case in digests for path, digest in case.items())
+def _merged(digests: Iterable[Digests]) -> Digests:
+    return {path: digest for some in digests for path, digest in some.items()}
+
+
+def _fingerprint(reader: Reader | ModuleType, digests: Digests) -> str:
+    files = sorted((path.as_posix(), *digest) for path, digest in digests.items())
     text = json.dumps({"layout": LAYOUT, "decoding": reader.DECODING, "files": files})
     return hashlib.sha256(text.encode()).hexdigest()

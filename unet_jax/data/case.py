@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from unet_jax.data.names import shown
 from unet_jax.errors import InputError
 
 
@@ -31,9 +32,27 @@ class Case:
 
     def __post_init__(self):
         if self.image.size == 0:
-            raise InputError(f"{self.name}: the image has no pixel (its shape is {self.image.shape}).")
+            raise InputError(f"{shown(self.name)}: the image has no pixel (its shape is {self.image.shape}).")
         if self.mask is not None and self.mask.shape != self.image.shape[:3]:
             raise InputError(
-                f"{self.name}: the image is {self.image.shape[:3]} and the mask {self.mask.shape} "
+                f"{shown(self.name)}: the image is {self.image.shape[:3]} and the mask {self.mask.shape} "
                 "(slices, rows, columns): they must agree."
             )
+
+
+def check_finite(case: Case) -> None:
+    """Checks every pixel of a newly decoded case.
+
+    Raises:
+        InputError: the image has NaN or infinite pixels; their slices are named, counted from 0.
+    """
+    if np.issubdtype(case.image.dtype, np.integer):
+        return
+    bad = ~np.isfinite(case.image)
+    if bad.any():
+        slices = np.flatnonzero(bad.any(axis=(1, 2, 3))).tolist()
+        numbers = ", ".join(map(str, slices[:5])) + (", …" if len(slices) > 5 else "")
+        raise InputError(
+            f"{shown(case.name)}: {np.count_nonzero(bad)} pixels of the image are NaN or infinite (slices {numbers}, "
+            "counted from 0): restore or remove it."
+        )

@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 from tqdm import tqdm
 
 from unet_jax.data.phantom_scan import generate_case
-from unet_jax.errors import InputError
+from unet_jax.errors import InputError, StorageError
 
 RECORD = "phantom.json"
 
@@ -54,6 +54,7 @@ def write(root: Path, *, seed: int, patients: int, size: int, slices: tuple[int,
 
     Raises:
         InputError: root exists, or a number is out of range.
+        StorageError: a file cannot be written.
     """
     fewest, most = slices
     if patients < 1 or size < 16 or not 3 <= fewest <= most:
@@ -93,4 +94,4 @@ def _write_case(folder: Path, image: UInt8[np.ndarray, "d h w 3"], mask: UInt8[n
         for ending, content in (("", bgr), ("_mask", labels * np.uint8(255))):
             path = folder / f"{folder.name}_{number}{ending}.tif"
             if not cv2.imwrite(str(path), content, plain):
-                raise InputError(f"{path}: could not be written: is the disk full?")
+                raise StorageError(f"{path}: could not be written: free some room, or set config.phantom.root.")

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float64, Int, Int32
 
 from unet_jax import files
 from unet_jax.data.case import Case
+from unet_jax.data.names import shown
 from unet_jax.errors import InputError
 
 SIDES = ("train", "val", "test")
@@ -260,4 +261,4 @@ def _check_arguments(split_by: str, val_fraction: float, test_fraction: float, f
 
 
 def _names(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names))
+    return ", ".join(map(shown, sorted(names)))

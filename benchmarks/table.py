@@ -1,0 +1,130 @@
+"""Puts what benchmarks/results holds into docs/performance.md, between the markers there.
+
+python -m benchmarks.table
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from benchmarks import results
+
+PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
+NOT_MEASURED = "Not measured: {why}. This fills it in:\n\n```\n{command}\npython -m benchmarks.table\n```"
+
+
+def against_torch(found: Mapping) -> str:
+    """The rows against PyTorch; the floor of each is its operations over the fastest measured matrix product."""
+    names = list(found["rows"][0]["against"])
+    lines = [
+        _origin(found) + f" {found['threads']} threads each.",
+        "",
+        "| work | GFLOP | floor, ms | unet_jax, ms | " + " | ".join(f"{name}, ms" for name in names)
+        + " | " + " | ".join(f"against {name}" for name in names) + " |",
+        "|---" * (4 + 2 * len(names)) + "|",
+    ]  # fmt: skip
+    for row in found["rows"]:
+        rate = max(found["peak_tflops"][f"{library} {row['dtype']}"] for library in ("jax", "torch"))
+        times = row["median_ms"]
+        cells = [
+            row["title"],
+            f"{row['gflop']:.1f}",
+            f"{row['gflop'] / rate:.1f}",
+            f"{times['unet_jax']:.1f}",
+            *(f"{times[name]:.1f}" for name in names),
+            *(_ratio(row["against"][name]) for name in names),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    peaks = ", ".join(f"{name} {rate:.3f}" for name, rate in found["peak_tflops"].items())
+    lines += ["", f"Matrix products, TFLOP/s: {peaks}."]
+    for row in found["rows"]:
+        if row["peak_memory_gb"]:
+            peaks = ", ".join(f"{name} {peak:.2f}" for name, peak in row["peak_memory_gb"].items())
+            lines += ["", f"Peak memory of the device, GB, {row['title']}: {peaks}."]
+    return "\n".join(lines)
+
+
+def input_pipeline(found: Mapping) -> str:
+    """Images a second of each contender."""
+    size = "×".join(map(str, found["image"]))
+    lines = [
+        _origin(found),
+        "",
+        f"| {found['data']}, {found['slices']} slices of {size}, batch {found['batch']} | images/s | against it |",
+        "|---|---|---|",
+    ]
+    for name, speed in found["images_per_second"].items():
+        ratio = _ratio(found["against"][name], digits=1) if name in found["against"] else ""
+        label = name if name == "unet_jax" else f"{name}, {found['workers']} workers"
+        lines.append(f"| {label} | {speed:,.0f} | {ratio} |")
+    bytes_an_image = found["image"][0] * found["image"][1] * (found["image"][2] + 1)
+    copied = found["images_per_second"]["unet_jax"] * bytes_an_image / 1e9
+    return "\n".join([*lines, "", f"Image and mask copied into batches: {copied:.1f} GB/s."])
+
+
+def first_step(found: Mapping) -> str:
+    """Seconds to the first step, cold and warm."""
+    lines = [
+        f"{_origin(found)} `python main.py {' '.join(found['arguments'])}`",
+        "",
+        "| compiled programs on disk | seconds | of processor |",
+        "|---|---|---|",
+    ]
+    for label, key in (("no", "cold"), (f"yes, median of {len(found['warm'])}", "warm_median")):
+        lines.append(f"| {label} | {found[key]['seconds']:.1f} | {found[key]['cpu_seconds']:.1f} |")
+    return "\n".join(lines)
+
+
+def memory(found: Mapping) -> str:
+    """Host memory over the epochs."""
+    epochs = len(found["megabytes"]["own"]) - 1
+    lines = [
+        f"{_origin(found)} `python main.py {' '.join(found['arguments'])}`, {epochs} epochs.",
+        "",
+        "| host memory, MB | first epoch | last epoch | peak, evaluation included | growth an epoch, second half |",
+        "|---|---|---|---|---|",
+    ]
+    for name, values in found["megabytes"].items():
+        growth = found["growth_an_epoch"][name]
+        lines.append(f"| {name} | {values[0]:.0f} | {values[-2]:.0f} | {max(values):.0f} | {growth:+.2f} |")
+    return "\n".join(lines)
+
+
+# marker → what writes the section, the command that measures, and why it may be missing
+SECTIONS: dict[str, tuple[Callable[[Mapping], str], str, str]] = {
+    "against_torch_cpu": (against_torch, "python -m benchmarks.against_torch", "no quiet machine was at hand"),
+    "against_torch_gpu": (against_torch, "python -m benchmarks.against_torch", "no GPU was at hand"),
+    "input_pipeline": (input_pipeline, "python -m benchmarks.input_pipeline", "no quiet machine was at hand"),
+    "first_step": (
+        first_step,
+        "python -m benchmarks.first_step -- --config=configs/default.py",
+        "no quiet machine was at hand",
+    ),
+    "memory": (memory, "python -m benchmarks.memory -- --config=configs/default.py", "no quiet machine was at hand"),
+}
+
+
+def fill(page: str, folder: Path = results.FOLDER) -> str:
+    """The page with every section between its markers made anew."""
+    for name, (write, command, why) in SECTIONS.items():
+        found = results.read(name, folder)
+        text = write(found) if found else NOT_MEASURED.format(why=why, command=command)
+        pattern = rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)"
+        page, count = re.subn(pattern, lambda match, text=text: f"{match[1]}{text}\n{match[2]}", page, flags=re.DOTALL)
+        if count != 1:
+            raise SystemExit(f"{PAGE} has {count} sections <!-- {name} -->; it needs one.")
+    return page
+
+
+def _origin(found: Mapping) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    device = "" if found["device"] == "cpu" else f"{found['devices']} × {found['device']}; "
+    return f"{found['date'][:10]}: {device}{found['machine']}; {versions}."
+
+
+def _ratio(one: Mapping, digits: int = 2) -> str:
+    return f"{one['ratio']:.{digits}f}× ({one['lower']:.{digits}f} to {one['upper']:.{digits}f})"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(fill(PAGE.read_text()))

@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+
+from unet_jax.data import labels
+from unet_jax.errors import InputError
+
+
+def test_a_label_map_is_parsed_in_order():
+    assert labels.parse(None) is None
+    assert labels.parse("tumour=255") == {"tumour": (255,)}
+    parsed = labels.parse(" edema = 2, core=1 + 4 ")
+    assert list(parsed.items()) == [("edema", (2,)), ("core", (1, 4))]
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "'' is no new name"),
+        ("tumour", "'tumour' is no new name"),
+        ("tumour=x", "'tumour=x' is no new name"),
+        ("a=1, a=2", "'a=2' is no new name"),
+        ("a=1, b=1+2", "1 stands for two classes"),
+        ("a=0", "0 is background"),
+    ],
+)
+def test_what_is_no_label_map_is_refused(text, complaint):
+    with pytest.raises(InputError, match=r"config\.data\.labels=.*") as caught:
+        labels.parse(text)
+    assert complaint in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32, np.dtype(">i4")])
+def test_values_become_classes(dtype):
+    mask = np.array([[0, 50], [100, 150]], dtype)
+    found = labels.to_classes(mask, {"edema": (50,), "core": (100, 150)})
+    assert found.dtype == np.uint8
+    assert found.tolist() == [[0, 1], [2, 2]]
+
+
+@pytest.mark.parametrize("top", [1, 255])
+def test_without_a_map_0_and_1_and_0_and_255_are_one_class(top):
+    assert labels.to_classes(np.array([[0, top]], np.uint8), None).tolist() == [[0, 1]]
+    assert labels.to_classes(np.zeros((1, 2), np.uint8), None).tolist() == [[0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("values", "label_map", "complaint"),
+    [
+        ([0, 1, 255], None, "the values 1 beside 0 and 255"),
+        ([0, 2], None, "the values 2 beside 0 and 1"),
+        ([0, 3, 4, 5, 6, 7, 8], {"a": (3,)}, "the values 4, 5, 6, 7, 8 beside 0 and 3"),
+        ([0, -1], {"a": (3,)}, "the values -1 beside 0 and 3"),
+        ([0, 0.5], None, "no whole numbers"),
+        ([0, np.nan], None, "no whole numbers"),
+        ([0, np.inf], None, "no whole numbers"),
+    ],
+)
+def test_values_that_mean_nothing_are_listed(values, label_map, complaint):
+    with pytest.raises(InputError, match=complaint):
+        labels.to_classes(np.array([values]), label_map)

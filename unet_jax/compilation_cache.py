@@ -1,0 +1,39 @@
+"""Compiled programs on disk, so that the next run starts without compiling them anew."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+from jax.experimental.compilation_cache.compilation_cache import reset_cache
+
+# Seconds of compiling from which a program is kept; below that, compiling costs about as much as loading.
+WORTH_KEEPING = 0.1
+
+
+def use(folder: str | None) -> None:
+    """Keeps what is compiled from now on in `folder`, and takes from there what an earlier process compiled.
+
+    None keeps nothing. A folder named by the environment's JAX_COMPILATION_CACHE_DIR stands. What lies in the folder
+    is run as it is, so nobody else should be able to write there.
+    """
+    if folder is None or jax.config.jax_compilation_cache_dir is not None:
+        return
+    jax.config.update("jax_compilation_cache_dir", str(Path(folder).absolute()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", WORTH_KEEPING)
+
+
+@contextlib.contextmanager
+def fresh(folder: str) -> Iterator[None]:
+    """Within the `with` block, another cache in place of the one in use, that keeps everything."""
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = [getattr(jax.config, name) for name in names]
+    try:
+        for name, value in zip(names, (folder, 0.0), strict=True):
+            jax.config.update(name, value)
+        reset_cache()
+        yield
+    finally:
+        for name, value in zip(names, before, strict=True):
+            jax.config.update(name, value)
+        reset_cache()

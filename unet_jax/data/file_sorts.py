@@ -1,0 +1,50 @@
+"""Which sort of image a file is, told without any package that reads it: pictures, NIfTI or DICOM."""
+
+from pathlib import Path
+
+from unet_jax.data.names import shown
+from unet_jax.errors import InputError
+
+PICTURE_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
+DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+
+
+def sort_of(path: Path) -> str:
+    """The sort of a file, or of all images under a folder: "picture", "nifti" or "dicom". Other files are passed over.
+
+    Raises:
+        InputError: there is no such path, or it holds no image, or images of several sorts.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: there is no such file or folder.")
+    found: dict[str, Path] = {}
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        sort = sort_of_file(file)
+        if sort is not None:
+            found.setdefault(sort, file)
+    if not found:
+        raise InputError(
+            f"{path}: holds no image that can be read (PNG, TIFF, JPEG, .nii, .nii.gz or DICOM): see docs/data.md."
+        )
+    if len(found) > 1:
+        listed = ", ".join(f"{shown(file.name)} ({sort})" for sort, file in found.items())
+        raise InputError(f"{path}: holds images of several sorts, such as {listed}: give each sort by itself.")
+    return next(iter(found))
+
+
+def sort_of_file(path: Path) -> str | None:
+    """The sort of a file, by its suffix or DICOM's mark ("DICM" after 128 bytes); None where it is none or hidden."""
+    name = path.name.lower()
+    if name.startswith(".") or name == "dicomdir" or path.is_dir():
+        return None
+    for sort, suffixes in (("picture", PICTURE_SUFFIXES), ("nifti", NIFTI_SUFFIXES), ("dicom", DICOM_SUFFIXES)):
+        if name.endswith(suffixes):
+            return sort
+    if not path.is_file():  # opening a pipe would wait for ever
+        return None
+    try:
+        with path.open("rb") as file:
+            return "dicom" if file.read(132)[128:] == b"DICM" else None
+    except OSError:
+        return None

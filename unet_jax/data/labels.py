@@ -1,0 +1,83 @@
+"""Which values of a mask file are which class: label maps such as "edema=1, core=2+3"."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import UInt8
+
+from unet_jax.errors import InputError
+
+# Name of a class → the values in the files that mean it. The first is class 1, the second class 2; 0 is background.
+LabelMap = Mapping[str, tuple[int, ...]]
+
+MAX_CLASSES = 255
+
+
+def parse(text: str | None) -> LabelMap | None:
+    """The label map that `config.data.labels` says, or None where it says none.
+
+    Raises:
+        InputError: the text is no label map.
+    """
+    if text is None:
+        return None
+    labels = {}
+    for entry in text.split(","):
+        name, _, values = (part.strip() for part in entry.partition("="))
+        try:
+            numbers = tuple(int(value) for value in values.split("+"))
+        except ValueError:
+            numbers = ()
+        if not name or not numbers or name in labels:
+            raise InputError(
+                f"config.data.labels={text!r}: {entry.strip()!r} is no new name with its values: write it like "
+                "'tumour=255' or 'edema=1, core=2+3'."
+            )
+        labels[name] = numbers
+    check(labels, f"config.data.labels={text!r}")
+    return labels
+
+
+def check(labels: LabelMap, source: str) -> None:
+    """Raises InputError, which begins with `source`, unless every value means one class and 0 is background."""
+    values = [value for numbers in labels.values() for value in numbers]
+    if not labels or len(labels) > MAX_CLASSES:
+        raise InputError(f"{source}: has {len(labels)} classes beside background; it must be from 1 to {MAX_CLASSES}.")
+    if 0 in values:
+        raise InputError(f"{source}: 0 is background: leave it out.")
+    twice = sorted({value for value in values if values.count(value) > 1})
+    if twice:
+        raise InputError(f"{source}: {_listed(twice)} stands for two classes: let each value mean one.")
+
+
+def to_classes(mask: np.ndarray, labels: LabelMap | None) -> UInt8[np.ndarray, "*shape"]:
+    """The classes of a mask's pixels, 0 for background.
+
+    Args:
+        mask: whole numbers of any type.
+        labels: without it, the mask must hold 0 and 1, or 0 and 255.
+
+    Raises:
+        InputError: there are values that mean nothing, or no whole numbers. The message does not name the file.
+    """
+    if mask.dtype.kind == "f" and not (np.isfinite(mask).all() and np.array_equal(mask, np.rint(mask))):
+        raise InputError("the mask has values that are no whole numbers: save it with one number a class.")
+    found = np.unique(mask).astype(np.int64)
+    if labels is None:
+        labels = {"foreground": (255,) if found[-1] == 255 else (1,)}
+        needed = "0 and 1 or 0 and 255 only, or say what they mean with config.data.labels"
+    else:
+        needed = "0 and the values of the label map only, or add them to config.data.labels"
+    classes = {value: number for number, values in enumerate(labels.values(), 1) for value in values}
+    others = [value for value in found.tolist() if value and value not in classes]
+    if others:
+        known = "0 and " + _listed(sorted(classes))
+        raise InputError(f"the mask has the values {_listed(others)} beside {known}: draw it in {needed}.")
+    result = np.zeros(mask.shape, np.uint8)
+    for value, number in classes.items():
+        result[mask == value] = number
+    return result
+
+
+def _listed(values: list[int]) -> str:
+    return ", ".join(map(str, values[:5])) + (", …" if len(values) > 5 else "")

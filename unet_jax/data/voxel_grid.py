@@ -1,0 +1,92 @@
+"""Where the voxels of a NIfTI file lie, how a case's slices are cut from them, and the way back."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float64, Shaped
+
+from unet_jax.errors import InputError
+
+try:
+    import nibabel
+    from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
+except ImportError as error:
+    raise InputError("NIfTI files need the package nibabel: pip install .[nifti]") from error
+
+# By the body's axis that is cut across: towards which side (Right, Posterior, Superior, …) slices, rows and columns
+# count. Pictures are then as radiologists look at them, and as scanners write DICOM: the patient's right on the left.
+PLANES = {"sagittal": ("R", "I", "P"), "coronal": ("P", "I", "L"), "axial": ("S", "P", "L")}
+# A volume is cut across the axis whose voxels are this many times as long as the others', else into axial slices.
+THICK = 1.4
+# By NIfTI's codes of units: metres, millimetres, micrometres.
+MM = {1: 1e3, 2: 1.0, 3: 1e-3}
+
+
+@dataclasses.dataclass(frozen=True)
+class VoxelGrid:
+    """The grid of a NIfTI file. A case's arrays are [slices, rows, columns]; the file's have axes of their own.
+
+    Attributes:
+        header: the file's, whole.
+        affine: from a voxel's place in the file's array to the scanner's millimetres.
+        shape: of the file's array.
+        plane: a key of PLANES, how slices are cut.
+        spacing: millimetres between slices, rows and columns.
+    """
+
+    header: nibabel.Nifti1Header
+    affine: Float64[np.ndarray, "4 4"]
+    shape: tuple[int, int, int]
+    plane: str
+    spacing: tuple[float, float, float]
+
+    def to_case(self, volume: Shaped[np.ndarray, "i j k"]) -> Shaped[np.ndarray, "d h w"]:
+        """The file's array as slices, rows and columns: axes swapped and flipped, no voxel changed."""
+        return apply_orientation(volume, ornt_transform(io_orientation(self.affine), _orientation(self.plane)))
+
+    def to_file(self, volume: Shaped[np.ndarray, "d h w"]) -> Shaped[np.ndarray, "i j k"]:
+        """The inverse of `to_case`."""
+        return apply_orientation(volume, ornt_transform(_orientation(self.plane), io_orientation(self.affine)))
+
+
+def grid_of(header: nibabel.Nifti1Header) -> VoxelGrid:
+    """The grid that a header describes.
+
+    Raises:
+        InputError: the array has not three axes, or the affine is singular. The message does not name the file.
+    """
+    shape = tuple(int(n) for n in header.get_data_shape())
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) != 3:
+        raise InputError(
+            f"is an array of {' x '.join(map(str, shape))}, where 3 axes are needed: save each channel, or time, as a "
+            "file of its own (<case>_0000.nii.gz, <case>_0001.nii.gz)."
+        )
+    affine = np.asarray(header.get_best_affine(), np.float64)
+    lengths = np.sqrt((affine[:3, :3] ** 2).sum(0))
+    # A voxel of no volume, beside that of a box of the same edges.
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) <= 1e-6 * np.prod(lengths):
+        raise InputError("its affine does not say where the voxels lie (it is singular): restore its header.")
+    lengths *= MM.get(int(header["xyzt_units"]) % 8, 1.0)
+    bodily = io_orientation(affine)[:, 0].astype(int)
+    plane = list(PLANES)[_slice_axis(lengths[np.argsort(bodily)])]
+    order = ornt_transform(io_orientation(affine), _orientation(plane))[:, 0].astype(int)
+    return VoxelGrid(header, affine, shape, plane, tuple(lengths[np.argsort(order)].tolist()))
+
+
+def farthest_apart(one: VoxelGrid, other: VoxelGrid) -> float:
+    """How far the same corner of two grids of one shape lies apart at most, in lengths of a voxel."""
+    corners = np.array([(*corner, 1) for corner in np.ndindex(2, 2, 2)]) * [*(n - 1 for n in one.shape), 1]
+    distances = np.linalg.norm((corners @ (one.affine - other.affine).T)[:, :3], axis=1)
+    return float(distances.max() / np.sqrt((one.affine[:3, :3] ** 2).sum(0)).min())
+
+
+def _orientation(plane: str) -> np.ndarray:
+    return axcodes2ornt(PLANES[plane])
+
+
+def _slice_axis(lengths: np.ndarray) -> int:
+    """Of the body's axes (left to right, back to front, feet to head), the one to cut across."""
+    longest = int(lengths.argmax())
+    return longest if lengths[longest] > THICK * np.delete(lengths, longest).max() else 2

@@ -1,0 +1,54 @@
+"""How many floating-point operations a function's convolutions and matrix products take, loops counted as they run."""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+
+
+def count(function: Callable, *arguments: Any) -> int:
+    """Operations of all convolutions and matrix products of `function(*arguments)`, a product and a sum counting two.
+
+    XLA's own cost analysis counts the body of a loop once. This follows what the function traces to: each scan as often
+    as it runs, of alternatives the costliest, a `while` of unknown length once. The zeros that pad a convolution count
+    as other samples do, as is usual; XLA leaves them out.
+    """
+    return _of_jaxpr(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+
+def _of_jaxpr(jaxpr: Any) -> int:
+    return sum(_of_equation(equation) for equation in jaxpr.eqns)
+
+
+def _of_equation(equation: Any) -> int:
+    name, inner = equation.primitive.name, [_of_jaxpr(jaxpr) for jaxpr in _inner(equation.params)]
+    match name:
+        case "conv_general_dilated":
+            return _of_convolution(equation)
+        case "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            left = equation.invars[0].aval.shape
+            return 2 * equation.outvars[0].aval.size * math.prod(left[axis] for axis in contracted)
+        case "scan":
+            return equation.params["length"] * sum(inner)
+        case "cond":
+            return max(inner, default=0)
+    return sum(inner)
+
+
+def _of_convolution(equation: Any) -> int:
+    """Each output sample takes as many products as its kernel has samples, less those with the zeros of a dilation."""
+    kernel, numbers = equation.invars[1].aval, equation.params["dimension_numbers"]
+    products = kernel.size // kernel.shape[numbers.rhs_spec[0]]
+    dilation = math.prod(equation.params["lhs_dilation"])
+    return 2 * equation.outvars[0].aval.size * products // (dilation * equation.params["batch_group_count"])
+
+
+def _inner(params: dict[str, Any]) -> Iterator[Any]:
+    """The jaxprs among an equation's parameters, closed or open, alone or in a sequence."""
+    for value in params.values():
+        for one in value if isinstance(value, tuple | list) else (value,):
+            jaxpr = getattr(one, "jaxpr", one)
+            if hasattr(jaxpr, "eqns"):
+                yield jaxpr
