@@ -1,5 +1,6 @@
 import json
 import multiprocessing
+import resource
 from pathlib import Path
 
 import cv2
@@ -163,3 +164,16 @@ def test_a_folder_finished_by_another_process_is_taken(root, tmp_path, monkeypat
     assert again == fingerprint
     assert len(cases) == 2
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [fingerprint]
+
+
+def test_more_files_may_be_open_than_a_process_starts_with(root, tmp_path, monkeypatch):
+    before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (300, most))
+    try:
+        cache.load(lgg, root, tmp_path / "cache")
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == cache.OTHER_OPEN_FILES + 2 * len(NAMES)
+        monkeypatch.setattr(cache.resource, "getrlimit", lambda _: (300, 400))
+        with pytest.raises(InputError, match=r"^4 files of decoded cases must be open at once, .* allows 400"):
+            cache.load(lgg, root, tmp_path / "cache")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before, most))

@@ -54,7 +54,8 @@ def decode(data: bytes, name: PurePath | str) -> tuple[np.ndarray, VoxelGrid]:
         # At the end, gzip compares its checksum.
         if len(head) < needed or stream.read(1):
             raise InputError("the file is damaged (it holds fewer or more voxels than its header says): restore it.")
-        return _scaled(header, head, grid), grid
+        with np.errstate(over="ignore", invalid="ignore"):  # infinite voxels are found in the case as a whole
+            return _scaled(header, head, grid), grid
     except InputError as error:
         raise InputError(f"{shown(name)}: {error}") from error
     except (OSError, EOFError, zlib.error, HeaderDataError, struct.error) as error:
