@@ -1,3 +1,7 @@
+import dataclasses
+import tracemalloc
+import weakref
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,6 +9,7 @@ import pytest
 
 from unet_jax import inference, sharding
 from unet_jax.data.case import Case
+from unet_jax.windows import Wanted
 
 SHARDING = sharding.by_batch(sharding.data_mesh())
 
@@ -25,9 +30,9 @@ def _index(*slices):
     return np.array([(position, number) for position, its in enumerate(slices) for number in its], np.int32)
 
 
-def _segment(cases, index, *, probability=_brightness, batch_size=4, slab=None, threshold=0.5):
+def _segment(cases, index, *, probability=_brightness, batch_size=4, slab=None, threshold=0.5, tile=None):
     predicted = inference.segment_cases(
-        probability, cases, index, batch_size=batch_size, slab=slab, threshold=threshold, sharding=SHARDING
+        probability, cases, index, batch_size=batch_size, slab=slab, threshold=threshold, sharding=SHARDING, tile=tile
     )
     return {position: (slices.tolist(), mask) for position, slices, mask in predicted}
 
@@ -157,3 +162,69 @@ def test_overlapping_slabs_are_averaged_with_gaussian_weights():
             [_case("a", 7)], _index(range(7)), probability=place, slab=4, threshold=threshold
         ).values()
         np.testing.assert_array_equal(mask[:, 0, 0], expected >= threshold)
+
+
+def _stream(wanted, **changes):
+    settings = {"probability": _brightness, "batch_size": 4, "slab": None, "tile": None, "threshold": 0.5}
+    return inference.segment_stream(wanted=wanted, sharding=SHARDING, **settings | changes)
+
+
+def test_cases_without_masks_of_all_sizes_come_out_in_order():
+    cases = [dataclasses.replace(_case(str(n), 1 + n % 3, 4 + n % 2, 6, n), mask=None) for n in range(9)]
+    wanted = (Wanted(n, case, np.arange(len(case.image))) for n, case in enumerate(cases))
+    found = list(_stream(wanted, keep_probabilities=True))
+    assert [done.wanted.position for done in found] == list(range(9))
+    for case, done in zip(cases, found, strict=True):
+        np.testing.assert_array_equal(done.mask, _bright(case, range(len(case.image))))
+        np.testing.assert_allclose(done.probability, case.image[..., 0] / 255, rtol=1e-6)
+
+
+def test_tiles_reach_the_network_at_their_own_size_and_fill_its_batches():
+    shapes = []
+
+    def probability(image):
+        shapes.append(image.shape)
+        return _brightness(image)
+
+    case = _case("a", 2, 10, 6)
+    found = _segment([case], _index(range(2)), probability=probability, tile=4)
+    # Rows start at 0, 2, 4 and 6, columns at 0 and 2: 16 windows.
+    assert shapes == [(4, 4, 4, 3)] * 4
+    clear = np.abs(case.image[..., 0] / 255 - 0.5) > 1e-5
+    np.testing.assert_array_equal(found[0][1][clear], _bright(case, range(2))[clear])
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 4, 3), (2, 3, 5, 4, 3)])
+def test_flips_are_turned_back_and_averaged(shape):
+    """The network's answer adds the place within the image as it sees it, which flips take to its mirror images."""
+    rows, columns = np.meshgrid(np.arange(5.0), np.arange(4.0), indexing="ij")
+
+    def probability(image):
+        return image[..., 0] + rows + 10 * columns
+
+    image = np.random.default_rng(0).uniform(0, 1, shape).astype(np.float32)
+    found = inference.with_flips(probability)(jnp.asarray(image))
+    np.testing.assert_allclose(found, image[..., 0] + 2 + 10 * 1.5, rtol=1e-5)
+
+
+def test_a_thousand_slices_are_never_held_together():
+    """250 cases of 4 slices of 256×256, 65 MB of pixels, made when they are drawn."""
+    made, most = [], []
+
+    def wanted():
+        for number in range(250):
+            case = Case(str(number), "a", np.zeros((4, 256, 256, 1), np.uint8), None)
+            made.append(weakref.ref(case.image))
+            most.append(sum(image() is not None for image in made))
+            yield Wanted(number, case, np.arange(4))
+
+    answer = jnp.zeros((8, 256, 256))
+    tracemalloc.start()
+    try:
+        count = sum(len(done.mask) for done in _stream(wanted(), probability=lambda image: answer, batch_size=8))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert count == 1000
+    assert max(most) <= 8
+    assert peak < 12e6

@@ -1,17 +1,19 @@
 """Cases in, masks in the cases' own geometry out: the one path of validation, evaluation and prediction."""
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float32, Int, UInt8
+from jaxtyping import Int, UInt8
 
 from unet_jax.data.case import Case
-from unet_jax.data.pipeline import Slices, evaluation_batches, slab_start
+from unet_jax.windows import Assembly, Segmented, Wanted, Window
 
 # image [b, h, w, c] or, in 3-D, [b, d, h, w, c] → probability of tumour, float32, without c
 Probability = Callable[[jax.Array], jax.Array]
+
+Batch = list[tuple[Assembly, Window]]
 
 
 def segment_cases(
@@ -23,84 +25,118 @@ def segment_cases(
     slab: int | None,
     threshold: float,
     sharding: jax.sharding.Sharding,
+    tile: int | None = None,
 ) -> Iterator[tuple[int, Int[np.ndarray, " s"], UInt8[np.ndarray, "s h w"]]]:
-    """The masks of the slices in `index`, a case at a time; the probabilities of one case are held at once.
-
-    Batches run across the cases of one size. In 3-D a slice's probability is the mean over the slabs it lies in,
-    weighted by a Gaussian around each slab's middle (nnU-Net: Isensee et al. 2021, supplementary note 4).
+    """`segment_stream` of the slices in `index`; cases of one size come together, so that batches are full.
 
     Args:
         probability: the network, with its parameters.
-        cases: where the slices are from, all with masks.
+        cases: where the slices are from.
         index: (position in cases, slice) of each; the slices of a case stand together, in order.
-        batch_size: slices, or slabs, at a time.
-        slab: slices of a slab; None for a 2-D network.
-        threshold: a pixel is tumour from this probability on.
-        sharding: how a batch lies on the devices.
+        batch_size: see `segment_stream`.
+        slab: likewise.
+        threshold: likewise.
+        sharding: likewise.
+        tile: likewise.
 
     Yields:
         the position in cases, the slices of that case in `index`, and their masks of 0 and 1.
     """
-    wanted = {position: index[index[:, 0] == position, 1] for position in dict.fromkeys(index[:, 0].tolist())}
-    sizes = {position: cases[position].image.shape[1:3] for position in wanted}
-    # Each size by itself: padded to another, a slice would be segmented otherwise than alone.
-    for size in dict.fromkeys(sizes.values()):
-        middles = {
-            position: slices if slab is None else _middles(len(cases[position].image), slab)
-            for position, slices in wanted.items()
-            if sizes[position] == size
-        }
-        windows = np.array([(position, middle) for position, its in middles.items() for middle in its])
-        batches = evaluation_batches(Slices(cases, windows, slab), batch_size)
-        results = _probabilities(probability, batches, sharding)
-        for position, its in middles.items():
-            depth = len(cases[position].image)
-            total, weight = np.zeros((depth, *size), np.float32), np.zeros((depth, 1, 1), np.float32)
-            for middle, found in zip(its, itertools.islice(results, len(its)), strict=True):
-                _add_window(total, weight, int(middle), found, slab)
-            slices = wanted[position]
-            yield position, slices, (total[slices] >= threshold * weight[slices]).astype(np.uint8)
+    positions = list(dict.fromkeys(index[:, 0].tolist()))
+    sizes = list(dict.fromkeys(cases[position].image.shape[1:3] for position in positions))
+    positions.sort(key=lambda position: sizes.index(cases[position].image.shape[1:3]))
+    wanted = (Wanted(position, cases[position], index[index[:, 0] == position, 1]) for position in positions)
+    for done in segment_stream(
+        probability, wanted, batch_size=batch_size, slab=slab, tile=tile, threshold=threshold, sharding=sharding
+    ):
+        yield done.wanted.position, done.wanted.slices, done.mask
 
 
-def _middles(depth: int, slab: int) -> list[int]:
-    """Middles of slabs that cover a case, each half a slab on from the one before."""
-    starts = [*range(0, max(depth - slab, 0), max(slab // 2, 1)), max(depth - slab, 0)]
-    return [start + slab // 2 for start in starts]
+def segment_stream(
+    probability: Probability,
+    wanted: Iterable[Wanted],
+    *,
+    batch_size: int,
+    slab: int | None,
+    tile: int | None,
+    threshold: float,
+    sharding: jax.sharding.Sharding,
+    keep_probabilities: bool = False,
+) -> Iterator[Segmented]:
+    """Segments one case after the other; drawn from `wanted` are no more than the batches under way need.
 
+    Batches run across cases whose windows are of one size: padded to another, a slice would be segmented otherwise than
+    alone. How the answers to overlapping windows are put together is in `windows`.
 
-def _probabilities(
-    probability: Probability, batches: Iterable[dict], sharding: jax.sharding.Sharding
-) -> Iterator[Float32[np.ndarray, "*window"]]:
-    """The network's answer to each slice or slab; while one batch is fetched, the next is being computed."""
-    pending: list[tuple[jax.Array, np.ndarray]] = []
-    for batch in batches:
-        pending.append((probability(jax.device_put(batch["image"], sharding)), batch["valid"]))
+    Args:
+        probability: the network, with its parameters.
+        wanted: what to segment; it may be made on the way.
+        batch_size: windows at a time; the last batch is filled up with zeros, so that there is one program a size.
+        slab: slices of a slab; None for a 2-D network.
+        tile: cuts what has more rows or columns than this into windows of that size; None segments whole slices.
+        threshold: a pixel is tumour from this probability on.
+        sharding: how a batch lies on the devices.
+        keep_probabilities: whether results have them.
+
+    Yields:
+        each case, in the order of `wanted`.
+    """
+    assemblies = (Assembly(one, slab=slab, tile=tile, threshold=threshold, keep=keep_probabilities) for one in wanted)
+    pending: list[tuple[jax.Array, Batch]] = []
+    for batch in _batches(assemblies, batch_size):
+        pending.append((probability(jax.device_put(_gather(batch, batch_size), sharding)), batch))
+        # While one batch is fetched, the next is being computed.
         if len(pending) == 2:
             yield from _fetch(*pending.pop(0))
     for last in pending:
         yield from _fetch(*last)
 
 
-def _fetch(found: jax.Array, valid: np.ndarray) -> Float32[np.ndarray, "n *window"]:
-    return np.asarray(found)[valid]
+def with_flips(probability: Probability) -> Probability:
+    """The mean over the image as it is, upside down, left to right, and both, each turned back: four times the work."""
+
+    def averaged(image: jax.Array) -> jax.Array:
+        rows, columns = image.ndim - 3, image.ndim - 2
+        several = ((), (rows,), (columns,), (rows, columns))
+        return sum(jnp.flip(probability(jnp.flip(image, axes)), axes) for axes in several) / len(several)
+
+    return averaged
 
 
-def _add_window(
-    total: Float32[np.ndarray, "d h w"],
-    weight: Float32[np.ndarray, "d 1 1"],
-    middle: int,
-    found: Float32[np.ndarray, "*window"],
-    slab: int | None,
-) -> None:
-    """Adds a slice's or slab's probabilities to those of its case, in place."""
-    if slab is None:
-        total[middle] += found
-        weight[middle] += 1
-        return
-    start = slab_start(middle, len(total), slab)
-    inside = min(slab, len(total))
-    # nnU-Net's width: an eighth of the window.
-    gauss = np.exp(-0.5 * ((np.arange(slab) - (slab - 1) / 2) / (slab / 8)) ** 2).astype(np.float32)
-    gauss = np.maximum(gauss, 1e-3)[:inside, None, None]
-    total[start : start + inside] += gauss * found[:inside]
-    weight[start : start + inside] += gauss
+def _batches(assemblies: Iterable[Assembly], batch_size: int) -> Iterator[Batch]:
+    """Windows in order; a batch ends where windows of another size or type begin."""
+    batch, kind = [], None
+    for assembly in assemblies:
+        for window in assembly.windows:
+            its = _kind(assembly, window)
+            if batch and (its != kind or len(batch) == batch_size):
+                yield batch
+                batch = []
+            batch.append((assembly, window))
+            kind = its
+    if batch:
+        yield batch
+
+
+def _kind(assembly: Assembly, window: Window) -> tuple:
+    image = assembly.wanted.case.image
+    rows, columns = (span.stop - span.start for span in (window.rows, window.columns))
+    return (len(window.slices), rows, columns, image.shape[-1]), image.dtype
+
+
+def _gather(batch: Batch, batch_size: int) -> np.ndarray:
+    """The windows' pixels as one array; zeros where a slab or the batch is not full."""
+    (slices, *rest), dtype = _kind(*batch[0])
+    first = batch[0][0].cut(batch[0][1])
+    images = np.zeros((batch_size, *([slices] if first.ndim == 4 else []), *rest), dtype)
+    for place, (assembly, window) in enumerate(batch):
+        part = assembly.cut(window)
+        images[place, : len(part)] = part
+    return images
+
+
+def _fetch(found: jax.Array, batch: Batch) -> Iterator[Segmented]:
+    for answer, (assembly, window) in zip(np.asarray(found), batch, strict=False):
+        done = assembly.add(window, answer)
+        if done is not None:
+            yield done

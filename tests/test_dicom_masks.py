@@ -1,0 +1,97 @@
+import highdicom
+import numpy as np
+import pydicom
+import pytest
+from pydicom.uid import generate_uid
+from test_dicom import _slice, _write
+
+from unet_jax.data import dicom
+from unet_jax.data.image_file import read_file
+from unet_jax.errors import InputError
+from unet_jax.output import dicom_masks
+
+STUDY = {
+    "StudyInstanceUID": generate_uid(entropy_srcs=["study"]),
+    "FrameOfReferenceUID": generate_uid(entropy_srcs=["frame"]),
+    "PatientName": "Anna",
+    "PatientBirthDate": "",
+    "PatientSex": "",
+    "StudyDate": "20200101",
+    "StudyTime": "",
+    "StudyID": "7",
+    "AccessionNumber": "",
+    "ReferringPhysicianName": "",
+    "SeriesNumber": 3,
+    "Manufacturer": "",
+    "PositionReferenceIndicator": "",
+    "SliceThickness": 4,
+}
+
+
+def _encoded(folder, mask, probability=None):
+    root, [files] = dicom.find(folder)
+    found = {}
+    for path, data in dicom_masks.encode(files, root, mask, probability):
+        (folder.parent / path.name).write_bytes(data)
+        found[path.name] = highdicom.seg.segread(folder.parent / path.name)
+    return files, root, found
+
+
+def _numbers_by_uid(datasets):
+    return {dataset.SOPInstanceUID: number for number, dataset in enumerate(datasets)}
+
+
+def test_each_frame_refers_to_its_slice_whatever_the_files_are_called(tmp_path):
+    """Files and instance numbers run the other way than positions; slice 2 from below is empty."""
+    datasets = [_slice(number, **STUDY) for number in range(5)]
+    _write(tmp_path / "series", reversed(datasets))
+    mask = np.random.default_rng(0).integers(0, 2, (5, 8, 9), np.uint8)
+    mask[2] = 0
+    _, _, found = _encoded(tmp_path / "series", mask)
+    [segmentation] = found.values()
+    assert list(found) == ["series_mask.dcm"]
+    assert segmentation.Modality == "SEG"
+    assert (segmentation.PatientID, segmentation.StudyInstanceUID) == ("anna", STUDY["StudyInstanceUID"])
+    assert segmentation.FrameOfReferenceUID == STUDY["FrameOfReferenceUID"]
+    places = segmentation.PerFrameFunctionalGroupsSequence
+    heights = [frame.PlanePositionSequence[0].ImagePositionPatient[2] for frame in places]
+    assert sorted(heights) == [0, 4, 12, 16]
+    numbers = _numbers_by_uid(datasets)
+    for frame, pixels, height in zip(places, segmentation.pixel_array, heights, strict=True):
+        number = round(height / 4)
+        np.testing.assert_array_equal(pixels, mask[number])
+        [source] = frame.DerivationImageSequence[0].SourceImageSequence
+        assert numbers[source.ReferencedSOPInstanceUID] == number
+    measures = segmentation.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    assert list(measures.PixelSpacing) == [0.5, 0.75]
+
+
+def test_an_empty_mask_and_probabilities_are_written_too(tmp_path):
+    _write(tmp_path / "series", [_slice(number, **STUDY) for number in range(3)])
+    probability = np.random.default_rng(0).uniform(0.1, 1, (3, 8, 9)).astype(np.float32)
+    _, _, found = _encoded(tmp_path / "series", np.zeros((3, 8, 9), np.uint8), probability)
+    assert not found["series_mask.dcm"].pixel_array.any()
+    fractional = found["series_probability.dcm"]
+    assert fractional.SegmentationType == "FRACTIONAL"
+    heights = [
+        frame.PlanePositionSequence[0].ImagePositionPatient[2] for frame in fractional.PerFrameFunctionalGroupsSequence
+    ]
+    for pixels, height in zip(fractional.pixel_array, heights, strict=True):
+        np.testing.assert_allclose(pixels / 255, probability[round(height / 4)], atol=0.5 / 255 + 1e-6)
+
+
+def test_a_series_that_nothing_can_refer_to_is_named(tmp_path):
+    datasets = [_slice(number) for number in range(3)]
+    _write(tmp_path / "series", datasets)
+    with pytest.raises(InputError, match="series: no DICOM segmentation can refer to this series"):
+        _encoded(tmp_path / "series", np.zeros((3, 8, 9), np.uint8))
+
+
+def test_what_is_written_is_passed_over_as_no_image(tmp_path):
+    _write(tmp_path / "series", [_slice(number, **STUDY) for number in range(3)])
+    _encoded(tmp_path / "series", np.ones((3, 8, 9), np.uint8))
+    written = pydicom.dcmread(tmp_path / "series_mask.dcm")
+    assert written.SOPClassUID == pydicom.uid.SegmentationStorage
+    root, [files] = dicom.find(tmp_path / "series_mask.dcm")
+    with pytest.raises(InputError):
+        dicom.decode(files, lambda path: read_file(root, path))

@@ -1,0 +1,41 @@
+"""Masks of NIfTI cases: one file a case, in the grid of its first channel."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from unet_jax.data import nifti_file
+from unet_jax.data.cache import CaseFiles
+from unet_jax.data.image_file import read_file
+
+
+def plan(files: CaseFiles, probabilities: bool) -> list[Path]:
+    """`<case>_mask` and `<case>_probability`, compressed where the case's first channel is."""
+    if not files.images:
+        return []
+    ending = ".nii.gz" if files.images[0].name.endswith(".gz") else ".nii"
+    kinds = ("mask", "probability") if probabilities else ("mask",)
+    return [Path(f"{files.name}_{kind}{ending}") for kind in kinds]
+
+
+def encode(
+    files: CaseFiles, root: Path, mask: UInt8[np.ndarray, "d h w"], probability: Float32[np.ndarray, "d h w"] | None
+) -> Iterator[tuple[Path, bytes]]:
+    """Each file of `plan` with its bytes.
+
+    Args:
+        files: the case's.
+        root: of its paths.
+        mask: 0 and 1, as the case's slices, rows and columns.
+        probability: likewise, in [0, 1], written as float32.
+
+    Raises:
+        InputError: the first channel cannot be read any more.
+    """
+    first = files.images[0]
+    _, grid = nifti_file.decode(read_file(root, first), first)
+    volumes = [mask] if probability is None else [mask, probability]
+    for path, volume in zip(plan(files, probability is not None), volumes, strict=True):
+        yield path, nifti_file.encode(volume, grid, compressed=path.suffix == ".gz")

@@ -1,0 +1,164 @@
+"""Which parts of a case the network sees one by one, and how its answers are put together."""
+
+import dataclasses
+import itertools
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Float32, Int, UInt8
+
+from unet_jax.data.case import Case
+from unet_jax.data.pipeline import slab_start
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """Slices of a case that are to be segmented.
+
+    Attributes:
+        position: a number that tells the case from others.
+        case: with or without a mask.
+        slices: which, in order.
+    """
+
+    position: int
+    case: Case
+    slices: Int[np.ndarray, " s"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Segmented:
+    """A case with what was found in it.
+
+    Attributes:
+        wanted: the case and its slices.
+        mask: 0 and 1.
+        probability: of tumour, where it was asked for.
+    """
+
+    wanted: Wanted
+    mask: UInt8[np.ndarray, "s h w"]
+    probability: Float32[np.ndarray, "s h w"] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """A part of a case; a slab may reach beyond the last slice.
+
+    Attributes:
+        slices: one, or those of a slab.
+        rows: of each of them.
+        columns: likewise.
+    """
+
+    slices: range
+    rows: slice
+    columns: slice
+
+
+class Assembly:
+    """A case of which some windows are still to come.
+
+    A pixel's probability is the mean over the windows that it lies in, weighted by a Gaussian around each window's
+    middle (nnU-Net: Isensee et al. 2021, supplementary note 4). A slice is finished, and its sums are dropped, as soon
+    as its last window is there.
+
+    Attributes:
+        wanted: what is to be segmented.
+        windows: that cover it.
+    """
+
+    def __init__(self, wanted: Wanted, *, slab: int | None, tile: int | None, threshold: float, keep: bool):
+        """Lays out the windows.
+
+        Args:
+            wanted: at least one slice of a case.
+            slab: slices of a slab; None for a 2-D network, which sees single slices.
+            tile: rows and columns of a window, where the case has more; None for whole slices.
+            threshold: a pixel is tumour from this probability on.
+            keep: whether the result has probabilities.
+        """
+        depth, height, width, _ = wanted.case.image.shape
+        if slab is None:
+            spans = [range(number, number + 1) for number in wanted.slices.tolist()]
+        else:
+            slabs = [range(start, start + slab) for start in _slab_starts(depth, slab)]
+            spans = [span for span in slabs if not set(span).isdisjoint(wanted.slices.tolist())]
+        places = list(itertools.product(_spans(height, tile), _spans(width, tile)))
+        self.wanted = wanted
+        self.windows = [Window(span, rows, columns) for span in spans for rows, columns in places]
+        self._threshold = threshold
+        self._row_of = {number: row for row, number in enumerate(wanted.slices.tolist())}
+        self._missing = Counter(number for window in self.windows for number in window.slices)
+        self._waiting = len(self.windows)
+        self._sums: dict[int, Float32[np.ndarray, "2 h w"]] = {}
+        self._mask = np.zeros((len(wanted.slices), height, width), np.uint8)
+        self._probability = np.zeros(self._mask.shape, np.float32) if keep else None
+        self._profiles = (
+            _profile(slab or 1, slab is not None),
+            _profile(min(height, tile or height), tile is not None and height > tile),
+            _profile(min(width, tile or width), tile is not None and width > tile),
+        )
+
+    def cut(self, window: Window) -> np.ndarray:
+        """The window's pixels, [rows, columns, channels]; of a slab, as far as it goes, with slices before them."""
+        image = np.asarray(self.wanted.case.image)
+        part = image[window.slices.start : window.slices.stop, window.rows, window.columns]
+        return part[0] if len(window.slices) == 1 and self._profiles[0] is None else part
+
+    def add(self, window: Window, found: Float32[np.ndarray, "*window"]) -> Segmented | None:
+        """Takes the network's answer to a window; the last one completes the case."""
+        along, down, across = self._profiles
+        plane = np.ones(found.shape[-2:], np.float32)
+        plane = plane if down is None else plane * down[:, None]
+        plane = plane if across is None else plane * across
+        answers = found[None] if along is None else found
+        for place, number in enumerate(window.slices):
+            if number in self._row_of:
+                weights = plane if along is None else plane * along[place]
+                self._add_to_slice(number, window, weights, answers[place])
+        self._waiting -= 1
+        return None if self._waiting else Segmented(self.wanted, self._mask, self._probability)
+
+    def _add_to_slice(self, number: int, window: Window, weights: np.ndarray, found: np.ndarray) -> None:
+        self._missing[number] -= 1
+        if not self._missing[number] and number not in self._sums:  # a single window is the whole slice
+            self._finish(number, found)
+            return
+        if number not in self._sums:
+            self._sums[number] = np.zeros((2, *self._mask.shape[1:]), np.float32)
+        total, weight = self._sums[number][:, window.rows, window.columns]
+        total += weights * found
+        weight += weights
+        if not self._missing[number]:
+            total, weight = self._sums.pop(number)
+            self._finish(number, total / weight)
+
+    def _finish(self, number: int, probability: Float32[np.ndarray, "h w"]) -> None:
+        row = self._row_of[number]
+        self._mask[row] = probability >= self._threshold
+        if self._probability is not None:
+            self._probability[row] = probability
+
+
+def _slab_starts(depth: int, slab: int) -> Iterator[int]:
+    """First slices of slabs that cover a case, each half a slab on from the one before."""
+    starts = [*range(0, max(depth - slab, 0), max(slab // 2, 1)), max(depth - slab, 0)]
+    return (slab_start(start + slab // 2, depth, slab) for start in starts)
+
+
+def _spans(length: int, tile: int | None) -> list[slice]:
+    """Spans of `tile` pixels that cover an axis, spread evenly, at most half a tile apart; or the axis as it is."""
+    if tile is None or length <= tile:
+        return [slice(0, length)]
+    count = -(-(length - tile) // max(tile // 2, 1)) + 1
+    return [slice(start, start + tile) for start in np.rint(np.linspace(0, length - tile, count)).astype(int).tolist()]
+
+
+def _profile(length: int, overlapping: bool) -> Float32[np.ndarray, " n"] | None:
+    """Weights along an axis of a window, a Gaussian whose width is nnU-Net's, an eighth of the window; or None."""
+    if not overlapping:
+        return None
+    gauss = np.exp(-0.5 * ((np.arange(length) - (length - 1) / 2) / (length / 8)) ** 2)
+    return np.maximum(gauss, 1e-3).astype(np.float32)
