@@ -3,6 +3,8 @@
     python main.py --config=configs/default.py                     train, then score the test side
     python main.py --config=... --config.model.width=32            any key of the config can be set
     python main.py --mode=evaluate --workdir=runs/default          score it again
+    python main.py --mode=predict --workdir=runs/default --input=scans --output=masks
+    python main.py --mode=export --workdir=runs/default --output=tumour.zip    for programs without this package
     python main.py --mode=benchmark --config=...                   how fast the recipe runs here
 
 Exit codes: 0 done, 1 a bug; and with one line that says what happened and what to do: 2 something that was given cannot
@@ -25,7 +27,7 @@ from unet_jax.out_of_memory import explained
 from unet_jax.resolve import resolve
 from unet_jax.run_folder import OPEN_GROUPS, flatten
 
-MODES = ("train", "evaluate", "benchmark")
+MODES = ("train", "evaluate", "predict", "export", "benchmark")
 
 FLAGS = flags.FLAGS
 CONFIG = config_flags.DEFINE_config_file(
@@ -34,7 +36,14 @@ CONFIG = config_flags.DEFINE_config_file(
 MODE = flags.DEFINE_string("mode", "train", f"One of {', '.join(MODES)}.")
 WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder; runs/<name of the config> by default.")
 SPLIT = flags.DEFINE_string("split", "test", "evaluate: which side to score; train, val, test or all.")
-DATA = flags.DEFINE_string("data", None, "evaluate: a folder of other cases, scored with --split=all.")
+DATA = flags.DEFINE_string("data", None, "A folder of other cases, for evaluate --split=all to score or export to try.")
+INPUT = flags.DEFINE_string("input", None, "predict: a picture, a NIfTI file, a DICOM file, or a folder of them.")
+OUTPUT = flags.DEFINE_string("output", None, "predict: the folder for masks and tables; export: the .zip or .onnx.")
+OVERWRITE = flags.DEFINE_boolean("overwrite", False, "predict, export: replaces what is in --output already.")
+PROBABILITIES = flags.DEFINE_boolean("probabilities", False, "predict: also writes each pixel's probability.")
+OVERLAYS = flags.DEFINE_boolean("overlays", False, "predict: also writes PNGs with the outlines.")
+TTA = flags.DEFINE_boolean("tta", None, "evaluate, predict: the mean over flips, instead of config.eval.tta.")
+TILES = flags.DEFINE_boolean("tiles", None, "evaluate, predict: windows or whole slices, instead of config.eval.tiles.")
 RESUME = flags.DEFINE_string("resume", "auto", "train: auto goes on with a run or begins one; must, never: only that.")
 VERIFY = flags.DEFINE_boolean("verify-data", False, "Only compares the data's files with the run's, by SHA-256.")
 
@@ -76,7 +85,14 @@ def main(arguments: Sequence[str]) -> int:
         if VERIFY.value:
             _verify_data()
         else:
-            {"train": _train, "evaluate": _evaluate, "benchmark": _benchmark}[MODE.value]()
+            verbs = {
+                "train": _train,
+                "evaluate": _evaluate,
+                "predict": _predict,
+                "export": _export,
+                "benchmark": _benchmark,
+            }
+            verbs[MODE.value]()
     except RunError as error:
         return _complain(error)
     except OSError as error:
@@ -125,7 +141,45 @@ def _evaluate() -> None:
 
     from unet_jax.evaluate import evaluate
 
-    evaluate(workdir, side=SPLIT.value, data=_data(), defaults=default.get_config())
+    evaluate(
+        workdir,
+        side=SPLIT.value,
+        data=_data(),
+        flips=TTA.value,
+        tiles=TILES.value,
+        defaults=default.get_config(),
+    )
+
+
+def _predict() -> None:
+    workdir = _workdir()
+    if not INPUT.value or not OUTPUT.value:
+        missing = "--output" if INPUT.value else "--input"
+        raise InputError(f"{missing} is missing: predict needs --input=PATH of images and --output=FOLDER for masks.")
+
+    from unet_jax.predict import predict
+
+    predict(
+        workdir,
+        Path(INPUT.value),
+        Path(OUTPUT.value),
+        overwrite=OVERWRITE.value,
+        probabilities=PROBABILITIES.value,
+        overlays=OVERLAYS.value,
+        flips=TTA.value,
+        tiles=TILES.value,
+        defaults=default.get_config(),
+    )
+
+
+def _export() -> None:
+    workdir = _workdir()
+    if not OUTPUT.value:
+        raise InputError("--output is missing: name the file to write, such as --output=tumour.zip.")
+
+    from unet_jax.export import export
+
+    export(workdir, Path(OUTPUT.value), data=_data(), overwrite=OVERWRITE.value, defaults=default.get_config())
 
 
 def _verify_data() -> None:

@@ -143,6 +143,11 @@ def get_config() -> ConfigDict:
     config.eval.checkpoint = "best"
     # A pixel is tumour from this probability on.
     config.eval.threshold = 0.5
+    # Whether the probability is the mean over the image, upside down, left to right and both: four times the work.
+    config.eval.tta = False
+    # What is done with images larger than data.image_size: False shrinks them to it, as training does; True cuts them
+    # into overlapping windows of that size instead, at the files' own resolution, for networks that were trained so.
+    config.eval.tiles = False
     # How far apart two outlines may lie and still count as one in the surface Dice: mm, or pixels without spacing.
     config.eval.surface_tolerance = 2.0
     # Connected parts of a case's mask that are dropped: those under so many voxels (0: none), all but the largest.
@@ -154,7 +159,7 @@ def get_config() -> ConfigDict:
     config.benchmark.seconds = 5.0
     # Whether training is started twice, without and with compiled programs on disk, to time its first step.
     config.benchmark.first_step = True
-    # Whether <workdir>/trace gets a profile of a few steps, for xprof or `tensorboard --logdir` with its profile plugin.
+    # Whether <workdir>/trace gets a profile of a few steps, for xprof or TensorBoard with its profile plugin.
     config.benchmark.trace = False
 
     # The built-in data set, written once.

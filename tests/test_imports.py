@@ -10,12 +10,12 @@ ROOT = Path(__file__).parents[1]
 # Rooms, a file or a folder of unet_jax each, in paragraphs from top to bottom: a room may import from the
 # paragraphs below its own.
 LEVELS = """
-benchmark train loop evaluate verify __init__
+benchmark train loop evaluate predict export segmenter verify __init__
 
 steps inference checkpoint compilation_cache operations first_step device_peak
 benchmark_table sharding report scoring pictures packed_masks
 report_page report_sections report_cases report_charts report_pictures markup run_folder resolve progress
-identity lock out_of_memory
+identity lock out_of_memory output windows stablehlo onnx_file onnx_graph
 
 models losses pixel_losses region_losses weight_maps
 timing surroundings metrics surface lesions postprocess
@@ -34,6 +34,12 @@ SIDEWAYS = {
     "first_step": ["run_folder"],
     "train": ["evaluate", "loop"],
     "loop": ["evaluate"],
+    "predict": ["evaluate"],
+    "export": ["evaluate"],
+    "segmenter": ["evaluate", "predict"],
+    "__init__": ["segmenter"],
+    "onnx_file": ["onnx_graph"],
+    "inference": ["windows"],
     "signals": ["watchdog"],
     "checkpoint": ["sharding"],
     "checkpoint_folder": ["integrity"],

@@ -39,6 +39,11 @@ def run(*arguments, cwd=PROJECT):
         ([], "--config is missing: name a recipe, such as --config=configs/default.py."),
         (["--mode=evaluate"], "--workdir is missing: name the run's folder, such as"),
         (["--verify-data"], "--workdir is missing: name the run's folder, such as"),
+        (["--mode=export", "--workdir=x"], "--output is missing: name the file to write, such as --output=tumour.zip."),
+        (
+            ["--mode=predict", "--workdir=x", "--input=y"],
+            "--output is missing: predict needs --input=PATH of images and",
+        ),
     ],
 )
 def test_a_slip_is_answered_in_one_line(arguments, line):

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from flax import nnx
@@ -34,7 +35,7 @@ from unet_jax import (
 from unet_jax.data import cache, phantom, sources, splits
 from unet_jax.data.case import Case
 from unet_jax.errors import InputError
-from unet_jax.inference import Probability, segment_cases
+from unet_jax.inference import Probability, segment_cases, with_flips
 from unet_jax.out_of_memory import explained
 from unet_jax.packed_masks import PackedMask
 from unet_jax.sharding import by_batch, data_mesh, is_primary, replicated
@@ -46,7 +47,13 @@ FLAIR = 1
 
 
 def evaluate(
-    workdir: Path, *, side: str = "test", data: Path | None = None, defaults: ConfigDict | None = None
+    workdir: Path,
+    *,
+    side: str = "test",
+    data: Path | None = None,
+    flips: bool | None = None,
+    tiles: bool | None = None,
+    defaults: ConfigDict | None = None,
 ) -> dict:
     """Scores the checkpoint that the config names; writes it down, with pictures and a page; prints a table.
 
@@ -54,6 +61,8 @@ def evaluate(
         workdir: the run's folder.
         side: "train", "val", "test", or "all" for every case there is.
         data: another folder of cases than the one the run was trained on; it needs side "all".
+        flips: takes the place of the run's config.eval.tta.
+        tiles: takes the place of the run's config.eval.tiles.
         defaults: the program's own config: see `run_folder.read_config`.
 
     Returns:
@@ -69,14 +78,29 @@ def evaluate(
         raise InputError(f"--split is {side!r}; it must be one of {', '.join(SIDES)}.")
     if data is not None and side != "all":
         raise InputError(f"--data needs --split=all; --split is {side!r}, a side of the run's own data.")
-    config = run_folder.read_config(workdir, defaults)
+    config = read_config(workdir, flips=flips, tiles=tiles, defaults=defaults)
     if data is not None:
-        source, found = sources.guess(data)
-        print(found, flush=True)
-        config.data.update(source=source, root=str(data))
+        take_cases_from(data, config)
     run_folder.check_phantom(workdir, config)
     with held(workdir), explained(config):
         return score(workdir, config, side=side, data=data)
+
+
+def read_config(
+    workdir: Path, *, flips: bool | None, tiles: bool | None, defaults: ConfigDict | None = None
+) -> ConfigDict:
+    """The run's config, with what `evaluate` and `predict` are told to do otherwise; None leaves a key as it is."""
+    config = run_folder.read_config(workdir, defaults)
+    chosen = {"tta": flips, "tiles": tiles}
+    config.eval.update({key: value for key, value in chosen.items() if value is not None})
+    return config
+
+
+def take_cases_from(data: Path, config: ConfigDict) -> None:
+    """Makes `config` read the cases in another folder, and says what lies there."""
+    source, found = sources.guess(data)
+    print(found, flush=True)
+    config.data.update(source=source, root=str(data))
 
 
 def held(workdir: Path) -> contextlib.AbstractContextManager[None]:
@@ -118,6 +142,8 @@ def score(workdir: Path, config: ConfigDict, *, side: str = "test", data: Path |
         "damaged_checkpoints": [{"step": step, "faults": faults} for step, faults in restored.damaged.items()],
         "data_fingerprint": fingerprint,
         "threshold": config.eval.threshold,
+        "tta": config.eval.tta,
+        "tiles": config.eval.tiles,
         "surface_tolerance": config.eval.surface_tolerance,
         **summaries[final],
         "postprocess": report.effects(summaries),
@@ -193,16 +219,24 @@ def segment(
     title: str,
 ) -> Iterator[scoring.Predicted]:
     """`inference.segment_cases` as the config wants it, with a progress bar."""
-    predicted = segment_cases(
-        probability,
-        cases,
-        index,
-        batch_size=config.train.batch_size,
-        slab=config.data.slab,
-        threshold=config.eval.threshold,
-        sharding=by_batch(mesh),
-    )
+    predicted = segment_cases(with_tta(probability, config), cases, index, **how_to_segment(config, mesh))
     return iter(tqdm(predicted, desc=title, total=len(set(index[:, 0])), unit="case", disable=None, leave=False))
+
+
+def with_tta(probability: Probability, config: ConfigDict) -> Probability:
+    """The function itself, or its mean over flips of the image if the config wants that."""
+    return with_flips(probability) if config.eval.tta else probability
+
+
+def how_to_segment(config: ConfigDict, mesh: Mesh) -> dict[str, Any]:
+    """The arguments that `evaluate` and `predict` give to `inference.segment_stream` alike."""
+    return {
+        "batch_size": config.train.batch_size,
+        "slab": config.data.slab,
+        "tile": config.data.image_size if config.eval.tiles else None,
+        "threshold": config.eval.threshold,
+        "sharding": by_batch(mesh),
+    }
 
 
 def count_slices(

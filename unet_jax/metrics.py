@@ -9,7 +9,18 @@ from jaxtyping import Float64, Int64, UInt8
 
 
 def count(predicted: UInt8[np.ndarray, "n h w"], truth: UInt8[np.ndarray, "n h w"]) -> Int64[np.ndarray, "n 3"]:
-    """Pixels of each slice that are (true positive, false positive, false negative); masks hold 0 and 1."""
+    """Pixels of each slice that are (true positive, false positive, false negative); masks hold 0 and 1.
+
+    Summed over the slices, they are those of a scan:
+
+        >>> truth = np.array([[[1, 1], [0, 0]], [[0, 0], [0, 1]]], np.uint8)
+        >>> predicted = np.array([[[1, 0], [1, 0]], [[0, 0], [0, 1]]], np.uint8)
+        >>> counts = count(predicted, truth)
+        >>> counts.tolist()
+        [[1, 1, 1], [1, 0, 0]]
+        >>> dice(counts[0]), dice(counts[1]), dice(counts.sum(0))
+        (0.5, 1.0, 0.6666666666666666)
+    """
     axes = (1, 2)
     true_positive = np.sum(predicted & truth, axes, dtype=np.int64)
     positive, true = np.sum(predicted, axes, dtype=np.int64), np.sum(truth, axes, dtype=np.int64)

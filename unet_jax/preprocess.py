@@ -3,9 +3,14 @@
 One definition for training, evaluation and prediction. All of it runs on the device, inside the jitted step.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32, UInt8
+
+# Pixels: an int or, in an export, a symbol that stands for any; jax has no public name for its type.
+Size = Any
 
 
 def prepare_image(
@@ -28,10 +33,10 @@ def prepare_weights(weights: Float32[Array, "*lead h w"], size: int) -> Float32[
 
 
 def restore_logits(
-    logits: Float[Array, "*lead size size k"], height: int, width: int
-) -> Float[Array, "*lead {height} {width} k"]:
+    logits: Float[Array, "*lead size size k"], height: Size, width: Size
+) -> Float[Array, "*lead height width k"]:
     """Logits in the geometry that the image had before `prepare_image`."""
-    side = max(height, width)
+    side = jax.core.max_dim(height, width)
     top, left = (side - height) // 2, (side - width) // 2
     return _resize(logits, side)[..., top : top + height, left : left + width, :]
 
@@ -39,12 +44,12 @@ def restore_logits(
 def _pad_to_square(x: Float[Array, "*lead h w c"]) -> Float[Array, "*lead side side c"]:
     """Zeros around the shorter axis, evenly on both sides."""
     height, width = x.shape[-3:-1]
-    side = max(height, width)
+    side = jax.core.max_dim(height, width)
     margins = [((side - n) // 2, side - n - (side - n) // 2) for n in (height, width)]
     return jnp.pad(x, [(0, 0)] * (x.ndim - 3) + [*margins, (0, 0)])
 
 
-def _resize(x: Float[Array, "*lead n n c"], size: int) -> Float[Array, "*lead {size} {size} c"]:
+def _resize(x: Float[Array, "*lead n n c"], size: Size) -> Float[Array, "*lead size size c"]:
     """Linear interpolation between pixel centres, averaging over what a pixel covers when it shrinks."""
     if x.shape[-2] == size:
         return x
