@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from unet_jax.data import phantom
-from unet_jax.errors import InputError
+from unet_jax.errors import InputError, StorageError
 
 SET = {"patients": 6, "size": 64, "slices": (12, 16)}
 
@@ -194,6 +194,6 @@ def test_impossible_numbers_are_refused(tmp_path, change):
 
 def test_a_failed_write_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(cv2, "imwrite", lambda *_: False)
-    with pytest.raises(InputError, match=r"TCGA_PH_0001_20000101_1\.tif: could not be written"):
+    with pytest.raises(StorageError, match=r"TCGA_PH_0001_20000101_1\.tif"):
         phantom.write(tmp_path / "phantom", seed=7, **SET)
     assert list(tmp_path.iterdir()) == []

@@ -16,7 +16,8 @@ def test_it_is_kept_without_outputs():
             assert (cell.outputs, cell.execution_count) == ([], None), cell.id
 
 
-def test_it_runs_from_phantom_to_picture():
+def test_it_runs_from_phantom_to_picture(monkeypatch):
+    monkeypatch.delenv("XLA_FLAGS")  # it really trains, so optimising its programs pays
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     folder = {"metadata": {"path": str(NOTEBOOK.parent)}}
     nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3", resources=folder).execute()

@@ -34,7 +34,7 @@ def test_a_run_leaves_what_the_design_says(settings, configure, tmp_path, capsys
         "evaluation",
     }
     folder = workdir / "evaluation" / "test"
-    assert {path.name for path in folder.iterdir()} == {"metrics.json", "cases.csv", "cases.png"}
+    assert {path.name for path in folder.iterdir()} == {"metrics.json", "cases.csv", "cases.png", "report.html"}
     assert json.loads((folder / "metrics.json").read_text()) == metrics
 
     split = json.loads((workdir / "split.json").read_text())

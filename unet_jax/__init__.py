@@ -8,7 +8,6 @@
 `unet_jax.models`, `unet_jax.losses` and `unet_jax.metrics` are the parts; see docs/api.md.
 """
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,11 +19,18 @@ __all__ = ["load", "losses", "metrics", "models"]
 
 def __getattr__(name: str) -> Any:
     # Imported when first used: what only reads data need not start jax.
-    if name == "load":
-        return importlib.import_module("unet_jax.segmenter").load
-    if name in __all__:
-        return importlib.import_module(f"unet_jax.{name}")
-    raise AttributeError(f"module 'unet_jax' has no attribute {name!r}")
+    match name:
+        case "load":
+            from unet_jax.segmenter import load as found
+        case "losses":
+            import unet_jax.losses as found
+        case "metrics":
+            import unet_jax.metrics as found
+        case "models":
+            import unet_jax.models as found
+        case _:
+            raise AttributeError(f"module 'unet_jax' has no attribute {name!r}")
+    return found
 
 
 def __dir__() -> list[str]:
