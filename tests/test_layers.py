@@ -33,6 +33,18 @@ def test_max_pool_is_the_largest_of_each_block(shape):
     np.testing.assert_array_equal(layers.max_pool(jnp.asarray(x)), expected)
 
 
+def test_the_gradient_of_max_pool_goes_to_the_first_of_the_largest():
+    x = jnp.array([[3.0, 3.0, 0.0, 1.0], [3.0, 2.0, 2.0, 2.0]])[None, ..., None]
+    gradient = jax.grad(lambda x: (layers.max_pool(x) * jnp.array([5.0, 7.0])[:, None]).sum())(x)[0, ..., 0]
+    np.testing.assert_array_equal(gradient, [[5, 0, 0, 0], [0, 0, 7, 0]])
+
+
+def test_max_pool_hides_no_nan():
+    for position in range(4):
+        x = jnp.zeros(4).at[position].set(jnp.nan).reshape(1, 2, 2, 1)
+        assert jnp.isnan(layers.max_pool(x)).all()
+
+
 @pytest.mark.parametrize("block", [(1, 2, 2), (2, 2, 3), (1, 1, 1)])
 def test_average_pool_is_the_mean_of_each_block(block):
     x = random(2, 2, 4, 6, 3)

@@ -31,6 +31,7 @@ SAME = {
     "min": "Min",
     "mul": "Mul",
     "neg": "Neg",
+    "or": "Or",
     "sqrt": "Sqrt",
     "sub": "Sub",
     "tanh": "Tanh",
@@ -180,6 +181,10 @@ class Graph:
 
     def _integer_pow(self, eqn: JaxprEqn, x: Value) -> list[Value]:
         return [self.node("Pow", [x, np.array(eqn.params["y"], _type(eqn.invars[0].aval.dtype))])]
+
+    def _ne(self, eqn: JaxprEqn, left: Value, right: Value) -> list[Value]:
+        del eqn
+        return [self.node("Not", [self.node("Equal", [left, right])])]
 
     def _pad(self, eqn: JaxprEqn, x: Value, value: Value) -> list[Value]:
         lows, highs, inner = zip(*eqn.params["padding_config"], strict=True)

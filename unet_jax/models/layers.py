@@ -191,23 +191,23 @@ class DoubleConv(nnx.Module):
 
 
 def max_pool(x: Float[Array, "b *spatial c"]) -> Float[Array, "b *half c"]:
-    """The largest of each 2×2 (or 2×2×2) block; every spatial axis must be even.
+    """The largest of each 2×2 (or 2×2×2) block, NaN before all; every spatial axis must be even.
 
-    A reshape and a maximum: the gradient of XLA's windowed reduction is slow on a CPU.
+    Comparisons of pairs: the gradient of XLA's windowed reduction is slow on a CPU, and that of `jnp.max` divides by
+    the number of samples that equal the maximum: none, where the compiler rounds the two differently.
     """
-    return _pool(x, (2,) * (x.ndim - 2), jnp.max)
+    for axis in range(1, x.ndim - 1):
+        first, second = (jax.lax.slice_in_dim(x, start, None, stride=2, axis=axis) for start in (0, 1))
+        x = jnp.where((second > first) | jnp.isnan(second), second, first)
+    return x
 
 
 def average_pool(x: Float[Array, "b *spatial c"], block: Sequence[int]) -> Float[Array, "b *smaller c"]:
     """The mean of each block of `block` samples; every spatial axis must divide by the block's."""
-    return _pool(x, block, jnp.mean)
-
-
-def _pool(x: Array, block: Sequence[int], reduce: Callable[..., Array]) -> Array:
     for axis, n in enumerate(block, start=1):
         if n > 1:
             shape = x.shape
-            x = reduce(x.reshape(*shape[:axis], shape[axis] // n, n, *shape[axis + 1 :]), axis=axis + 1)
+            x = x.reshape(*shape[:axis], shape[axis] // n, n, *shape[axis + 1 :]).mean(axis + 1)
     return x
 
 
