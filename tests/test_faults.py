@@ -83,22 +83,39 @@ def test_a_run_that_is_struck_again_and_again_leaves_the_same_to_the_bit(server,
 WORKER_STRIKES = [
     ({"signal": signal.SIGKILL, "to": "worker"}, 7, r"error: The next batch cannot be made .*exit code -9"),
     ({"signal": signal.SIGSTOP, "to": "worker"}, 7, r"no sign of a batch from the worker processes for .* stopped"),
+]
+GROUP_STRIKES = [
     ({"signal": signal.SIGTERM, "to": "group", "times": 2}, 3, r"saved step \d+; the same command goes on\."),
     ({"signal": signal.SIGINT, "to": "group"}, 3, r"saved step \d+; the same command goes on\."),
     ({"signal": signal.SIGKILL, "to": "self"}, -signal.SIGKILL, ""),
 ]
 
 
-def test_worker_processes_that_are_struck_leave_nothing_behind(server, settings, undisturbed, folder):
-    workdir, settings = folder / "workers", settings | {"data.workers": 2, "data.wait_seconds": 5.0}
-    for fault, code, line in WORKER_STRIKES:
-        began = time.monotonic()
-        answer = server.train(workdir, settings, {"at": "step", "n": 1} | fault)
-        assert time.monotonic() - began < 60
-        assert (answer["code"], answer["left"]) == (code, []), answer["output"]
-        assert re.search(line, answer["output"]), answer["output"]
-        # the watchdog's dump of all stacks is no traceback
-        assert "Traceback" not in answer["output"]
-    answer = server.train(workdir, settings)
+@pytest.fixture(scope="module")
+def with_workers(settings):
+    return settings | {"data.workers": 2, "data.wait_seconds": 5.0}
+
+
+def _strike(server, workdir, settings, fault, code, line):
+    began = time.monotonic()
+    answer = server.train(workdir, settings, {"at": "step", "n": 1} | fault)
+    assert time.monotonic() - began < 60
+    assert (answer["code"], answer["left"]) == (code, []), answer["output"]
+    assert re.search(line, answer["output"]), answer["output"]
+    # the watchdog's dump of all stacks is no traceback
+    assert "Traceback" not in answer["output"]
+
+
+# A run of its own each: how far one gets depends on how many batches the worker had made.
+@pytest.mark.parametrize(("fault", "code", "line"), WORKER_STRIKES)
+def test_a_worker_process_that_is_struck_ends_the_run(server, with_workers, folder, fault, code, line):
+    _strike(server, folder / f"worker-{fault['signal']}", with_workers, fault, code, line)
+
+
+def test_worker_processes_leave_nothing_behind(server, with_workers, undisturbed, folder):
+    workdir = folder / "workers"
+    for fault, code, line in GROUP_STRIKES:
+        _strike(server, workdir, with_workers, fault, code, line)
+    answer = server.train(workdir, with_workers)
     assert (answer["code"], answer["left"]) == (0, []), answer["output"]
     assert kill.left_by(workdir) == undisturbed

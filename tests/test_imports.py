@@ -25,7 +25,7 @@ data
 
 files signals watchdog
 
-errors
+errors version
 """
 
 # Imports within a paragraph that are allowed besides. A folder's files may import each other.

@@ -1,6 +1,5 @@
 """Masks of DICOM series: a DICOM Segmentation object (PS3.3, A.51) a series, which refers to the series' slices."""
 
-import importlib.metadata
 import io
 import warnings
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from unet_jax.data.cache import CaseFiles
 from unet_jax.data.image_file import read_file
 from unet_jax.data.names import shown
 from unet_jax.errors import InputError
+from unet_jax.version import VERSION
 
 try:
     import highdicom
@@ -72,8 +72,7 @@ def encode(
 
 
 def _segmentation(series: list, kind: SegmentationTypeValues, pixels: np.ndarray, number: int) -> Segmentation:
-    version = importlib.metadata.version("unet_jax")
-    algorithm = highdicom.AlgorithmIdentificationSequence("unet_jax", codes.DCM.ArtificialIntelligence, version)
+    algorithm = highdicom.AlgorithmIdentificationSequence("unet_jax", codes.DCM.ArtificialIntelligence, VERSION)
     tumour = SegmentDescription(
         segment_number=1,
         segment_label="tumour",
@@ -93,7 +92,7 @@ def _segmentation(series: list, kind: SegmentationTypeValues, pixels: np.ndarray
         instance_number=1,
         manufacturer="unet_jax",
         manufacturer_model_name="unet_jax",
-        software_versions=version,
+        software_versions=VERSION,
         device_serial_number="none",
         max_fractional_value=LEVELS,
     )
