@@ -1,6 +1,6 @@
 """Kills runs at random moments, takes them up again, and compares what they leave with a run that nobody killed.
 
-    python tests/faults/kill.py --kills=200 --folder=/tmp/kills
+    python tests/faults/kill.py --kills=200 --folder=kills
 
 Prints a table of the kills by where they struck, and every difference there is. A kill costs about a second of one
 core. A run is killed a few times on its way to its end; then its last parameters, optimiser state, history and metrics

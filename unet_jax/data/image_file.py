@@ -1,6 +1,7 @@
 """What all readers share: bytes from files that may be anything, and pixels from bytes that may be anything."""
 
 import stat
+from collections.abc import Callable
 from pathlib import Path, PurePath
 
 import cv2
@@ -101,6 +102,17 @@ def decode_image(data: bytes, name: PurePath | str) -> np.ndarray:
     if pixels.ndim == 2:
         return pixels
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
+
+
+def decode_or_note(
+    decode: Callable[[bytes, Path], np.ndarray], path: Path, read: Callable[[Path], bytes], faults: list[str]
+) -> np.ndarray | None:
+    """The pixels that `decode(data, path)` makes of a file's bytes; None after an InputError, which joins `faults`."""
+    try:
+        return decode(read(path), path)
+    except InputError as error:
+        faults.append(str(error))
+    return None
 
 
 def _decode(header: Header, data: bytes) -> np.ndarray:

@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 
 from unet_jax.data.cache import CaseFiles
 from unet_jax.data.case import Case
-from unet_jax.data.image_file import decode_image, list_folder
+from unet_jax.data.image_file import decode_image, decode_or_note, list_folder
 from unet_jax.data.image_header import SUFFIXES
 from unet_jax.data.names import shown
 from unet_jax.errors import InputError
@@ -81,8 +81,8 @@ def decode(files: CaseFiles, read: Callable[[Path], bytes]) -> Case:
     faults = list(files.faults)
     images, masks = [], []
     for image_path, mask_path in zip(files.images, files.masks, strict=True):
-        image = _decode_or_note(_decode_image, image_path, read, faults)
-        mask = _decode_or_note(_decode_mask, mask_path, read, faults)
+        image = decode_or_note(_decode_image, image_path, read, faults)
+        mask = decode_or_note(_decode_mask, mask_path, read, faults)
         if image is None or mask is None:
             continue
         images.append(image)
@@ -144,19 +144,6 @@ def _list_case(name: str, file_names: list[str]) -> CaseFiles:
 def _without_partner(paths: dict[int, Path], partners: dict[int, Path], complaint: str) -> list[str]:
     alone: Iterable[int] = sorted(paths.keys() - partners.keys())
     return [f"{shown(paths[number])}: this {complaint}: add it or remove this file." for number in alone]
-
-
-def _decode_or_note(
-    decode_bytes: Callable[[bytes, Path], np.ndarray],
-    path: Path,
-    read: Callable[[Path], bytes],
-    faults: list[str],
-) -> np.ndarray | None:
-    try:
-        return decode_bytes(read(path), path)
-    except InputError as error:
-        faults.append(str(error))
-    return None
 
 
 def _decode_image(data: bytes, path: Path) -> UInt8[np.ndarray, "h w 3"]:

@@ -15,7 +15,7 @@ from unet_jax.data import labels as label_maps
 from unet_jax.data.cache import CaseFiles
 from unet_jax.data.case import Case
 from unet_jax.data.file_sorts import PICTURE_SUFFIXES
-from unet_jax.data.image_file import decode_image
+from unet_jax.data.image_file import decode_image, decode_or_note
 from unet_jax.data.labels import LabelMap
 from unet_jax.data.names import shown
 from unet_jax.data.patients import Patients, Place
@@ -93,8 +93,8 @@ def decode(files: CaseFiles, read: Callable[[Path], bytes], labels: LabelMap | N
         InputError: every fault of the case, one line each.
     """
     faults = list(files.faults)
-    images = [_noted(_image, path, read, faults) for path in files.images]
-    masks = [_noted(lambda data, path: _mask(data, path, labels), path, read, faults) for path in files.masks]
+    images = [decode_or_note(_image, path, read, faults) for path in files.images]
+    masks = [decode_or_note(lambda data, path: _mask(data, path, labels), path, read, faults) for path in files.masks]
     for path, image, mask in zip(files.masks, images, masks, strict=False):
         if image is not None and mask is not None and image.shape[:2] != mask.shape:
             faults.append(
@@ -180,16 +180,6 @@ def _cases(images: Named, masks: Named, place_of: Callable[[str], Place], faults
     if faults:
         cases.append(CaseFiles("listing", "", (), (), tuple(faults)))
     return cases
-
-
-def _noted(
-    decode_bytes: Callable[[bytes, Path], np.ndarray], path: Path, read: Callable[[Path], bytes], faults: list[str]
-) -> np.ndarray | None:
-    try:
-        return decode_bytes(read(path), path)
-    except InputError as error:
-        faults.append(str(error))
-    return None
 
 
 def _image(data: bytes, path: Path) -> UInt8[np.ndarray, "h w c"] | Float32[np.ndarray, "h w c"]:
