@@ -25,7 +25,7 @@ from unet_jax.errors import InputError, RunError
 from unet_jax.files import storage_error
 from unet_jax.out_of_memory import explained
 from unet_jax.resolve import resolve
-from unet_jax.run_folder import OPEN_GROUPS, flatten
+from unet_jax.run_folder import OPEN_GROUPS, flatten, read_config
 
 MODES = ("train", "evaluate", "predict", "export", "benchmark")
 
@@ -109,7 +109,10 @@ def main(arguments: Sequence[str]) -> int:
 def _train() -> None:
     config, workdir = _recipe()
 
+    from unet_jax.cpu_devices import use_cores
     from unet_jax.train import train
+
+    use_cores(config.train.batch_size)
 
     train(config, workdir, resume=RESUME.value, defaults=default.get_config())
 
@@ -118,7 +121,9 @@ def _benchmark() -> None:
     config, workdir = _recipe()
 
     from unet_jax.benchmark import benchmark
+    from unet_jax.cpu_devices import use_cores
 
+    use_cores(config.train.batch_size)
     with explained(config):
         benchmark(config, workdir, [sys.executable, *sys.argv])
 
@@ -141,6 +146,7 @@ def _evaluate() -> None:
 
     from unet_jax.evaluate import evaluate
 
+    _use_cores_as(workdir)
     evaluate(
         workdir,
         side=SPLIT.value,
@@ -159,6 +165,7 @@ def _predict() -> None:
 
     from unet_jax.predict import predict
 
+    _use_cores_as(workdir)
     predict(
         workdir,
         Path(INPUT.value),
@@ -180,6 +187,13 @@ def _export() -> None:
     from unet_jax.export import export
 
     export(workdir, Path(OUTPUT.value), data=_data(), overwrite=OVERWRITE.value, defaults=default.get_config())
+
+
+def _use_cores_as(workdir: Path) -> None:
+    """As many devices as share the batch of the run, whose slices are segmented in batches of that size."""
+    from unet_jax.cpu_devices import use_cores
+
+    use_cores(read_config(workdir, default.get_config()).train.batch_size)
 
 
 def _verify_data() -> None:

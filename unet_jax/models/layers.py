@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from unet_jax.errors import InputError
+from unet_jax.models.convolution import convolve
 
 NORMS = ("none", "batch", "instance", "group")
 PADDINGS = ("same", "valid")
@@ -90,6 +91,7 @@ def conv(
         padding=[(n // 2, n // 2) for n in kernel] if padding == "same" else "VALID",
         use_bias=use_bias,
         dtype=dtype,
+        conv_general_dilated=convolve,
         **_initializers(init, torch_fan=fan_in, he_fan=fan_in),
         rngs=rngs,
     )
@@ -184,10 +186,13 @@ class DoubleConv(nnx.Module):
 
     def __call__(self, x: Float[Array, "b *spatial c"]) -> Float[Array, "b *spatial2 d"]:
         """Features of the same size, or with padding "valid" of four samples less an axis."""
-        for convolution, norm in ((self.conv1, self.norm1), (self.conv2, self.norm2)):
-            x = convolution(x)
-            x = self.activation(x if norm is None else norm(x))
-        return x
+        return self.after_first(self.conv1(x))
+
+    def after_first(self, x: Float[Array, "b *spatial d"]) -> Float[Array, "b *spatial2 d"]:
+        """What follows the first convolution, of its output."""
+        x = self.activation(x if self.norm1 is None else self.norm1(x))
+        x = self.conv2(x)
+        return self.activation(x if self.norm2 is None else self.norm2(x))
 
 
 def max_pool(x: Float[Array, "b *spatial c"]) -> Float[Array, "b *half c"]:

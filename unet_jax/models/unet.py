@@ -8,9 +8,11 @@ from jaxtyping import Array, Float
 
 from unet_jax.errors import InputError
 from unet_jax.models.attention import AttentionGate
+from unet_jax.models.convolution import for_cpu
 from unet_jax.models.layers import DoubleConv, conv, crop, max_pool
 from unet_jax.models.sizes import check_size
 from unet_jax.models.upsample import Upsample
+from unet_jax.models.upsampled_conv import conv_joined
 
 
 class UNet(nnx.Module):
@@ -130,11 +132,10 @@ class UNet(nnx.Module):
         *skips, x = self._encode(image.astype(self.dtype))
         levels = []
         for upsample, gate, block in zip(self.upsamples, self.gates, self.decoder, strict=True):
-            larger = upsample(x)
-            skip = crop(skips.pop(), larger.shape[1:-1])
+            skip = crop(skips.pop(), [2 * n for n in x.shape[1:-1]])
             if gate is not None:
                 skip = gate(skip, x)
-            x = block(jnp.concatenate([larger, skip], axis=-1))
+            x = block.after_first(self._join(block.conv1, upsample, x, skip))
             levels.append(x)
         logits = self.head(x)
         if self.deep_supervision and not self.deterministic:
@@ -151,6 +152,14 @@ class UNet(nnx.Module):
                 x = self._drop(x, level)
             levels.append(x)
         return levels
+
+    def _join(
+        self, first: nnx.Conv, upsample: Upsample, x: Float[Array, "b *spatial c"], skip: Float[Array, "b *doubled d"]
+    ) -> Float[Array, "b *doubled2 e"]:
+        """The convolution `first` of the concatenation [upsampled x, skip]."""
+        if for_cpu(x.shape) and upsample.how == "bilinear" and x.ndim == 4 and not self.margin:
+            return conv_joined(first, x, skip)
+        return first(jnp.concatenate([upsample(x), skip], axis=-1))
 
     def _drop(self, x: Float[Array, "b *spatial c"], level: int) -> Float[Array, "b *spatial c"]:
         if self.deterministic or self.dropout.rate == 0:

@@ -1,0 +1,38 @@
+"""How many devices jax makes of a CPU: one a core, which together use it better than one device for all does."""
+
+import os
+
+import jax
+
+# XLA divides a single image among cores well enough, and every device holds a copy of parameters and optimiser.
+MOST = 8
+# Devices wait for each other in each step, which may take minutes; XLA's own 40 seconds end the process.
+PATIENCE = " ".join(
+    f"--xla_cpu_collective_call_{name}_timeout_seconds={seconds}"
+    for name, seconds in (("warn_stuck", 3600), ("terminate", 86400))
+)
+
+
+def use_cores(batch_size: int) -> None:
+    """Lets jax see as many CPU devices as this process has cores, or as share `batch_size` evenly.
+
+    It counts only before jax has started, and where no accelerator is found. A number of devices that the environment
+    names (JAX_NUM_CPU_DEVICES, or XLA_FLAGS with xla_force_host_platform_device_count) stands, and so does that of a
+    process among several of jax.distributed.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    named = "JAX_NUM_CPU_DEVICES" in os.environ or "xla_force_host_platform_device_count" in flags
+    if named or jax.distributed.is_initialized():
+        return
+    jax.config.update("jax_num_cpu_devices", device_count(batch_size, _cores()))
+    os.environ["XLA_FLAGS"] = f"{PATIENCE} {flags}".strip()
+
+
+def device_count(batch_size: int, cores: int) -> int:
+    """The most devices, no more than `cores` and MOST, that share `batch_size` evenly; 1 for no batch at all."""
+    return max([n for n in range(1, min(cores, MOST) + 1) if batch_size > 0 and batch_size % n == 0], default=1)
+
+
+def _cores() -> int:
+    # What this process may use, which is less than there are in a container or under taskset; macOS does not say.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,111 @@
+"""Convolutions with a gradient of the kernel that suits a CPU; elsewhere, and otherwise, they are XLA's.
+
+XLA's gradient of a kernel is one matrix product as thin as the kernel and as long as all pixels together, which a CPU
+computes at a third of its rate. In blocks of pixels that stay in its cache it runs at nearly the whole; see
+docs/performance.md.
+"""
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+# Pixels whose products are taken at once: with 64 channels, their 3×3 surroundings take 1 MB.
+BLOCK = 512
+# Below so many channels the copying costs more than it gains.
+FEWEST_CHANNELS = 16
+
+
+def for_cpu(shape: Sequence[Any]) -> bool:
+    """Whether what is traced for this shape will run on a CPU; open sizes are those of an export, for any device."""
+    return jax.default_backend() == "cpu" and all(isinstance(n, int) for n in shape)
+
+
+def convolve(
+    x: Float[Array, "b *spatial c"], kernel: Float[Array, "*size part d"], strides: Any, padding: Any, **options: Any
+) -> Float[Array, "b *spatial2 d"]:
+    """`jax.lax.conv_general_dilated`, with the same arguments, as `nnx.Conv` calls it."""
+    suits = (
+        for_cpu(x.shape)
+        and x.ndim == 4
+        and set(strides) == {1}
+        and math.prod(kernel.shape[:2]) > 1
+        and kernel.shape[2] >= FEWEST_CHANNELS
+        and not any(set(options.get(name) or (1,)) - {1} for name in ("lhs_dilation", "rhs_dilation"))
+        and options.get("feature_group_count", 1) == 1
+    )
+    if not suits:
+        return lax.conv_general_dilated(x, kernel, strides, padding, **options)
+    pads = (
+        lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding) if isinstance(padding, str) else padding
+    )
+    return _convolve(tuple(map(tuple, pads)), x, kernel)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _convolve(
+    padding: tuple[tuple[int, int], ...], x: Float[Array, "b h w c"], kernel: Float[Array, "s t c d"]
+) -> Float[Array, "b h2 w2 d"]:
+    return lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def _forward(padding, x, kernel):
+    return _convolve(padding, x, kernel), (x, kernel)
+
+
+def _backward(padding, saved, gradient):
+    x, kernel = saved
+    [of_x] = jax.linear_transpose(lambda x: _convolve.fun(padding, x, kernel), x)(gradient)
+    padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    return of_x, kernel_gradient(padded, gradient, kernel.shape[:2]).astype(kernel.dtype)
+
+
+_convolve.defvjp(_forward, _backward)
+
+
+def kernel_gradient(
+    x: Float[Array, "b h w c"], gradient: Float[Array, "b h2 w2 d"], size: tuple[int, int]
+) -> Float[Array, "s t c d"]:
+    """The gradient of the kernel of a convolution without padding, block by block.
+
+    Args:
+        x: what was convolved.
+        gradient: of the convolution's output.
+        size: rows and columns of the kernel.
+    """
+    # Each device adds up the images that it has; with one sum for all, they would wait for each other at every block.
+    devices = math.gcd(len(x), jax.device_count())
+    x, gradient = (array.reshape(devices, -1, *array.shape[1:]) for array in (x, gradient))
+    _, count, height, width, features = gradient.shape
+    images, rows = _block(count, height, width)
+
+    def add_block(total: Array, number: Array) -> tuple[Array, None]:
+        first = (0, number // (height // rows) * images, number % (height // rows) * rows, 0, 0)
+        here = lax.dynamic_slice(gradient, first, (devices, images, rows, width, features))
+        around = lax.dynamic_slice(x, first, (devices, images, rows + size[0] - 1, width + size[1] - 1, x.shape[-1]))
+        moved = [around[:, :, s : s + rows, t : t + width] for s in range(size[0]) for t in range(size[1])]
+        surroundings = jnp.concatenate(moved, -1).reshape(devices, images * rows * width, -1)
+        product = jnp.einsum(
+            "npd,npk->ndk", here.reshape(devices, -1, features), surroundings, preferred_element_type=jnp.float32
+        )
+        return total + product, None
+
+    zeros = jnp.zeros((devices, features, math.prod(size) * x.shape[-1]), jnp.float32)
+    total, _ = lax.scan(add_block, zeros, jnp.arange(count // images * (height // rows)))
+    return total.sum(0).reshape(features, *size, -1).transpose(1, 2, 3, 0)
+
+
+def _block(count: int, height: int, width: int) -> tuple[int, int]:
+    """Images and rows of a block of at most BLOCK pixels, or of one row: both divide what there is."""
+    images = _largest_divisor(count, BLOCK // (height * width))
+    rows = height if height * width <= BLOCK else _largest_divisor(height, BLOCK // width)
+    return images, rows
+
+
+def _largest_divisor(number: int, limit: int) -> int:
+    return max(n for n in range(1, max(limit, 1) + 1) if number % n == 0)
