@@ -12,6 +12,7 @@ be used, 3 stopped by a signal and saved, 4 damaged files, 5 a full or read-only
 of memory, 9 the run's folder is in use.
 """
 
+import contextlib
 import difflib
 import sys
 from collections.abc import Sequence
@@ -193,7 +194,9 @@ def _use_cores_as(workdir: Path) -> None:
     """As many devices as share the batch of the run, whose slices are segmented in batches of that size."""
     from unet_jax.cpu_devices import use_cores
 
-    use_cores(read_config(workdir, default.get_config()).train.batch_size)
+    # What is wrong with the run, the verb says.
+    with contextlib.suppress(InputError):
+        use_cores(read_config(workdir, default.get_config()).train.batch_size)
 
 
 def _verify_data() -> None:
