@@ -1,0 +1,98 @@
+"""Trains and scores every fold of a recipe, and pools their patients: each is scored by a network that never saw it."""
+
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from unet_jax import folds, identity, pictures, pooled_scores, report, run_folder
+from unet_jax.errors import InputError
+from unet_jax.evaluate import held, load_cases
+from unet_jax.files import read_json, write_json
+from unet_jax.sharding import is_primary
+from unet_jax.train import train
+
+# Where the config does not say.
+FOLDS = 5
+RESULTS = "crossval.json"
+
+
+def crossval(
+    config: ConfigDict | None,
+    workdir: Path,
+    *,
+    fold: int | None = None,
+    against: Path | None = None,
+    defaults: ConfigDict | None = None,
+) -> dict:
+    """Trains the folds that are not yet trained and scored, then pools all that are.
+
+    Fold k is an ordinary run in `<workdir>/fold<k>` with config.data.fold = k: it resumes as runs do, can be scored or
+    predicted with by itself, and may as well have been trained by a command of its own.
+
+    Args:
+        config: resolved, with every key; folds is FOLDS where it is 0. None trains nothing and pools what is there.
+        workdir: the cross-validation's folder.
+        fold: trains this fold alone.
+        against: the folder of another cross-validation of the same patients, to be compared with.
+        defaults: the program's own config: see `identity.compare`.
+
+    Returns:
+        what crossval.json holds: see `pooled_scores.pool` and, with `against`, `pooled_scores.compare`.
+
+    Raises:
+        RunError: as `train` raises it; the folds before are kept, and the same command goes on.
+        InputError: a fold is of another config or other data, there is none, or `against` has other patients.
+    """
+    if config is not None:
+        _train_folds(config, workdir, fold, defaults)
+    found = folds.read(workdir)
+    results, rows = pooled_scores.pool(found)
+    if against is not None:
+        theirs = _read_results(against)
+        comparison = pooled_scores.compare(results["dice_by_patient"], theirs["dice_by_patient"])
+        results["against"] = {"workdir": str(against)} | comparison
+    if defaults is not None:
+        results["recipe"] = _recipe(found[0], defaults)
+    if is_primary():
+        with held(workdir):
+            write_json(workdir / RESULTS, results)
+            report.write_rows(workdir / "cases.csv", rows)
+            dice = {one.number: list(report.dice_by_patient(one.rows).values()) for one in found}
+            pictures.write_folds(workdir / "folds.png", dice)
+        print(f"{workdir}: cross-validation\n{pooled_scores.table(results)}")
+        print(f"  written to {workdir}: {RESULTS}, cases.csv, folds.png", flush=True)
+    return results
+
+
+def _train_folds(config: ConfigDict, workdir: Path, fold: int | None, defaults: ConfigDict | None) -> None:
+    count = config.data.folds or FOLDS
+    if fold is not None and not 0 <= fold < count:
+        raise InputError(f"--fold is {fold}; it must be from 0 to {count - 1}, as config.data.folds is {count}.")
+    numbers = range(count) if fold is None else [fold]
+    for number in numbers:
+        recipe = config.copy_and_resolve_references()
+        with recipe.unlocked():
+            recipe.data.update(folds=count, fold=number)
+        folder = folds.folder_of(workdir, number)
+        if folds.is_scored(folder):
+            # Else a fold of another recipe would be pooled.
+            identity.compare(folder, recipe, *load_cases(recipe)[1:], defaults)
+        else:
+            train(recipe, folder, defaults=defaults)
+
+
+def _read_results(workdir: Path) -> dict:
+    if not (workdir / RESULTS).exists():
+        raise InputError(f"--against={workdir} has no {RESULTS}: make it with --mode=crossval --workdir={workdir}.")
+    return read_json(workdir / RESULTS)
+
+
+def _recipe(fold: folds.Fold, defaults: ConfigDict) -> dict:
+    """The keys in which the folds differ from the program's own config; where things lie is left out."""
+    known = run_folder.flatten(run_folder.as_json(defaults.to_dict()))
+    left_out = {"data.fold", run_folder.FINGERPRINT}
+    return {
+        key: value
+        for key, value in sorted(fold.config.items())
+        if known.get(key) != value and key not in left_out and not identity.is_harmless(key)
+    }
