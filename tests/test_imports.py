@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 # Rooms, a file or a folder of unet_jax each, in paragraphs from top to bottom: a room may import from the
 # paragraphs below its own.
 LEVELS = """
-benchmark crossval train loop evaluate predict export segmenter verify __init__
+benchmark crossval train threshold loop evaluate predict export segmenter verify __init__
 
 steps inference checkpoint compilation_cache operations first_step device_peak
 benchmark_table sharding report scoring pictures packed_masks
@@ -33,7 +33,8 @@ SIDEWAYS = {
     "benchmark": ["evaluate", "train"],
     "crossval": ["evaluate", "train"],
     "first_step": ["run_folder"],
-    "train": ["evaluate", "loop"],
+    "train": ["evaluate", "loop", "threshold"],
+    "threshold": ["evaluate"],
     "loop": ["evaluate"],
     "predict": ["evaluate"],
     "export": ["evaluate"],

@@ -199,7 +199,8 @@ def load_network(
         InputError: there is no checkpoint, or it does not fit the config.
         DamageError: there are checkpoints, and none is whole.
     """
-    model = nnx.eval_shape(lambda: models.build(in_channels=channels, num_classes=1, rngs=nnx.Rngs(0), **config.model))
+    inputs = input_channels(config, channels)
+    model = nnx.eval_shape(lambda: models.build(in_channels=inputs, num_classes=1, rngs=nnx.Rngs(0), **config.model))
     graphdef, params, batch_stats = steps.split_model(model)
     like = checkpoint.on_devices({"params": params, "batch_stats": batch_stats}, replicated(mesh))
     restored = checkpoint.restore(workdir / run_folder.CHECKPOINTS, config.eval.checkpoint, {"model": like})
@@ -208,6 +209,16 @@ def load_network(
     network = restored.items["model"]
     probability = steps.make_probability_step(graphdef, image_size=config.data.image_size)
     return functools.partial(probability, network["params"], network["batch_stats"]), restored
+
+
+def input_channels(config: ConfigDict, channels: int) -> int:
+    """How many channels the network takes where images have `channels`."""
+    return channels * (1 + 2 * _neighbours(config))
+
+
+def _neighbours(config: ConfigDict) -> int:
+    """Slices on either side of a slice; a run that is older than the key has none."""
+    return config.data.get("neighbours", 0)
 
 
 def segment(
@@ -234,6 +245,7 @@ def how_to_segment(config: ConfigDict, mesh: Mesh) -> dict[str, Any]:
         "batch_size": config.train.batch_size,
         "slab": config.data.slab,
         "tile": config.data.image_size if config.eval.tiles else None,
+        "neighbours": _neighbours(config),
         "threshold": config.eval.threshold,
         "sharding": by_batch(mesh),
     }
