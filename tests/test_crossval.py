@@ -40,10 +40,13 @@ def read(workdir):
 
 
 def forbid_training(monkeypatch):
+    """Nor may the pictures be made anew, for which networks are loaded."""
+
     def fail(*arguments, **options):
-        raise AssertionError("trained again")
+        raise AssertionError("trained or segmented again")
 
     monkeypatch.setattr(verb, "train", fail)
+    monkeypatch.setattr(verb.crossval_pictures, "write", fail)
 
 
 def test_every_patient_is_scored_once_by_a_network_that_never_saw_it(workdir, settings):
@@ -78,6 +81,7 @@ def test_pooled_scores_are_those_of_all_patients_together(workdir):
     ]
     assert results["per_fold"][1]["minutes"] == pytest.approx(sum(seconds) / 60)
     assert results["recipe"]["optim.learning_rate"] == 0.02
+    assert not any(key.startswith("scaled_down") for key in results["recipe"])
     assert not {"data.fold", "data.root", "data.cache"} & results["recipe"].keys()
 
 

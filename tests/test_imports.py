@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 # Rooms, a file or a folder of unet_jax each, in paragraphs from top to bottom: a room may import from the
 # paragraphs below its own.
 LEVELS = """
-benchmark crossval train threshold loop evaluate predict export segmenter verify __init__
+benchmark crossval crossval_pictures train threshold loop evaluate predict export segmenter verify __init__
 
 steps inference checkpoint compilation_cache operations first_step device_peak
 benchmark_table sharding report scoring pictures packed_masks
@@ -31,7 +31,8 @@ errors version
 # Imports within a paragraph that are allowed besides. A folder's files may import each other.
 SIDEWAYS = {
     "benchmark": ["evaluate", "train"],
-    "crossval": ["evaluate", "train"],
+    "crossval": ["crossval_pictures", "evaluate", "train"],
+    "crossval_pictures": ["evaluate"],
     "first_step": ["run_folder"],
     "train": ["evaluate", "loop", "threshold"],
     "threshold": ["evaluate"],

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from unet_jax import folds, identity, pictures, pooled_scores, report, run_folder
+from unet_jax import crossval_pictures, folds, identity, pictures, pooled_scores, report, run_folder
 from unet_jax.errors import InputError
 from unet_jax.evaluate import held, load_cases
 from unet_jax.files import read_json, write_json
@@ -13,7 +13,7 @@ from unet_jax.train import train
 
 # Where the config does not say.
 FOLDS = 5
-RESULTS = "crossval.json"
+RESULTS, CASES = "crossval.json", "cases.png"
 
 
 def crossval(
@@ -54,13 +54,16 @@ def crossval(
     if defaults is not None:
         results["recipe"] = _recipe(found[0], defaults)
     if is_primary():
+        print(f"{workdir}: cross-validation\n{pooled_scores.table(results)}", flush=True)
         with held(workdir):
-            write_json(workdir / RESULTS, results)
-            report.write_rows(workdir / "cases.csv", rows)
+            # Networks must be loaded for these, so they are made anew only where the scores are new.
+            if not (workdir / CASES).exists() or _scored_before(workdir) != results["dice_by_patient"]:
+                crossval_pictures.write(workdir / CASES, found, rows, defaults)
             dice = {one.number: list(report.dice_by_patient(one.rows).values()) for one in found}
             pictures.write_folds(workdir / "folds.png", dice)
-        print(f"{workdir}: cross-validation\n{pooled_scores.table(results)}")
-        print(f"  written to {workdir}: {RESULTS}, cases.csv, folds.png", flush=True)
+            report.write_rows(workdir / "cases.csv", rows)
+            write_json(workdir / RESULTS, results)
+        print(f"  written to {workdir}: {RESULTS}, cases.csv, {CASES}, folds.png", flush=True)
     return results
 
 
@@ -81,6 +84,11 @@ def _train_folds(config: ConfigDict, workdir: Path, fold: int | None, defaults: 
             train(recipe, folder, defaults=defaults)
 
 
+def _scored_before(workdir: Path) -> dict | None:
+    """The Dice by patient that the folder holds already."""
+    return read_json(workdir / RESULTS).get("dice_by_patient") if (workdir / RESULTS).exists() else None
+
+
 def _read_results(workdir: Path) -> dict:
     if not (workdir / RESULTS).exists():
         raise InputError(f"--against={workdir} has no {RESULTS}: make it with --mode=crossval --workdir={workdir}.")
@@ -88,11 +96,18 @@ def _read_results(workdir: Path) -> dict:
 
 
 def _recipe(fold: folds.Fold, defaults: ConfigDict) -> dict:
-    """The keys in which the folds differ from the program's own config; where things lie is left out."""
+    """The keys in which the folds differ from the program's own config, but for those of where things lie.
+
+    None stands for a key that the folds lack.
+    """
     known = run_folder.flatten(run_folder.as_json(defaults.to_dict()))
-    left_out = {"data.fold", run_folder.FINGERPRINT}
     return {
-        key: value
-        for key, value in sorted(fold.config.items())
-        if known.get(key) != value and key not in left_out and not identity.is_harmless(key)
+        key: fold.config.get(key)
+        for key in sorted(known.keys() | fold.config.keys())
+        if known.get(key) != fold.config.get(key) and not _says_nothing(key)
     }
+
+
+def _says_nothing(key: str) -> bool:
+    """Whether a key is the same in all recipes, or different in all folds."""
+    return key in ("data.fold", run_folder.FINGERPRINT) or key.startswith("scaled_down.") or identity.is_harmless(key)

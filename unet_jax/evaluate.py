@@ -280,7 +280,7 @@ def _write_pictures(
         return cases[position], kept[position].numbers, mask
 
     examples = [
-        _example(f"{title}: {row['case']}, Dice {row['dice']:.3f}", *scored(row))
+        example(f"{title}: {row['case']}, Dice {row['dice']:.3f}", *scored(row))
         for title, row in report.best_median_worst(rows)
     ]
     pictures.write_cases(folder / "cases.png", examples, f"{summary['split']}, {summary['split_by']}")
@@ -299,10 +299,10 @@ def _write_pictures(
     )
 
 
-def _example(
+def example(
     title: str, case: Case, numbers: Int[np.ndarray, " s"], mask: UInt8[np.ndarray, "s h w"]
 ) -> pictures.Example:
-    """Slices that were not scored have no outlines."""
+    """A case to be shown with its masks; slices that were not scored have no outlines."""
     truth, predicted = np.zeros_like(case.mask), np.zeros_like(case.mask)
     truth[numbers], predicted[numbers] = case.mask[numbers], mask
     channel = min(FLAIR, case.image.shape[-1] - 1)
