@@ -6,6 +6,7 @@
     python main.py --mode=predict --workdir=runs/default --input=scans --output=masks
     python main.py --mode=export --workdir=runs/default --output=tumour.zip    for programs without this package
     python main.py --mode=benchmark --config=...                   how fast the recipe runs here
+    python main.py --mode=crossval --config=...                    every fold, pooled by patient
 
 Exit codes: 0 done, 1 a bug; and with one line that says what happened and what to do: 2 something that was given cannot
 be used, 3 stopped by a signal and saved, 4 damaged files, 5 a full or read-only disk, 6 NaN or infinity, 7 stuck, 8 out
@@ -28,7 +29,7 @@ from unet_jax.out_of_memory import explained
 from unet_jax.resolve import resolve
 from unet_jax.run_folder import OPEN_GROUPS, flatten, read_config
 
-MODES = ("train", "evaluate", "predict", "export", "benchmark")
+MODES = ("train", "evaluate", "predict", "export", "benchmark", "crossval")
 
 FLAGS = flags.FLAGS
 CONFIG = config_flags.DEFINE_config_file(
@@ -46,6 +47,8 @@ OVERLAYS = flags.DEFINE_boolean("overlays", False, "predict: also writes PNGs wi
 TTA = flags.DEFINE_boolean("tta", None, "evaluate, predict: the mean over flips, instead of config.eval.tta.")
 TILES = flags.DEFINE_boolean("tiles", None, "evaluate, predict: windows or whole slices, instead of config.eval.tiles.")
 RESUME = flags.DEFINE_string("resume", "auto", "train: auto goes on with a run or begins one; must, never: only that.")
+FOLD = flags.DEFINE_integer("fold", None, "crossval: trains this fold alone, then pools all that are there.")
+AGAINST = flags.DEFINE_string("against", None, "crossval: the folder of another one, to compare patient by patient.")
 VERIFY = flags.DEFINE_boolean("verify-data", False, "Only compares the data's files with the run's, by SHA-256.")
 
 
@@ -92,6 +95,7 @@ def main(arguments: Sequence[str]) -> int:
                 "predict": _predict,
                 "export": _export,
                 "benchmark": _benchmark,
+                "crossval": _crossval,
             }
             verbs[MODE.value]()
     except RunError as error:
@@ -127,6 +131,17 @@ def _benchmark() -> None:
     use_cores(config.train.batch_size)
     with explained(config):
         benchmark(config, workdir, [sys.executable, *sys.argv])
+
+
+def _crossval() -> None:
+    against = Path(AGAINST.value) if AGAINST.value else None
+    config, workdir = (None, _workdir()) if CONFIG.value is None else _recipe()
+    if not WORKDIR.value:
+        workdir = workdir.with_name(f"{workdir.name}_crossval")
+
+    from unet_jax.crossval import crossval
+
+    crossval(config, workdir, fold=FOLD.value, against=against, defaults=default.get_config())
 
 
 def _recipe() -> tuple[ConfigDict, Path]:

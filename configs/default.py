@@ -55,6 +55,9 @@ def get_config() -> ConfigDict:
     # None for a 2-D network, which sees single slices. For a 3-D one (model.rank = 3), how many neighbouring slices
     # make a patch.
     config.data.slab = placeholder(int)
+    # For a 2-D network, so many slices on either side are put into the channels of a slice, from the lowest to the
+    # highest ("2.5-D"); beyond a scan's end its last slice is repeated. 0: single slices.
+    config.data.neighbours = 0
     # The share of each batch that is drawn from the slices with tumour; 0 takes all slices as they come.
     config.data.tumour_share = 0.0
     # Processes that read ahead; 0 reads in the training process, which is faster for decoded slices on few cores.
@@ -115,6 +118,10 @@ def get_config() -> ConfigDict:
     config.optim.clip_norm = placeholder(float)
     config.optim.clip_norm = 1.0
 
+    # How much of the weights' moving average a step keeps, such as 0.999: the average is what is validated, scored and
+    # exported then, batch normalisation's statistics included. None: no average, the weights as they are.
+    config.optim.ema_decay = placeholder(float)
+
     config.train = ConfigDict()
     # A folder that `python -m unet_jax.models.torch_weights` made, to start from; None starts from random parameters.
     config.train.initial_weights = placeholder(str)
@@ -143,6 +150,9 @@ def get_config() -> ConfigDict:
     config.eval.checkpoint = "best"
     # A pixel is tumour from this probability on.
     config.eval.threshold = 0.5
+    # Whether that probability is chosen once training has ended, by the validation side's mean Dice per patient, and
+    # kept in the run's threshold.json, which then takes the place of `threshold`.
+    config.eval.choose_threshold = False
     # Whether the probability is the mean over the image, upside down, left to right and both: four times the work.
     config.eval.tta = False
     # What is done with images larger than data.image_size: False shrinks them to it, as training does; True cuts them

@@ -10,12 +10,12 @@ ROOT = Path(__file__).parents[1]
 # Rooms, a file or a folder of unet_jax each, in paragraphs from top to bottom: a room may import from the
 # paragraphs below its own.
 LEVELS = """
-benchmark train loop evaluate predict export segmenter verify __init__
+benchmark crossval crossval_pictures train threshold loop evaluate predict export segmenter verify __init__
 
 steps inference checkpoint compilation_cache operations first_step device_peak
 benchmark_table sharding report scoring pictures packed_masks
 report_page report_sections report_cases report_charts report_pictures markup run_folder resolve progress
-identity lock out_of_memory output windows stablehlo onnx_file onnx_graph
+identity lock out_of_memory output folds pooled_scores windows stablehlo onnx_file onnx_graph
 
 models losses pixel_losses region_losses weight_maps
 timing surroundings cpu_devices metrics surface lesions postprocess
@@ -31,8 +31,11 @@ errors version
 # Imports within a paragraph that are allowed besides. A folder's files may import each other.
 SIDEWAYS = {
     "benchmark": ["evaluate", "train"],
+    "crossval": ["crossval_pictures", "evaluate", "train"],
+    "crossval_pictures": ["evaluate"],
     "first_step": ["run_folder"],
-    "train": ["evaluate", "loop"],
+    "train": ["evaluate", "loop", "threshold"],
+    "threshold": ["evaluate"],
     "loop": ["evaluate"],
     "predict": ["evaluate"],
     "export": ["evaluate"],
@@ -52,6 +55,8 @@ SIDEWAYS = {
     "report_charts": ["markup"],
     "resolve": ["run_folder"],
     "progress": ["steps"],
+    "folds": ["identity", "progress", "run_folder", "scoring"],
+    "pooled_scores": ["folds", "report", "scoring"],
     "losses": ["pixel_losses", "region_losses"],
     "postprocess": ["lesions"],
 }

@@ -9,6 +9,7 @@ import pytest
 
 from unet_jax import inference, sharding
 from unet_jax.data.case import Case
+from unet_jax.data.pipeline import Slices
 from unet_jax.windows import Wanted
 
 SHARDING = sharding.by_batch(sharding.data_mesh())
@@ -30,9 +31,16 @@ def _index(*slices):
     return np.array([(position, number) for position, its in enumerate(slices) for number in its], np.int32)
 
 
-def _segment(cases, index, *, probability=_brightness, batch_size=4, slab=None, threshold=0.5, tile=None):
+def _segment(cases, index, *, probability=_brightness, batch_size=4, slab=None, threshold=0.5, **options):
     predicted = inference.segment_cases(
-        probability, cases, index, batch_size=batch_size, slab=slab, threshold=threshold, sharding=SHARDING, tile=tile
+        probability,
+        cases,
+        index,
+        batch_size=batch_size,
+        slab=slab,
+        threshold=threshold,
+        sharding=SHARDING,
+        **options,
     )
     return {position: (slices.tolist(), mask) for position, slices, mask in predicted}
 
@@ -53,6 +61,37 @@ def test_every_slice_is_segmented_as_it_would_be_alone_for_any_batch_size(batch_
         assert slices == list(range(len(case.image)))
         assert mask.dtype == np.uint8
         np.testing.assert_array_equal(mask, _bright(case, slices))
+
+
+@pytest.mark.parametrize("neighbours", [0, 1, 2])
+def test_what_the_network_sees_is_what_it_is_trained_on(neighbours):
+    """The last slice of one case stands beside the first of the next in a batch, and not among its channels."""
+    seen = []
+
+    def probability(image):
+        seen.append(np.asarray(image))
+        return _brightness(image)
+
+    index = _index(range(3), [0, 3, 4], range(1))
+    done = inference.segment_cases(
+        probability, CASES, index, batch_size=4, slab=None, threshold=0.5, sharding=SHARDING, neighbours=neighbours
+    )
+    assert [position for position, *_ in done] == [0, 1, 2]
+    trained_on = Slices(CASES, index, neighbours=neighbours).gather(range(len(index)))["image"]
+    np.testing.assert_array_equal(np.concatenate(seen)[: len(index)], trained_on)
+
+
+def test_a_tile_has_the_neighbours_of_its_own_place():
+    case, sizes = _case("a", 3, 6, 6), []
+
+    def probability(image):
+        sizes.append(image.shape[1:])
+        return jnp.abs(image[..., 3:6].astype(jnp.float32) - image[..., 6:9]).max(-1) / 255
+
+    found = _segment([case], _index([0, 1]), probability=probability, tile=4, neighbours=1)
+    differences = np.abs(case.image[:2].astype(int) - case.image[1:]).max(-1)
+    np.testing.assert_array_equal(found[0][1], differences / 255 >= 0.5)
+    assert set(sizes) == {(4, 4, 9)}
 
 
 def test_only_the_slices_that_are_asked_for_are_segmented():

@@ -77,6 +77,23 @@ def test_smaller_slices_are_padded_at_the_bottom_and_the_right():
         assert batch["mask"][row].sum() == height * width
 
 
+@pytest.mark.parametrize("neighbours", [0, 1, 2])
+def test_neighbouring_slices_are_channels_and_edges_are_repeated(neighbours):
+    cases = _cases([3, 1])
+    for channel in range(3):
+        cases[0].image[..., channel] += 50 * channel
+    batch = pipeline.Slices(cases, neighbours=neighbours).gather([0, 1, 2, 3])
+    places = {0: [[0], [1], [2]], 1: [[0, 0, 1], [0, 1, 2], [1, 2, 2]]}
+    places[2] = [[0, 0, 0, 1, 2], [0, 0, 1, 2, 2], [0, 1, 2, 2, 2]]
+    for row, numbers in enumerate(places[neighbours]):
+        expected = [number + 50 * channel for number in numbers for channel in range(3)]
+        assert batch["image"][row, 1, 2].tolist() == expected
+    assert batch["image"][3, 0, 0].tolist() == [20] * 3 * (1 + 2 * neighbours)
+    # The mask is the middle slice's.
+    assert batch["mask"][:, 0, 0].tolist() == [0, 1, 0, 0]
+    assert batch["slice"].tolist() == [0, 1, 2, 0]
+
+
 def test_float_images_keep_their_type():
     image = np.random.default_rng(0).normal(size=(2, 3, 4, 1)).astype(np.float32)
     case = Case("a", "a", image, np.zeros((2, 3, 4), np.uint8))

@@ -226,6 +226,28 @@ def test_batch_statistics_move_in_training_and_rule_afterwards():
     np.testing.assert_allclose(found, _sigmoid(z), rtol=1e-5)
 
 
+def test_the_average_of_the_weights_by_hand():
+    """After n steps it keeps min(decay, (1 + n) / (10 + n)): a tenth of the first weights, 2/11, then the decay."""
+    graphdef, params, batch_stats = steps.split_model(Normalised())
+    optimizer = optax.sgd(0.5)
+    state = jax.device_put(steps.init_state(params, batch_stats, optimizer, averaged=True), sharding.replicated(MESH))
+    options = {"loss_weights": {"bce": 1.0}, "augment_settings": NO_AUGMENTATION, "seed": 0, "ema_decay": 0.2}
+    step = steps.make_train_step(graphdef, optimizer, image_size=SIZE, **options)
+    plain, without = _start(Normalised(), optimizer)
+    mean = jax.tree.map(np.array, {"params": params, "batch_stats": batch_stats})
+    for number, kept in enumerate((1 / 10, 2 / 11, 0.2, 0.2)):
+        state, _ = step(state, _batch(number))
+        without, _ = plain(without, _batch(number))
+        new = {"params": state.params, "batch_stats": state.batch_stats}
+        mean = jax.tree.map(lambda old, one, kept=kept: kept * old + (1 - kept) * np.asarray(one), mean, new)
+    jax.tree.map(lambda found, wanted: np.testing.assert_allclose(found, wanted, rtol=1e-5), state.average, mean)
+    assert state.weights == (state.average["params"], state.average["batch_stats"])
+    # The steps themselves are those without an average.
+    jax.tree.map(np.testing.assert_array_equal, state.params, without.params)
+    jax.tree.map(np.testing.assert_array_equal, state.batch_stats, without.batch_stats)
+    assert (without.average, without.weights) == ({}, (without.params, without.batch_stats))
+
+
 def _probability(image, model=None):
     graphdef, params, batch_stats = steps.split_model(model or Line())
     return steps.make_probability_step(graphdef, image_size=SIZE)(params, batch_stats, jnp.asarray(image))

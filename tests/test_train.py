@@ -1,14 +1,21 @@
 import itertools
 import json
 import re
+from pathlib import Path
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
+import unet_jax
 from unet_jax import loop
+from unet_jax.data import cache, lgg
 from unet_jax.errors import InputError, NumbersError
+from unet_jax.evaluate import evaluate, load_cases
+from unet_jax.export import export
 from unet_jax.models import weights
+from unet_jax.predict import predict
 from unet_jax.sharding import data_mesh
 from unet_jax.train import _initial_state, _optimizer, train
 
@@ -90,6 +97,8 @@ def test_what_cannot_be_trained_is_said_before_anything_is_written(settings, con
         ({"train.nonfinite": "ignore"}, r"config\.train\.nonfinite is 'ignore'"),
         ({"train.epochs": 0}, r"config\.train\.epochs is 0"),
         ({"data.slab": 4}, r"config\.model\.rank is 2 and config\.data\.slab is 4"),
+        ({"optim.ema_decay": 1.0}, r"config\.optim\.ema_decay is 1\.0"),
+        ({"data.neighbours": -1}, r"config\.data\.neighbours is -1"),
         ({"eval.postprocess.minimum_voxels": -1}, r"minimum_voxels is -1"),
     ):
         with pytest.raises(InputError, match=message):
@@ -162,6 +171,47 @@ def test_a_3d_run_with_everything_switched_on(settings, configure, tmp_path):
     assert metrics["slices"] > 4
     assert metrics["hd95_per_patient"]["unit"] == "pixels"
     assert all(np.isfinite(record["loss"]) for record in records(tmp_path / "run") if "loss" in record)
+
+
+def test_a_run_with_averaged_weights_neighbours_and_a_chosen_threshold(settings, configure, tmp_path):
+    """What is validated, scored, loaded and exported is the average; all of them see the same neighbours."""
+    changes = {"optim.ema_decay": 0.9, "data.neighbours": 1, "eval.choose_threshold": True, "model.norm": "batch"}
+    changes |= {"data.intensity": "volume", "data.tumour_share": 0.5, "eval.tta": True, "train.epochs": 1}
+    changes |= {"eval.postprocess.largest_component": True}
+    config = configure(settings | changes)
+    workdir = tmp_path / "run"
+    metrics = train(config, workdir)
+
+    saved = workdir / "checkpoints" / str(metrics["checkpoint_step"])
+    used, rest = (ocp.PyTreeCheckpointer().restore((saved / name).absolute()) for name in ("model", "training"))
+    trained = jax.tree.leaves(rest["trained"])
+    assert [leaf.shape for leaf in trained] == [leaf.shape for leaf in jax.tree.leaves(used)]
+    assert any(not np.array_equal(*both) for both in zip(trained, jax.tree.leaves(used), strict=True))
+
+    chosen = json.loads((workdir / "threshold.json").read_text())
+    assert metrics["threshold"] == chosen["threshold"]
+    assert chosen["validation_dice"][str(chosen["threshold"])] == max(chosen["validation_dice"].values())
+    assert chosen["checkpoint_step"] == metrics["checkpoint_step"]
+    assert evaluate(workdir)["dice_per_patient"] == metrics["dice_per_patient"]
+    # Validation is scored at 0.5 while the run lasts, and at the chosen threshold afterwards.
+    validated = evaluate(workdir, side="val")["dice_per_patient"]["mean"]
+    assert validated == pytest.approx(max(chosen["validation_dice"].values()))
+
+    cases, *_ = load_cases(config)
+    predicted = predict(workdir, Path(config.data.root) / cases[0].name, tmp_path / "masks")
+    segment = unet_jax.load(workdir)
+    assert segment.channels == 3
+    raw = lgg_case(config, cases[0].name)
+    assert int(segment(raw).sum()) == predicted[0]["volume"]
+    facts = export(workdir, tmp_path / "network.zip")
+    assert (facts["neighbours"], facts["threshold"]) == (1, chosen["threshold"])
+    assert facts["input"]["shape"] == ["batch", "height", "width", 9]
+
+
+def lgg_case(config, name):
+    """A case's pixels as its files have them."""
+    cases, *_ = cache.load(lgg, Path(config.data.root), Path(config.data.cache))
+    return next(np.asarray(case.image) for case in cases if case.name == name)
 
 
 def test_training_starts_from_the_weights_it_is_given(settings, configure, tmp_path):

@@ -51,7 +51,8 @@ def benchmark(config: ConfigDict, workdir: Path, command: Sequence[str] = ()) ->
     mesh = data_mesh()
     _check(config, mesh)
     training_side = splits.slices_of(_drawn(config, cases), cases, "train")
-    slices = pipeline.Slices(cases, training_side, config.data.slab, _weigh(config, cases, training_side))
+    weigh = _weigh(config, cases, training_side)
+    slices = pipeline.Slices(cases, training_side, config.data.slab, weigh, config.data.neighbours)
 
     batches = _batches(config, slices)
     data = _measure_data(config, batches, len(slices))

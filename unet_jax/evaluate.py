@@ -199,7 +199,8 @@ def load_network(
         InputError: there is no checkpoint, or it does not fit the config.
         DamageError: there are checkpoints, and none is whole.
     """
-    model = nnx.eval_shape(lambda: models.build(in_channels=channels, num_classes=1, rngs=nnx.Rngs(0), **config.model))
+    inputs = input_channels(config, channels)
+    model = nnx.eval_shape(lambda: models.build(in_channels=inputs, num_classes=1, rngs=nnx.Rngs(0), **config.model))
     graphdef, params, batch_stats = steps.split_model(model)
     like = checkpoint.on_devices({"params": params, "batch_stats": batch_stats}, replicated(mesh))
     restored = checkpoint.restore(workdir / run_folder.CHECKPOINTS, config.eval.checkpoint, {"model": like})
@@ -208,6 +209,16 @@ def load_network(
     network = restored.items["model"]
     probability = steps.make_probability_step(graphdef, image_size=config.data.image_size)
     return functools.partial(probability, network["params"], network["batch_stats"]), restored
+
+
+def input_channels(config: ConfigDict, channels: int) -> int:
+    """How many channels the network takes where images have `channels`."""
+    return channels * (1 + 2 * _neighbours(config))
+
+
+def _neighbours(config: ConfigDict) -> int:
+    """Slices on either side of a slice; a run that is older than the key has none."""
+    return config.data.get("neighbours", 0)
 
 
 def segment(
@@ -234,6 +245,7 @@ def how_to_segment(config: ConfigDict, mesh: Mesh) -> dict[str, Any]:
         "batch_size": config.train.batch_size,
         "slab": config.data.slab,
         "tile": config.data.image_size if config.eval.tiles else None,
+        "neighbours": _neighbours(config),
         "threshold": config.eval.threshold,
         "sharding": by_batch(mesh),
     }
@@ -268,7 +280,7 @@ def _write_pictures(
         return cases[position], kept[position].numbers, mask
 
     examples = [
-        _example(f"{title}: {row['case']}, Dice {row['dice']:.3f}", *scored(row))
+        example(f"{title}: {row['case']}, Dice {row['dice']:.3f}", *scored(row))
         for title, row in report.best_median_worst(rows)
     ]
     pictures.write_cases(folder / "cases.png", examples, f"{summary['split']}, {summary['split_by']}")
@@ -287,10 +299,10 @@ def _write_pictures(
     )
 
 
-def _example(
+def example(
     title: str, case: Case, numbers: Int[np.ndarray, " s"], mask: UInt8[np.ndarray, "s h w"]
 ) -> pictures.Example:
-    """Slices that were not scored have no outlines."""
+    """A case to be shown with its masks; slices that were not scored have no outlines."""
     truth, predicted = np.zeros_like(case.mask), np.zeros_like(case.mask)
     truth[numbers], predicted[numbers] = case.mask[numbers], mask
     channel = min(FLAIR, case.image.shape[-1] - 1)

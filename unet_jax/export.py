@@ -68,8 +68,9 @@ def export(
     with explained(config):
         compilation_cache.use(config.train.compilation_cache)
         cases, *_ = load_cases(config)
-        image = _tried_on(cases[0], config.data.slab)
-        network, restored = load_network(workdir, config, image.shape[-1], data_mesh())
+        neighbours = config.data.get("neighbours", 0)
+        image = _tried_on(cases[0], config.data.slab, neighbours)
+        network, restored = load_network(workdir, config, cases[0].image.shape[-1], data_mesh())
         for line in checkpoint.warnings(workdir / run_folder.CHECKPOINTS, restored):
             print(f"warning: {line}", file=sys.stderr, flush=True)
         program = form.trace(network, image)
@@ -85,6 +86,7 @@ def export(
         "model": config.model.to_dict(),
         **form.interface(image),
         **{key: config.data[key] for key in ("image_size", "slab", "intensity")},
+        "neighbours": neighbours,
         **{key: config.eval[key] for key in ("threshold", "tta", "tiles")},
         "postprocess": config.eval.postprocess.to_dict(),
         "max_difference": difference,
@@ -100,12 +102,12 @@ def export(
     return facts
 
 
-def _tried_on(case: Case, slab: int | None) -> np.ndarray:
+def _tried_on(case: Case, slab: int | None, neighbours: int) -> np.ndarray:
     """Slices, or slabs, from the middle of a case: [n, h, w, c] or [n, slab, h, w, c]."""
     depth = len(case.image)
     first = max((depth - TRIED) // 2, 0)
     index = np.array([(0, number) for number in range(first, min(first + TRIED, depth))])
-    return Slices([case], index, slab).gather(range(len(index)))["image"]
+    return Slices([case], index, slab, neighbours=neighbours).gather(range(len(index)))["image"]
 
 
 def _difference(

@@ -76,7 +76,7 @@ def compare(
     lines = [
         f"config.{key}: the run has {there.get(key)!r}, this command {here.get(key)!r}{REASONS.get(key, '')}"
         for key in differing
-        if not _is_harmless(key)
+        if not is_harmless(key)
     ]
     if data_there != fingerprint:
         lines.append(f"the data's fingerprint: the run has {data_there!r}, this command {fingerprint!r}")
@@ -87,11 +87,12 @@ def compare(
     return [
         f"config.{key} is {here.get(key)!r} from now on; it was {there.get(key)!r}."
         for key in differing
-        if _is_harmless(key)
+        if is_harmless(key)
     ]
 
 
-def _is_harmless(key: str) -> bool:
+def is_harmless(key: str) -> bool:
+    """Whether a run may go on with another value of this key, flattened."""
     return key in HARMLESS or key.partition(".")[0] in HARMLESS
 
 

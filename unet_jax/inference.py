@@ -26,6 +26,7 @@ def segment_cases(
     threshold: float,
     sharding: jax.sharding.Sharding,
     tile: int | None = None,
+    neighbours: int = 0,
 ) -> Iterator[tuple[int, Int[np.ndarray, " s"], UInt8[np.ndarray, "s h w"]]]:
     """`segment_stream` of the slices in `index`; cases of one size come together, so that batches are full.
 
@@ -38,6 +39,7 @@ def segment_cases(
         threshold: likewise.
         sharding: likewise.
         tile: likewise.
+        neighbours: likewise.
 
     Yields:
         the position in cases, the slices of that case in `index`, and their masks of 0 and 1.
@@ -47,7 +49,14 @@ def segment_cases(
     positions.sort(key=lambda position: sizes.index(cases[position].image.shape[1:3]))
     wanted = (Wanted(position, cases[position], index[index[:, 0] == position, 1]) for position in positions)
     for done in segment_stream(
-        probability, wanted, batch_size=batch_size, slab=slab, tile=tile, threshold=threshold, sharding=sharding
+        probability,
+        wanted,
+        batch_size=batch_size,
+        slab=slab,
+        tile=tile,
+        neighbours=neighbours,
+        threshold=threshold,
+        sharding=sharding,
     ):
         yield done.wanted.position, done.wanted.slices, done.mask
 
@@ -61,6 +70,7 @@ def segment_stream(
     tile: int | None,
     threshold: float,
     sharding: jax.sharding.Sharding,
+    neighbours: int = 0,
     keep_probabilities: bool = False,
 ) -> Iterator[Segmented]:
     """Segments one case after the other; drawn from `wanted` are no more than the batches under way need.
@@ -76,12 +86,14 @@ def segment_stream(
         tile: cuts what has more rows or columns than this into windows of that size; None segments whole slices.
         threshold: a pixel is tumour from this probability on.
         sharding: how a batch lies on the devices.
+        neighbours: slices on either side that go into a slice's channels, for a 2-D network.
         keep_probabilities: whether results have them.
 
     Yields:
         each case, in the order of `wanted`.
     """
-    assemblies = (Assembly(one, slab=slab, tile=tile, threshold=threshold, keep=keep_probabilities) for one in wanted)
+    how = {"slab": slab, "tile": tile, "neighbours": neighbours, "threshold": threshold, "keep": keep_probabilities}
+    assemblies = (Assembly(one, **how) for one in wanted)
     pending: list[tuple[jax.Array, Batch]] = []
     for batch in _batches(assemblies, batch_size):
         pending.append((probability(jax.device_put(_gather(batch, batch_size), sharding)), batch))
@@ -121,7 +133,7 @@ def _batches(assemblies: Iterable[Assembly], batch_size: int) -> Iterator[Batch]
 def _kind(assembly: Assembly, window: Window) -> tuple:
     image = assembly.wanted.case.image
     rows, columns = (span.stop - span.start for span in (window.rows, window.columns))
-    return (len(window.slices), rows, columns, image.shape[-1]), image.dtype
+    return (len(window.slices), rows, columns, assembly.channels), image.dtype
 
 
 def _gather(batch: Batch, batch_size: int) -> np.ndarray:

@@ -209,7 +209,7 @@ def _validate(run: Run, state: TrainState) -> dict:
         return _saved(int(state.step))
 
     run.stop.anywhere(save_unscored)
-    probability = functools.partial(run.probability_step, state.params, state.batch_stats)
+    probability = functools.partial(run.probability_step, *state.weights)
     predicted = segment(probability, run.config, run.cases, run.validation, run.mesh, title="validation")
     index, counts = count_slices(_watched(run, predicted), run.cases)
     run.stop.between_steps()

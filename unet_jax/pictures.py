@@ -2,7 +2,7 @@
 
 import dataclasses
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +93,29 @@ def write_curves(path: Path, epochs: Sequence[dict]) -> None:
         panel.grid(alpha=0.25)
         panel.legend(fontsize=8)
         panel.spines[["top", "right"]].set_visible(False)
+    _write(path, figure)
+
+
+def write_folds(path: Path, dice: Mapping[int, Sequence[float]]) -> None:
+    """The Dice of each fold's patients: a dot a patient, a line at the fold's median.
+
+    Args:
+        path: where the PNG goes.
+        dice: of the patients of each fold, by its number.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(1.2 * len(dice) + 2, 3.4), layout="constrained")
+    panel = figure.subplots()
+    for place, values in enumerate(dice.values()):
+        # Beside each other in order, so that equal ones do not hide each other.
+        across = place + np.linspace(-0.25, 0.25, len(values))
+        panel.plot(across, sorted(values), "o", color=VALIDATION, markersize=3, alpha=0.7)
+        panel.hlines(np.median(values), place - 0.35, place + 0.35, color=TRAINING)
+    panel.set(xlabel="fold", ylabel="Dice per patient", title="Test patients by fold", ylim=(-0.02, 1.02))
+    panel.set_xticks(range(len(dice)), [str(number) for number in dice])
+    panel.grid(alpha=0.25, axis="y")
+    panel.spines[["top", "right"]].set_visible(False)
     _write(path, figure)
 
 

@@ -19,7 +19,16 @@ from unet_jax.data.file_sorts import sort_of
 from unet_jax.data.image_file import read_file
 from unet_jax.data.names import shown
 from unet_jax.errors import InputError
-from unet_jax.evaluate import FLAIR, LGG_SEQUENCES, LGG_SOURCES, how_to_segment, load_network, read_config, with_tta
+from unet_jax.evaluate import (
+    FLAIR,
+    LGG_SEQUENCES,
+    LGG_SOURCES,
+    how_to_segment,
+    input_channels,
+    load_network,
+    read_config,
+    with_tta,
+)
 from unet_jax.files import storage_error, write_bytes
 from unet_jax.inference import segment_stream
 from unet_jax.out_of_memory import explained
@@ -192,7 +201,7 @@ def _predict(workdir: Path, config: ConfigDict, task: Task) -> list[tables.Row]:
 
 
 def image_channels(workdir: Path, config: ConfigDict) -> int:
-    """How many channels the run's network takes, by the shapes in its newest manifest; 1 where none can be read.
+    """How many channels the run's images have, by the shapes in its newest manifest; 1 where none can be read.
 
     The axis over the image's channels is the one that a network for two of them has longer than one for one.
     """
@@ -211,7 +220,8 @@ def image_channels(workdir: Path, config: ConfigDict) -> int:
 
 
 def _shapes(config: ConfigDict, channels: int) -> dict[str, tuple[int, ...]]:
-    model = nnx.eval_shape(lambda: models.build(in_channels=channels, num_classes=1, rngs=nnx.Rngs(0), **config.model))
+    inputs = input_channels(config, channels)
+    model = nnx.eval_shape(lambda: models.build(in_channels=inputs, num_classes=1, rngs=nnx.Rngs(0), **config.model))
     _, params, batch_stats = steps.split_model(model)
     leaves = integrity.named_leaves({"params": params, "batch_stats": batch_stats})
     return {name: tuple(leaf.shape) for name, leaf in leaves.items()}

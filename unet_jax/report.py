@@ -143,11 +143,16 @@ def best_median_worst(rows: list[Row]) -> list[tuple[str, Row]]:
 def write(folder: Path, summary: dict, rows: list[Row]) -> None:
     """Writes metrics.json and cases.csv into `folder`; an undefined score is null, or an empty cell."""
     write_json(folder / "metrics.json", summary)
+    write_rows(folder / "cases.csv", rows)
+
+
+def write_rows(path: Path, rows: list[Row]) -> None:
+    """Writes rows as a CSV; an undefined score is an empty cell."""
     table = io.StringIO()
     writer = csv.DictWriter(table, fieldnames=list(rows[0]))
     writer.writeheader()
     writer.writerows(rows)
-    write_text(folder / "cases.csv", table.getvalue())
+    write_text(path, table.getvalue())
 
 
 def table(summary: dict) -> str:
@@ -155,8 +160,8 @@ def table(summary: dict) -> str:
     lines = [
         ("split", f"{summary['split']} ({summary['split_by']})"),
         ("cases", f"{summary['cases']} of {summary['patients']} patients, {summary['slices']} slices"),
-        ("Dice per patient", _spread(summary["dice_per_patient"])),
-        ("IoU per patient", _spread(summary["iou_per_patient"])),
+        ("Dice per patient", spread(summary["dice_per_patient"])),
+        ("IoU per patient", spread(summary["iou_per_patient"])),
         (
             "Dice per slice",
             f"{summary['dice_per_slice']['mean']:.3f} mean; {summary['slices_empty_in_both']} slices are "
@@ -176,10 +181,10 @@ def _lines_of_whole_cases(summary: dict) -> list[tuple[str, str]]:
     defined, patients = hd95["patients"], summary["patients"]
     missing = f"; undefined for {patients - defined} of {patients}" if 0 < defined < patients else ""
     lines = [
-        ("HD95 per patient", _spread(hd95) + missing),
+        ("HD95 per patient", spread(hd95) + missing),
         (
             f"surface Dice, {summary['surface_tolerance']:g} {hd95['unit']}",
-            _spread(summary["surface_dice_per_patient"]),
+            spread(summary["surface_dice_per_patient"]),
         ),
     ]
     if lesions:
@@ -198,7 +203,8 @@ def _lines_of_whole_cases(summary: dict) -> list[tuple[str, str]]:
     return lines
 
 
-def _spread(scores: dict) -> str:
+def spread(scores: dict) -> str:
+    """A distribution of `summarise` in words."""
     if scores["mean"] is None:
         return "undefined"
     low, high = scores["ci95"]

@@ -15,6 +15,7 @@ from unet_jax.errors import DamageError, InputError
 from unet_jax.files import append_line, read_json, write_text
 
 CONFIG, DATA, HISTORY, SPLIT = "config.json", "data.json", "history.jsonl", "split.json"
+THRESHOLD = "threshold.json"
 CHECKPOINTS, EVALUATION = "checkpoints", "evaluation"
 FINGERPRINT = "data_fingerprint"
 
@@ -26,6 +27,8 @@ PROGRAMS = "train.compilation_cache"
 
 def read_config(workdir: Path, defaults: ConfigDict | None = None) -> ConfigDict:
     """The run's config; keys that the program got since then have the values of `defaults`.
+
+    A threshold that the run has chosen takes the place of config.eval.threshold.
 
     Raises:
         InputError: there is none; or, compared with `defaults`, a key is unknown or its value of another type, and
@@ -40,10 +43,24 @@ def read_config(workdir: Path, defaults: ConfigDict | None = None) -> ConfigDict
             raise InputError("\n".join(f"{path}: {fault}" for fault in faults if fault))
     added = {key: value for key, value in known.items() if not key.startswith(OPEN_GROUPS)}
     chosen = added | found | {PROGRAMS: known.get(PROGRAMS)}
+    if chosen.get("eval.choose_threshold"):
+        chosen["eval.threshold"] = _chosen_threshold(workdir, chosen["eval.threshold"])
     try:
         return ConfigDict(_nested(chosen))
     except (AttributeError, TypeError, ValueError) as error:
         raise InputError(f"{path} is no config ({error}): restore it.") from None
+
+
+def _chosen_threshold(workdir: Path, otherwise: float) -> float:
+    """What the run has chosen once it is trained to its end; before that, `otherwise`."""
+    path = workdir / THRESHOLD
+    if not path.exists():
+        return otherwise
+    found = read_json(path)
+    value = found.get("threshold") if isinstance(found, dict) else None
+    if not isinstance(value, float) or not 0 < value < 1:
+        raise InputError(f"{path} has no threshold between 0 and 1: remove it, and train again to choose it anew.")
+    return value
 
 
 def _fault(key: str, value: Any, known: Mapping[str, Any]) -> str | None:

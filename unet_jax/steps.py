@@ -35,6 +35,7 @@ class TrainState:
         totals: see `zero_totals`.
         epochs: int32 scalar, the epochs that are validated.
         watch: see `zero_watch`.
+        average: the moving average of params and batch_stats, by these names; empty without one.
     """
 
     # Not annotated as arrays: jax also builds this from shapes, shardings and the like.
@@ -45,6 +46,13 @@ class TrainState:
     totals: dict
     epochs: Any
     watch: dict
+    average: dict
+
+    @property
+    def weights(self) -> tuple[dict, dict]:
+        """The parameters and running statistics to predict with: averaged ones where there are."""
+        chosen = self.average or {"params": self.params, "batch_stats": self.batch_stats}
+        return chosen["params"], chosen["batch_stats"]
 
 
 def zero_totals() -> dict[str, Array]:
@@ -70,10 +78,14 @@ def _plain(state: nnx.State) -> dict:
     return nnx.to_pure_dict(nnx.as_pure(state))
 
 
-def init_state(params: dict, batch_stats: dict, optimizer: optax.GradientTransformation) -> TrainState:
-    """The state before the first step."""
+def init_state(
+    params: dict, batch_stats: dict, optimizer: optax.GradientTransformation, *, averaged: bool = False
+) -> TrainState:
+    """The state before the first step; with `averaged`, it has a moving average."""
     step, epochs = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)
-    return TrainState(step, params, batch_stats, optimizer.init(params), zero_totals(), epochs, zero_watch())
+    # Copies, as a step uses its state up, and no array can be used up twice.
+    average = jax.tree.map(jnp.copy, {"params": params, "batch_stats": batch_stats}) if averaged else {}
+    return TrainState(step, params, batch_stats, optimizer.init(params), zero_totals(), epochs, zero_watch(), average)
 
 
 def forward(model: nnx.Module, image: Float[Array, "b *spatial c"]) -> Logits:
@@ -102,6 +114,7 @@ def make_train_step(
     seed: int,
     skip_nonfinite: bool = False,
     spike_factor: float = 10.0,
+    ema_decay: float | None = None,
 ) -> Callable[[TrainState, Mapping[str, Array]], tuple[TrainState, dict[str, Shaped[Array, ""]]]]:
     """The compiled step: (state, batch) → (state, what to log). The state passed in is used up.
 
@@ -109,7 +122,8 @@ def make_train_step(
     and, for a loss with pixel weights, `weights`, float32 like the mask. What is random in step n is a function of
     (seed, n) alone. Logged are the loss, the batch's Dice at 0.5, the gradient's norm, `fault` (a place in FAULTS),
     and how many steps were spikes or were skipped so far. With `skip_nonfinite`, a step with a fault changes nothing
-    but the number of steps and `watch`; without it the state that comes back is good for nothing.
+    but the number of steps and `watch`; without it the state that comes back is good for nothing. `ema_decay` needs a
+    state with an average: see `_averaged`.
     """
 
     def train_step(state: TrainState, batch: Mapping[str, Array]):
@@ -145,6 +159,9 @@ def make_train_step(
             totals=totals,
             watch=watch,
         )
+        if ema_decay is not None:
+            weights = {"params": params, "batch_stats": batch_stats}
+            after = after.replace(average=_averaged(state.average, weights, state.step, ema_decay))
         if skip_nonfinite:
             unchanged = state.replace(step=state.step + 1, watch=watch)
             after = jax.tree.map(lambda new, old: jnp.where(fault == 0, new, old), after, unchanged)
@@ -170,6 +187,15 @@ def _watched(watch: dict, norm: Float[Array, ""], fault: Int32[Array, ""], spike
         "spikes": watch["spikes"] + ((fault == 0) & (norm > limit)),
         "usual_norm": jnp.where(fault == 0, mean, watch["usual_norm"]),
     }
+
+
+def _averaged(average: dict, weights: dict, step: Int32[Array, ""], decay: float) -> dict:
+    """`average` after a step, of which min(decay, (1 + n) / (10 + n)) is kept after n steps.
+
+    The smaller decay of the first steps, TensorFlow's, makes up for the start: random weights soon count no more.
+    """
+    share = 1 - jnp.minimum(decay, (1 + step) / (10 + step))
+    return jax.tree.map(lambda mean, new: mean + share * (new - mean), average, weights)
 
 
 def nonfinite(tree: Any) -> list[str]:

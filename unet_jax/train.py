@@ -26,12 +26,13 @@ from unet_jax import (
     progress,
     run_folder,
     steps,
+    threshold,
     weight_maps,
 )
 from unet_jax.data import pipeline, splits
 from unet_jax.data.case import Case
 from unet_jax.errors import InputError, NumbersError
-from unet_jax.evaluate import CHECKPOINTS, held, load_cases, score
+from unet_jax.evaluate import CHECKPOINTS, held, input_channels, load_cases, score
 from unet_jax.models import weights
 from unet_jax.out_of_memory import explained
 from unet_jax.sharding import check_batch_size, data_mesh, is_primary, replicated
@@ -88,7 +89,8 @@ def _train(
     split_path = workdir / run_folder.SPLIT
     split = splits.read(split_path, cases) if split_path.exists() else _drawn(config, cases)
     index = {side: splits.slices_of(split, cases, side) for side in splits.SIDES}
-    slices = pipeline.Slices(cases, index["train"], config.data.slab, _weigh(config, cases, index["train"]))
+    weigh = _weigh(config, cases, index["train"])
+    slices = pipeline.Slices(cases, index["train"], config.data.slab, weigh, config.data.neighbours)
     steps_per_epoch = pipeline.steps_per_epoch(len(slices), config.train.batch_size, jax.process_count())
 
     optimizer, schedule = _optimizer(config, steps_per_epoch)
@@ -127,6 +129,9 @@ def _train(
     stop.anywhere(lambda: "trained to the end and saved; the same command scores it.")
     scored = progress.best(epochs) if config.eval.checkpoint == "best" else epochs[-1]
     _say(f"Trained {len(epochs)} epochs; scoring the {config.eval.checkpoint}, epoch {scored['epoch']}.")
+    if config.eval.choose_threshold:
+        config = config.copy_and_resolve_references()
+        config.eval.threshold = threshold.choose(workdir, config, cases, index["val"], mesh)
     return score(workdir, config)
 
 
@@ -143,6 +148,11 @@ def _check(config: ConfigDict, mesh: Mesh) -> None:
         raise InputError(
             f"config.train.nonfinite is {config.train.nonfinite!r}; it must be one of {', '.join(NONFINITE)}."
         )
+    if config.optim.ema_decay is not None and not 0 < config.optim.ema_decay < 1:
+        raise InputError(
+            f"config.optim.ema_decay is {config.optim.ema_decay}; it must lie between 0 and 1, or be None for no "
+            "average."
+        )
     losses.check_weights(config.loss.to_dict())
     postprocess.check(config.eval.postprocess.to_dict(), config.data.split_by)
     _optimizer(config, steps_per_epoch=1)
@@ -152,6 +162,11 @@ def _check(config: ConfigDict, mesh: Mesh) -> None:
         raise InputError(
             f"config.model.rank is {rank} and config.data.slab is {slab}: a network of rank 3 needs a slab, one "
             "of rank 2 needs None."
+        )
+    if config.data.neighbours < 0 or (config.data.neighbours and slab is not None):
+        raise InputError(
+            f"config.data.neighbours is {config.data.neighbours}; it must be at least 0, and 0 for a network of "
+            "rank 3, which sees the neighbours in its slab."
         )
     size = (config.data.image_size,) * 2 if slab is None else (slab, *(config.data.image_size,) * 2)
     if not model.margin:  # else the step pads the image to what fits
@@ -196,15 +211,18 @@ def _optimizer(config: ConfigDict, steps_per_epoch: int) -> tuple[optax.Gradient
 def _initial_state(
     config: ConfigDict, channels: int, optimizer: optax.GradientTransformation, mesh: Mesh
 ) -> tuple[nnx.GraphDef, TrainState]:
+    inputs = input_channels(config, channels)
+
     def built() -> nnx.Module:
-        return models.build(in_channels=channels, num_classes=1, rngs=nnx.Rngs(params=config.seed), **config.model)
+        return models.build(in_channels=inputs, num_classes=1, rngs=nnx.Rngs(params=config.seed), **config.model)
 
     graphdef, *_ = steps.split_model(nnx.eval_shape(built))
     # One compiled program draws all parameters; by themselves, each shape would be compiled anew.
     params, batch_stats = jax.jit(lambda: steps.split_model(built())[1:])()
     if config.train.initial_weights:
         params, batch_stats = weights.initialise(params, batch_stats, Path(config.train.initial_weights))
-    state = jax.jit(functools.partial(steps.init_state, optimizer=optimizer))(params, batch_stats)
+    averaged = config.optim.ema_decay is not None
+    state = jax.jit(functools.partial(steps.init_state, optimizer=optimizer, averaged=averaged))(params, batch_stats)
     return graphdef, jax.device_put(state, replicated(mesh))
 
 
@@ -218,6 +236,7 @@ def _train_step(config: ConfigDict, graphdef: nnx.GraphDef, optimizer: optax.Gra
         seed=config.seed,
         skip_nonfinite=config.train.nonfinite == "skip",
         spike_factor=config.train.spike_factor,
+        ema_decay=config.optim.ema_decay,
     )
 
 
@@ -253,14 +272,20 @@ def _restore(checkpoints: Path, state: TrainState, mesh: Mesh) -> TrainState:
     for line in checkpoint.warnings(checkpoints, restored):
         _warn(line)
     checkpoint.set_aside(checkpoints, restored.damaged)
-    return TrainState(**restored.items["model"], **restored.items["training"])
+    model, training = restored.items["model"], restored.items["training"]
+    trained = training.pop("trained", None)
+    return TrainState(**(trained or model), **training, average=model if trained else {})
 
 
 def _items(state: TrainState) -> dict[str, dict]:
+    """What a checkpoint holds: "model" is what to predict with, "training" all else that training goes on from."""
+    params, batch_stats = state.weights
+    trained = {"trained": {"params": state.params, "batch_stats": state.batch_stats}} if state.average else {}
     return {
-        "model": {"params": state.params, "batch_stats": state.batch_stats},
+        "model": {"params": params, "batch_stats": batch_stats},
         "training": {"step": state.step, "opt_state": state.opt_state, "totals": state.totals}
-        | {"epochs": state.epochs, "watch": state.watch},
+        | {"epochs": state.epochs, "watch": state.watch}
+        | trained,
     }
 
 

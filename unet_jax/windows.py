@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float32, Int, UInt8
 
 from unet_jax.data.case import Case
-from unet_jax.data.pipeline import slab_start
+from unet_jax.data.pipeline import slab_start, with_neighbours
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,19 +67,23 @@ class Assembly:
     Attributes:
         wanted: what is to be segmented.
         windows: that cover it.
+        channels: of what the network sees of a window.
     """
 
-    def __init__(self, wanted: Wanted, *, slab: int | None, tile: int | None, threshold: float, keep: bool):
+    def __init__(
+        self, wanted: Wanted, *, slab: int | None, tile: int | None, threshold: float, keep: bool, neighbours: int = 0
+    ):
         """Lays out the windows.
 
         Args:
             wanted: at least one slice of a case.
             slab: slices of a slab; None for a 2-D network, which sees single slices.
             tile: rows and columns of a window, where the case has more; None for whole slices.
+            neighbours: see `with_neighbours`; 0 for single slices, and for slabs.
             threshold: a pixel is tumour from this probability on.
             keep: whether the result has probabilities.
         """
-        depth, height, width, _ = wanted.case.image.shape
+        depth, height, width, channels = wanted.case.image.shape
         if slab is None:
             spans = [range(number, number + 1) for number in wanted.slices.tolist()]
         else:
@@ -87,7 +91,9 @@ class Assembly:
             spans = [span for span in slabs if not set(span).isdisjoint(wanted.slices.tolist())]
         places = list(itertools.product(_spans(height, tile), _spans(width, tile)))
         self.wanted = wanted
+        self.channels = channels * (1 + 2 * neighbours)
         self.windows = [Window(span, rows, columns) for span in spans for rows, columns in places]
+        self._neighbours = neighbours
         self._threshold = threshold
         self._row_of = {number: row for row, number in enumerate(wanted.slices.tolist())}
         self._missing = Counter(number for window in self.windows for number in window.slices)
@@ -104,6 +110,8 @@ class Assembly:
     def cut(self, window: Window) -> np.ndarray:
         """The window's pixels, [rows, columns, channels]; of a slab, as far as it goes, with slices before them."""
         image = np.asarray(self.wanted.case.image)
+        if self._neighbours:
+            return with_neighbours(image[:, window.rows, window.columns], window.slices.start, self._neighbours)
         part = image[window.slices.start : window.slices.stop, window.rows, window.columns]
         return part[0] if len(window.slices) == 1 and self._profiles[0] is None else part
 

@@ -381,6 +381,8 @@ def tiny_settings(folder: Path) -> dict:
         "model.depth": 2,
         "model.norm": "batch",
         "optim.learning_rate": 0.03,
+        "optim.ema_decay": 0.8,
+        "data.neighbours": 1,
         "train.batch_size": 4,
         "train.epochs": 3,
         "train.patience": 0,

@@ -12,7 +12,7 @@ from multiprocessing import resource_tracker
 
 import grain
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float32, Int, UInt8
 
 from unet_jax.data.case import Case
 from unet_jax.errors import InputError, RunError, StuckError
@@ -23,7 +23,8 @@ class Slices:
 
     Where the listed slices differ in rows or columns, they are padded with zeros at the bottom and the right, to the
     largest of each. In 3-D an element is a slab: as many neighbouring slices with the listed one in their middle, moved
-    to lie within the case, or padded with zeros at its end where the case has fewer.
+    to lie within the case, or padded with zeros at its end where the case has fewer. With neighbours, an image has the
+    channels of the slices around it too: see `with_neighbours`.
 
     Attributes:
         index: position in cases, slice; one row an element.
@@ -37,6 +38,7 @@ class Slices:
         index: Int[np.ndarray, "n 2"] | None = None,
         slab: int | None = None,
         weigh: Callable[[np.ndarray], np.ndarray] | None = None,
+        neighbours: int = 0,
     ):
         """Checks that the cases go together.
 
@@ -45,6 +47,7 @@ class Slices:
             index: which slices, as `splits.slices_of` gives them; all slices of all cases by default.
             slab: slices of a slab; None for single slices, without an axis for them.
             weigh: makes pixel weights of a mask; None for none.
+            neighbours: how many slices on either side go into the channels; of single slices only.
 
         Raises:
             InputError: a mask is missing, or cases differ in channels or type.
@@ -67,6 +70,7 @@ class Slices:
         self.height, self.width = (max(axis) for axis in zip(*sizes, strict=True))
         self._slab = slab
         self._weigh = weigh
+        self._neighbours = neighbours
         self._images = [case.image for case in cases]
         self._masks = [case.mask for case in cases]
 
@@ -77,14 +81,14 @@ class Slices:
         """Copies the slices at these positions of `index` into one batch.
 
         Returns:
-            image [b, height, width, channels] in the cases' own type, mask uint8 [b, height, width] of 0 and
-            1, case (position in cases) and slice, int32 [b] each. Slabs have their slices between b and height.
-            With `weigh`, also weights, float32 like the mask.
+            image [b, height, width, channels · (1 + 2 · neighbours)] in the cases' own type, mask uint8 [b, height,
+            width] of 0 and 1, case (position in cases) and slice, int32 [b] each. Slabs have their slices between b and
+            height. With `weigh`, also weights, float32 like the mask.
         """
         chosen = self.index[np.asarray(positions, np.int64)]
         first = self._images[0]
         shape = (len(chosen), *([self._slab] if self._slab else []), self.height, self.width)
-        image = np.zeros((*shape, first.shape[3]), first.dtype)
+        image = np.zeros((*shape, first.shape[3] * (1 + 2 * self._neighbours)), first.dtype)
         mask = np.zeros(shape, np.uint8)
         for row, (case, number) in enumerate(chosen.tolist()):
             depth, height, width, _ = self._images[case].shape
@@ -94,7 +98,8 @@ class Slices:
                 slices = slice(start, start + self._slab)
                 filled = (row, slice(min(depth, self._slab)), slice(height), slice(width))
             # A view as a plain array: indexing a memory map costs several times as much.
-            image[filled] = np.asarray(self._images[case])[slices]
+            whole = np.asarray(self._images[case])
+            image[filled] = with_neighbours(whole, number, self._neighbours) if self._neighbours else whole[slices]
             mask[filled] = np.asarray(self._masks[case])[slices]
         batch = {"image": image, "mask": mask, "case": chosen[:, 0], "slice": chosen[:, 1]}
         if self._weigh is not None:
@@ -121,6 +126,18 @@ class Slices:
 def slab_start(middle: int, depth: int, slab: int) -> int:
     """The first slice of the slab around slice `middle` of a case of `depth` slices."""
     return min(max(middle - slab // 2, 0), max(depth - slab, 0))
+
+
+def with_neighbours(
+    image: UInt8[np.ndarray, "d h w c"] | Float32[np.ndarray, "d h w c"], number: int, neighbours: int
+) -> UInt8[np.ndarray, "h w k"] | Float32[np.ndarray, "h w k"]:
+    """Slice `number` between so many others on either side, their channels one after the other, the lowest slice first.
+
+    Beyond the first and the last slice, that one is repeated. The one place where it is done, for training, scoring and
+    prediction.
+    """
+    wanted = np.clip(np.arange(number - neighbours, number + neighbours + 1), 0, len(image) - 1)
+    return np.concatenate([image[one] for one in wanted.tolist()], axis=-1)
 
 
 def steps_per_epoch(slices: int, batch_size: int, shards: int = 1) -> int:

@@ -1,0 +1,81 @@
+"""Puts the cross-validations that docs/results holds into docs/results.md, between the markers there.
+
+    python main.py --mode=crossval --config=… --workdir=runs/wide
+    cp runs/wide/crossval.json docs/results/wide.json
+    python -m benchmarks.ablation
+
+A file's name is the recipe's name in the table; `baseline.json` is what the others are compared with.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from unet_jax import pooled_scores
+
+PAGE = Path(__file__).parent.parent / "docs" / "results.md"
+FOLDER = PAGE.parent / "results"
+BASELINE = "baseline"
+START, END = "<!-- ablation -->\n", "<!-- end of ablation -->"
+NOTHING = "No cross-validation is kept in docs/results yet."
+
+
+def read(folder: Path = FOLDER) -> dict[str, dict]:
+    """The results by recipe, the baseline first, the others from the best mean down."""
+    found = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    return dict(sorted(found.items(), key=lambda one: (one[0] != BASELINE, -one[1]["dice_per_patient"]["mean"])))
+
+
+def table(found: Mapping[str, Mapping]) -> str:
+    """A row a recipe: what it changes, its cost, its scores, and the difference from the baseline."""
+    if not found:
+        return NOTHING
+    baseline = found.get(BASELINE)
+    lines = [
+        "| recipe | changed | min a fold | folds | patients | mean Dice (95 %) | median | against the baseline |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, one in found.items():
+        dice = one["dice_per_patient"]
+        low, high = dice["ci95"]
+        cells = [
+            name,
+            "" if name == BASELINE or baseline is None else _changed(one["recipe"], baseline["recipe"]),
+            f"{one['minutes_per_fold']:.1f}",
+            f"{len(one['folds_scored'])} of {one['folds']}",
+            str(one["patients"]),
+            f"{dice['mean']:.3f} ({low:.3f} to {high:.3f})",
+            f"{dice['median']:.3f}",
+            "" if name == BASELINE or baseline is None else _against(one, baseline),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _changed(recipe: Mapping, baseline: Mapping) -> str:
+    """The keys in which two recipes differ, with this one's values; a key without one has its default."""
+    keys = [key for key in sorted(recipe.keys() | baseline.keys()) if recipe.get(key) != baseline.get(key)]
+    return ", ".join(f"`{key}={recipe[key]}`" if key in recipe else f"`{key}` as by default" for key in keys)
+
+
+def _against(one: Mapping, baseline: Mapping) -> str:
+    """Over the patients of this one, which may have fewer folds; nothing where the baseline lacks some of them."""
+    ours, theirs = one["dice_by_patient"], baseline["dice_by_patient"]
+    if not ours.keys() <= theirs.keys():
+        return "other patients"
+    return pooled_scores.difference(pooled_scores.compare(ours, {patient: theirs[patient] for patient in ours}))
+
+
+def fill(page: str, folder: Path = FOLDER) -> str:
+    """The page with the table made anew."""
+    pattern = rf"({re.escape(START)}).*?({re.escape(END)})"
+    text = table(read(folder))
+    page, count = re.subn(pattern, lambda match: f"{match[1]}{text}\n{match[2]}", page, flags=re.DOTALL)
+    if count != 1:
+        raise SystemExit(f"{PAGE} has {count} sections {START.strip()}; it needs one.")
+    return page
+
+
+if __name__ == "__main__":
+    PAGE.write_text(fill(PAGE.read_text()))
