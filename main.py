@@ -118,7 +118,6 @@ def _train() -> None:
     from unet_jax.train import train
 
     use_cores(config.train.batch_size)
-
     train(config, workdir, resume=RESUME.value, defaults=default.get_config())
 
 
@@ -139,8 +138,13 @@ def _crossval() -> None:
     if not WORKDIR.value:
         workdir = workdir.with_name(f"{workdir.name}_crossval")
 
+    from unet_jax.cpu_devices import use_cores
     from unet_jax.crossval import crossval
 
+    if config is None:
+        _use_cores_as(workdir / "fold0")
+    else:
+        use_cores(config.train.batch_size)
     crossval(config, workdir, fold=FOLD.value, against=against, defaults=default.get_config())
 
 
