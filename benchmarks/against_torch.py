@@ -20,10 +20,11 @@ import numpy as np
 import torch
 from absl import app, flags
 from flax import nnx
+from jax.sharding import AxisType
 
 from benchmarks import results, side_by_side, torch_unet
 from configs import default
-from unet_jax import device_peak, models, operations, optim, steps, surroundings
+from unet_jax import cpu_devices, device_peak, models, operations, optim, sharding, steps, surroundings
 
 SECONDS = flags.DEFINE_float("seconds", 20, "Of a row's rounds, all contenders together.")
 TINY = flags.DEFINE_bool("tiny", False, "Every row at width 4, 32², batch 2 on any device, nothing kept: a check.")
@@ -104,7 +105,11 @@ def _ours(row: Row, batch: dict) -> tuple[dict, dict[str, Callable], float, int]
     model = models.build("tutorial", 3, 1, nnx.Rngs(0), width=row.width, dtype=row.dtype)
     graphdef, params, batch_stats = steps.split_model(model)
     copied = jax.tree.map(np.array, params)
-    on_device = jax.device_put(batch)
+    # As many devices as the program takes for this batch.
+    devices = jax.devices()[: cpu_devices.device_count(row.batch, jax.device_count())]
+    mesh = jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
+    on_device = jax.device_put(batch, sharding.by_batch(mesh))
+    params, batch_stats = jax.device_put((params, batch_stats), sharding.replicated(mesh))
     if row.kind == "predict":
         predict = steps.make_probability_step(graphdef, image_size=row.size)
         arguments = (params, batch_stats, on_device["image"])
@@ -128,7 +133,7 @@ def _ours(row: Row, batch: dict) -> tuple[dict, dict[str, Callable], float, int]
         augment_settings=config.augment.to_dict() | none | {"affine": {"probability": 0}},
         seed=0,
     )
-    state = steps.init_state(params, batch_stats, optimizer)
+    state = jax.device_put(steps.init_state(params, batch_stats, optimizer), sharding.replicated(mesh))
     count = operations.count(step, state, on_device)
     state, logged = step(state, on_device)
     held = [state]
@@ -167,6 +172,7 @@ def main(_) -> None:
     """Measures every row of the device at hand, prints them and keeps them."""
     threads = len(os.sched_getaffinity(0))
     torch_unet.configure(threads)
+    cpu_devices.use_cores(max(row.batch for row in ROWS))
     device = "cpu" if jax.default_backend() == "cpu" else "gpu"
     torch_device = "cuda" if device == "gpu" else "cpu"
     if TINY.value:

@@ -213,12 +213,18 @@ def _initial_state(
 ) -> tuple[nnx.GraphDef, TrainState]:
     inputs = input_channels(config, channels)
 
-    def built() -> nnx.Module:
-        return models.build(in_channels=inputs, num_classes=1, rngs=nnx.Rngs(params=config.seed), **config.model)
+    graphdefs = []
 
-    graphdef, *_ = steps.split_model(nnx.eval_shape(built))
+    def drawn() -> tuple[dict, dict]:
+        model = models.build(in_channels=inputs, num_classes=1, rngs=nnx.Rngs(params=config.seed), **config.model)
+        graphdef, params, batch_stats = steps.split_model(model)
+        # No array and so no result of a compiled program; building the network once more would take half a second.
+        graphdefs.append(graphdef)
+        return params, batch_stats
+
     # One compiled program draws all parameters; by themselves, each shape would be compiled anew.
-    params, batch_stats = jax.jit(lambda: steps.split_model(built())[1:])()
+    params, batch_stats = jax.jit(drawn)()
+    [graphdef] = graphdefs
     if config.train.initial_weights:
         params, batch_stats = weights.initialise(params, batch_stats, Path(config.train.initial_weights))
     averaged = config.optim.ema_decay is not None

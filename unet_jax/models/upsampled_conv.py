@@ -8,6 +8,7 @@ pays on a CPU, which is slow at products; see docs/performance.md.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -77,11 +78,11 @@ def _distribute(phases: Float[Array, "*doubled"], axis: int) -> Float[Array, "*l
     """The transpose of `_combine`."""
     n, weights = phases.shape[axis], _weights(phases.shape[axis])
     padded = _padded(phases, axis)
+    parts = [jax.lax.index_in_dim(padded, phase, axis + 1, keepdims=False) for phase in (0, 1)]
 
     def one_map(number: int) -> Array:
         return sum(
-            _along(jnp.roll(weight, k), phases, axis)
-            * jax.lax.slice_in_dim(jnp.take(padded, phase, axis + 1), 1 - k, 1 - k + n, axis=axis)
+            _along(np.roll(weight, k), phases, axis) * jax.lax.slice_in_dim(parts[phase], 1 - k, 1 - k + n, axis=axis)
             for (phase, tap, k), weight in weights.items()
             if tap == number
         )
@@ -89,20 +90,20 @@ def _distribute(phases: Float[Array, "*doubled"], axis: int) -> Float[Array, "*l
     return jnp.stack([one_map(0), one_map(1), one_map(2)], 3)
 
 
-def _weights(n: int) -> dict[tuple[int, int, int], Float[Array, " n"]]:
+def _weights(n: int) -> dict[tuple[int, int, int], Float[np.ndarray, " n"]]:
     """Weights by (phase, tap, offset): sample 2k + phase takes so much of tap's map at k + offset.
 
     Tap 0 is the place before the sample, tap 2 that after it. Doubled, a map has at 2k `near` of its sample k - 1 and
     the rest of its sample k, at 2k + 1 `far` of its sample k + 1 and the rest of its sample k: the first and the last
     stay in place. Beyond them is zero.
     """
-    k = jnp.arange(n)
+    k = np.arange(n)
     near, far = k / (2 * n - 1), (n - 1 - k) / (2 * n - 1)
     far_before, near_after = (n - k) / (2 * n - 1), (k + 1) / (2 * n - 1)
     first, last = k == 0, k == n - 1
     return {
-        (0, 0, -1): jnp.where(first, 0, 1 - far_before),
-        (0, 0, 0): jnp.where(first, 0, far_before),
+        (0, 0, -1): np.where(first, 0, 1 - far_before),
+        (0, 0, 0): np.where(first, 0, far_before),
         (0, 1, -1): near,
         (0, 1, 0): 1 - near,
         (0, 2, 0): 1 - far,
@@ -111,8 +112,8 @@ def _weights(n: int) -> dict[tuple[int, int, int], Float[Array, " n"]]:
         (1, 0, 0): 1 - near,
         (1, 1, 0): 1 - far,
         (1, 1, 1): far,
-        (1, 2, 0): jnp.where(last, 0, near_after),
-        (1, 2, 1): jnp.where(last, 0, 1 - near_after),
+        (1, 2, 0): np.where(last, 0, near_after),
+        (1, 2, 1): np.where(last, 0, 1 - near_after),
     }
 
 
@@ -121,6 +122,6 @@ def _padded(x: Array, axis: int) -> Array:
     return jax.lax.optimization_barrier(jnp.pad(x, [(1, 1) if i == axis else (0, 0) for i in range(x.ndim)]))
 
 
-def _along(weight: Float[Array, " n"], x: Array, axis: int) -> Array:
+def _along(weight: Float[np.ndarray, " n"], x: Array, axis: int) -> np.ndarray:
     """The weights in x's type, along the axis of an array that has one axis less than x."""
     return weight.astype(x.dtype).reshape([-1 if i == axis else 1 for i in range(x.ndim - 1)])
