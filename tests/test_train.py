@@ -192,7 +192,6 @@ def test_a_run_with_averaged_weights_neighbours_and_a_chosen_threshold(settings,
     assert metrics["threshold"] == chosen["threshold"]
     assert chosen["validation_dice"][str(chosen["threshold"])] == max(chosen["validation_dice"].values())
     assert chosen["checkpoint_step"] == metrics["checkpoint_step"]
-    assert evaluate(workdir)["dice_per_patient"] == metrics["dice_per_patient"]
     # Validation is scored at 0.5 while the run lasts, and at the chosen threshold afterwards.
     validated = evaluate(workdir, side="val")["dice_per_patient"]["mean"]
     assert validated == pytest.approx(max(chosen["validation_dice"].values()))
