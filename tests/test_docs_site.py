@@ -1,6 +1,10 @@
 import importlib.util
 import re
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 from configs import default
 from unet_jax.run_folder import flatten
@@ -44,4 +48,22 @@ def test_a_key_without_a_comment_shares_the_one_above():
 def test_what_markdown_would_take_for_its_own_is_escaped():
     rows = {key: meaning for key, _, meaning in ROW.findall(config_keys.page())}
     assert "A multiple of 2&#42;&#42;(depth - 1)." in rows["data.image_size"]
-    assert '"(?P&#60;patient&#62;&#91;^_&#93;+)_' in rows["data.patient_pattern"]
+    assert '"(?P&#60;patient&#62;&#91;^&#95;&#93;+)&#95;' in rows["data.patient_pattern"]
+    assert "`scaled_down`" in rows["data.source"]
+
+
+def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(tmp_path):
+    for package in ("mkdocs", "material", "mkdocstrings"):
+        pytest.importorskip(package, reason="the extra docs is not installed")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", SITE / "mkdocs.yml", "-d", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    pages = {path.name: path.read_text() for path in tmp_path.glob("*.html")}
+    for name, text in pages.items():
+        loaded = re.findall(r"<(?:script|img|link|iframe)[^>]+(?:src|href)=\"?((?:https?:)?//[^\" >]+)", text)
+        assert loaded == [], name
+    assert "Five minutes to a trained U-Net" in pages["index.html"]
+    assert 'href="configs.html"' in pages["index.html"]
+    assert (tmp_path / "examples" / "quickstart.ipynb").exists()
+    for name in ("unet_jax.segmenter.load", "unet_jax.models.build", "unet_jax.region_losses.dice"):
+        assert f'id="{name}"' in pages["reference.html"]

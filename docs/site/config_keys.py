@@ -16,7 +16,7 @@ line: `--config.model.width=32`. A run keeps its own in `config.json`.
 """
 TABLE = "\n| key | default | |\n|---|---|---|"
 # What Markdown or HTML would take for its own.
-ESCAPED = str.maketrans({letter: f"&#{ord(letter)};" for letter in "<>*|[]"})
+SPECIAL = str.maketrans({letter: f"&#{ord(letter)};" for letter in "<>*_|[]"})
 
 
 def page() -> str:
@@ -47,7 +47,7 @@ def described() -> Iterator[tuple[str, str]]:
         if above or "." not in key:
             comment = above
         if key not in seen:
-            yield key, comment.translate(ESCAPED)
+            yield key, _escaped(comment)
         seen.add(key)
 
 
@@ -56,6 +56,12 @@ def _comment_above(lines: list[str], place: int) -> str:
     while lines[first - 1].strip().startswith("#"):
         first -= 1
     return " ".join(line.strip().removeprefix("# ") for line in lines[first:place])
+
+
+def _escaped(comment: str) -> str:
+    """The comment as Markdown; what is between backticks stays as it is."""
+    parts = comment.split("`")
+    return "`".join(part if number % 2 else part.translate(SPECIAL) for number, part in enumerate(parts))
 
 
 def _has_own_values(key: str) -> bool:

@@ -1,4 +1,4 @@
-"""What the site has besides the files in docs/: the README as its first page, every config key, the API, what is linked."""
+"""What the site has besides the files in docs/: the README as its first page, the config keys, the API, what is linked."""
 
 import re
 import sys
@@ -32,6 +32,10 @@ What the functions take, give and raise. How they go together: [in Python](api.m
 ## Losses
 
 ::: unet_jax.losses
+
+::: unet_jax.pixel_losses
+
+::: unet_jax.region_losses
 
 ## Scores
 
