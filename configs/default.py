@@ -67,6 +67,7 @@ def get_config() -> ConfigDict:
     config.data.wait_seconds = 45.0
 
     config.model = ConfigDict()
+    # docs/models.md has the networks, each with its options, which then take the place of those below.
     config.model.name = "tutorial"
     # Channels of the first level, doubled at each level below. 64 gives 7,782,913 parameters.
     config.model.width = 64
@@ -106,6 +107,7 @@ def get_config() -> ConfigDict:
     config.optim = ConfigDict()
     # "adam", "adamax", or "sgd" with Nesterov momentum 0.99.
     config.optim.name = "adam"
+    # The highest, after the warm-up.
     config.optim.learning_rate = 1e-3
     # After the warm-up: "constant", or "cosine" down to 0 at the last epoch.
     config.optim.schedule = "constant"
@@ -125,6 +127,7 @@ def get_config() -> ConfigDict:
     config.train = ConfigDict()
     # A folder that `python -m unet_jax.models.torch_weights` made, to start from; None starts from random parameters.
     config.train.initial_weights = placeholder(str)
+    # Passes over the training slices, at most.
     config.train.epochs = 20
     # Slices a step, over all devices together.
     config.train.batch_size = 32
@@ -140,6 +143,8 @@ def get_config() -> ConfigDict:
     config.train.spike_factor = 10.0
     # A line in history.jsonl every so many steps.
     config.train.log_every_steps = 20
+    # Whether <workdir>/tensorboard gets the same lines as events, with pictures of validated slices after each epoch.
+    config.train.tensorboard = True
     # Where compiled programs are kept, so that the next start takes seconds; None compiles them at each start.
     config.train.compilation_cache = placeholder(str)
     config.train.compilation_cache = "data/compiled"

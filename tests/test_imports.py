@@ -13,7 +13,7 @@ LEVELS = """
 benchmark crossval crossval_pictures train threshold loop evaluate predict export segmenter verify __init__
 
 steps inference checkpoint compilation_cache operations first_step device_peak
-benchmark_table sharding report scoring pictures packed_masks
+benchmark_table sharding report scoring pictures packed_masks events event_pictures
 report_page report_sections report_cases report_charts report_pictures markup run_folder resolve progress
 identity lock out_of_memory output folds pooled_scores windows stablehlo onnx_file onnx_graph
 
@@ -49,6 +49,8 @@ SIDEWAYS = {
     "report": ["scoring"],
     "identity": ["run_folder"],
     "packed_masks": ["scoring"],
+    "events": ["run_folder"],
+    "event_pictures": ["packed_masks", "report_pictures"],
     "report_page": ["report_cases", "report_sections", "markup", "scoring"],
     "report_sections": ["report", "report_cases", "report_charts", "markup", "run_folder", "scoring"],
     "report_cases": ["markup", "scoring"],

@@ -38,6 +38,7 @@ def test_a_run_leaves_what_the_design_says(settings, configure, tmp_path, capsys
         "checkpoints",
         "history.jsonl",
         "curves.png",
+        "tensorboard",
         "evaluation",
     }
     folder = workdir / "evaluation" / "test"

@@ -69,15 +69,20 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Adds a line to the end of `path`, or, where the disk refuses, leaves it as it was.
+    """Adds a line to the end of `path` in the way of `append_bytes`."""
+    append_bytes(path, f"{line}\n".encode())
 
-    A line outlives the process that wrote it, but not a power cut.
+
+def append_bytes(path: Path, data: bytes) -> None:
+    """Adds `data` to the end of `path`, or, where the disk refuses, leaves it as it was.
+
+    They outlive the process that wrote them, but not a power cut.
 
     Raises:
         StorageError: the disk is full, read-only or failing.
     """
-    data = f"{line}\n".encode()
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "ab", buffering=0) as file:
             end = file.seek(0, os.SEEK_END)
             try:

@@ -22,6 +22,7 @@ HARMLESS = (
     "train.checkpoint_every_steps",
     "train.compilation_cache",
     "train.log_every_steps",
+    "train.tensorboard",
     "watchdog_seconds",
     "benchmark",
 )

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ from jaxtyping import Array, Int32
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from unet_jax import pictures, progress, report, run_folder, scoring
+from unet_jax import event_pictures, packed_masks, pictures, progress, report, run_folder, scoring
 from unet_jax.data.case import Case
 from unet_jax.errors import NumbersError, StopRequestedError
-from unet_jax.evaluate import count_slices, segment
+from unet_jax.evaluate import FLAIR, count_slices, segment
+from unet_jax.events import EventFile
+from unet_jax.packed_masks import PackedMask
 from unet_jax.sharding import global_batch, is_primary, replicated
 from unet_jax.signals import StopRequest
 from unet_jax.steps import FAULTS, TrainState, zero_totals
@@ -39,6 +41,7 @@ class Run:
         probability_step: see `steps.make_probability_step`.
         schedule: step → learning rate.
         save: writes the state as a checkpoint, with the score where one is known.
+        events: where TensorBoard's events go, if anywhere.
     """
 
     config: ConfigDict
@@ -53,6 +56,7 @@ class Run:
     save: Callable[[TrainState, float | None], None]
     stop: StopRequest
     watchdog: Watchdog
+    events: EventFile | None
 
 
 def train_epochs(
@@ -77,7 +81,7 @@ def train_epochs(
     while not progress.finished(run.config, epochs):
         began = time.perf_counter()
         state = _train_epoch(run, state, batches)
-        scores = _validate(run, state)
+        scores, predicted = _validate(run, state)
         record = progress.epoch_record(state, len(epochs) + 1, scores, time.perf_counter() - began)
         epochs.append(record)
         state = state.replace(
@@ -85,7 +89,7 @@ def train_epochs(
             totals=jax.device_put(zero_totals(), replicated(run.mesh)),
         )
         if is_primary():
-            run_folder.append_history(run.workdir, record)
+            _note(run, record, predicted)
             pictures.write_curves(run.workdir / "curves.png", epochs)
         run.save(state, record["val_dice"])
         if is_primary():
@@ -121,7 +125,7 @@ def _train_epoch(run: Run, state: TrainState, batches: Iterator[dict[str, np.nda
                 since = step
                 bar.set_postfix(progress.in_the_bar(values))
                 if is_primary():
-                    run_folder.append_history(run.workdir, values)
+                    _note(run, values)
             stopping = _stop_after(run, step)
             every = settings.checkpoint_every_steps
             if stopping or (every and step % every == 0 and step < last):
@@ -132,6 +136,13 @@ def _train_epoch(run: Run, state: TrainState, batches: Iterator[dict[str, np.nda
     if newest:
         _check_numbers(run, newest)
     return state
+
+
+def _note(run: Run, record: dict[str, Any], predicted: Mapping[int, PackedMask] | None = None) -> None:
+    """Adds a record to the history, and to TensorBoard's events, with pictures of what was predicted."""
+    run_folder.append_history(run.workdir, record)
+    if run.events:
+        run.events.append(record, event_pictures.draw(run.cases, predicted or {}, FLAIR))
 
 
 def _stop_after(run: Run, step: int) -> bool:
@@ -201,8 +212,8 @@ def _logged(run: Run, step: _Step) -> dict[str, Any]:
     }
 
 
-def _validate(run: Run, state: TrainState) -> dict:
-    """The scores of the validation side. A signal ends it where it stands, with the epoch's steps saved."""
+def _validate(run: Run, state: TrainState) -> tuple[dict, dict[int, PackedMask]]:
+    """The scores and masks of the validation side. A signal ends it where it stands, with the epoch's steps saved."""
 
     def save_unscored() -> str:
         run.save(state, None)
@@ -211,9 +222,10 @@ def _validate(run: Run, state: TrainState) -> dict:
     run.stop.anywhere(save_unscored)
     probability = functools.partial(run.probability_step, *state.weights)
     predicted = segment(probability, run.config, run.cases, run.validation, run.mesh, title="validation")
-    index, counts = count_slices(_watched(run, predicted), run.cases)
+    kept: dict[int, PackedMask] = {}
+    index, counts = count_slices(packed_masks.keep(_watched(run, predicted), kept), run.cases)
     run.stop.between_steps()
-    return report.summarise(report.case_rows(run.cases, index, counts), counts)
+    return report.summarise(report.case_rows(run.cases, index, counts), counts), kept
 
 
 def _watched(run: Run, predicted: Iterator[scoring.Predicted]) -> Iterator[scoring.Predicted]:

@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from unet_jax import (
     checkpoint,
     compilation_cache,
+    events,
     identity,
     loop,
     losses,
@@ -106,6 +107,8 @@ def _train(
     state = _restore(checkpoints, state, mesh)
     resumed = int(state.step)
     epochs = run_folder.epochs_of(run_folder.rewind_history(workdir, resumed, int(state.epochs)))
+    if is_primary():
+        events.rewind(workdir, resumed, int(state.epochs))
     if resumed:
         _say(progress.resumption(config, workdir, resumed, epochs))
 
@@ -122,6 +125,7 @@ def _train(
         save=functools.partial(_save, checkpoints),
         stop=stop,
         watchdog=watchdog,
+        events=events.event_file(workdir, resumed, config.to_dict()) if config.train.tensorboard else None,
     )
     stop.anywhere(lambda: f"nothing was trained since step {resumed}; the same command goes on.")
     with contextlib.closing(pipeline.stream(_training_batches(config, slices, resumed))) as batches:

@@ -78,6 +78,7 @@ class Server:
 def serve() -> None:
     """Forks for each request that comes in as a line of JSON, and answers with one."""
     import matplotlib.pyplot  # noqa: F401
+    import tensorboardX  # noqa: F401
     from absl import flags
 
     import unet_jax.train  # noqa: F401
@@ -286,7 +287,8 @@ def _place(events: list[str]) -> str:
 
 
 def left_by(workdir: Path) -> dict:
-    """What a finished run leaves: hashes of the arrays of its checkpoints, its history and metrics without clock."""
+    """What a finished run leaves, but for the clock: its history, events, metrics and hashes of all arrays."""
+    import event_files
     import orbax.checkpoint as ocp
     from jax.tree_util import keystr, tree_leaves_with_path
 
@@ -302,6 +304,12 @@ def left_by(workdir: Path) -> dict:
     return {
         "checkpoints": arrays,
         "history": without_clock,
+        "events": [
+            (step, tag, value)
+            for step, tag, value in event_files.values(workdir / "tensorboard")
+            # The config may differ in what changes nothing.
+            if tag.rpartition("/")[2] not in (*CLOCK, "text_summary")
+        ],
         "metrics": {key: value for key, value in metrics.items() if key not in CLOCK},
     }
 
@@ -395,5 +403,5 @@ if __name__ == "__main__":
     if "--serve" in sys.argv:
         serve()
     else:
-        sys.path.insert(0, str(PROJECT))
+        sys.path[:0] = [str(PROJECT), str(PROJECT / "tests")]
         sys.exit(main())

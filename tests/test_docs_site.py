@@ -1,0 +1,69 @@
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from configs import default
+from unet_jax.run_folder import flatten
+
+SITE = Path(__file__).parents[1] / "docs" / "site"
+
+
+def _load(name):
+    spec = importlib.util.spec_from_file_location(name, SITE / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+config_keys = _load("config_keys")
+# key, default and meaning
+ROW = re.compile(r"^\| `config\.([\w.]+)` \| `(.+)` \| (.*) \|$", re.MULTILINE)
+
+
+def test_every_key_is_on_the_page_with_its_default():
+    rows = {}
+    for key, value, _ in ROW.findall(config_keys.page()):
+        assert key not in rows, key
+        rows[key] = eval(value, {})
+    assert flatten(rows) == flatten(default.get_config().to_dict())
+
+
+def test_every_key_is_explained_in_the_words_of_the_config():
+    words = re.sub(r"\s*\n\s*# ", " ", (SITE.parents[1] / "configs" / "default.py").read_text())
+    for key, _, meaning in ROW.findall(config_keys.page()):
+        assert re.sub(r"&#(\d+);", lambda code: chr(int(code[1])), meaning).strip() in words, key
+        assert meaning, key
+
+
+def test_a_key_without_a_comment_shares_the_one_above():
+    rows = {key: meaning for key, _, meaning in ROW.findall(config_keys.page())}
+    assert rows["augment.flip_rows"] == rows["augment.flip_columns"] == "Upside down, and left to right."
+    assert rows["data.patient_pattern"] == rows["data.patient_csv"]
+
+
+def test_what_markdown_would_take_for_its_own_is_escaped():
+    rows = {key: meaning for key, _, meaning in ROW.findall(config_keys.page())}
+    assert "A multiple of 2&#42;&#42;(depth - 1)." in rows["data.image_size"]
+    assert '"(?P&#60;patient&#62;&#91;^&#95;&#93;+)&#95;' in rows["data.patient_pattern"]
+    assert "`scaled_down`" in rows["data.source"]
+
+
+def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(tmp_path):
+    for package in ("mkdocs", "material", "mkdocstrings"):
+        pytest.importorskip(package, reason="the extra docs is not installed")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", SITE / "mkdocs.yml", "-d", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    pages = {path.name: path.read_text() for path in tmp_path.glob("*.html")}
+    for name, text in pages.items():
+        loaded = re.findall(r"<(?:script|img|link|iframe)[^>]+(?:src|href)=\"?((?:https?:)?//[^\" >]+)", text)
+        assert loaded == [], name
+    assert "Five minutes to a trained U-Net" in pages["index.html"]
+    assert 'href="configs.html"' in pages["index.html"]
+    assert (tmp_path / "examples" / "quickstart.ipynb").exists()
+    for name in ("unet_jax.segmenter.load", "unet_jax.models.build", "unet_jax.region_losses.dice"):
+        assert f'id="{name}"' in pages["reference.html"]
