@@ -1,0 +1,126 @@
+"""Downloads the LGG data from Kaggle and checks that they are all there.
+
+    python -m unet_jax.data.download --root=data/kaggle_3m
+
+The data are Kaggle's mateuszbuda/lgg-mri-segmentation, under CC BY-NC-SA 4.0. Needs `pip install .[kaggle]`.
+"""
+
+import argparse
+import dataclasses
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from unet_jax.data import cache, lgg
+from unet_jax.errors import InputError, RunError
+from unet_jax.files import storage_error
+
+DATASET = "mateuszbuda/lgg-mri-segmentation"
+PAGE = f"https://www.kaggle.com/datasets/{DATASET}"
+# The folder in the data set that holds the scans; it has a second copy of them.
+FOLDER = "kaggle_3m"
+LICENCE = (
+    f"{PAGE}: Creative Commons Attribution-NonCommercial-ShareAlike 4.0 (CC BY-NC-SA 4.0). If you use the data, cite "
+    "Buda, Saha and Mazurowski 2019, doi 10.1016/j.compbiomed.2019.05.002."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts:
+    """How much there is of the data: patients, slices, and slices whose mask has tumour."""
+
+    patients: int
+    slices: int
+    tumour_slices: int
+
+    def __str__(self):
+        return f"{self.patients:,} patients, {self.slices:,} slices, {self.tumour_slices:,} of them with tumour"
+
+
+PUBLISHED = Counts(patients=110, slices=3929, tumour_slices=1373)
+
+
+def download(root: Path, expected: Counts = PUBLISHED) -> bool:
+    """Downloads the scans to `root`, unless it is there already, and verifies them.
+
+    What is downloaded lies under another name beside `root` until it is verified; existing data are never changed.
+
+    Returns:
+        whether they were downloaded.
+
+    Raises:
+        InputError: what is there, or what came, is not what was expected; kagglehub is missing, or cannot download.
+    """
+    if root.exists():
+        verify(root, expected)
+        return False
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{root.name}.", dir=root.parent) as unfinished:
+        scans = _fetched(Path(unfinished) / "download") / FOLDER
+        verify(scans, expected)
+        scans.rename(root)
+    return True
+
+
+def verify(root: Path, expected: Counts) -> None:
+    """Decodes every file under `root` and counts.
+
+    Raises:
+        InputError: files are damaged or missing (each is listed), or there are more or fewer than `expected`.
+    """
+    with tempfile.TemporaryDirectory(prefix=f".{root.name}.", dir=root.parent) as decoded:
+        cases, _, _ = cache.load(lgg, root, Path(decoded))
+        found = Counts(
+            patients=len({case.patient for case in cases}),
+            slices=sum(len(case.image) for case in cases),
+            tumour_slices=sum(int(case.mask.any(axis=(1, 2)).sum()) for case in cases),
+        )
+    if found != expected:
+        raise InputError(
+            f"{root}: holds {found}, and the data set has {expected}: move the folder away and download it anew."
+        )
+
+
+def _fetched(folder: Path) -> Path:
+    """What kagglehub downloads into a new folder."""
+    try:
+        import kagglehub
+    except ImportError as error:
+        raise InputError("Downloads from Kaggle need the package kagglehub: pip install .[kaggle].") from error
+    try:
+        return Path(kagglehub.dataset_download(DATASET, output_dir=str(folder)))
+    # kagglehub and requests raise errors of many kinds, of no common class.
+    except Exception as error:
+        if isinstance(error, OSError) and storage_error(error) is not None:
+            raise
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise InputError(
+            f"{DATASET} cannot be downloaded ({type(error).__name__}: {reason}): check the network and Kaggle's "
+            f"credentials (KAGGLE_API_TOKEN, or ~/.kaggle/kaggle.json), or unpack {PAGE} by hand."
+        ) from error
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Downloads as the command line says and returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m unet_jax.data.download", allow_abbrev=False)
+    parser.add_argument("--root", type=Path, default=Path("data/kaggle_3m"), help="the folder to make")
+    given = parser.parse_args(arguments)
+    print(LICENCE, flush=True)
+    try:
+        downloaded = download(given.root)
+    except RunError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:
+        fault = storage_error(error)
+        if fault is None:
+            raise
+        print(f"error: {fault}", file=sys.stderr)
+        return fault.exit_code
+    print(f"{given.root}: {'downloaded' if downloaded else 'is there already'} and verified: {PUBLISHED}.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
