@@ -107,6 +107,18 @@ def test_a_missing_package_is_named_with_its_extra(tmp_path, monkeypatch, capsys
     assert _names(tmp_path) == []
 
 
+@pytest.mark.parametrize("reason", ["User is not authenticated", "403 Client Error.\n\nYou don't have permission"])
+def test_what_kaggle_refuses_is_answered_in_one_line(reason, kaggle, tmp_path, monkeypatch, capsys):
+    def refuse(handle, *, output_dir):
+        raise RuntimeError(reason)
+
+    monkeypatch.setattr(sys.modules["kagglehub"], "dataset_download", refuse)
+    assert download.main([f"--root={tmp_path / 'kaggle_3m'}"]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert f"(RuntimeError: {reason.splitlines()[0]}): check the network and Kaggle's credentials" in line
+    assert _names(tmp_path) == []
+
+
 def test_a_network_that_fails_is_answered_in_one_line(tmp_path):
     """The real kagglehub, with a proxy that is not there."""
     home = {"HOME": str(tmp_path / "home"), "HTTPS_PROXY": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}

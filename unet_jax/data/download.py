@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unet_jax.data import cache, lgg
-from unet_jax.errors import InputError, RunError
+from unet_jax.data.command_line import answered
+from unet_jax.errors import InputError
 from unet_jax.files import storage_error
 
 DATASET = "mateuszbuda/lgg-mri-segmentation"
@@ -107,19 +108,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--root", type=Path, default=Path("data/kaggle_3m"), help="the folder to make")
     given = parser.parse_args(arguments)
     print(LICENCE, flush=True)
-    try:
-        downloaded = download(given.root)
-    except RunError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        fault = storage_error(error)
-        if fault is None:
-            raise
-        print(f"error: {fault}", file=sys.stderr)
-        return fault.exit_code
-    print(f"{given.root}: {'downloaded' if downloaded else 'is there already'} and verified: {PUBLISHED}.")
-    return 0
+
+    def run() -> str:
+        done = "downloaded" if download(given.root) else "is there already"
+        return f"{given.root}: {done} and verified: {PUBLISHED}."
+
+    return answered(run)
 
 
 if __name__ == "__main__":

@@ -20,9 +20,9 @@ import tensorflow_datasets as tfds
 
 from unet_jax.data import cache, lgg, splits
 from unet_jax.data.cache import CaseFiles
+from unet_jax.data.command_line import answered
 from unet_jax.data.image_file import read_file
-from unet_jax.errors import InputError, RunError
-from unet_jax.files import storage_error
+from unet_jax.errors import InputError
 
 FEATURES = tfds.features.FeaturesDict(
     {
@@ -126,19 +126,12 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
-    try:
+
+    def run() -> str:
         folder = build(given.root, given.data_dir)
-    except RunError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        fault = storage_error(error)
-        if fault is None:
-            raise
-        print(f"error: {fault}", file=sys.stderr)
-        return fault.exit_code
-    print(f"{folder}: built. To train from it: --config.data.source=tfds --config.data.root={given.data_dir}")
-    return 0
+        return f"{folder}: built. To train from it: --config.data.source=tfds --config.data.root={given.data_dir}"
+
+    return answered(run)
 
 
 if __name__ == "__main__":
