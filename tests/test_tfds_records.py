@@ -145,7 +145,7 @@ def test_one_changed_pixel_is_found_and_its_slice_named(files, built, settings, 
         ({"image": b"no picture"}, r"is no TIFF, PNG or JPEG"),
         ({"image": cv2.imencode(".png", np.zeros((32, 32), np.uint8))[1].tobytes()}, r"the image is uint8 \(32, 32\)"),
         ({"case": "twice", "slice": 1}, "twice/twice_1: two records are this slice"),
-        ({"patient": "T_other_1"}, "is of two patients"),
+        ({"patient": "T_other_1"}, "its slices are of several patients"),
         ({"case": "../out"}, "cannot be a case's name"),
     ],
 )

@@ -12,8 +12,11 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from unet_jax.data import cache, lgg
+from tqdm import tqdm
+
+from unet_jax.data import lgg
 from unet_jax.data.command_line import answered
+from unet_jax.data.image_file import read_file
 from unet_jax.errors import InputError
 from unet_jax.files import storage_error
 
@@ -65,18 +68,24 @@ def download(root: Path, expected: Counts = PUBLISHED) -> bool:
 
 
 def verify(root: Path, expected: Counts) -> None:
-    """Decodes every file under `root` and counts.
+    """Decodes every file under `root` and counts; nothing is written.
 
     Raises:
         InputError: files are damaged or missing (each is listed), or there are more or fewer than `expected`.
     """
-    with tempfile.TemporaryDirectory(prefix=f".{root.name}.", dir=root.parent) as decoded:
-        cases, _, _ = cache.load(lgg, root, Path(decoded))
-        found = Counts(
-            patients=len({case.patient for case in cases}),
-            slices=sum(len(case.image) for case in cases),
-            tumour_slices=sum(int(case.mask.any(axis=(1, 2)).sum()) for case in cases),
-        )
+    patients, slices, tumour_slices, faults = set(), 0, 0, []
+    for files in tqdm(lgg.find(root), desc="verifying", unit="case", disable=None, delay=1):
+        try:
+            case = lgg.decode(files, lambda path: read_file(root, path))
+        except InputError as error:
+            faults.append(str(error))
+            continue
+        patients.add(case.patient)
+        slices += len(case.mask)
+        tumour_slices += int(case.mask.any(axis=(1, 2)).sum())
+    if faults:
+        raise InputError("\n".join(faults))
+    found = Counts(len(patients), slices, tumour_slices)
     if found != expected:
         raise InputError(
             f"{root}: holds {found}, and the data set has {expected}: move the folder away and download it anew."

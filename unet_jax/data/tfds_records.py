@@ -6,7 +6,7 @@ features.json is not: TFDS would import whatever module it names.
 
 import contextlib
 import zlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,30 +46,11 @@ class Records:
         Raises:
             InputError: there is no such data set, it is damaged, or a file of it lies elsewhere.
         """
-        self._root = root
         with _explained(root):
             self._records = _open(_built(root))
             places = [_place(record) for record in tqdm(self._records, "listing", disable=None, delay=1)]
-        cases: dict[str, dict[int, str]] = defaultdict(dict)
-        faults: dict[str, list[str]] = defaultdict(list)
-        self._positions = {}
-        for position, (case, patient, number) in enumerate(places):
-            path = Path(case, f"{case}_{number}")
-            if path in self._positions:
-                faults[case].append(f"{shown(path)}: two records are this slice: build the data set anew.")
-            if cases[case].setdefault(number, patient) != patient:
-                faults[case].append(f"{shown(path)}: is of two patients: build the data set anew.")
-            self._positions.setdefault(path, position)
-        self.listing = [
-            CaseFiles(
-                name=case,
-                patient=slices[min(slices)],
-                images=tuple(Path(case, f"{case}_{number}") for number in sorted(slices)),
-                masks=(),
-                faults=tuple(faults[case]),
-            )
-            for case, slices in sorted(cases.items())
-        ]
+        self.listing = _cases(places)
+        self._positions = {_path(case, number): position for position, (case, _, number) in enumerate(places)}
 
     def read(self, root: Path, path: Path) -> bytes:
         """The record of a slice: the same bytes whenever it was built, and in whatever file it stands.
@@ -109,6 +90,31 @@ def decode(files: CaseFiles, read: Callable[[Path], bytes]) -> Case:
         raise InputError("\n".join(faults))
     volume = np.stack(slices)
     return Case(files.name, files.patient, volume[..., :3], volume[..., 3])
+
+
+def _path(case: str, number: int) -> Path:
+    return Path(case, f"{case}_{number}")
+
+
+def _cases(places: list[tuple[str, str, int]]) -> list[CaseFiles]:
+    """Case, patient and number of every slice, put together by case."""
+    numbers: dict[str, list[int]] = defaultdict(list)
+    patients: dict[str, list[str]] = defaultdict(list)
+    for case, patient, number in places:
+        numbers[case].append(number)
+        patients[case].append(patient)
+    listing = []
+    for case in sorted(numbers):
+        faults = [
+            f"{shown(_path(case, number))}: two records are this slice: build the data set anew."
+            for number, count in sorted(Counter(numbers[case]).items())
+            if count > 1
+        ]
+        if len(set(patients[case])) > 1:
+            faults.append(f"{shown(case)}: its slices are of several patients: build the data set anew.")
+        images = tuple(_path(case, number) for number in sorted(set(numbers[case])))
+        listing.append(CaseFiles(case, patients[case][0], images, (), tuple(faults)))
+    return listing
 
 
 def _built(root: Path) -> Path:
