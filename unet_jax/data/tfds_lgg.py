@@ -3,6 +3,8 @@
     python -m unet_jax.data.tfds_lgg --root=data/kaggle_3m --data_dir=data/tfds
     tfds build lgg_mri --imports=unet_jax.data.tfds_lgg --manual_dir=data/kaggle_3m --data_dir=data/tfds
 
+The second is TFDS's own command, which as of version 4.9.10 does not start without TensorFlow.
+
 Each example is an axial slice with its mask, and says whose scan it is and where in it. The splits train, validation
 and test are those that `splits.make` draws by default: by patient, 10 % and then 15 %, seed 0.
 """
