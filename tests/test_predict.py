@@ -10,6 +10,7 @@ import numpy as np
 import pydicom
 import pytest
 from disks import small_disk
+from PIL import Image
 from test_dicom import _slice as dicom_slice
 from test_dicom import _write as write_series
 from test_dicom_masks import STUDY
@@ -170,6 +171,22 @@ def test_output_must_be_a_folder_outside_of_the_input(by_brightness, tmp_path):
     with pytest.raises(InputError, match="is a file, and --output must be a folder"):
         predict(by_brightness, tmp_path / "in", tmp_path / "in" / "a.png")
     assert [path.name for path in (tmp_path / "in").iterdir()] == ["a.png"]
+
+
+def test_a_turned_photo_gets_no_mask_that_its_viewer_would_show_elsewhere(by_brightness, tmp_path):
+    (tmp_path / "in").mkdir()
+    for orientation in (1, 6):
+        described = Image.Exif()
+        described[0x0112] = orientation
+        pixels = Image.fromarray(np.full((4, 6), 200, np.uint8))
+        pixels.save(tmp_path / "in" / f"orientation_{orientation}.jpg", exif=described)
+    with pytest.raises(InputError) as error:
+        predict(by_brightness, tmp_path / "in", tmp_path / "out")
+    assert str(error.value).splitlines()[1:] == [
+        "orientation_6.jpg: is stored turned or mirrored (orientation 6): save it upright."
+    ]
+    [mask] = (tmp_path / "out").glob("*_mask.png")
+    assert (mask.name, read(mask).shape) == ("orientation_1_mask.png", (4, 6))
 
 
 def test_pictures_of_any_size_and_sort_get_masks_of_their_own(by_brightness, tmp_path):

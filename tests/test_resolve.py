@@ -121,7 +121,7 @@ def test_the_phantom_at_full_size_has_its_own_root(config_with_data):
 
 def test_an_unknown_source_is_refused(config):
     config.data.source = "brats"
-    with pytest.raises(InputError, match=r"config\.data\.source is 'brats'; .* auto, lgg, pairs, nifti, phantom\."):
+    with pytest.raises(InputError, match=r"config\.data\.source is 'brats'; .* auto, lgg, .* tfds, phantom\."):
         resolve(config, {})
 
 

@@ -28,6 +28,8 @@ def _volume(path, shape=(4, 5, 6)):
     ("names", "source"),
     [
         (["imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz", "dataset.json"], "nifti"),
+        (["lgg_mri/1.0.0/dataset_info.json"], "tfds"),
+        (["dataset_info.json"], "tfds"),
         (["images/a.png", "masks/a.png"], "pairs"),
         (["TCGA_A_1_2/TCGA_A_1_2_1.tif", "TCGA_A_1_2/TCGA_A_1_2_1_mask.tif", "data.csv"], "lgg"),
         (["a.png", "a_mask.png"], "pairs"),

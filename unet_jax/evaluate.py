@@ -42,7 +42,7 @@ from unet_jax.sharding import by_batch, data_mesh, is_primary, replicated
 
 SIDES = ("train", "val", "test", "all")
 CHECKPOINTS = ("best", "newest")
-LGG_SOURCES, LGG_SEQUENCES = ("lgg", "phantom"), ("pre-contrast", "FLAIR", "post-contrast")
+LGG_SOURCES, LGG_SEQUENCES = ("lgg", "phantom", "tfds"), ("pre-contrast", "FLAIR", "post-contrast")
 FLAIR = 1
 
 

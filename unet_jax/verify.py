@@ -30,7 +30,7 @@ def verify(workdir: Path, *, data: Path | None = None, defaults: ConfigDict | No
         raise InputError(f"{workdir} has no {run_folder.DATA}: a run writes it when it is begun or goes on.")
     reader = sources.reader(root, settings.source, sources.settings(settings.to_dict()))
     listed = {path for files in reader.find(root) for path in (*files.images, *files.masks)}
-    lines = identity.file_differences(workdir, cache.hash_files(listed | recorded.keys(), root))
+    lines = identity.file_differences(workdir, cache.hash_files(reader, listed | recorded.keys(), root))
     if lines:
         raise InputError("\n  ".join([f"{root} is not as it was when {workdir} was trained:", *lines]))
     print(f"{len(recorded):,} files verified in {root}: they are those that {workdir} was trained on.", flush=True)

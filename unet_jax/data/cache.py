@@ -6,6 +6,8 @@ A reader is a module, one a file format, or a `Reader` made for one data set, wi
 * `find(root) -> list[CaseFiles]`: which files make up which case;
 * `decode(files, read) -> Case`: the pixels; `read(path)` gives a file's bytes or raises InputError. All that is
   wrong with the case is one InputError, one line a fault.
+
+Where the paths of `CaseFiles` are no files of their own, there is a fourth: `read(root, path)`, as `read_file` has it.
 """
 
 import concurrent.futures
@@ -59,11 +61,12 @@ class CaseFiles:
 
 @dataclasses.dataclass(frozen=True)
 class Reader:
-    """The three names of a reader, as above, for a format that has settings."""
+    """The names of a reader, as above, for a format that has settings."""
 
     DECODING: str
     find: Callable[[Path], list[CaseFiles]]
     decode: Callable[[CaseFiles, Callable[[Path], bytes]], Case]
+    read: Callable[[Path, Path], bytes] = read_file
 
 
 def load(reader: Reader | ModuleType, root: Path, cache: Path) -> tuple[list[Case], str, Digests]:
@@ -86,7 +89,7 @@ def load(reader: Reader | ModuleType, root: Path, cache: Path) -> tuple[list[Cas
         InputError: anything is wrong with the data (every fault is listed), or the cache cannot be used.
     """
     listing = _with_name_faults(reader.find(root))
-    digests = _digests_of_files(listing, root)
+    digests = _digests_of_files(reader, listing, root)
     if digests is None or not (cache / _fingerprint(reader, digests) / "index.json").is_file():
         digests = _decode_all(reader, listing, root, cache)
     fingerprint = _fingerprint(reader, digests)
@@ -101,27 +104,32 @@ def _with_name_faults(listing: list[CaseFiles]) -> list[CaseFiles]:
     ]
 
 
-def _digests_of_files(listing: list[CaseFiles], root: Path) -> Digests | None:
+def _digests_of_files(reader: Reader | ModuleType, listing: list[CaseFiles], root: Path) -> Digests | None:
     """None where a fault is known already: decoding then lists it beside all others."""
     paths = [path for files in listing for path in (*files.images, *files.masks)]
     if any(files.faults for files in listing):
         return None
-    digests = hash_files(paths, root)
+    digests = hash_files(reader, paths, root)
     return digests if len(digests) == len(paths) else None
 
 
-def hash_files(paths: Iterable[Path], root: Path) -> Digests:
+def hash_files(reader: Reader | ModuleType, paths: Iterable[Path], root: Path) -> Digests:
     """Size and SHA-256 of files, given by their paths from `root`; those that cannot be read are left out."""
+    read = _read_of(reader)
 
     def hash_folder(paths: list[Path]) -> Digests:
         digests = {}
         for path in paths:
             with contextlib.suppress(InputError):
-                digests[path] = _digest(read_file(root, path))
+                digests[path] = _digest(read(root, path))
         return digests
 
     by_folder = [list(group) for _, group in itertools.groupby(sorted(paths), key=lambda path: path.parent)]
     return _merged(_in_threads(hash_folder, by_folder, "hashing"))
+
+
+def _read_of(reader: Reader | ModuleType) -> Callable[[Path, Path], bytes]:
+    return getattr(reader, "read", read_file)
 
 
 def _decode_all(reader: Reader | ModuleType, listing: list[CaseFiles], root: Path, cache: Path) -> Digests:
@@ -161,7 +169,7 @@ def _write_cases(
         digests = {}
 
         def read(path: Path) -> bytes:
-            data = read_file(root, path)
+            data = _read_of(reader)(root, path)
             digests[path] = _digest(data)
             return data
 

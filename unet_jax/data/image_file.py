@@ -118,7 +118,7 @@ def decode_or_note(
 def _decode(header: Header, data: bytes) -> np.ndarray:
     """Pixels as OpenCV holds them (channels reversed)."""
     try:
-        # IMREAD_UNCHANGED: every other flag turns 16 bits into 8 and one or four channels into three.
+        # IMREAD_UNCHANGED: others turn 16 bits into 8, one or four channels into three, and pictures by their EXIF.
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
         pixels = None

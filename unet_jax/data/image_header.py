@@ -14,6 +14,7 @@ import zlib
 
 import numpy as np
 
+from unet_jax.data import exif
 from unet_jax.errors import InputError
 
 MAX_PIXELS = 2**28
@@ -90,7 +91,8 @@ def read_header(data: bytes) -> Header:
     Raises:
         InputError: the file is no TIFF, PNG or JPEG, is damaged, holds several pictures, claims more pixels than
             MAX_PIXELS or than its bytes can hold, or is of a sort that cannot be read without changing its pixels
-            (palette, CMYK, lossy TIFF). The message does not name the file.
+            (palette, CMYK, lossy TIFF), or asks viewers to turn or mirror it: a mask may have been drawn either way
+            round. The message does not name the file.
     """
     if not data:
         raise InputError("the file is empty (0 bytes): restore it.")
@@ -123,8 +125,7 @@ def _tiff(data: bytes) -> Header:
         raise InputError("has a palette: save it as grey or RGB.")
     if photometric not in (1, 2):
         raise InputError(f"is neither grey from black to white nor RGB (photometric {photometric}): save it as one.")
-    if _first(tags, "orientation", 1) != 1:
-        raise InputError(f"is stored turned or mirrored (orientation {tags['orientation'][0]}): save it upright.")
+    _check_upright(_first(tags, "orientation", 1))
     compression = _first(tags, "compression", 1)
     if compression not in COMPRESSIONS:
         raise InputError(
@@ -198,7 +199,8 @@ def _png(data: bytes) -> Header:
         (checksum,) = struct.unpack_from(">I", data, position + 8 + length)
         if zlib.crc32(memoryview(data)[position + 4 : position + 8 + length]) != checksum:
             raise _DamagedError("a checksum fails")
-        chunks.setdefault(kind, data[position + 8 : position + 8 + min(length, 13)])
+        kept = length if kind == b"eXIf" else min(length, 13)
+        chunks.setdefault(kind, data[position + 8 : position + 8 + kept])
         position += 12 + length
     if next(iter(chunks)) != b"IHDR" or b"IDAT" not in chunks:
         raise _DamagedError("it has no header or no pixels")
@@ -209,6 +211,7 @@ def _png(data: bytes) -> Header:
         raise _DamagedError(f"there is no type of colour {colour}")
     if b"acTL" in chunks:
         raise InputError("has more than one frame: save each frame as a file of its own.")
+    _check_upright(exif.orientation(chunks.get(b"eXIf", b"")))
     # A transparent colour is decoded as one more channel.
     return _header("PNG", data, rows, columns, PNG_CHANNELS[colour] + (b"tRNS" in chunks), bits)
 
@@ -222,6 +225,8 @@ def _jpeg(data: bytes) -> Header:
         if code in (0xC0, 0xC1, 0xC2):
             bits, rows, columns, channels = struct.unpack_from(">BHHB", data, position + 4)
             header = _header("JPEG", data, rows, columns, channels, bits)
+        if code == 0xE1 and data.startswith(b"Exif\0\0", position + 4):
+            _check_upright(exif.orientation(data[position + 10 : position + 2 + length]))
         position += 2 + length
         if code == 0xDA:
             break
@@ -234,6 +239,11 @@ def _jpeg(data: bytes) -> Header:
     if data.count(b"\xff\xda", position) > MAX_SCANS:
         raise _DamagedError(f"it has more than {MAX_SCANS} scans")
     return header
+
+
+def _check_upright(orientation: int) -> None:
+    if orientation != 1:
+        raise InputError(f"is stored turned or mirrored (orientation {orientation}): save it upright.")
 
 
 def _header(kind: str, data: bytes, rows: int, columns: int, channels: int, bits: int, number: str = "u") -> Header:

@@ -8,12 +8,13 @@ from unet_jax.data import intensity, labels, lgg, pairs, patients
 from unet_jax.data.cache import CaseFiles, Reader
 from unet_jax.data.case import Case, check_finite
 from unet_jax.data.file_sorts import PICTURE_SUFFIXES, sort_of
+from unet_jax.data.image_file import read_file
 from unet_jax.data.image_header import SUFFIXES
 from unet_jax.data.names import shown
 from unet_jax.errors import InputError
 
 # Layouts of folders that hold images and masks; "phantom" is the built-in data set in the layout of "lgg".
-SOURCES = ("lgg", "pairs", "nifti", "phantom")
+SOURCES = ("lgg", "pairs", "nifti", "tfds", "phantom")
 # A picture of the LGG data set: TCGA_CS_4941_19960909/TCGA_CS_4941_19960909_12.
 LGG_NAME = r"(?:[^/]+/)?(?P<patient>[^_/]+_[^_/]+_[^_/]+)_(?:[^/]*_)?(?P<slice>[0-9]+)"
 
@@ -40,6 +41,7 @@ def guess(root: Path) -> tuple[str, str]:
         raise InputError(f"{root}: there is no such folder.")
     for source, what, holds in (
         ("nifti", "imagesTr (nnU-Net's layout)", lambda: (root / "imagesTr").is_dir()),
+        ("tfds", "lgg_mri, built with TFDS", lambda: _has_tfds(root)),
         ("pairs", "images and masks", lambda: (root / "images").is_dir() and (root / "masks").is_dir()),
         ("lgg", "folders of scans as of Kaggle's LGG data", lambda: _has_lgg_scans(root)),
         ("pairs", "pictures with masks beside them", lambda: _has_masks_beside(root)),
@@ -50,8 +52,8 @@ def guess(root: Path) -> tuple[str, str]:
         except OSError as error:
             raise InputError(f"{root}: cannot be read ({error.strerror}): mend its permissions.") from error
     raise InputError(
-        f"{root}: holds neither imagesTr, labelsTr and dataset.json (nnU-Net), nor images and masks, nor folders of "
-        "scans as of Kaggle's LGG data, nor <name>.png with <name>_mask.png: see docs/data.md."
+        f"{root}: holds neither imagesTr, labelsTr and dataset.json (nnU-Net), nor lgg_mri (TFDS), nor images and "
+        "masks, nor folders of scans as of Kaggle's LGG data, nor <name>.png with <name>_mask.png: see docs/data.md."
     )
 
 
@@ -79,10 +81,15 @@ def reader(root: Path, source: str, settings: Settings) -> Reader:
     intensity.check_mode(settings.intensity)
     label_map = labels.parse(settings.labels)
     grouping = patients.load(settings.patient_pattern, settings.patient_csv and Path(settings.patient_csv))
+    # LGG's files have 8 bits throughout, which "auto" leaves as they are.
+    mode = "range" if settings.intensity == "auto" else settings.intensity
     if source in ("lgg", "phantom"):
-        # 8 bits throughout, which "auto" leaves as they are.
-        mode = "range" if settings.intensity == "auto" else settings.intensity
         return _reader(lgg.DECODING, lgg.find, lgg.decode, mode)
+    if source == "tfds":
+        from unet_jax.data import tfds_records
+
+        records = tfds_records.Records(root)
+        return _reader(tfds_records.DECODING, lambda _: records.listing, tfds_records.decode, mode, records.read)
     if source == "nifti":
         from unet_jax.data import nifti
 
@@ -141,14 +148,20 @@ def image_reader(path: Path, settings: Settings) -> tuple[Reader, Path]:
     return _reader(f"images only: {sort}", lambda _: found, decode, settings.intensity), root
 
 
-def _reader(decoding: str, find: Callable, decode: Callable[[CaseFiles, Read], Case], mode: str) -> Reader:
+def _reader(
+    decoding: str,
+    find: Callable,
+    decode: Callable[[CaseFiles, Read], Case],
+    mode: str,
+    read: Callable[[Path, Path], bytes] = read_file,
+) -> Reader:
     def decode_and_normalise(files: CaseFiles, read: Read) -> Case:
         case = decode(files, read)
         check_finite(case)
         return dataclasses.replace(case, image=intensity.normalise(case.image, mode))
 
     # What is the same for all files of a data set is part of DECODING; what is in the files is hashed with them.
-    return Reader(decoding if mode == "range" else f"{decoding}; intensity {mode} 1", find, decode_and_normalise)
+    return Reader(decoding if mode == "range" else f"{decoding}; intensity {mode} 1", find, decode_and_normalise, read)
 
 
 def _check_one_class(label_map: labels.LabelMap) -> None:
@@ -158,6 +171,11 @@ def _check_one_class(label_map: labels.LabelMap) -> None:
             f"config.data.labels: the masks tell {', '.join(map(shown, label_map))} apart, and networks are trained to "
             f"tell one class from background: choose or merge values, such as config.data.labels='tumour={merged}'."
         )
+
+
+def _has_tfds(root: Path) -> bool:
+    """Whether it is, or holds, the data set that tfds_lgg.py builds; told without importing TFDS."""
+    return (root / "dataset_info.json").is_file() or (root / "lgg_mri").is_dir()
 
 
 def _has_lgg_scans(root: Path) -> bool:
