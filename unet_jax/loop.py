@@ -34,6 +34,7 @@ class Run:
     """What stays the same from epoch to epoch.
 
     Attributes:
+        classes: the names of several; empty for one.
         validation: (position in cases, slice) of what is validated on.
         train_step: see `steps.make_train_step`.
         probability_step: see `steps.make_probability_step`.
@@ -45,6 +46,7 @@ class Run:
     workdir: Path
     mesh: Mesh
     cases: list[Case]
+    classes: tuple[str, ...]
     validation: Int32[np.ndarray, "n 2"]
     train_step: Callable
     probability_step: Callable
@@ -211,9 +213,9 @@ def _validate(run: Run, state: TrainState) -> dict:
     run.stop.anywhere(save_unscored)
     probability = functools.partial(run.probability_step, state.params, state.batch_stats)
     predicted = segment(probability, run.config, run.cases, run.validation, run.mesh, title="validation")
-    index, counts = count_slices(_watched(run, predicted), run.cases)
+    index, counts = count_slices(_watched(run, predicted), run.cases, run.classes)
     run.stop.between_steps()
-    return report.summarise(report.case_rows(run.cases, index, counts), counts)
+    return report.summarise(report.case_rows(run.cases, index, counts, run.classes), counts)
 
 
 def _watched(run: Run, predicted: Iterator[scoring.Predicted]) -> Iterator[scoring.Predicted]:

@@ -30,8 +30,9 @@ from unet_jax import (
 )
 from unet_jax.data import pipeline, splits
 from unet_jax.data.case import Case
+from unet_jax.data.labels import LabelMap
 from unet_jax.errors import InputError, NumbersError
-from unet_jax.evaluate import CHECKPOINTS, held, load_cases, score
+from unet_jax.evaluate import CHECKPOINTS, held, load_cases, load_classes, score
 from unet_jax.models import weights
 from unet_jax.out_of_memory import explained
 from unet_jax.sharding import check_batch_size, data_mesh, is_primary, replicated
@@ -81,7 +82,8 @@ def _train(
 ) -> dict:
     compilation_cache.use(config.train.compilation_cache)
     mesh = data_mesh()
-    _check(config, mesh)
+    classes = load_classes(config)
+    _check(config, mesh, classes)
     cases, fingerprint, digests = load_cases(config)
     for line in identity.compare(workdir, config, fingerprint, digests, defaults):
         _say(line)
@@ -92,10 +94,10 @@ def _train(
     steps_per_epoch = pipeline.steps_per_epoch(len(slices), config.train.batch_size, jax.process_count())
 
     optimizer, schedule = _optimizer(config, steps_per_epoch)
-    graphdef, state = _initial_state(config, cases[0].image.shape[-1], optimizer, mesh)
+    graphdef, state = _initial_state(config, cases[0].image.shape[-1], len(classes) or 1, optimizer, mesh)
 
     if is_primary():
-        identity.record(workdir, config, fingerprint, digests)
+        identity.record(workdir, config, fingerprint, digests, classes)
         if not split_path.exists():
             splits.write(split, split_path)
     _say(progress.description(config, workdir, split.label, len(cases), index, state))
@@ -112,8 +114,9 @@ def _train(
         workdir=workdir,
         mesh=mesh,
         cases=cases,
+        classes=tuple(classes),
         validation=index["val"],
-        train_step=_train_step(config, graphdef, optimizer),
+        train_step=_train_step(config, graphdef, optimizer, len(classes) or 1),
         probability_step=steps.make_probability_step(graphdef, image_size=config.data.image_size),
         schedule=schedule,
         steps_per_epoch=steps_per_epoch,
@@ -130,7 +133,7 @@ def _train(
     return score(workdir, config)
 
 
-def _check(config: ConfigDict, mesh: Mesh) -> None:
+def _check(config: ConfigDict, mesh: Mesh, classes: LabelMap) -> None:
     """Raises InputError for what can be told before the data are read, which may take a while."""
     check_batch_size(config.train.batch_size, mesh)
     if config.train.epochs < 1:
@@ -143,7 +146,7 @@ def _check(config: ConfigDict, mesh: Mesh) -> None:
         raise InputError(
             f"config.train.nonfinite is {config.train.nonfinite!r}; it must be one of {', '.join(NONFINITE)}."
         )
-    losses.check_weights(config.loss.to_dict())
+    losses.check_weights(config.loss.to_dict(), len(classes) or 1)
     postprocess.check(config.eval.postprocess.to_dict(), config.data.split_by)
     _optimizer(config, steps_per_epoch=1)
     model = nnx.eval_shape(lambda: models.build(in_channels=1, num_classes=1, rngs=nnx.Rngs(0), **config.model))
@@ -194,10 +197,11 @@ def _optimizer(config: ConfigDict, steps_per_epoch: int) -> tuple[optax.Gradient
 
 
 def _initial_state(
-    config: ConfigDict, channels: int, optimizer: optax.GradientTransformation, mesh: Mesh
+    config: ConfigDict, channels: int, classes: int, optimizer: optax.GradientTransformation, mesh: Mesh
 ) -> tuple[nnx.GraphDef, TrainState]:
     def built() -> nnx.Module:
-        return models.build(in_channels=channels, num_classes=1, rngs=nnx.Rngs(params=config.seed), **config.model)
+        rngs, outputs = nnx.Rngs(params=config.seed), steps.logit_channels(classes)
+        return models.build(in_channels=channels, num_classes=outputs, rngs=rngs, **config.model)
 
     graphdef, *_ = steps.split_model(nnx.eval_shape(built))
     # One compiled program draws all parameters; by themselves, each shape would be compiled anew.
@@ -208,7 +212,9 @@ def _initial_state(
     return graphdef, jax.device_put(state, replicated(mesh))
 
 
-def _train_step(config: ConfigDict, graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation) -> Callable:
+def _train_step(
+    config: ConfigDict, graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, classes: int
+) -> Callable:
     return steps.make_train_step(
         graphdef,
         optimizer,
@@ -216,6 +222,7 @@ def _train_step(config: ConfigDict, graphdef: nnx.GraphDef, optimizer: optax.Gra
         loss_weights=config.loss.to_dict(),
         augment_settings=config.augment.to_dict(),
         seed=config.seed,
+        classes=classes,
         skip_nonfinite=config.train.nonfinite == "skip",
         spike_factor=config.train.spike_factor,
     )
