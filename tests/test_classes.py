@@ -3,13 +3,20 @@
 import csv
 import json
 import shutil
+from pathlib import Path
 
 import cv2
+import nibabel
 import numpy as np
 import pytest
 
+import unet_jax
+from unet_jax import postprocess
+from unet_jax.class_colours import rgb_of
 from unet_jax.errors import InputError
 from unet_jax.evaluate import evaluate, load_cases, load_network
+from unet_jax.export import export
+from unet_jax.predict import predict
 from unet_jax.sharding import data_mesh
 from unet_jax.train import train
 
@@ -116,6 +123,68 @@ def test_scores_are_those_of_the_likeliest_class(workdir, by_hand):
     by_case = [(found[row["case"], "edema"] + found[row["case"], "core"]) / 2 for row in rows]
     assert by_case == sorted(by_case)
     assert metrics["dice_per_patient"]["mean"] == pytest.approx(np.mean(list(found.values())))
+
+
+def _as_written(config, probability):
+    mask = postprocess.apply(probability.argmax(-1).astype(np.uint8), config.eval.postprocess.to_dict())
+    return np.select([mask == 1, mask == 2], [50, 200], 0)
+
+
+def test_pictures_are_predicted_with_the_values_of_the_masks(config, workdir, by_hand, tmp_path):
+    rows = predict(workdir, Path(config.data.root), tmp_path, probabilities=True, overlays=True)
+    assert [(row["case"], row["class"]) for row in rows[:2]] == [("p0", "edema"), ("p0", "core")]
+    assert len(rows) == 2 * len(by_hand)
+    for name, image, _, probability in by_hand:
+        expected = _as_written(config, probability)
+        volumes = [int(row["volume"]) for row in rows if row["case"] == name]
+        assert volumes == [(expected == value).sum() for value in (50, 200)]
+        for number in range(len(image)):
+            mask, edema, core = (
+                cv2.imread(str(tmp_path / "images" / f"{name}_{number}_{kind}.png"), cv2.IMREAD_UNCHANGED)
+                for kind in ("mask", "probability_50", "probability_200")
+            )
+            np.testing.assert_array_equal(mask, expected[number])
+            for channel, found in ((1, edema), (2, core)):
+                np.testing.assert_allclose(found, np.rint(probability[number, ..., channel] * 65535), atol=1)
+            overlay = cv2.imread(str(tmp_path / "overlays" / "images" / f"{name}_{number}.png"))[..., ::-1]
+            colours = {rgb_of(1), rgb_of(2)} if (expected[number] == 200).any() else {rgb_of(1)}
+            coloured = {tuple(pixel) for pixel in overlay.reshape(-1, 3).tolist() if len(set(pixel)) > 1}
+            assert coloured == colours
+
+
+def test_nifti_is_predicted_with_the_values_of_the_masks(config, workdir, by_hand, tmp_path):
+    image = by_hand[1][1][..., 0]
+    nibabel.save(nibabel.Nifti1Image(np.ascontiguousarray(image.T), np.diag([0.5, 0.5, 3, 1])), tmp_path / "a.nii.gz")
+    rows = predict(workdir, tmp_path / "a.nii.gz", tmp_path / "out", probabilities=True)
+    mask, *found = (
+        np.asarray(nibabel.load(tmp_path / "out" / f"a_{kind}.nii.gz").dataobj)
+        for kind in ("mask", "probability_50", "probability_200")
+    )
+    likeliest = np.argmax([1 - found[0] - found[1], *found], axis=0).astype(np.uint8)
+    numbers = postprocess.apply(likeliest, config.eval.postprocess.to_dict())
+    np.testing.assert_array_equal(mask, np.array([0, 50, 200])[numbers])
+    voxel = 0.5 * 0.5 * 3 / 1000
+    assert [row["volume"] for row in rows] == pytest.approx([(mask == value).sum() * voxel for value in (50, 200)])
+
+
+def test_a_run_is_loaded_as_a_function_to_class_numbers(config, workdir, by_hand):
+    segment = unet_jax.load(workdir)
+    assert segment.classes == NAMES
+    _, image, _, probability = by_hand[2]
+    np.testing.assert_allclose(segment.probabilities(image), probability, atol=1e-6)
+    values = np.array([0, 50, 200])[segment(image)]
+    np.testing.assert_array_equal(values, _as_written(config, probability))
+    assert segment.probabilities(image[0]).shape == (SIZE, SIZE, 3)
+
+
+@pytest.mark.parametrize("suffix", ["zip", "onnx"])
+def test_programs_answer_with_the_probabilities_of_all_classes(workdir, tmp_path, suffix):
+    facts = export(workdir, tmp_path / f"run.{suffix}")
+    assert facts["max_difference"] <= 1e-5
+    assert facts["classes"] == list(NAMES)
+    assert facts["threshold"] is None
+    assert facts["output"]["shape"][-1] == 3
+    assert facts["output"]["is"] == "probabilities of background, edema, core"
 
 
 def test_losses_of_one_class_are_refused_before_the_data_are_read(config, tmp_path):

@@ -59,11 +59,11 @@ def summarise(rows: list[Row], counts: Int64[np.ndarray, "n 3"] | Int64[np.ndarr
     """
     if scoring.CLASSES not in rows[0]:
         return _summary(rows, counts)
-    by_class = rows_by_class(rows)
+    by_class = _rows_by_class(rows)
     each = {name: _summary(of_class, counts[:, n]) for n, (name, of_class) in enumerate(by_class.items())}
     summary = _summary(rows, counts.sum(1)) | {
-        "dice_per_patient": metrics.distribution(list(by_patient(rows, metrics.dice).values())),
-        "iou_per_patient": metrics.distribution(list(by_patient(rows, metrics.iou).values())),
+        "dice_per_patient": metrics.distribution(list(dice_by_patient(rows).values())),
+        "iou_per_patient": metrics.distribution(list(_score_by_patient(rows, metrics.iou).values())),
         "dice_per_slice": {"mean": float(np.mean([of["dice_per_slice"]["mean"] for of in each.values()]))},
     }
     for name in ("dice_global", "precision", "recall", "specificity"):
@@ -71,8 +71,7 @@ def summarise(rows: list[Row], counts: Int64[np.ndarray, "n 3"] | Int64[np.ndarr
     return summary | {"classes": each}
 
 
-def rows_by_class(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """The rows of each of several classes."""
+def _rows_by_class(rows: Iterable[Row]) -> dict[str, list[Row]]:
     found: dict[str, list[Row]] = {}
     for row in rows:
         for name, of_class in row[scoring.CLASSES].items():
@@ -101,10 +100,14 @@ def _summary(rows: list[Row], counts: Int64[np.ndarray, "n 3"]) -> dict:
     return summary | (_of_whole_cases(patients) if "hd95" in rows[0] else {})
 
 
-def by_patient(rows: Sequence[Row], score: Callable[[Int64[np.ndarray, "3"]], float]) -> dict[str, float]:
-    """A score over all of each patient's scans, as `summarise` takes it: of several classes, the mean."""
+def dice_by_patient(rows: Sequence[Row]) -> dict[str, float]:
+    """Dice over all of each patient's scans, as `summarise` takes it: of several classes, the mean."""
+    return _score_by_patient(rows, metrics.dice)
+
+
+def _score_by_patient(rows: Sequence[Row], score: Callable[[Int64[np.ndarray, "3"]], float]) -> dict[str, float]:
     if scoring.CLASSES in rows[0]:
-        each = [by_patient(of_class, score) for of_class in rows_by_class(rows).values()]
+        each = [_score_by_patient(of_class, score) for of_class in _rows_by_class(rows).values()]
         return {patient: float(np.mean([scores[patient] for scores in each])) for patient in each[0]}
     return {patient: score(_total(of_patient)) for patient, of_patient in _by_patient(rows).items()}
 

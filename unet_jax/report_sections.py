@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element
 
 import jax
 
-from unet_jax import metrics, report, report_charts, run_folder
+from unet_jax import report, report_charts, run_folder
 from unet_jax.markup import scrolling, tag
 from unet_jax.report_cases import UNDEFINED
 from unet_jax.report_charts import Series
@@ -52,7 +52,7 @@ def notices(summary: Mapping[str, Any]) -> list[Element]:
 def scores(summary: Mapping[str, Any], rows: Sequence[Row]) -> list[Element]:
     """The headline scores, the distribution of Dice, and what post-processing changed."""
     dice = summary["dice_per_patient"]
-    by_patient = report.by_patient(rows, metrics.dice)
+    by_patient = report.dice_by_patient(rows)
     headline = tag(
         "div",
         tag(
