@@ -94,7 +94,7 @@ def _train(
     steps_per_epoch = pipeline.steps_per_epoch(len(slices), config.train.batch_size, jax.process_count())
 
     optimizer, schedule = _optimizer(config, steps_per_epoch)
-    graphdef, state = _initial_state(config, cases[0].image.shape[-1], len(classes) or 1, optimizer, mesh)
+    graphdef, state = _initial_state(config, cases[0].image.shape[-1], optimizer, mesh, len(classes) or 1)
 
     if is_primary():
         identity.record(workdir, config, fingerprint, digests, classes)
@@ -197,7 +197,7 @@ def _optimizer(config: ConfigDict, steps_per_epoch: int) -> tuple[optax.Gradient
 
 
 def _initial_state(
-    config: ConfigDict, channels: int, classes: int, optimizer: optax.GradientTransformation, mesh: Mesh
+    config: ConfigDict, channels: int, optimizer: optax.GradientTransformation, mesh: Mesh, classes: int = 1
 ) -> tuple[nnx.GraphDef, TrainState]:
     def built() -> nnx.Module:
         rngs, outputs = nnx.Rngs(params=config.seed), steps.logit_channels(classes)
