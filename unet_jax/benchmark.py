@@ -45,7 +45,7 @@ def benchmark(config: ConfigDict, workdir: Path, command: Sequence[str] = ()) ->
     Raises:
         InputError: the config or the data cannot be used.
     """
-    classes = load_classes(config)
+    classes = len(load_classes(config)) or 1
     cases, *_ = load_cases(config)
     # Before this process takes the device and its memory.
     starts = first_step.cold_and_warm(command) if command and config.benchmark.first_step else None
@@ -57,8 +57,8 @@ def benchmark(config: ConfigDict, workdir: Path, command: Sequence[str] = ()) ->
     batches = _batches(config, slices)
     data = _measure_data(config, batches, len(slices))
     optimizer, _ = _optimizer(config, pipeline.steps_per_epoch(len(slices), config.train.batch_size))
-    graphdef, state = _initial_state(config, cases[0].image.shape[-1], optimizer, mesh, len(classes) or 1)
-    train_step = _train_step(config, graphdef, optimizer, len(classes) or 1)
+    graphdef, state = _initial_state(config, cases[0].image.shape[-1], optimizer, mesh, classes)
+    train_step = _train_step(config, graphdef, optimizer, classes)
     random_batch = global_batch(_random_like(_for_device(next(batches))), mesh)
     compiled, compiling = _compile(train_step, state, random_batch)
     operations_a_step = operations.count(train_step, state, random_batch)

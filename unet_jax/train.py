@@ -30,7 +30,6 @@ from unet_jax import (
 )
 from unet_jax.data import pipeline, splits
 from unet_jax.data.case import Case
-from unet_jax.data.labels import LabelMap
 from unet_jax.errors import InputError, NumbersError
 from unet_jax.evaluate import CHECKPOINTS, held, load_cases, load_classes, score
 from unet_jax.models import weights
@@ -83,7 +82,7 @@ def _train(
     compilation_cache.use(config.train.compilation_cache)
     mesh = data_mesh()
     classes = load_classes(config)
-    _check(config, mesh, classes)
+    _check(config, mesh, len(classes) or 1)
     cases, fingerprint, digests = load_cases(config)
     for line in identity.compare(workdir, config, fingerprint, digests, defaults):
         _say(line)
@@ -133,7 +132,7 @@ def _train(
     return score(workdir, config)
 
 
-def _check(config: ConfigDict, mesh: Mesh, classes: LabelMap) -> None:
+def _check(config: ConfigDict, mesh: Mesh, classes: int = 1) -> None:
     """Raises InputError for what can be told before the data are read, which may take a while."""
     check_batch_size(config.train.batch_size, mesh)
     if config.train.epochs < 1:
@@ -146,7 +145,7 @@ def _check(config: ConfigDict, mesh: Mesh, classes: LabelMap) -> None:
         raise InputError(
             f"config.train.nonfinite is {config.train.nonfinite!r}; it must be one of {', '.join(NONFINITE)}."
         )
-    losses.check_weights(config.loss.to_dict(), len(classes) or 1)
+    losses.check_weights(config.loss.to_dict(), classes)
     postprocess.check(config.eval.postprocess.to_dict(), config.data.split_by)
     _optimizer(config, steps_per_epoch=1)
     model = nnx.eval_shape(lambda: models.build(in_channels=1, num_classes=1, rngs=nnx.Rngs(0), **config.model))
