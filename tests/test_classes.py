@@ -146,7 +146,7 @@ def test_pictures_are_predicted_with_the_values_of_the_masks(config, workdir, by
             np.testing.assert_array_equal(mask, expected[number])
             for channel, found in ((1, edema), (2, core)):
                 np.testing.assert_allclose(found, np.rint(probability[number, ..., channel] * 65535), atol=1)
-            overlay = cv2.imread(str(tmp_path / "overlays" / "images" / f"{name}_{number}.png"))[..., ::-1]
+            overlay = cv2.imread(str(tmp_path / "overlays" / name / f"{number + 1}.png"))[..., ::-1]
             colours = {rgb_of(1), rgb_of(2)} if (expected[number] == 200).any() else {rgb_of(1)}
             coloured = {tuple(pixel) for pixel in overlay.reshape(-1, 3).tolist() if len(set(pixel)) > 1}
             assert coloured == colours
