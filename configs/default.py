@@ -31,8 +31,8 @@ def get_config() -> ConfigDict:
     # "range": 8 and 16 bits become 0 to 1, floats stay as they are. "volume": each channel of each scan is stretched
     # from its percentiles 0.5 and 99.5 to 0 and 1. "auto": range for 8 bits, volume for all else.
     config.data.intensity = "auto"
-    # Which values of the masks mean what, such as "tumour=255" or "tumour=1+2+4"; None: 0 and 1 or 0 and 255 in
-    # pictures, and what dataset.json says of NIfTI.
+    # Which values of the masks mean what, such as "tumour=255", "tumour=1+2+4" or, for several classes, "edema=1,
+    # core=2+4"; None: 0 and 1 or 0 and 255 in pictures, and what dataset.json says of NIfTI.
     config.data.labels = placeholder(str)
     # Whose a picture or NIfTI case is, by its name without suffix: a regular expression such as
     # "(?P<patient>[^_]+)_(?P<slice>[0-9]+)", which puts the slices of a scan together as well; or the path of a CSV
@@ -153,7 +153,7 @@ def get_config() -> ConfigDict:
     # Which checkpoint is scored: "best" on validation, or the "newest": with few patients to validate on, what was best
     # is largely luck, and after a cosine the last is as good.
     config.eval.checkpoint = "best"
-    # A pixel is tumour from this probability on.
+    # A pixel is tumour from this probability on; of several classes, it is of the likeliest.
     config.eval.threshold = 0.5
     # Whether that probability is chosen once training has ended, by the validation side's mean Dice per patient, and
     # kept in the run's threshold.json, which then takes the place of `threshold`.

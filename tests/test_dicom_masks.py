@@ -28,10 +28,10 @@ STUDY = {
 }
 
 
-def _encoded(folder, mask, probability=None):
+def _encoded(folder, mask, probability=None, classes=None):
     root, [files] = dicom.find(folder)
     found = {}
-    for path, data in dicom_masks.encode(files, root, mask, probability):
+    for path, data in dicom_masks.encode(files, root, mask, probability, classes):
         (folder.parent / path.name).write_bytes(data)
         found[path.name] = highdicom.seg.segread(folder.parent / path.name)
     return files, root, found
@@ -78,6 +78,39 @@ def test_an_empty_mask_and_probabilities_are_written_too(tmp_path):
     ]
     for pixels, height in zip(fractional.pixel_array, heights, strict=True):
         np.testing.assert_allclose(pixels / 255, probability[round(height / 4)], atol=0.5 / 255 + 1e-6)
+
+
+def test_each_class_is_a_segment_under_its_name(tmp_path):
+    _write(tmp_path / "series", [_slice(number, **STUDY) for number in range(3)])
+    random = np.random.default_rng(0)
+    mask = random.integers(0, 3, (3, 8, 9), np.uint8)
+    probability = random.dirichlet(np.ones(3), mask.shape).astype(np.float32)
+    _, _, found = _encoded(tmp_path / "series", mask, probability, {"edema": (50,), "core": (100, 150)})
+    for name, expected, tolerance in (
+        ("series_mask.dcm", [mask == 1, mask == 2], 0),
+        ("series_probability.dcm", [probability[..., 1], probability[..., 2]], 0.5 / 255 + 1e-6),
+    ):
+        segmentation = found[name]
+        assert [segment.SegmentLabel for segment in segmentation.SegmentSequence] == ["edema", "core"]
+        scale = 255 if segmentation.SegmentationType == "FRACTIONAL" else 1
+        seen = set()
+        frames = segmentation.PerFrameFunctionalGroupsSequence
+        for frame, pixels in zip(frames, segmentation.pixel_array, strict=True):
+            height = frame.PlanePositionSequence[0].ImagePositionPatient[2]
+            number = frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+            place = (number - 1, round(height / 4))
+            np.testing.assert_allclose(pixels / scale, expected[place[0]][place[1]], atol=tolerance)
+            seen.add(place)
+        assert len(seen) == 6
+
+
+def test_a_class_that_was_not_found_is_described_all_the_same(tmp_path):
+    _write(tmp_path / "series", [_slice(number, **STUDY) for number in range(3)])
+    classes = {"edema": (1,), "core": (2,)}
+    for filled in (0, 2):
+        mask = np.full((3, 8, 9), filled, np.uint8)
+        [segmentation] = _encoded(tmp_path / "series", mask, classes=classes)[2].values()
+        assert [segment.SegmentLabel for segment in segmentation.SegmentSequence] == ["edema", "core"]
 
 
 def test_a_series_that_nothing_can_refer_to_is_named(tmp_path):

@@ -21,6 +21,8 @@ def test_a_label_map_is_parsed_in_order():
         ("a=1, a=2", "'a=2' is no new name"),
         ("a=1, b=1+2", "1 stands for two classes"),
         ("a=0", "0 is background"),
+        (f"{'a' * 65}=1", "is no name of a class: it must be of at most 64 printable characters"),
+        ("a\nb=1", r"'a\\nb' is no name of a class"),
     ],
 )
 def test_what_is_no_label_map_is_refused(text, complaint):
@@ -35,6 +37,22 @@ def test_values_become_classes(dtype):
     found = labels.to_classes(mask, {"edema": (50,), "core": (100, 150)})
     assert found.dtype == np.uint8
     assert found.tolist() == [[0, 1], [2, 2]]
+
+
+@pytest.mark.parametrize(
+    ("label_map", "values", "dtype"),
+    [
+        ({"edema": (50,), "core": (20,)}, [0, 50, 20], np.uint8),
+        ({"edema": (1000,), "core": (2,)}, [0, 1000, 2], np.uint16),
+        ({"edema": (50,), "core": (100, 150)}, [0, 1, 2], np.uint8),
+        ({"edema": (50,), "core": (-1,)}, [0, 1, 2], np.uint8),
+        ({"edema": (50,), "core": (65536,)}, [0, 1, 2], np.uint8),
+    ],
+)
+def test_classes_become_values_again_where_each_has_one(label_map, values, dtype):
+    found = labels.to_values(np.array([[0, 1, 2]], np.uint8), label_map)
+    assert found.tolist() == [values]
+    assert found.dtype == dtype
 
 
 @pytest.mark.parametrize("top", [1, 255])

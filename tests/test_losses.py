@@ -122,6 +122,19 @@ def test_a_right_answer_costs_nothing(extreme, index):
     assert (values[right + 1] > 0.1).all()
 
 
+def test_losses_of_one_class_are_refused_for_several():
+    several = {"ce": 1.0, "dice": 1.0}
+    losses.check_weights({"bce": 1.0, "dice": 1.0})
+    losses.check_weights(several, classes=3)
+    for name, instead in (("bce", "ce"), ("bce_dice", "ce_dice")):
+        with pytest.raises(
+            InputError, match=rf"config\.loss\.{name} .* the masks have 3, .* use {instead}, as in"
+        ) as error:
+            losses.check_weights({name: 1.0, "dice": 1.0}, classes=3)
+        # What the error proposes can be given as it stands.
+        assert str(error.value).endswith(f"--config.loss='{json.dumps(several)}'.")
+
+
 @pytest.mark.parametrize("rank", range(4))
 def test_any_rank_and_precision_gives_one_float32(rank):
     for k in (1, 3):

@@ -19,6 +19,21 @@ def test_counts_exceed_what_the_masks_type_can_hold():
     np.testing.assert_array_equal(metrics.count(full, full), [[600, 0, 0]])
 
 
+def test_each_of_several_classes_is_counted_by_itself():
+    predicted = np.array([[[1, 2, 0], [0, 0, 1]], [[0, 0, 0], [2, 2, 0]]], np.uint8)
+    truth = np.array([[[2, 2, 0], [1, 1, 1]], [[0, 0, 0], [2, 0, 0]]], np.uint8)
+    found = metrics.count_classes(predicted, truth, 3)
+    assert found.tolist() == [[[1, 1, 2], [1, 0, 1], [0, 0, 0]], [[0, 0, 0], [1, 1, 0], [0, 0, 0]]]
+    for number in (1, 2, 3):
+        alone = metrics.count(*((mask == number).astype(np.uint8) for mask in (predicted, truth)))
+        np.testing.assert_array_equal(found[:, number - 1], alone)
+
+
+def test_a_mean_is_over_what_is_defined():
+    assert metrics.mean_of_defined([0.5, None, 1.0]) == 0.75
+    assert metrics.mean_of_defined([None, None]) is None
+
+
 @pytest.mark.parametrize(
     ("found", "dice", "iou", "precision", "recall"),
     [

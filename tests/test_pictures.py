@@ -1,9 +1,11 @@
 import cv2
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from unet_jax import pictures
+from unet_jax.class_colours import colour_of
 from unet_jax.pictures import Example, slices_to_show, write_cases, write_curves
 
 
@@ -91,6 +93,24 @@ def test_both_outlines_are_drawn_where_there_is_tumour(tmp_path, drawn):
     [true], both, [predicted] = (colours for _, colours in _shown(drawn[0]))
     assert both == [true, predicted]
     assert true != predicted
+
+
+def test_each_class_is_outlined_in_its_colour_and_named(tmp_path, drawn):
+    """True outlines are solid and predicted ones dashed; a name is text, whatever stands in it."""
+    truth, predicted = _masks(3, 0, 1), _masks(3, 1, 2)
+    truth[:2, 4:6] *= 2
+    write_cases(tmp_path / "cases.png", [_example(truth, predicted)], "", ("edema", r"$\core$"))
+    first, second, third = (
+        [(tuple(lines.get_edgecolor()[0, :3]), lines.get_linestyle()[0][1] is None) for lines in panel.collections]
+        for panel in drawn[0].axes
+        if panel.images
+    )
+    one, two = (to_rgb(colour_of(number)) for number in (1, 2))
+    assert first == [(one, True), (two, True)]
+    assert second == [(one, True), (one, False), (two, True)]
+    assert third == [(one, False)]
+    [legend] = drawn[0].legends
+    assert [text.get_text() for text in legend.get_texts()] == ["true", "predicted", "edema", r"$\core$"]
 
 
 def test_cases_without_tumour_or_with_nothing_else_are_drawn(tmp_path, drawn, recwarn):

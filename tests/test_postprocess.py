@@ -77,6 +77,16 @@ def test_apply_gives_the_last_stage():
     np.testing.assert_array_equal(postprocess.apply(MASK, largest), row("..........####."))
 
 
+def test_each_class_is_processed_by_itself():
+    """Pieces of different classes that touch are no connected part."""
+    mask = np.array([[[2, 2, 1, 1, 1, 2, 0, 0, 1, 3, 3, 3]]], np.uint8)
+    found = postprocess.apply(mask, OFF | {"minimum_voxels": 2})
+    assert found[0, 0].tolist() == [2, 2, 1, 1, 1, 0, 0, 0, 0, 3, 3, 3]
+    assert found.dtype == np.uint8
+    found = postprocess.apply(mask, OFF | {"largest_component": True})
+    assert found[0, 0].tolist() == [2, 2, 1, 1, 1, 0, 0, 0, 0, 3, 3, 3]
+
+
 def test_settings_that_cannot_be_used_are_refused():
     postprocess.check(OFF, "slice")
     postprocess.check({"minimum_voxels": 20, "largest_component": True}, "patient")

@@ -7,7 +7,7 @@ from unet_jax import preprocess
 
 # Compiled, as they are used.
 prepare_image = jax.jit(preprocess.prepare_image, static_argnums=1)
-prepare_mask = jax.jit(preprocess.prepare_mask, static_argnums=1)
+prepare_mask = jax.jit(preprocess.prepare_mask, static_argnums=(1, 2))
 prepare_weights = jax.jit(preprocess.prepare_weights, static_argnums=1)
 restore_logits = jax.jit(preprocess.restore_logits, static_argnums=(1, 2))
 
@@ -41,6 +41,31 @@ def test_a_mask_of_the_right_size_passes_as_it_is():
     prepared = prepare_mask(jnp.asarray(mask), 8)
     assert prepared.dtype == jnp.float32
     np.testing.assert_array_equal(prepared[..., 0], mask)
+
+
+def test_a_mask_of_several_classes_has_a_channel_for_each():
+    mask = np.random.default_rng(0).integers(0, 4, (2, 8, 6), np.uint8)
+    prepared = np.asarray(prepare_mask(jnp.asarray(mask), 8, 3))
+    assert prepared.dtype == np.float32
+    expected = np.zeros((2, 8, 8, 3), np.float32)
+    for number in (1, 2, 3):
+        expected[:, :, 1:7, number - 1] = mask == number
+    np.testing.assert_array_equal(prepared, expected)
+
+
+def test_a_shrunk_pixel_is_of_the_class_with_the_largest_share():
+    """Where only one class lies, it is the mask of that class alone."""
+    mask = np.random.default_rng(1).integers(0, 2, (3, 16, 16), np.uint8)
+    alone = np.asarray(prepare_mask(jnp.asarray(mask), 8))
+    found = np.asarray(prepare_mask(jnp.asarray(2 * mask), 8, 3))
+    np.testing.assert_array_equal(found[..., 1:2], alone)
+    assert not found[..., [0, 2]].any()
+    # Four rows of one class over four of another: the edge lies between two new pixels.
+    halves = np.repeat(np.array([1, 3], np.uint8), 8)[None, :, None].repeat(16, 2)
+    found = np.asarray(prepare_mask(jnp.asarray(halves), 8, 3))
+    assert (found[0, :4, :, 0] == 1).all()
+    assert (found[0, 4:, :, 2] == 1).all()
+    assert (found.sum(-1) == 1).all()
 
 
 @pytest.mark.parametrize(("height", "width", "top", "left"), [(4, 7, 1, 0), (7, 4, 0, 1), (5, 7, 1, 0)])

@@ -6,6 +6,7 @@ import pytest
 
 from unet_jax import report, scoring
 from unet_jax.data.case import Case
+from unet_jax.run_folder import flatten
 
 
 @pytest.fixture
@@ -249,3 +250,56 @@ def test_scores_of_random_masks_are_written_and_read_back(spacing, tmp_path):
         lines = {line["case"]: line for line in csv.DictReader(file)}
     assert (lines["0"]["hd95"], lines["1"]["recall"]) == ("", "")
     assert float(lines["2"]["hd95"]) == read["hd95_per_patient"]["mean"]
+
+
+def test_several_classes_are_scored_one_by_one_and_their_mean_stands_over_them(tmp_path):
+    """Each class has the scores that a data set of that class alone has."""
+    rng = np.random.default_rng(0)
+    predicted, truth = rng.integers(0, 3, (2, 4, 3, 6, 6), np.uint8)
+    predicted[0], truth[0] = np.minimum(predicted[0], 1), np.minimum(truth[0], 1)  # without the second class
+    names, steps = ("edema", "core"), {"minimum_voxels": 2, "largest_component": False}
+    image = np.zeros((3, 6, 6, 1), np.uint8)
+
+    def scored(predicted, truth, classes=()):
+        cases = [Case(f"{n}", f"patient {n // 2}", image, mask, (5.0, 1.0, 1.0)) for n, mask in enumerate(truth)]
+        whole = [(n, np.arange(3, dtype=np.int32), mask) for n, mask in enumerate(predicted)]
+        found = scoring.score_cases(cases, whole, tolerance=1.0, steps=steps, classes=classes)["minimum_voxels"]
+        return found, report.summarise(found.rows, found.counts)
+
+    together, summary = scored(predicted, truth, names)
+    alone = [scored(*((mask == number).astype(np.uint8) for mask in (predicted, truth))) for number in (1, 2)]
+    each = dict(zip(names, (of for _, of in alone), strict=True))
+    for name, of in each.items():
+        found = summary["classes"][name]
+        # Cases come in another order, by which patients are resampled.
+        for of_class in (found, of):
+            for key in [key for key in of_class if key.endswith("_per_patient")]:
+                del of_class[key]["ci95"]
+                assert of_class[key].pop("unit", None) == summary[key].get("unit")
+        assert flatten(found) == pytest.approx(flatten(of), rel=1e-12)
+    for key in ("dice_global", "precision", "recall", "specificity"):
+        assert summary[key] == pytest.approx(np.mean([of[key] for of in each.values()]))
+    for key in ("dice_per_patient", "iou_per_patient", "dice_per_slice"):
+        assert summary[key]["mean"] == pytest.approx(np.mean([of[key]["mean"] for of in each.values()]))
+    for key in report.COUNTS:
+        assert summary["lesions"][key] == sum(of["lesions"][key] for of in each.values())
+    assert summary["slices"] == 12
+    empty = [not (predicted[n, m].any() or truth[n, m].any()) for n in range(4) for m in range(3)]
+    assert summary["slices_empty_in_both"] == sum(empty)
+
+    rows = {row["case"]: row for row in together.rows}
+    for (found, _), name in zip(alone, names, strict=True):
+        for row in found.rows:
+            assert rows[row["case"]]["classes"][name] == row
+    assert [row["dice"] for row in together.rows] == sorted(row["dice"] for row in together.rows)
+    core = rows["0"]["classes"]["core"]
+    assert (core["dice"], core["hd95"]) == (1, None)
+    assert rows["0"]["hd95"] == rows["0"]["classes"]["edema"]["hd95"]
+
+    report.write(tmp_path, HEADER | summary, together.rows)
+    with open(tmp_path / "cases.csv", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [(line["case"], line["class"]) for line in lines] == [
+        (row["case"], name) for row in together.rows for name in names
+    ]
+    assert [float(line["dice"]) for line in lines[:2]] == [of["dice"] for of in together.rows[0]["classes"].values()]

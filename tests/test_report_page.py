@@ -28,6 +28,9 @@ def square(top, left, rows, columns):
     return mask
 
 
+CLASSES = ("edema", HOSTILE)
+
+
 def scored_cases():
     for name, (top, left, rows, columns) in TRUE.items():
         image = np.zeros((SLICES, SIZE, SIZE, 3), np.uint8) + np.array([40, 80, 120], np.uint8)
@@ -54,11 +57,22 @@ SUMMARY = {
 }
 
 
-def write(path, pictured=tuple(TRUE), title="run", epochs=EPOCHS, **changes):
-    scored = {case.name: (case, numbers, mask) for case, numbers, mask in scored_cases()}
+def scored_classes():
+    """As `scored_cases`, with a second class where the fifth slice has more rows than the others."""
+    for case, numbers, mask in scored_cases():
+        top, _, rows, _ = TRUE[case.name]
+        for one in (case.mask, mask):
+            one[:, top + rows :] *= 2
+        yield case, numbers, mask
+
+
+def write(path, pictured=tuple(TRUE), title="run", epochs=EPOCHS, classes=(), **changes):
+    several = scored_classes() if classes else scored_cases()
+    scored = {case.name: (case, numbers, mask) for case, numbers, mask in several}
     predicted = [(n, numbers, mask) for n, (_, numbers, mask) in enumerate(scored.values())]
     cases = [case for case, _, _ in scored.values()]
-    scores = scoring.score_cases(cases, predicted, tolerance=2.0, steps={"minimum_voxels": 0, "largest_component": 0})
+    steps = {"minimum_voxels": 0, "largest_component": 0}
+    scores = scoring.score_cases(cases, predicted, tolerance=2.0, steps=steps, classes=classes)
     rows = scores["as_predicted"].rows
     report_page.write(
         path,
@@ -69,7 +83,7 @@ def write(path, pictured=tuple(TRUE), title="run", epochs=EPOCHS, **changes):
         config={"seed": 7, "model": {"name": "tutorial"}},
         sequences=("pre-contrast", "FLAIR", "post-contrast"),
         first_sequence=FLAIR,
-        pictures=report_pictures.within_budget((scored[name] for name in pictured), 10**7),
+        pictures=report_pictures.within_budget((scored[name] for name in pictured), 10**7, len(classes) or 1),
     )
     return path.read_text(encoding="utf-8")
 
@@ -188,7 +202,7 @@ def open_page(browser, page):
     """Opens the page; at the end, nothing may have gone wrong in it or been asked of the network."""
     contexts, faults, requests = [], [], []
 
-    def opened(width=1200, height=900, **options):
+    def opened(width=1200, height=900, path=page, **options):
         context = browser.new_context(offline=True, viewport={"width": width, "height": height}, **options)
         contexts.append(context)
         context.set_default_timeout(10_000)
@@ -197,7 +211,7 @@ def open_page(browser, page):
         tab.on("pageerror", lambda error: faults.append(str(error)))
         tab.on("dialog", lambda dialog: (faults.append(dialog.message), dialog.dismiss()))
         tab.on("request", lambda request: requests.append(request.url))
-        tab.goto(page.as_uri())
+        tab.goto(path.as_uri())
         return tab
 
     yield opened
@@ -309,6 +323,32 @@ def test_the_outlines_lie_on_the_pictures_pixels_and_toggle(open_page):
     assert box(green) is None
     tab.keyboard.press("t")
     assert box(green) is not None
+
+
+def test_each_class_has_its_scores_its_colour_and_its_switch(open_page, tmp_path):
+    write(tmp_path / "classes.html", classes=CLASSES, threshold=None)
+    tab = open_page(path=tmp_path / "classes.html")
+    assert [cell.inner_text() for cell in tab.locator("#by-class tbody th").all()] == list(CLASSES)
+    assert tab.locator("#table thead").inner_text().count("Dice, ") == 2
+    tab.get_by_role("button", name="good").click()
+    text = tab.locator("#announcement").inner_text()
+    # slice 5: 8 rows of each class; of 8 columns, 7 are predicted
+    assert text.splitlines()[1:] == [
+        f"{name}: true 64 pixels, predicted 56 pixels, Dice {14 / 15:.3f}" for name in CLASSES
+    ]
+
+    def drawn():
+        return [bool(path.get_attribute("d")) for path in tab.locator("#outlines path:not(.halo)").all()]
+
+    assert drawn() == [True] * 4
+    colours = tab.locator("#outlines path:not(.halo)").evaluate_all(
+        "paths => paths.map((path) => getComputedStyle(path).stroke)"
+    )
+    assert colours == ["rgb(230, 159, 0)"] * 2 + ["rgb(86, 180, 233)"] * 2
+    tab.get_by_label("edema").uncheck()
+    assert drawn() == [False, False, True, True]
+    tab.keyboard.press("p")
+    assert drawn() == [False, False, True, False]
 
 
 def test_sequences_can_be_chosen_and_pictures_are_decoded(open_page):

@@ -112,6 +112,21 @@ def test_the_description_is_of_the_scored_slices_alone():
     assert describe(Case("a", "p", image, truth), np.array([1, 3]), predicted)["mm2"] is None
 
 
+def test_each_of_several_classes_has_outlines_and_counts():
+    image = np.zeros((2, 10, 20, 1), np.uint8)
+    truth = np.zeros((2, 10, 20), np.uint8)
+    truth[1, 2:6, 4:9] = 1
+    truth[1, 2:4, 4:6] = 2
+    predicted = np.where(truth == 2, 1, 0).astype(np.uint8)
+    described = describe(Case("a", "p", image, truth), np.arange(2), predicted, classes=2)
+    assert described["counts"] == [[[0, 0, 0], [0, 0, 0]], [[0, 4, 16], [0, 0, 4]]]
+    assert described["true"][0] == described["predicted"][0] == ["", ""]
+    of_each = [outline((truth[1] == number).astype(np.uint8)) for number in (1, 2)]
+    assert described["true"][1] == of_each
+    # What lies in the second class is predicted to be of the first.
+    assert described["predicted"][1] == [of_each[1], ""]
+
+
 def test_the_first_cases_have_pictures_until_the_budget_is_used_up():
     asked = []
 

@@ -107,14 +107,26 @@ def test_what_decides_about_cases_is_part_of_the_fingerprint(tmp_path):
     assert len(texts) == 7
 
 
-def test_several_classes_are_refused_with_the_way_out(tmp_path):
-    with pytest.raises(InputError, match=r"edema, core apart, .* config\.data\.labels='tumour=1\+2\+4'"):
-        reader(tmp_path, "pairs", Settings(labels="edema=1, core=2+4"))
-    description = {"channel_names": {"0": "T1"}, "labels": {"background": 0, "a": 1, "b": 2}, "file_ending": ".nii"}
+def test_classes_are_those_that_masks_tell_apart(tmp_path):
+    several = sources.classes(tmp_path, "pairs", Settings(labels="edema=1, core=2+4"))
+    assert list(several.items()) == [("edema", (1,)), ("core", (2, 4))]
+    assert sources.classes(tmp_path, "pairs", Settings(labels="tumour=255")) == {}
+    assert sources.classes(tmp_path, "pairs", Settings()) == {}
+    for source in ("lgg", "phantom"):
+        assert sources.classes(tmp_path, source, Settings()) == {}
+    description = {"channel_names": {"0": "T1"}, "labels": {"background": 0, "b": 2, "a": 1}, "file_ending": ".nii"}
     (tmp_path / "dataset.json").write_text(json.dumps(description))
-    with pytest.raises(InputError, match=r"a, b apart"):
-        reader(tmp_path, "nifti", Settings())
-    reader(tmp_path, "nifti", Settings(labels="both=1+2"))
+    assert list(sources.classes(tmp_path, "nifti", Settings())) == ["b", "a"]
+    assert sources.classes(tmp_path, "nifti", Settings(labels="both=1+2")) == {}
+
+
+def test_masks_of_several_classes_hold_their_numbers(tmp_path):
+    _picture(tmp_path / "a.png")
+    _picture(tmp_path / "a_mask.png", np.array([[0, 50, 50, 0], [70, 60, 0, 0], [0] * 4, [0] * 4], np.uint8))
+    made = reader(tmp_path, "pairs", Settings(labels="edema=60+70, core=50"))
+    [files] = made.find(tmp_path)
+    mask = made.decode(files, lambda path: read_file(tmp_path, path)).mask
+    assert mask[0, :2].tolist() == [[0, 2, 2, 0], [1, 1, 0, 0]]
 
 
 def test_pictures_that_count_as_patients_are_announced():

@@ -113,6 +113,49 @@ def test_dice_of_empty_and_full_masks(line, tumour, offset, dice):
     assert step(state, batch)[1]["dice"] == dice
 
 
+class Lines(Line):
+    """Logits of background, which are 0, and of two classes, one line the other's opposite."""
+
+    def __call__(self, image):
+        line = super().__call__(image)
+        return jnp.concatenate([jnp.zeros_like(line), line, -line], -1)
+
+
+def _softmax(z):
+    exponentials = np.exp([np.zeros_like(z), z, -z])
+    return exponentials / exponentials.sum(0)
+
+
+def _of_classes(batch):
+    x = np.asarray(batch["image"])[..., 0]
+    return np.select([x > 170, x > 90], [1, 2], 0).astype(np.uint8)
+
+
+def test_one_step_of_several_classes_by_hand():
+    step, state = _start(Lines(), optax.sgd(0.5), loss_weights={"ce": 1.0}, classes=2)
+    batch = _batch()
+    mask = _of_classes(batch)
+    x, _, z = _by_hand(batch)
+    probability = _softmax(z)
+    truth = np.stack([mask == number for number in range(3)])
+    _, logged = step(_copy(state), batch | sharding.global_batch({"mask": mask}, MESH))
+    assert logged["loss"] == pytest.approx(-np.log((probability * truth).sum(0)).mean(), rel=1e-5)
+    error = probability - truth
+    gradient = (error[1] - error[2]) * x, error[1] - error[2]
+    assert logged["gradient_norm"] == pytest.approx(np.hypot(*(of.mean() for of in gradient)), rel=1e-5)
+    likeliest = probability.argmax(0)
+    expected = np.mean([_dice(likeliest == number, truth[number]) for number in (1, 2)])
+    assert logged["dice"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_what_augmentation_brings_in_is_background(monkeypatch):
+    """Where no class is left after augmentation, a network that is sure of the background is right."""
+    monkeypatch.setattr(steps, "augment", lambda key, image, targets, settings: (image, jnp.zeros_like(targets)))
+    model = Lines(slope=0.0, offset=0.0)
+    step, state = _start(model, optax.sgd(0.0), loss_weights={"ce": 1.0}, classes=2)
+    assert step(state, _batch())[1]["loss"] == pytest.approx(np.log(3), rel=1e-6)
+
+
 def test_totals_are_the_sums_of_what_was_logged(line):
     step, state = line
     state, records = _copy(state), []
@@ -269,6 +312,17 @@ def test_probabilities_have_the_images_size_whatever_the_network_sees():
     found = _probability(image, Line(slope=20.0, offset=-10.0))
     assert found.shape == (1, 20, 32)
     np.testing.assert_array_equal(found[0, 4:-4] >= 0.5, image[0, 4:-4, :, 0] >= 0.5)
+
+
+def test_probabilities_of_several_classes_take_the_place_of_channels():
+    image = np.random.default_rng(0).integers(0, 256, (3, 6, 8, 3), np.uint8)
+    found = _probability(image, Lines())
+    expected = _softmax(2 * (image[..., 0] / 255) - 0.5)
+    np.testing.assert_allclose(found, np.moveaxis(expected, 0, -1), rtol=1e-5)
+
+
+def test_networks_have_a_channel_for_background_where_classes_exclude_each_other():
+    assert [steps.logit_channels(classes) for classes in (1, 2, 3)] == [1, 3, 4]
 
 
 def test_probabilities_of_bfloat16_logits_are_float32():

@@ -39,6 +39,30 @@ def test_tiles_cover_an_axis_at_most_half_a_tile_apart(length, tile, starts):
     assert all(span.stop - span.start == min(tile, length) for span in found)
 
 
+@pytest.mark.parametrize(("slab", "tile"), [(None, None), (None, 4), (3, None), (3, 4), (9, 20)])
+@pytest.mark.parametrize("keep", [True, False])
+def test_of_several_classes_the_likeliest_is_taken(slab, tile, keep):
+    assembly = _assembly((6, 11, 9), slab=slab, tile=tile, threshold=0.99, keep=keep)
+    image = assembly.wanted.case.image[..., 0]
+
+    def of_each(part):
+        """Background, and two classes that share the rest unevenly."""
+        return np.stack([1 - part, 0.6 * part, 0.4 * part], -1)
+
+    def answer(part):
+        missing = slab - len(part) if slab else 0
+        return of_each(np.pad(part[..., 0], [(0, missing), (0, 0), (0, 0)]) if slab else part[..., 0])
+
+    found = _answer(assembly, answer)
+    expected = of_each(image)
+    np.testing.assert_array_equal(found.mask, expected.argmax(-1))
+    assert set(np.unique(found.mask)) == {0, 1}
+    if keep:
+        np.testing.assert_allclose(found.probability, expected, atol=1e-6)
+    else:
+        assert found.probability is None
+
+
 @pytest.mark.parametrize(("slab", "tile"), [(None, None), (None, 4), (3, None), (3, 4), (1, 5), (9, 20)])
 def test_what_depends_on_each_pixel_alone_comes_out_as_it_is(slab, tile):
     assembly = _assembly((6, 11, 9), slab=slab, tile=tile)

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from unet_jax import compilation_cache, device_peak, first_step, operations, steps, surroundings, timing
 from unet_jax.benchmark_table import table
 from unet_jax.data import pipeline, splits
-from unet_jax.evaluate import load_cases
+from unet_jax.evaluate import load_cases, load_classes
 from unet_jax.files import write_json
 from unet_jax.sharding import by_batch, data_mesh, global_batch
 from unet_jax.steps import TrainState
@@ -45,11 +45,12 @@ def benchmark(config: ConfigDict, workdir: Path, command: Sequence[str] = ()) ->
     Raises:
         InputError: the config or the data cannot be used.
     """
+    classes = len(load_classes(config)) or 1
     cases, *_ = load_cases(config)
     # Before this process takes the device and its memory.
     starts = first_step.cold_and_warm(command) if command and config.benchmark.first_step else None
     mesh = data_mesh()
-    _check(config, mesh)
+    _check(config, mesh, classes)
     training_side = splits.slices_of(_drawn(config, cases), cases, "train")
     weigh = _weigh(config, cases, training_side)
     slices = pipeline.Slices(cases, training_side, config.data.slab, weigh, config.data.neighbours)
@@ -57,8 +58,8 @@ def benchmark(config: ConfigDict, workdir: Path, command: Sequence[str] = ()) ->
     batches = _batches(config, slices)
     data = _measure_data(config, batches, len(slices))
     optimizer, _ = _optimizer(config, pipeline.steps_per_epoch(len(slices), config.train.batch_size))
-    graphdef, state = _initial_state(config, cases[0].image.shape[-1], optimizer, mesh)
-    train_step = _train_step(config, graphdef, optimizer)
+    graphdef, state = _initial_state(config, cases[0].image.shape[-1], optimizer, mesh, classes)
+    train_step = _train_step(config, graphdef, optimizer, classes)
     random_batch = global_batch(_random_like(_for_device(next(batches))), mesh)
     compiled, compiling = _compile(train_step, state, random_batch)
     operations_a_step = operations.count(train_step, state, random_batch)

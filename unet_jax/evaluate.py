@@ -4,7 +4,7 @@ import contextlib
 import functools
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from unet_jax import (
 )
 from unet_jax.data import cache, phantom, sources, splits
 from unet_jax.data.case import Case
+from unet_jax.data.labels import LabelMap
 from unet_jax.errors import InputError
 from unet_jax.inference import Probability, segment_cases, with_flips
 from unet_jax.out_of_memory import explained
@@ -113,6 +114,7 @@ def held(workdir: Path) -> contextlib.AbstractContextManager[None]:
 
 def score(workdir: Path, config: ConfigDict, *, side: str = "test", data: Path | None = None) -> dict:
     """`evaluate` for who holds the folder and has its config."""
+    classes = _classes_of_both(workdir, config)
     cases, fingerprint, digests = load_cases(config)
     note = None if data is not None else identity.check_files(workdir, fingerprint, digests)
     index, label = _slices_to_score(workdir, cases, side, data)
@@ -127,8 +129,8 @@ def score(workdir: Path, config: ConfigDict, *, side: str = "test", data: Path |
     began = time.perf_counter()
     kept: dict[int, PackedMask] = {}
     predicted = packed_masks.keep(segment(probability, config, cases, index, mesh, title=f"scoring {side}"), kept)
-    after_each_step = config.eval.postprocess.to_dict()
-    stages = scoring.score_cases(cases, predicted, tolerance=config.eval.surface_tolerance, steps=after_each_step)
+    how = {"tolerance": config.eval.surface_tolerance, "steps": config.eval.postprocess.to_dict()}
+    stages = scoring.score_cases(cases, predicted, **how, classes=classes)
     seconds = time.perf_counter() - began
 
     summaries = {stage: report.summarise(scores.rows, scores.counts) for stage, scores in stages.items()}
@@ -141,7 +143,7 @@ def score(workdir: Path, config: ConfigDict, *, side: str = "test", data: Path |
         "checkpoint_step": restored.step,
         "damaged_checkpoints": [{"step": step, "faults": faults} for step, faults in restored.damaged.items()],
         "data_fingerprint": fingerprint,
-        "threshold": config.eval.threshold,
+        "threshold": None if classes else config.eval.threshold,
         "tta": config.eval.tta,
         "tiles": config.eval.tiles,
         "surface_tolerance": config.eval.surface_tolerance,
@@ -152,12 +154,24 @@ def score(workdir: Path, config: ConfigDict, *, side: str = "test", data: Path |
     if is_primary():
         folder = workdir / run_folder.EVALUATION / side
         report.write(folder, summary, rows)
-        _write_pictures(folder, workdir, config, cases, kept, summary, rows)
+        _write_pictures(folder, workdir, config, cases, classes, kept, summary, rows)
         print(report.table(summary))
         for line in warnings:
             print(f"  {line}")
         print(f"  written to {folder}: metrics.json, cases.csv, cases.png, report.html")
     return summary
+
+
+def _classes_of_both(workdir: Path, config: ConfigDict) -> tuple[str, ...]:
+    """The names of the classes of run and data, which must be the same; empty for one class."""
+    of_run, of_data = tuple(run_folder.read_classes(workdir)), tuple(load_classes(config))
+    if of_run != of_data:
+        run, data = (", ".join(names) or "one class" for names in (of_run, of_data))
+        raise InputError(
+            f"{config.data.root}: its masks have {data}, and {workdir} was trained on {run}: the classes must be the "
+            "same, in the same order: correct dataset.json, or the masks."
+        )
+    return of_run
 
 
 def _slices_to_score(
@@ -190,17 +204,27 @@ def load_cases(config: ConfigDict) -> tuple[list[Case], str, cache.Digests]:
     return cache.load(reader, root, Path(config.data.cache))
 
 
+def load_classes(config: ConfigDict) -> LabelMap:
+    """The classes that the config's masks tell apart: see `sources.classes`."""
+    return sources.classes(Path(config.data.root), config.data.source, sources.settings(config.data.to_dict()))
+
+
 def load_network(
     workdir: Path, config: ConfigDict, channels: int, mesh: Mesh
 ) -> tuple[Probability, checkpoint.Restored]:
     """The checkpoint that the config names as a function from images to probabilities, and which one it is.
 
+    How many classes it tells apart is in the run's folder.
+
     Raises:
         InputError: there is no checkpoint, or it does not fit the config.
         DamageError: there are checkpoints, and none is whole.
     """
-    inputs = input_channels(config, channels)
-    model = nnx.eval_shape(lambda: models.build(in_channels=inputs, num_classes=1, rngs=nnx.Rngs(0), **config.model))
+    sizes = {
+        "in_channels": input_channels(config, channels),
+        "num_classes": steps.logit_channels(len(run_folder.read_classes(workdir)) or 1),
+    }
+    model = nnx.eval_shape(lambda: models.build(**sizes, rngs=nnx.Rngs(0), **config.model))
     graphdef, params, batch_stats = steps.split_model(model)
     like = checkpoint.on_devices({"params": params, "batch_stats": batch_stats}, replicated(mesh))
     restored = checkpoint.restore(workdir / run_folder.CHECKPOINTS, config.eval.checkpoint, {"model": like})
@@ -252,13 +276,17 @@ def how_to_segment(config: ConfigDict, mesh: Mesh) -> dict[str, Any]:
 
 
 def count_slices(
-    predicted: Iterator[scoring.Predicted], cases: list[Case]
-) -> tuple[Int32[np.ndarray, "n 2"], Int64[np.ndarray, "n 3"]]:
-    """(position in cases, slice) and (true positive, false positive, false negative) pixels of each slice."""
+    predicted: Iterator[scoring.Predicted], cases: list[Case], classes: Sequence[str]
+) -> tuple[Int32[np.ndarray, "n 2"], Int64[np.ndarray, "n 3"] | Int64[np.ndarray, "n k 3"]]:
+    """(position in cases, slice) and (true positive, false positive, false negative) pixels of each slice.
+
+    Those of each class, if there are several.
+    """
     index, counts = [], []
     for position, slices, mask in predicted:
         index += [(position, number) for number in slices.tolist()]
-        counts.append(metrics.count(mask, np.asarray(cases[position].mask)[slices]))
+        truth = np.asarray(cases[position].mask)[slices]
+        counts.append(metrics.count_classes(mask, truth, len(classes)) if classes else metrics.count(mask, truth))
     return np.array(index, np.int32), np.concatenate(counts)
 
 
@@ -267,6 +295,7 @@ def _write_pictures(
     workdir: Path,
     config: ConfigDict,
     cases: list[Case],
+    classes: Sequence[str],
     kept: Mapping[int, PackedMask],
     summary: dict,
     rows: list[scoring.Row],
@@ -283,7 +312,7 @@ def _write_pictures(
         example(f"{title}: {row['case']}, Dice {row['dice']:.3f}", *scored(row))
         for title, row in report.best_median_worst(rows)
     ]
-    pictures.write_cases(folder / "cases.png", examples, f"{summary['split']}, {summary['split_by']}")
+    pictures.write_cases(folder / "cases.png", examples, f"{summary['split']}, {summary['split_by']}", classes)
     channels = cases[0].image.shape[-1]
     is_lgg = config.data.source in LGG_SOURCES and channels == len(LGG_SEQUENCES)
     report_page.write(
@@ -295,7 +324,7 @@ def _write_pictures(
         config=config.to_dict(),
         sequences=LGG_SEQUENCES if is_lgg else [f"sequence {number + 1}" for number in range(channels)],
         first_sequence=FLAIR if is_lgg else 0,
-        pictures=report_pictures.within_budget(map(scored, rows), report_page.BUDGET),
+        pictures=report_pictures.within_budget(map(scored, rows), report_page.BUDGET, len(classes) or 1),
     )
 
 

@@ -34,9 +34,10 @@ def export(
     overwrite: bool = False,
     defaults: ConfigDict | None = None,
 ) -> dict:
-    """Writes the checkpoint that the config names, with preprocessing and sigmoid, and says how exact the file is.
+    """Writes the checkpoint that the config names, with preprocessing, as a program, and says how exact the file is.
 
-    It is tried on slices of a case, as it will lie on disk, before it is written.
+    The program ends with the sigmoid of one class, or the softmax of several. It is tried on slices of a case, as it
+    will lie on disk, before it is written.
 
     Args:
         workdir: the run's folder.
@@ -71,6 +72,7 @@ def export(
         neighbours = config.data.get("neighbours", 0)
         image = _tried_on(cases[0], config.data.slab, neighbours)
         network, restored = load_network(workdir, config, cases[0].image.shape[-1], data_mesh())
+        classes = list(run_folder.read_classes(workdir))
         for line in checkpoint.warnings(workdir / run_folder.CHECKPOINTS, restored):
             print(f"warning: {line}", file=sys.stderr, flush=True)
         program = form.trace(network, image)
@@ -84,10 +86,12 @@ def export(
         "run": workdir.resolve().name,
         "checkpoint_step": restored.step,
         "model": config.model.to_dict(),
-        **form.interface(image),
+        **form.interface(image, classes),
+        **({"classes": classes} if classes else {}),
         **{key: config.data[key] for key in ("image_size", "slab", "intensity")},
         "neighbours": neighbours,
-        **{key: config.eval[key] for key in ("threshold", "tta", "tiles")},
+        "threshold": None if classes else config.eval.threshold,
+        **{key: config.eval[key] for key in ("tta", "tiles")},
         "postprocess": config.eval.postprocess.to_dict(),
         "max_difference": difference,
         "jax": jax.__version__,

@@ -6,9 +6,10 @@ from ml_collections import ConfigDict
 
 from unet_jax.checkpoint_folder import steps
 from unet_jax.data.cache import Digests
+from unet_jax.data.labels import LabelMap
 from unet_jax.errors import InputError
 from unet_jax.files import read_json, write_json
-from unet_jax.run_folder import CHECKPOINTS, CONFIG, DATA, FINGERPRINT, as_json, flatten, read_flat_config
+from unet_jax.run_folder import CHECKPOINTS, CLASSES, CONFIG, DATA, FINGERPRINT, as_json, flatten, read_flat_config
 
 RESUME = ("auto", "must", "never")
 # What may change when a run goes on: where things lie, how long is waited and what is noted. The data are told by their
@@ -97,11 +98,14 @@ def is_harmless(key: str) -> bool:
     return key in HARMLESS or key.partition(".")[0] in HARMLESS
 
 
-def record(workdir: Path, config: ConfigDict, fingerprint: str, digests: Digests) -> None:
-    """Writes what `compare` will need, where it is not there yet."""
+def record(
+    workdir: Path, config: ConfigDict, fingerprint: str, digests: Digests, classes: LabelMap | None = None
+) -> None:
+    """Writes what `compare` will need, and the classes if there are several, where it is not there yet."""
     files = {path.as_posix(): {"bytes": size, "sha256": digest} for path, (size, digest) in sorted(digests.items())}
     # The config comes last: it is what makes the folder a run.
-    for name, content in ((DATA, files), (CONFIG, as_json(config.to_dict()) | {FINGERPRINT: fingerprint})):
+    of_data = {DATA: files} | ({CLASSES: as_json(classes)} if classes else {})
+    for name, content in (*of_data.items(), (CONFIG, as_json(config.to_dict()) | {FINGERPRINT: fingerprint})):
         path = workdir / name
         if not path.exists() or read_json(path) != content:
             write_json(path, content)

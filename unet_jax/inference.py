@@ -10,7 +10,8 @@ from jaxtyping import Int, UInt8
 from unet_jax.data.case import Case
 from unet_jax.windows import Assembly, Segmented, Wanted, Window
 
-# image [b, h, w, c] or, in 3-D, [b, d, h, w, c] → probability of tumour, float32, without c
+# image [b, h, w, c] or, in 3-D, [b, d, h, w, c] → probability of the class, float32, without c; or, with several
+# classes, those of background and classes in place of c
 Probability = Callable[[jax.Array], jax.Array]
 
 Batch = list[tuple[Assembly, Window]]
@@ -42,7 +43,8 @@ def segment_cases(
         neighbours: likewise.
 
     Yields:
-        the position in cases, the slices of that case in `index`, and their masks of 0 and 1.
+        the position in cases, the slices of that case in `index`, and their masks of 0 and 1, or of the numbers of
+        several classes.
     """
     positions = list(dict.fromkeys(index[:, 0].tolist()))
     sizes = list(dict.fromkeys(cases[position].image.shape[1:3] for position in positions))
@@ -84,7 +86,7 @@ def segment_stream(
         batch_size: windows at a time; the last batch is filled up with zeros, so that there is one program a size.
         slab: slices of a slab; None for a 2-D network.
         tile: cuts what has more rows or columns than this into windows of that size; None segments whole slices.
-        threshold: a pixel is tumour from this probability on.
+        threshold: a pixel is of the only class from this probability on; of several, it is of the likeliest.
         sharding: how a batch lies on the devices.
         neighbours: slices on either side that go into a slice's channels, for a 2-D network.
         keep_probabilities: whether results have them.

@@ -36,6 +36,7 @@ class Run:
     """What stays the same from epoch to epoch.
 
     Attributes:
+        classes: the names of several; empty for one.
         validation: (position in cases, slice) of what is validated on.
         train_step: see `steps.make_train_step`.
         probability_step: see `steps.make_probability_step`.
@@ -48,6 +49,7 @@ class Run:
     workdir: Path
     mesh: Mesh
     cases: list[Case]
+    classes: tuple[str, ...]
     validation: Int32[np.ndarray, "n 2"]
     train_step: Callable
     probability_step: Callable
@@ -223,9 +225,9 @@ def _validate(run: Run, state: TrainState) -> tuple[dict, dict[int, PackedMask]]
     probability = functools.partial(run.probability_step, *state.weights)
     predicted = segment(probability, run.config, run.cases, run.validation, run.mesh, title="validation")
     kept: dict[int, PackedMask] = {}
-    index, counts = count_slices(packed_masks.keep(_watched(run, predicted), kept), run.cases)
+    index, counts = count_slices(packed_masks.keep(_watched(run, predicted), kept), run.cases, run.classes)
     run.stop.between_steps()
-    return report.summarise(report.case_rows(run.cases, index, counts), counts), kept
+    return report.summarise(report.case_rows(run.cases, index, counts, run.classes), counts), kept
 
 
 def _watched(run: Run, predicted: Iterator[scoring.Predicted]) -> Iterator[scoring.Predicted]:

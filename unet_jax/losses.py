@@ -58,6 +58,9 @@ _FUNCTIONS = (
 )
 LOSSES = {function.__name__: function for function in _FUNCTIONS}
 
+# Each class by its own sigmoid: no form for classes that exclude each other. Name → what takes its place.
+ONE_CLASS = {"bce": "ce", "bce_dice": "ce_dice"}
+
 # option → the values it may have, in words and as a test; None is allowed besides where it is the default
 VALUES = {
     "weight": ("above 0", lambda value: 0 < value < math.inf),
@@ -71,15 +74,17 @@ VALUES = {
 }
 
 
-def check_weights(weights: Mapping[str, Any]) -> None:
+def check_weights(weights: Mapping[str, Any], classes: int = 1) -> None:
     """Checks the losses that `total_loss` is to sum.
 
     Args:
         weights: name of a loss → its weight, or a mapping of its weight (1 by default) and its options, the
             keyword arguments of its function: {"bce": 1.0, "tversky": {"weight": 0.5, "alpha": 0.2}}.
+        classes: that the masks tell from background.
 
     Raises:
-        InputError: there is no loss, no loss or option of that name, or a value is out of its range.
+        InputError: there is no loss, no loss or option of that name, a value is out of its range, or a loss is of one
+            class and there are several.
     """
     if not weights:
         raise InputError('config.loss is empty; it needs a loss, as in {"bce": 1.0, "dice": 1.0}.')
@@ -94,6 +99,12 @@ def check_weights(weights: Mapping[str, Any]) -> None:
                 faults.append(f"config.loss.{name} has {option}; it may have {', '.join(options)}.")
             elif not _is_allowed(option, value, options[option]):
                 faults.append(f"config.loss.{name}: {option} is {value!r}; it must be {VALUES[option][0]}.")
+    if classes > 1:
+        faults += [
+            f"config.loss.{name} is a loss of one class, and the masks have {classes}, which exclude each other: use "
+            f'{ONE_CLASS[name]}, as in --config.loss=\'{{"ce": 1.0, "dice": 1.0}}\'.'
+            for name in weights.keys() & ONE_CLASS
+        ]
     if faults:
         raise InputError("\n".join(faults))
 

@@ -4,6 +4,8 @@ Every score is None where it is undefined: a ratio of nothing to nothing. Dice a
 against an empty one are 1 by the tutorial's convention; how often that happened is reported beside them.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
@@ -25,6 +27,20 @@ def count(predicted: UInt8[np.ndarray, "n h w"], truth: UInt8[np.ndarray, "n h w
     true_positive = np.sum(predicted & truth, axes, dtype=np.int64)
     positive, true = np.sum(predicted, axes, dtype=np.int64), np.sum(truth, axes, dtype=np.int64)
     return np.stack([true_positive, positive - true_positive, true - true_positive], axis=-1)
+
+
+def count_classes(
+    predicted: UInt8[np.ndarray, "n h w"], truth: UInt8[np.ndarray, "n h w"], classes: int
+) -> Int64[np.ndarray, "n k 3"]:
+    """`count` of each of several classes; masks hold 0 and the classes' numbers from 1."""
+    masks = [[(mask == number).astype(np.uint8) for mask in (predicted, truth)] for number in range(1, classes + 1)]
+    return np.stack([count(*of_class) for of_class in masks], axis=1)
+
+
+def mean_of_defined(values: Iterable[float | None]) -> float | None:
+    """The mean over those that are not None; None if all are."""
+    defined = [value for value in values if value is not None]
+    return sum(defined) / len(defined) if defined else None
 
 
 def dice(counts: Int64[np.ndarray, "3"]) -> float:

@@ -4,7 +4,7 @@ The batch stays open; rows and columns are those of the image that is given.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -55,12 +55,17 @@ def trace(network: Callable[[jax.Array], jax.Array], image: np.ndarray) -> bytes
     return model.SerializeToString()
 
 
-def interface(image: np.ndarray) -> dict[str, Any]:
-    """What goes into a model of `trace` and what comes out, for the facts of `pack`."""
+def interface(image: np.ndarray, classes: Sequence[str] = ()) -> dict[str, Any]:
+    """What goes into a model of `trace` and what comes out, for the facts of `pack`.
+
+    `classes` are the names of several; empty for one.
+    """
+    channels = [1 + len(classes)] if classes else []
+    meaning = f"probabilities of {', '.join(['background', *classes])}" if classes else "probability of tumour"
     *size, _ = shape = list(image.shape[1:])
     return {
         "input": {"shape": ["batch", *shape], "dtype": str(image.dtype)},
-        "output": {"shape": ["batch", *size], "dtype": "float32", "is": "probability of tumour"},
+        "output": {"shape": ["batch", *size, *channels], "dtype": "float32", "is": meaning},
     }
 
 

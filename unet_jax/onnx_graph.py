@@ -33,6 +33,7 @@ SAME = {
     "neg": "Neg",
     "or": "Or",
     "sqrt": "Sqrt",
+    "stop_gradient": "Identity",
     "sub": "Sub",
     "tanh": "Tanh",
 }

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from unet_jax.class_colours import colour_of
 from unet_jax.files import write_bytes
 
 # matplotlib is imported where it draws: its 0.5 s would delay a run's first step.
@@ -20,7 +21,7 @@ SLICES_A_CASE = 6
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """A case to be shown: its title, one of its sequences, and both masks."""
+    """A case to be shown: its title, one of its sequences, and both masks, of 0 and 1 or of several classes."""
 
     title: str
     image: UInt8[np.ndarray, "d h w"] | Float32[np.ndarray, "d h w"]
@@ -28,8 +29,15 @@ class Example:
     predicted: UInt8[np.ndarray, "d h w"]
 
 
-def write_cases(path: Path, examples: Sequence[Example], caption: str) -> None:
-    """A sheet with a row a case: slices spread over the tumour, the true outline and the predicted one."""
+def write_cases(path: Path, examples: Sequence[Example], caption: str, classes: Sequence[str] = ()) -> None:
+    """A sheet with a row a case: slices spread over the tumour, the true outline and the predicted one.
+
+    Args:
+        path: where the PNG goes.
+        examples: the cases.
+        caption: what they are from.
+        classes: the names of several, each with a colour of its own; empty for one.
+    """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
@@ -42,9 +50,14 @@ def write_cases(path: Path, examples: Sequence[Example], caption: str) -> None:
             panel.axis("off")
         # strict is off: a case may have fewer slices than there are panels
         for panel, number in zip(panels, slices_to_show(example.truth, example.predicted), strict=False):
-            _draw_slice(panel, example, number)
-    handles = [Line2D([], [], color=TRUE, label="true"), Line2D([], [], color=PREDICTED, label="predicted")]
-    figure.legend(handles=handles, loc="outside lower left", ncols=2, frameon=False, fontsize=9)
+            _draw_slice(panel, example, number, classes)
+    true, predicted = (("0.4", "solid"), ("0.4", "dashed")) if classes else ((TRUE, "solid"), (PREDICTED, "solid"))
+    lines = {"true": true, "predicted": predicted}
+    lines |= {name: (colour_of(number), "solid") for number, name in enumerate(classes, 1)}
+    handles = [Line2D([], [], color=colour, linestyle=style, label=label) for label, (colour, style) in lines.items()]
+    legend = figure.legend(handles=handles, loc="outside lower left", ncols=len(handles), frameon=False, fontsize=9)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
     figure.supxlabel(caption, fontsize=9, x=0.99, ha="right")
     _write(path, figure)
 
@@ -57,11 +70,17 @@ def slices_to_show(truth: UInt8[np.ndarray, "d h w"], predicted: UInt8[np.ndarra
     return candidates[np.rint(places).astype(int)].tolist()
 
 
-def _draw_slice(panel: "matplotlib.axes.Axes", example: Example, number: int) -> None:
+def _draw_slice(panel: "matplotlib.axes.Axes", example: Example, number: int, classes: Sequence[str]) -> None:
     panel.imshow(example.image[number], cmap="gray", vmin=0, vmax=max(float(example.image.max()), 1e-6))
-    for mask, colour in ((example.truth, TRUE), (example.predicted, PREDICTED)):
-        if mask[number].any():
-            panel.contour(mask[number], levels=[0.5], colors=colour, linewidths=1.2)
+    truth, predicted = example.truth[number], example.predicted[number]
+    outlines = [(truth, TRUE, "solid"), (predicted, PREDICTED, "solid")]
+    if classes:
+        styles = ((truth, "solid"), (predicted, "dashed"))
+        numbers = range(1, len(classes) + 1)
+        outlines = [(mask == of_class, colour_of(of_class), style) for of_class in numbers for mask, style in styles]
+    for mask, colour, style in outlines:
+        if mask.any():
+            panel.contour(mask, levels=[0.5], colors=colour, linestyles=style, linewidths=1.2)
     panel.set_title(f"slice {number + 1}", fontsize=8)
 
 

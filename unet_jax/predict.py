@@ -17,6 +17,7 @@ from unet_jax.data import sources
 from unet_jax.data.cache import CaseFiles, Reader
 from unet_jax.data.file_sorts import sort_of
 from unet_jax.data.image_file import read_file
+from unet_jax.data.labels import LabelMap
 from unet_jax.data.names import shown
 from unet_jax.errors import InputError
 from unet_jax.evaluate import (
@@ -50,6 +51,7 @@ class Task:
         root: that their paths start from.
         listing: the cases.
         writer: of the masks: see `output`.
+        classes: several, of the run; empty for one.
         output: the folder.
         probabilities: whether they are written.
         overlays: likewise.
@@ -59,6 +61,7 @@ class Task:
     root: Path
     listing: list[CaseFiles]
     writer: ModuleType
+    classes: LabelMap
     output: Path
     probabilities: bool
     overlays: bool
@@ -100,18 +103,21 @@ def predict(
         StorageError: the disk is full, read-only or failing; each file there is an old or a new one, whole.
     """
     config = read_config(workdir, flips=flips, tiles=tiles, defaults=defaults)
-    task = _plan(config, source, output, probabilities, overlays)
+    task = _plan(config, run_folder.read_classes(workdir), source, output, probabilities, overlays)
     _check_output(task, source, overwrite)
     with explained(config):
         return _predict(workdir, config, task)
 
 
-def _plan(config: ConfigDict, source: Path, output: Path, probabilities: bool, overlays: bool) -> Task:
+def _plan(
+    config: ConfigDict, classes: LabelMap, source: Path, output: Path, probabilities: bool, overlays: bool
+) -> Task:
     settings = sources.settings(config.data.to_dict())
     if settings.patient_csv and not Path(settings.patient_csv).exists():
         settings = dataclasses.replace(settings, patient_csv=None)  # it is of the training set, which may be elsewhere
     reader, root = sources.image_reader(source, settings)
-    return Task(reader, root, reader.find(root), _writer(sort_of(source)), output, probabilities, overlays)
+    writer = _writer(sort_of(source))
+    return Task(reader, root, reader.find(root), writer, classes, output, probabilities, overlays)
 
 
 def _writer(sort: str) -> ModuleType:
@@ -155,7 +161,7 @@ def _check_output(task: Task, source: Path, overwrite: bool) -> None:
 def _planned(task: Task) -> list[Path]:
     paths = [Path(tables.CASES), Path(tables.SLICES)]
     for files in task.listing:
-        paths += task.writer.plan(files, task.probabilities)
+        paths += task.writer.plan(files, task.probabilities, task.classes)
         paths += [overlay_files.plan(files)] if task.overlays else []
     return paths
 
@@ -169,7 +175,7 @@ def _predict(workdir: Path, config: ConfigDict, task: Task) -> list[tables.Row]:
         print(f"warning: {line}", file=sys.stderr, flush=True)
 
     faults: list[str] = []
-    rows, slices = [], []
+    rows, slices, written = [], [], 0
     began = time.perf_counter()
     with tqdm(desc="predicting", total=len(task.listing), unit="case", disable=None, leave=False) as bar:
         segmented = segment_stream(
@@ -180,17 +186,19 @@ def _predict(workdir: Path, config: ConfigDict, task: Task) -> list[tables.Row]:
         )
         for done in segmented:
             try:
-                row, areas = _write(task, config, done)
-                rows.append(row)
+                of_case, areas = _write(task, config, done)
+                rows += of_case
                 slices += areas
+                written += 1
             except InputError as error:
                 faults.append(str(error))
-            bar.update(len(rows) + len(faults) - bar.n)
+            bar.update(written + len(faults) - bar.n)
     seconds = time.perf_counter() - began
     if rows:
         tables.write(task.output, rows, slices)
         print(
-            f"{len(rows)} cases, {len(slices)} slices in {seconds:.1f} s, {seconds / len(rows):.2f} s a case: masks, "
+            f"{written} cases, {len(slices) // (len(task.classes) or 1)} slices in {seconds:.1f} s, "
+            f"{seconds / written:.2f} s a case: masks, "
             f"{tables.CASES} and {tables.SLICES} are in {task.output}.",
             flush=True,
         )
@@ -244,14 +252,16 @@ def _decoded(task: Task, channels: int, faults: list[str]) -> Iterator[Wanted]:
         yield Wanted(position, case, np.arange(len(case.image)))
 
 
-def _write(task: Task, config: ConfigDict, done: Segmented) -> tuple[tables.Row, list[tables.Row]]:
+def _write(task: Task, config: ConfigDict, done: Segmented) -> tuple[list[tables.Row], list[tables.Row]]:
     """Writes what belongs to a case, and returns its rows of the tables."""
     files, case = task.listing[done.wanted.position], done.wanted.case
     mask = postprocess.apply(done.mask, config.eval.postprocess.to_dict())
-    for path, data in task.writer.encode(files, task.root, mask, done.probability):
+    for path, data in task.writer.encode(files, task.root, mask, done.probability, task.classes):
         write_bytes(task.output / path, data)
     if task.overlays:
         is_lgg = config.data.source in LGG_SOURCES and case.image.shape[-1] == len(LGG_SEQUENCES)
-        for path, data in overlay_files.encode(files, case, mask, FLAIR if is_lgg else None):
+        channel, classes = FLAIR if is_lgg else None, len(task.classes) or 1
+        for path, data in overlay_files.encode(files, case, mask, channel, classes):
             write_bytes(task.output / path, data)
-    return tables.measure(case, mask, files.images if task.writer is picture_masks else ())
+    images = files.images if task.writer is picture_masks else ()
+    return tables.measure_classes(case, mask, list(task.classes), images)

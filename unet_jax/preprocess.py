@@ -21,10 +21,20 @@ def prepare_image(
     return _resize(_pad_to_square(scaled), size)
 
 
-def prepare_mask(mask: UInt8[Array, "*lead h w"], size: int) -> Float32[Array, "*lead {size} {size} 1"]:
-    """0 or 1 at size × size pixels: 1 where the mask, resized as an image is, reaches a half."""
+def prepare_mask(
+    mask: UInt8[Array, "*lead h w"], size: int, classes: int = 1
+) -> Float32[Array, "*lead {size} {size} {classes}"]:
+    """0 or 1 for each class at size × size pixels.
+
+    One class is where the mask, resized as an image is, reaches a half. Of several, background among them, it is the
+    one with the largest share of the pixel, of equal ones the last.
+    """
     square = _pad_to_square(mask[..., None].astype(jnp.float32))
-    return (_resize(square, size) >= 0.5).astype(jnp.float32)
+    if classes == 1:
+        return (_resize(square, size) >= 0.5).astype(jnp.float32)
+    shares = _resize(jax.nn.one_hot(square[..., 0].astype(jnp.int32), classes + 1), size)
+    largest = classes - jnp.argmax(shares[..., ::-1], axis=-1)
+    return jax.nn.one_hot(largest, classes + 1)[..., 1:]
 
 
 def prepare_weights(weights: Float32[Array, "*lead h w"], size: int) -> Float32[Array, "*lead {size} {size} 1"]:

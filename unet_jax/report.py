@@ -3,7 +3,7 @@
 import csv
 import io
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,30 +19,67 @@ COUNTS = ("true_positive", "false_positive", "false_negative")
 CHANGED = ("dice_per_patient", "dice_global", "precision", "recall", "hd95_per_patient", "lesions")
 
 
-def case_rows(cases: Sequence[Case], index: Int32[np.ndarray, "n 2"], counts: Int64[np.ndarray, "n 3"]) -> list[Row]:
+def case_rows(
+    cases: Sequence[Case],
+    index: Int32[np.ndarray, "n 2"],
+    counts: Int64[np.ndarray, "n 3"] | Int64[np.ndarray, "n k 3"],
+    classes: Sequence[str] = (),
+) -> list[Row]:
     """One row a case, worst Dice first, with the scores that slices suffice for; `scoring` has the others.
 
     Args:
         cases: of the data set.
         index: (position in `cases`, slice) of each scored slice.
-        counts: its (true positive, false positive, false negative) pixels.
+        counts: its (true positive, false positive, false negative) pixels; with several classes, those of each.
+        classes: the names of several; empty for one.
     """
-    return scoring.worst_first(
-        scoring.overlap_row(cases[position], counts[index[:, 0] == position])
-        for position in np.unique(index[:, 0]).tolist()
-    )
+
+    def row(position: int) -> Row:
+        case, of_case = cases[position], counts[index[:, 0] == position]
+        if not classes:
+            return scoring.overlap_row(case, of_case)
+        rows = (scoring.overlap_row(case, of_case[:, number]) for number in range(len(classes)))
+        return scoring.over_classes(dict(zip(classes, rows, strict=True)))
+
+    return scoring.worst_first(row(position) for position in np.unique(index[:, 0]).tolist())
 
 
-def summarise(rows: list[Row], counts: Int64[np.ndarray, "n 3"]) -> dict:
+def summarise(rows: list[Row], counts: Int64[np.ndarray, "n 3"] | Int64[np.ndarray, "n k 3"]) -> dict:
     """The headline scores of patients, of slices and of all pixels.
+
+    Several classes have each their own, under `classes`; what is over them is the mean, a patient's and a slice's
+    first; lesions are summed, and what is empty in both is so in all classes.
 
     Overlap is counted over all of a patient's scans as one volume. Where the rows have them, distances and
     volumes follow, a patient's being the mean over the scans where they are defined, and lesions.
 
     Args:
         rows: of `case_rows`, or of `scoring.score_cases`.
-        counts: (true positive, false positive, false negative) pixels of each slice.
+        counts: (true positive, false positive, false negative) pixels of each slice; of several classes, of each.
     """
+    if scoring.CLASSES not in rows[0]:
+        return _summary(rows, counts)
+    by_class = _rows_by_class(rows)
+    each = {name: _summary(of_class, counts[:, n]) for n, (name, of_class) in enumerate(by_class.items())}
+    summary = _summary(rows, counts.sum(1)) | {
+        "dice_per_patient": metrics.distribution(list(dice_by_patient(rows).values())),
+        "iou_per_patient": metrics.distribution(list(_score_by_patient(rows, metrics.iou).values())),
+        "dice_per_slice": {"mean": float(np.mean([of["dice_per_slice"]["mean"] for of in each.values()]))},
+    }
+    for name in ("dice_global", "precision", "recall", "specificity"):
+        summary[name] = metrics.mean_of_defined(of[name] for of in each.values())
+    return summary | {"classes": each}
+
+
+def _rows_by_class(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        for name, of_class in row[scoring.CLASSES].items():
+            found.setdefault(name, []).append(of_class)
+    return found
+
+
+def _summary(rows: list[Row], counts: Int64[np.ndarray, "n 3"]) -> dict:
     patients = _by_patient(rows)
     pooled = [_total(of_patient) for of_patient in patients.values()]
     total = counts.sum(0)
@@ -63,9 +100,16 @@ def summarise(rows: list[Row], counts: Int64[np.ndarray, "n 3"]) -> dict:
     return summary | (_of_whole_cases(patients) if "hd95" in rows[0] else {})
 
 
-def dice_by_patient(rows: Iterable[Row]) -> dict[str, float]:
-    """Dice over all of each patient's scans, as `summarise` takes it."""
-    return {patient: metrics.dice(_total(of_patient)) for patient, of_patient in _by_patient(rows).items()}
+def dice_by_patient(rows: Sequence[Row]) -> dict[str, float]:
+    """Dice over all of each patient's scans, as `summarise` takes it: of several classes, the mean."""
+    return _score_by_patient(rows, metrics.dice)
+
+
+def _score_by_patient(rows: Sequence[Row], score: Callable[[Int64[np.ndarray, "3"]], float]) -> dict[str, float]:
+    if scoring.CLASSES in rows[0]:
+        each = [_score_by_patient(of_class, score) for of_class in _rows_by_class(rows).values()]
+        return {patient: float(np.mean([scores[patient] for scores in each])) for patient in each[0]}
+    return {patient: score(_total(of_patient)) for patient, of_patient in _by_patient(rows).items()}
 
 
 def _by_patient(rows: Iterable[Row]) -> dict[str, list[Row]]:
@@ -141,7 +185,10 @@ def best_median_worst(rows: list[Row]) -> list[tuple[str, Row]]:
 
 
 def write(folder: Path, summary: dict, rows: list[Row]) -> None:
-    """Writes metrics.json and cases.csv into `folder`; an undefined score is null, or an empty cell."""
+    """Writes metrics.json and cases.csv into `folder`; an undefined score is null, or an empty cell.
+
+    With several classes, a case has a line for each of them.
+    """
     write_json(folder / "metrics.json", summary)
     write_rows(folder / "cases.csv", rows)
 
@@ -149,10 +196,21 @@ def write(folder: Path, summary: dict, rows: list[Row]) -> None:
 def write_rows(path: Path, rows: list[Row]) -> None:
     """Writes rows as a CSV; an undefined score is an empty cell."""
     table = io.StringIO()
-    writer = csv.DictWriter(table, fieldnames=list(rows[0]))
+    lines = [line for row in rows for line in _lines_of_case(row)]
+    writer = csv.DictWriter(table, fieldnames=list(lines[0]))
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(lines)
     write_text(path, table.getvalue())
+
+
+def _lines_of_case(row: Row) -> list[Row]:
+    if scoring.CLASSES not in row:
+        return [row]
+    names = ("case", "patient")
+    return [
+        {name: row[name] for name in names} | {"class": name} | of_class
+        for name, of_class in row[scoring.CLASSES].items()
+    ]
 
 
 def table(summary: dict) -> str:
@@ -161,6 +219,7 @@ def table(summary: dict) -> str:
         ("split", f"{summary['split']} ({summary['split_by']})"),
         ("cases", f"{summary['cases']} of {summary['patients']} patients, {summary['slices']} slices"),
         ("Dice per patient", spread(summary["dice_per_patient"])),
+        *((f"  {name}", spread(of["dice_per_patient"])) for name, of in summary.get("classes", {}).items()),
         ("IoU per patient", spread(summary["iou_per_patient"])),
         (
             "Dice per slice",

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from xml.etree.ElementTree import Element
 
+from unet_jax.class_colours import colour_of
 from unet_jax.markup import scrolling, tag
-from unet_jax.scoring import Row
+from unet_jax.scoring import CLASSES, Row
 
 UNDEFINED = "–"
 TEXTS = ("case", "patient")
@@ -18,6 +19,7 @@ def table(rows: Sequence[Row], pictured: AbstractSet[str]) -> list[Element]:
         rows: worst first.
         pictured: the names of the cases that can be opened.
     """
+    rows = [row | {_dice_of(name): of["dice"] for name, of in row.get(CLASSES, {}).items()} for row in rows]
     columns = _columns(rows)
     head = [
         tag(
@@ -52,6 +54,7 @@ def _columns(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
     columns = [
         ("case", "Case", ""),
         ("dice", "Dice", ".3f"),
+        *((_dice_of(name), f"Dice, {name}", ".3f") for name in rows[0].get(CLASSES, {})),
         ("iou", "IoU", ".3f"),
         ("precision", "Precision", ".3f"),
         ("recall", "Recall", ".3f"),
@@ -64,6 +67,10 @@ def _columns(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
     ]
     several = len({row["patient"] for row in rows}) < len(rows)
     return [*columns, ("patient", "Patient", "")] if several else columns
+
+
+def _dice_of(name: str) -> str:
+    return f"dice of {name}"
 
 
 def _case(number: int, row: Row, columns: Sequence[tuple[str, str, str]], pictured: bool) -> Element:
@@ -92,6 +99,39 @@ def _case(number: int, row: Row, columns: Sequence[tuple[str, str, str]], pictur
 def pictures_id(number: int) -> str:
     """Of the element that holds the pictures of the case in row `number`."""
     return f"pictures-{number}"
+
+
+def outlines(classes: Sequence[str]) -> list[Element]:
+    """The viewer's outlines, still empty, those on top last: of each of several classes, in its colour."""
+    kinds = ("true", "predicted")
+    if not classes:
+        return [tag("path", class_=f"{halo}{kind}") for halo in ("halo ", "") for kind in kinds]
+    return [
+        tag("path", class_=f"{halo}{kind}", data_class=number - 1, style=_in_colour(number))
+        for halo in ("halo ", "")
+        for number in range(1, len(classes) + 1)
+        for kind in kinds
+    ]
+
+
+def class_choice(classes: Sequence[str]) -> list[Element]:
+    """The viewer's choice of which of several classes are outlined; none for one."""
+    if not classes:
+        return []
+    labels = [
+        tag(
+            "label",
+            tag("input", type="checkbox", class_="show-class", data_class=number - 1, checked="checked"),
+            tag("span", class_="key class", style=_in_colour(number)),
+            tag("span", name),
+        )
+        for number, name in enumerate(classes, 1)
+    ]
+    return [tag("fieldset", tag("legend", "Classes"), *labels, id="classes")]
+
+
+def _in_colour(number: int) -> str:
+    return f"--class: {colour_of(number)}"
 
 
 def sequence_choice(sequences: Sequence[str], first: int) -> Element:

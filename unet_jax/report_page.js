@@ -39,6 +39,8 @@
   let shown = null;
   const withPictures = () => [...body.rows].filter((one) => one.classList.contains("clickable"));
   const sequence = () => Number(document.querySelector("input[name=sequence]:checked").value);
+  // checkboxes, in order, where there are several classes
+  const classes = [...document.querySelectorAll(".show-class")];
   const thousands = (number) => Math.round(number).toLocaleString("en");
 
   function show(chosen) {
@@ -67,8 +69,11 @@
     if (!viewer.open) viewer.showModal();
   }
 
-  const trueAreas = () => shown.counts.map(([truePositive, , falseNegative]) => truePositive + falseNegative);
-  const predictedAreas = () => shown.counts.map(([truePositive, falsePositive]) => truePositive + falsePositive);
+  // counts of one class, or of each of several
+  const byClass = (counts) => (Array.isArray(counts[0]) ? counts : [counts]);
+  const areas = (area) => shown.counts.map((counts) => byClass(counts).reduce((sum, of) => sum + area(of), 0));
+  const trueAreas = () => areas(([truePositive, , falseNegative]) => truePositive + falseNegative);
+  const predictedAreas = () => areas(([truePositive, falsePositive]) => truePositive + falsePositive);
   function largest(areas) {
     const most = Math.max(...areas);
     return most > 0 ? areas.indexOf(most) : null;
@@ -82,8 +87,12 @@
     get("picture").style.filter = `brightness(${shown.brightness[sequence()]})`;
     get("picture").alt = `Slice ${shown.numbers[position] + 1}, ${name}`;
     for (const kind of ["true", "predicted"]) {
-      const outline = get(`show-${kind}`).checked ? shown[kind][position] : "";
-      for (const path of get("outlines").querySelectorAll(`.${kind}`)) path.setAttribute("d", outline);
+      const outlines = [shown[kind][position]].flat();
+      for (const path of get("outlines").querySelectorAll(`.${kind}`)) {
+        const number = Number(path.dataset.class ?? 0);
+        const visible = get(`show-${kind}`).checked && (classes[number]?.checked ?? true);
+        path.setAttribute("d", visible ? outlines[number] : "");
+      }
     }
     const here = get("areas").querySelector(".here");
     here.setAttribute("x1", place(position));
@@ -94,16 +103,19 @@
   }
 
   function describe(position) {
-    const [truePositive, falsePositive, falseNegative] = shown.counts[position];
     const area = (pixels) => (shown.mm2 ? `${thousands(pixels * shown.mm2)} mm²` : `${thousands(pixels)} pixels`);
     const title = document.createElement("b");
     title.textContent = `Slice ${shown.numbers[position] + 1} of ${shown.slices}`;
-    const total = 2 * truePositive + falsePositive + falseNegative;
-    const rest = total
-      ? `true ${area(truePositive + falseNegative)}, predicted ${area(truePositive + falsePositive)}, ` +
-        `Dice ${((2 * truePositive) / total).toFixed(3)}`
-      : "no tumour, and none predicted";
-    return [title, document.createElement("br"), rest];
+    const lines = byClass(shown.counts[position]).map(([truePositive, falsePositive, falseNegative], number) => {
+      const name = classes[number]?.closest("label").textContent.trim();
+      const total = 2 * truePositive + falsePositive + falseNegative;
+      const rest = total
+        ? `true ${area(truePositive + falseNegative)}, predicted ${area(truePositive + falsePositive)}, ` +
+          `Dice ${((2 * truePositive) / total).toFixed(3)}`
+        : `no ${name ? "pixel" : "tumour"}, and none predicted`;
+      return name ? `${name}: ${rest}` : rest;
+    });
+    return [title, ...lines.flatMap((line) => [document.createElement("br"), line])];
   }
 
   // ---- area by slice, over the slider

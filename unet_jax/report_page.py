@@ -44,6 +44,7 @@ def write(
         first_sequence: the one to be shown first.
         pictures: of `report_pictures.within_budget`: JSON by the case's name. Cases may be missing.
     """
+    classes = list(summary.get("classes", ()))
     script = _resource("report_page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     parts = {
@@ -56,6 +57,8 @@ def write(
         "notices": to_html(*report_sections.notices(summary)),
         "scores": to_html(*report_sections.scores(summary, rows)),
         "cases": to_html(*report_cases.table(rows, set(pictures))),
+        "outlines": to_html(*report_cases.outlines(classes)),
+        "classes": to_html(*report_cases.class_choice(classes)),
         "sequences": to_html(report_cases.sequence_choice(sequences, first_sequence)),
         "training": to_html(*report_sections.training(epochs, summary["checkpoint_step"])),
         "run": to_html(*report_sections.facts(summary, config)),

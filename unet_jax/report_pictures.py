@@ -20,11 +20,11 @@ LONGEST_SIDE = 512
 Scored = tuple[Case, Int[np.ndarray, " s"], UInt8[np.ndarray, "s h w"]]
 
 
-def within_budget(scored: Iterable[Scored], budget: int) -> dict[str, str]:
+def within_budget(scored: Iterable[Scored], budget: int, classes: int = 1) -> dict[str, str]:
     """`describe` of the first cases, as JSON by the case's name, of at most `budget` characters together."""
     texts: dict[str, str] = {}
     for case, numbers, mask in scored:
-        text = json.dumps(describe(case, numbers, mask), separators=(",", ":"))
+        text = json.dumps(describe(case, numbers, mask, classes), separators=(",", ":"))
         budget -= len(text)
         if budget < 0:
             break
@@ -32,23 +32,27 @@ def within_budget(scored: Iterable[Scored], budget: int) -> dict[str, str]:
     return texts
 
 
-def describe(case: Case, numbers: Int[np.ndarray, " s"], predicted: UInt8[np.ndarray, "s h w"]) -> dict:
+def describe(
+    case: Case, numbers: Int[np.ndarray, " s"], predicted: UInt8[np.ndarray, "s h w"], classes: int = 1
+) -> dict:
     """All that the viewer needs of a case.
 
     Args:
         case: with its mask.
         numbers: of the slices that were scored.
-        predicted: their final masks of 0 and 1.
+        predicted: their final masks of 0 and 1, or of the numbers of several classes.
+        classes: how many there are.
 
     Returns:
         `numbers`; `slices` of the whole case; `size` (rows, columns) of the files; `aspect`, width by height in mm
         where spacing is known; `mm2`, the area of a pixel or None; `pictures`, JPEG in base64 by sequence and slice;
         `brightness` by sequence; `true` and `predicted`, the outlines by slice; `counts`, (true positive, false
-        positive, false negative) pixels by slice.
+        positive, false negative) pixels by slice. Of several classes, outlines and counts are by slice and class.
     """
     image, truth = np.asarray(case.image)[numbers], np.asarray(case.mask)[numbers]
     rows, columns = image.shape[1:3]
     sequences = [to_grey(image[..., channel]) for channel in range(image.shape[-1])]
+    counts = metrics.count(predicted, truth) if classes == 1 else metrics.count_classes(predicted, truth, classes)
     height, width = (1.0, 1.0) if case.spacing is None else case.spacing[1:]
     return {
         "numbers": numbers.tolist(),
@@ -58,9 +62,9 @@ def describe(case: Case, numbers: Int[np.ndarray, " s"], predicted: UInt8[np.nda
         "mm2": None if case.spacing is None else height * width,
         "pictures": [[base64.b64encode(compress(picture)).decode() for picture in pictures] for pictures in sequences],
         "brightness": [round(brightness(pictures), 2) for pictures in sequences],
-        "true": [outline(mask) for mask in truth],
-        "predicted": [outline(mask) for mask in predicted],
-        "counts": metrics.count(predicted, truth).tolist(),
+        "true": [_outlines(mask, classes) for mask in truth],
+        "predicted": [_outlines(mask, classes) for mask in predicted],
+        "counts": counts.tolist(),
     }
 
 
@@ -93,6 +97,12 @@ def compress(picture: UInt8[np.ndarray, "h w"]) -> bytes:
         picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
     _, data = cv2.imencode(".jpg", np.ascontiguousarray(picture), JPEG)
     return data.tobytes()
+
+
+def _outlines(mask: UInt8[np.ndarray, "h w"], classes: int) -> str | list[str]:
+    if classes == 1:
+        return outline(mask)
+    return [outline((mask == number).astype(np.uint8)) for number in range(1, classes + 1)]
 
 
 def outline(mask: UInt8[np.ndarray, "h w"]) -> str:

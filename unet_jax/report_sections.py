@@ -81,17 +81,42 @@ def scores(summary: Mapping[str, Any], rows: Sequence[Row]) -> list[Element]:
         )
         for name, value, note in _tiles(summary)
     ]
-    return [headline, tag("dl", *tiles, class_="tiles"), *_postprocessing(summary["postprocess"])]
+    by_class = _by_class(summary["classes"]) if "classes" in summary else []
+    return [headline, tag("dl", *tiles, class_="tiles"), *by_class, *_postprocessing(summary["postprocess"])]
+
+
+def _by_class(classes: Mapping[str, Mapping[str, Any]]) -> list[Element]:
+    """A table with a line a class."""
+    unit = next(iter(classes.values()))["hd95_per_patient"]["unit"]
+    names = ("Dice per patient", "95 % interval", "IoU", "Precision", "Recall", f"HD95, {unit}", "Surface Dice")
+    lines = [
+        tag(
+            "tr",
+            tag("th", name, scope="row"),
+            tag("td", _score(of["dice_per_patient"]["mean"])),
+            tag("td", _interval(of["dice_per_patient"])),
+            tag("td", _score(of["iou_per_patient"]["mean"])),
+            tag("td", _score(of["precision"])),
+            tag("td", _score(of["recall"])),
+            tag("td", _score(of["hd95_per_patient"]["mean"])),
+            tag("td", _score(of["surface_dice_per_patient"]["mean"])),
+        )
+        for name, of in classes.items()
+    ]
+    head = tag("thead", tag("tr", *(tag("th", name, scope="col") for name in ("Class", *names))))
+    note = tag("p", "All other scores are the mean over these classes; lesions are of all together.", class_="quiet")
+    return [note, scrolling(tag("table", head, tag("tbody", *lines), id="by-class"), "Scores by class")]
 
 
 def _tiles(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Name, value and note of each score beside the headline."""
     hd95, surface = summary["hd95_per_patient"], summary["surface_dice_per_patient"]
     lesions = summary["lesions"]
+    marked = "of the class" if "classes" in summary else "tumour"
     tiles = [
         ("IoU per patient, mean", *_spread(summary["iou_per_patient"])),
-        ("Precision", _score(summary["precision"]), "the share of the predicted pixels that are tumour"),
-        ("Recall", _score(summary["recall"]), "the share of the tumour's pixels that were found"),
+        ("Precision", _score(summary["precision"]), f"the share of the predicted pixels that are {marked}"),
+        ("Recall", _score(summary["recall"]), f"the share of the {marked}'s pixels that were found"),
         (f"HD95 per patient, {hd95['unit']}", *_spread(hd95, summary["patients"])),
         (
             f"Surface Dice within {summary['surface_tolerance']:g} {hd95['unit']}",
@@ -209,7 +234,7 @@ def facts(summary: Mapping[str, Any], config: Mapping[str, Any]) -> list[Element
     )
     found = {
         "Checkpoint": f"{summary['checkpoint']}, step {summary['checkpoint_step']}",
-        "Tumour from probability": f"{summary['threshold']:g}",
+        **({} if summary["threshold"] is None else {"Tumour from probability": f"{summary['threshold']:g}"}),
         "Seconds a case": f"{summary['seconds_per_case']:.2f}",
         "Device": device if len(devices) == 1 else f"{len(devices)} × {device}",
         "Versions": versions,

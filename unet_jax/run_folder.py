@@ -11,11 +11,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from unet_jax.data import labels
+from unet_jax.data.labels import LabelMap
 from unet_jax.errors import DamageError, InputError
 from unet_jax.files import append_line, read_json, write_text
 
 CONFIG, DATA, HISTORY, SPLIT = "config.json", "data.json", "history.jsonl", "split.json"
-THRESHOLD = "threshold.json"
+CLASSES, THRESHOLD = "classes.json", "threshold.json"
 CHECKPOINTS, EVALUATION = "checkpoints", "evaluation"
 FINGERPRINT = "data_fingerprint"
 
@@ -86,6 +88,23 @@ def read_flat_config(workdir: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise InputError(f"{workdir / CONFIG} is no config: restore it.")
     return flatten(found)
+
+
+def read_classes(workdir: Path) -> LabelMap:
+    """The classes that the run's network tells apart, in order; empty where it tells one from background.
+
+    Raises:
+        InputError: they are damaged.
+    """
+    path = workdir / CLASSES
+    if not path.exists():
+        return {}
+    try:
+        found = {name: tuple(map(int, values)) for name, values in read_json(path).items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is no list of classes ({error}): restore it.") from None
+    labels.check(found, str(path))
+    return found
 
 
 def as_json(tree: Mapping) -> dict:

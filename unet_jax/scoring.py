@@ -1,6 +1,7 @@
 """Predicted slices → whole cases → a row of scores for each, with one case in memory at a time."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -10,20 +11,18 @@ from jaxtyping import Int32, Int64, UInt8
 from unet_jax import lesions, metrics, postprocess, surface
 from unet_jax.data.case import Case
 
-Row = dict[str, str | int | float | None]
+# A case's; with several classes, `CLASSES` holds the row of each by its name, and all else is taken over them.
+Row = dict[str, "str | int | float | dict[str, Row] | None"]
+CLASSES = "classes"
 # the position of a case, the numbers of its slices, their masks
 Predicted = tuple[int, Int32[np.ndarray, " s"], UInt8[np.ndarray, "s h w"]]
 
+OVERLAP = ("dice", "iou", "precision", "recall", "specificity")
+PIXELS = ("true_positive", "false_positive", "false_negative")
+DISTANCES = ("hd95", "average_surface_distance", "surface_dice", "volume_difference", "relative_volume_difference")
 LESIONS = ("lesions_true_positive", "lesions_false_positive", "lesions_false_negative")
 # what only a whole case has; None where slices of it are missing
-WHOLE_CASE = (
-    "hd95",
-    "average_surface_distance",
-    "surface_dice",
-    "volume_difference",
-    "relative_volume_difference",
-    *LESIONS,
-)
+WHOLE_CASE = (*DISTANCES, *LESIONS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,11 +31,12 @@ class Scores:
 
     Attributes:
         rows: one a case, worst Dice first.
-        counts: (true positive, false positive, false negative) pixels of each slice.
+        counts: (true positive, false positive, false negative) pixels of each slice; of several classes, of each of
+            them.
     """
 
     rows: list[Row]
-    counts: Int64[np.ndarray, "n 3"]
+    counts: Int64[np.ndarray, "n 3"] | Int64[np.ndarray, "n k 3"]
 
 
 def score_cases(
@@ -45,8 +45,11 @@ def score_cases(
     *,
     tolerance: float,
     steps: Mapping[str, int | bool],
+    classes: Sequence[str] = (),
 ) -> dict[str, Scores]:
     """Scores the masks as they were predicted, and again after each step of post-processing.
+
+    Several classes are scored one by one, each as if it were the only one.
 
     Distances and volumes are in mm and ml if every case has its spacing, else in pixels and voxels for all:
     scores in different units have no mean.
@@ -56,6 +59,7 @@ def score_cases(
         predicted: each case once, as `inference.segment_cases` gives it.
         tolerance: of the surface Dice, in mm or pixels.
         steps: the settings of `postprocess.stages`; they need whole cases.
+        classes: the names of several, of which the masks hold the numbers from 1; empty for one, of 0 and 1.
 
     Returns:
         The scores at each stage, from "as_predicted" to those of the final masks.
@@ -63,22 +67,74 @@ def score_cases(
     in_mm = all(case.spacing is not None for case in cases)
     units = {"distance_unit": "mm" if in_mm else "pixels", "volume_unit": "ml" if in_mm else "voxels"}
     rows: dict[str, list[Row]] = {}
-    counts: dict[str, list[Int64[np.ndarray, "s 3"]]] = {}
+    counts: dict[str, list[np.ndarray]] = {}
     for position, numbers, mask in predicted:
-        case = cases[position]
-        whole = np.array_equal(numbers, np.arange(len(case.mask)))
-        mask, truth = _cropped(mask, np.asarray(case.mask)[numbers])
-        scored = None
-        for stage, final in postprocess.stages(mask, steps):
-            # most steps change nothing in most cases
-            if scored is None or not np.array_equal(final, scored):
-                scored, found = final, metrics.count(final, truth)
-                scores = dict.fromkeys(WHOLE_CASE)
-                if whole:
-                    scores = whole_case_scores(final, truth, case.spacing if in_mm else None, tolerance)
-            rows.setdefault(stage, []).append(overlap_row(case, found) | scores | units)
+        case, truth = cases[position], np.asarray(cases[position].mask)[numbers]
+        score = functools.partial(
+            _score_stages,
+            case,
+            whole=np.array_equal(numbers, np.arange(len(case.mask))),
+            spacing=case.spacing if in_mm else None,
+            units=units,
+            tolerance=tolerance,
+            steps=steps,
+        )
+        if classes:
+            each = [score(_of_class(mask, number), _of_class(truth, number)) for number, _ in enumerate(classes, 1)]
+            stages = {stage: _together(classes, [one[stage] for one in each]) for stage in each[0]}
+        else:
+            stages = score(mask, truth)
+        for stage, (row, found) in stages.items():
+            rows.setdefault(stage, []).append(row)
             counts.setdefault(stage, []).append(found)
     return {stage: Scores(worst_first(rows[stage]), np.concatenate(counts[stage])) for stage in rows}
+
+
+def _score_stages(
+    case: Case,
+    mask: UInt8[np.ndarray, "s h w"],
+    truth: UInt8[np.ndarray, "s h w"],
+    *,
+    whole: bool,
+    spacing: surface.Spacing | None,
+    units: Mapping[str, str],
+    tolerance: float,
+    steps: Mapping[str, int | bool],
+) -> dict[str, tuple[Row, Int64[np.ndarray, "s 3"]]]:
+    """The row of a case and the counts of its slices, by stage of post-processing; both masks hold 0 and 1."""
+    mask, truth = _cropped(mask, truth)
+    stages, scored = {}, None
+    for stage, final in postprocess.stages(mask, steps):
+        # most steps change nothing in most cases
+        if scored is None or not np.array_equal(final, scored):
+            scored, found = final, metrics.count(final, truth)
+            scores = whole_case_scores(final, truth, spacing, tolerance) if whole else dict.fromkeys(WHOLE_CASE)
+        stages[stage] = (overlap_row(case, found) | scores | units, found)
+    return stages
+
+
+def _of_class(mask: UInt8[np.ndarray, "s h w"], number: int) -> UInt8[np.ndarray, "s h w"]:
+    return (mask == number).astype(np.uint8)
+
+
+def _together(
+    classes: Sequence[str], scored: Sequence[tuple[Row, Int64[np.ndarray, "s 3"]]]
+) -> tuple[Row, Int64[np.ndarray, "s k 3"]]:
+    rows, counts = zip(*scored, strict=True)
+    return over_classes(dict(zip(classes, rows, strict=True))), np.stack(counts, axis=1)
+
+
+def over_classes(rows: Mapping[str, Row]) -> Row:
+    """A case's row from those of its classes: pixels and lesions are summed, scores are the mean where defined."""
+    several, first = list(rows.values()), next(iter(rows.values()))
+    row = dict(first)
+    for name in (*OVERLAP, *DISTANCES):
+        if name in row:
+            row[name] = metrics.mean_of_defined(one[name] for one in several)
+    for name in (*PIXELS, *LESIONS):
+        if name in row:
+            row[name] = None if first[name] is None else sum(one[name] for one in several)
+    return row | {CLASSES: dict(rows)}
 
 
 def overlap_row(case: Case, counts: Int64[np.ndarray, "s 3"]) -> Row:

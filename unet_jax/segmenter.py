@@ -48,7 +48,8 @@ def load(run: str | os.PathLike[str], *, batch_size: int | None = None) -> "Segm
     network, restored = load_network(workdir, config, channels, mesh)
     for line in checkpoint.warnings(workdir / run_folder.CHECKPOINTS, restored):
         warnings.warn(line, RuntimeWarning, stacklevel=2)
-    return Segmenter(with_tta(network, config), config, restored.step, channels, mesh)
+    classes = tuple(run_folder.read_classes(workdir))
+    return Segmenter(with_tta(network, config), config, restored.step, channels, classes, mesh)
 
 
 class Segmenter:
@@ -67,17 +68,27 @@ class Segmenter:
         config: the run's.
         step: of the checkpoint.
         channels: that images must have.
+        classes: the names of several, whose numbers are 1, 2 and so on; empty for one.
     """
 
-    def __init__(self, probability: Probability, config: ConfigDict, step: int, channels: int, mesh: Mesh):
+    def __init__(
+        self,
+        probability: Probability,
+        config: ConfigDict,
+        step: int,
+        channels: int,
+        classes: tuple[str, ...],
+        mesh: Mesh,
+    ):
         self.config = config
         self.step = step
         self.channels = channels
+        self.classes = classes
         self._probability = probability
         self._mesh = mesh
 
     def __call__(self, image: ArrayLike) -> UInt8[np.ndarray, "*volume h w"]:
-        """The mask, 1 where there is tumour and 0 elsewhere, of the image's shape without c.
+        """The mask, of the image's shape without c: 1 where there is tumour, or the number of a class; 0 elsewhere.
 
         Raises:
             InputError: the image has another shape or type than described, or pixels that are no finite numbers.
@@ -90,12 +101,14 @@ class Segmenter:
     def probabilities(self, image: ArrayLike) -> Float32[np.ndarray, "*volume h w"]:
         """The probability of tumour at each pixel, before threshold and post-processing.
 
+        With several classes, those of background and each class, in place of the image's channels.
+
         Raises:
             InputError: as for a mask.
             OutOfMemoryError: likewise.
         """
         found = [done.probability for done in self._segment(image, keep_probabilities=True)]
-        return np.stack(found).reshape(np.shape(image)[:-1])
+        return np.stack(found).reshape(*np.shape(image)[:-1], *found[0].shape[3:])
 
     def _segment(self, image: ArrayLike, keep_probabilities: bool = False) -> list[Segmented]:
         cases = self._cases(np.asarray(image))

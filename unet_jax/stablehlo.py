@@ -3,7 +3,7 @@
 import io
 import json
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -25,12 +25,17 @@ def trace(network: Callable[[jax.Array], jax.Array], image: np.ndarray) -> bytes
     return bytes(exported.serialize())
 
 
-def interface(image: np.ndarray) -> dict[str, Any]:
-    """What goes into a program of `trace` and what comes out, for the facts of `pack`."""
+def interface(image: np.ndarray, classes: Sequence[str] = ()) -> dict[str, Any]:
+    """What goes into a program of `trace` and what comes out, for the facts of `pack`.
+
+    `classes` are the names of several; empty for one.
+    """
+    channels = [1 + len(classes)] if classes else []
+    meaning = f"probabilities of {', '.join(['background', *classes])}" if classes else "probability of tumour"
     depth = list(image.shape[1:-3])
     return {
         "input": {"shape": ["batch", *depth, "height", "width", image.shape[-1]], "dtype": str(image.dtype)},
-        "output": {"shape": ["batch", *depth, "height", "width"], "dtype": "float32", "is": "probability of tumour"},
+        "output": {"shape": ["batch", *depth, "height", "width", *channels], "dtype": "float32", "is": meaning},
     }
 
 

@@ -68,6 +68,14 @@ def zero_watch() -> dict[str, Array]:
     return {"skipped": jnp.zeros((), jnp.int32), "spikes": jnp.zeros((), jnp.int32), "usual_norm": jnp.zeros(())}
 
 
+def logit_channels(classes: int) -> int:
+    """Channels of the logits of a network that tells so many classes from background.
+
+    One class needs a single channel, for a sigmoid; several exclude each other, and the background is one of them.
+    """
+    return 1 if classes == 1 else classes + 1
+
+
 def split_model(model: nnx.Module) -> tuple[nnx.GraphDef, dict, dict]:
     """The module as (structure, parameters, running statistics of batch normalisation)."""
     graphdef, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
@@ -112,29 +120,32 @@ def make_train_step(
     loss_weights: Mapping[str, Any],
     augment_settings: Mapping,
     seed: int,
+    classes: int = 1,
     skip_nonfinite: bool = False,
     spike_factor: float = 10.0,
     ema_decay: float | None = None,
 ) -> Callable[[TrainState, Mapping[str, Array]], tuple[TrainState, dict[str, Shaped[Array, ""]]]]:
     """The compiled step: (state, batch) → (state, what to log). The state passed in is used up.
 
-    A batch holds `image`, uint8 or float32 [b, h, w, c], and `mask`, uint8 [b, h, w] of 0 and 1, in 3-D with d after b;
-    and, for a loss with pixel weights, `weights`, float32 like the mask. What is random in step n is a function of
-    (seed, n) alone. Logged are the loss, the batch's Dice at 0.5, the gradient's norm, `fault` (a place in FAULTS),
-    and how many steps were spikes or were skipped so far. With `skip_nonfinite`, a step with a fault changes nothing
-    but the number of steps and `watch`; without it the state that comes back is good for nothing. `ema_decay` needs a
-    state with an average: see `_averaged`.
+    A batch holds `image`, uint8 or float32 [b, h, w, c], and `mask`, uint8 [b, h, w] of 0 to `classes`, in 3-D with d
+    after b; and, for a loss with pixel weights, `weights`, float32 like the mask. What is random in step n is a
+    function of (seed, n) alone. Logged are the loss, the batch's Dice, the gradient's norm, `fault` (a place in
+    FAULTS), and how many steps were spikes or were skipped so far. With `skip_nonfinite`, a step with a fault changes
+    nothing but the number of steps and `watch`; without it the state that comes back is good for nothing. `ema_decay`
+    needs a state with an average: see `_averaged`.
     """
 
     def train_step(state: TrainState, batch: Mapping[str, Array]):
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         augment_key, dropout_key = jax.random.split(key)
         image = prepare_image(batch["image"], image_size)
-        targets = prepare_mask(batch["mask"], image_size)
+        targets = prepare_mask(batch["mask"], image_size, classes)
         if "weights" in batch:
             targets = jnp.concatenate([targets, prepare_weights(batch["weights"], image_size)], axis=-1)
         image, targets = augment(augment_key, image, targets, augment_settings)
-        mask, pixel_weights = targets[..., :1], targets[..., 1:] if "weights" in batch else None
+        mask, pixel_weights = targets[..., :classes], targets[..., classes:] if "weights" in batch else None
+        if classes > 1:  # only now, as what augmentation brings in from outside is background
+            mask = jnp.concatenate([1 - mask.sum(-1, keepdims=True), mask], axis=-1)
 
         def loss_of(params: dict):
             model = nnx.merge(graphdef, params, state.batch_stats)
@@ -210,8 +221,18 @@ def _finite(tree: Any) -> Any:
 
 
 def _hard_dice(logits: Array, mask: Array) -> Float32[Array, ""]:
-    """Dice of the batch as one, at probability 0.5; 1 where prediction and mask are both empty."""
-    predicted = (logits > 0).astype(jnp.float32)
+    """Dice of the batch as one, 1 where prediction and mask are both empty.
+
+    One class is predicted from probability 0.5 on; of several, the Dice is the mean, and the likeliest is predicted.
+    """
+    if logits.shape[-1] > 1:
+        likeliest = jax.nn.one_hot(jnp.argmax(logits, -1), logits.shape[-1])
+        several = [_overlap(likeliest[..., number], mask[..., number]) for number in range(1, logits.shape[-1])]
+        return jnp.stack(several).mean()
+    return _overlap((logits > 0).astype(jnp.float32), mask)
+
+
+def _overlap(predicted: Array, mask: Array) -> Float32[Array, ""]:
     sizes = predicted.sum() + mask.sum()
     return jnp.where(sizes == 0, 1.0, 2 * (predicted * mask).sum() / jnp.maximum(sizes, 1))
 
@@ -219,9 +240,10 @@ def _hard_dice(logits: Array, mask: Array) -> Float32[Array, ""]:
 def make_probability_step(
     graphdef: nnx.GraphDef, *, image_size: int
 ) -> Callable[[dict, dict, Array], Float32[Array, "*batch"]]:
-    """The compiled (params, batch_stats, image) → probability of tumour, in the image's own geometry.
+    """The compiled (params, batch_stats, image) → probability, in the image's own geometry.
 
-    The image is [b, h, w, c], in 3-D [b, d, h, w, c]; the probability is without c.
+    The image is [b, h, w, c], in 3-D [b, d, h, w, c]. A network with one channel gives the probability of its class,
+    without c; another those of background and classes, which sum to 1, in place of c.
     """
 
     def probability_step(params: dict, batch_stats: dict, image: Array) -> Float32[Array, "*batch"]:
@@ -232,6 +254,7 @@ def make_probability_step(
             raise_if_not_found=False,  # a network without dropout or batch normalisation has no such switch
         )
         logits = forward(model, prepare_image(image, image_size)).astype(jnp.float32)
-        return jax.nn.sigmoid(restore_logits(logits, *image.shape[-3:-1]))[..., 0]
+        logits = restore_logits(logits, *image.shape[-3:-1])
+        return jax.nn.sigmoid(logits)[..., 0] if logits.shape[-1] == 1 else jax.nn.softmax(logits)
 
     return jax.jit(probability_step)

@@ -33,7 +33,7 @@ from unet_jax import (
 from unet_jax.data import pipeline, splits
 from unet_jax.data.case import Case
 from unet_jax.errors import InputError, NumbersError
-from unet_jax.evaluate import CHECKPOINTS, held, input_channels, load_cases, score
+from unet_jax.evaluate import CHECKPOINTS, held, input_channels, load_cases, load_classes, score
 from unet_jax.models import weights
 from unet_jax.out_of_memory import explained
 from unet_jax.sharding import check_batch_size, data_mesh, is_primary, replicated
@@ -83,7 +83,8 @@ def _train(
 ) -> dict:
     compilation_cache.use(config.train.compilation_cache)
     mesh = data_mesh()
-    _check(config, mesh)
+    classes = load_classes(config)
+    _check(config, mesh, len(classes) or 1)
     cases, fingerprint, digests = load_cases(config)
     for line in identity.compare(workdir, config, fingerprint, digests, defaults):
         _say(line)
@@ -95,10 +96,10 @@ def _train(
     steps_per_epoch = pipeline.steps_per_epoch(len(slices), config.train.batch_size, jax.process_count())
 
     optimizer, schedule = _optimizer(config, steps_per_epoch)
-    graphdef, state = _initial_state(config, cases[0].image.shape[-1], optimizer, mesh)
+    graphdef, state = _initial_state(config, cases[0].image.shape[-1], optimizer, mesh, len(classes) or 1)
 
     if is_primary():
-        identity.record(workdir, config, fingerprint, digests)
+        identity.record(workdir, config, fingerprint, digests, classes)
         if not split_path.exists():
             splits.write(split, split_path)
     _say(progress.description(config, workdir, split.label, len(cases), index, state))
@@ -117,8 +118,9 @@ def _train(
         workdir=workdir,
         mesh=mesh,
         cases=cases,
+        classes=tuple(classes),
         validation=index["val"],
-        train_step=_train_step(config, graphdef, optimizer),
+        train_step=_train_step(config, graphdef, optimizer, len(classes) or 1),
         probability_step=steps.make_probability_step(graphdef, image_size=config.data.image_size),
         schedule=schedule,
         steps_per_epoch=steps_per_epoch,
@@ -139,7 +141,7 @@ def _train(
     return score(workdir, config)
 
 
-def _check(config: ConfigDict, mesh: Mesh) -> None:
+def _check(config: ConfigDict, mesh: Mesh, classes: int = 1) -> None:
     """Raises InputError for what can be told before the data are read, which may take a while."""
     check_batch_size(config.train.batch_size, mesh)
     if config.train.epochs < 1:
@@ -157,7 +159,7 @@ def _check(config: ConfigDict, mesh: Mesh) -> None:
             f"config.optim.ema_decay is {config.optim.ema_decay}; it must lie between 0 and 1, or be None for no "
             "average."
         )
-    losses.check_weights(config.loss.to_dict())
+    losses.check_weights(config.loss.to_dict(), classes)
     postprocess.check(config.eval.postprocess.to_dict(), config.data.split_by)
     _optimizer(config, steps_per_epoch=1)
     model = nnx.eval_shape(lambda: models.build(in_channels=1, num_classes=1, rngs=nnx.Rngs(0), **config.model))
@@ -213,14 +215,13 @@ def _optimizer(config: ConfigDict, steps_per_epoch: int) -> tuple[optax.Gradient
 
 
 def _initial_state(
-    config: ConfigDict, channels: int, optimizer: optax.GradientTransformation, mesh: Mesh
+    config: ConfigDict, channels: int, optimizer: optax.GradientTransformation, mesh: Mesh, classes: int = 1
 ) -> tuple[nnx.GraphDef, TrainState]:
-    inputs = input_channels(config, channels)
-
+    sizes = {"in_channels": input_channels(config, channels), "num_classes": steps.logit_channels(classes)}
     graphdefs = []
 
     def drawn() -> tuple[dict, dict]:
-        model = models.build(in_channels=inputs, num_classes=1, rngs=nnx.Rngs(params=config.seed), **config.model)
+        model = models.build(**sizes, rngs=nnx.Rngs(params=config.seed), **config.model)
         graphdef, params, batch_stats = steps.split_model(model)
         # No array and so no result of a compiled program; building the network once more would take half a second.
         graphdefs.append(graphdef)
@@ -236,7 +237,9 @@ def _initial_state(
     return graphdef, jax.device_put(state, replicated(mesh))
 
 
-def _train_step(config: ConfigDict, graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation) -> Callable:
+def _train_step(
+    config: ConfigDict, graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, classes: int
+) -> Callable:
     return steps.make_train_step(
         graphdef,
         optimizer,
@@ -244,6 +247,7 @@ def _train_step(config: ConfigDict, graphdef: nnx.GraphDef, optimizer: optax.Gra
         loss_weights=config.loss.to_dict(),
         augment_settings=config.augment.to_dict(),
         seed=config.seed,
+        classes=classes,
         skip_nonfinite=config.train.nonfinite == "skip",
         spike_factor=config.train.spike_factor,
         ema_decay=config.optim.ema_decay,

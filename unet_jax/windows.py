@@ -33,13 +33,13 @@ class Segmented:
 
     Attributes:
         wanted: the case and its slices.
-        mask: 0 and 1.
-        probability: of tumour, where it was asked for.
+        mask: 0 and 1, or the numbers of several classes.
+        probability: of the class, or of background and each of several, where it was asked for.
     """
 
     wanted: Wanted
     mask: UInt8[np.ndarray, "s h w"]
-    probability: Float32[np.ndarray, "s h w"] | None
+    probability: Float32[np.ndarray, "s h w"] | Float32[np.ndarray, "s h w k"] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Assembly:
             slab: slices of a slab; None for a 2-D network, which sees single slices.
             tile: rows and columns of a window, where the case has more; None for whole slices.
             neighbours: see `with_neighbours`; 0 for single slices, and for slabs.
-            threshold: a pixel is tumour from this probability on.
+            threshold: a pixel is of the only class from this probability on; of several, it is of the likeliest.
             keep: whether the result has probabilities.
         """
         depth, height, width, channels = wanted.case.image.shape
@@ -98,9 +98,10 @@ class Assembly:
         self._row_of = {number: row for row, number in enumerate(wanted.slices.tolist())}
         self._missing = Counter(number for window in self.windows for number in window.slices)
         self._waiting = len(self.windows)
-        self._sums: dict[int, Float32[np.ndarray, "2 h w"]] = {}
+        self._keep = keep
+        self._sums: dict[int, list[Float32[np.ndarray, "h w *k"]]] = {}
         self._mask = np.zeros((len(wanted.slices), height, width), np.uint8)
-        self._probability = np.zeros(self._mask.shape, np.float32) if keep else None
+        self._probability: Float32[np.ndarray, "s h w *k"] | None = None
         self._profiles = (
             _profile(slab or 1, slab is not None),
             _profile(min(height, tile or height), tile is not None and height > tile),
@@ -116,11 +117,16 @@ class Assembly:
         return part[0] if len(window.slices) == 1 and self._profiles[0] is None else part
 
     def add(self, window: Window, found: Float32[np.ndarray, "*window"]) -> Segmented | None:
-        """Takes the network's answer to a window; the last one completes the case."""
+        """Takes the network's answer to a window, with the classes last if there are several.
+
+        The last one completes the case.
+        """
         along, down, across = self._profiles
-        plane = np.ones(found.shape[-2:], np.float32)
+        axes = 2 if along is None else 3
+        plane = np.ones(found.shape[axes - 2 : axes], np.float32)
         plane = plane if down is None else plane * down[:, None]
         plane = plane if across is None else plane * across
+        plane = plane if found.ndim == axes else plane[..., None]
         answers = found[None] if along is None else found
         for place, number in enumerate(window.slices):
             if number in self._row_of:
@@ -135,18 +141,21 @@ class Assembly:
             self._finish(number, found)
             return
         if number not in self._sums:
-            self._sums[number] = np.zeros((2, *self._mask.shape[1:]), np.float32)
-        total, weight = self._sums[number][:, window.rows, window.columns]
+            size = self._mask.shape[1:]
+            self._sums[number] = [np.zeros((*size, *part.shape[2:]), np.float32) for part in (found, weights)]
+        total, weight = (of_slice[window.rows, window.columns] for of_slice in self._sums[number])
         total += weights * found
         weight += weights
         if not self._missing[number]:
             total, weight = self._sums.pop(number)
             self._finish(number, total / weight)
 
-    def _finish(self, number: int, probability: Float32[np.ndarray, "h w"]) -> None:
+    def _finish(self, number: int, probability: Float32[np.ndarray, "h w *k"]) -> None:
         row = self._row_of[number]
-        self._mask[row] = probability >= self._threshold
-        if self._probability is not None:
+        self._mask[row] = probability >= self._threshold if probability.ndim == 2 else probability.argmax(-1)
+        if self._keep:
+            if self._probability is None:
+                self._probability = np.zeros((len(self._mask), *probability.shape), np.float32)
             self._probability[row] = probability
 
 

@@ -3,14 +3,17 @@
 from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import UInt8, UInt16
 
+from unet_jax.data.names import UNUSABLE, shown
 from unet_jax.errors import InputError
 
 # Name of a class → the values in the files that mean it. The first is class 1, the second class 2; 0 is background.
 LabelMap = Mapping[str, tuple[int, ...]]
 
 MAX_CLASSES = 255
+# DICOM allows so many characters.
+MAX_NAME = 64
 
 
 def parse(text: str | None) -> LabelMap | None:
@@ -41,6 +44,12 @@ def parse(text: str | None) -> LabelMap | None:
 def check(labels: LabelMap, source: str) -> None:
     """Raises InputError, which begins with `source`, unless every value means one class and 0 is background."""
     values = [value for numbers in labels.values() for value in numbers]
+    unusable = [name for name in labels if len(name) > MAX_NAME or UNUSABLE.search(name)]
+    if unusable:
+        raise InputError(
+            f"{source}: {shown(unusable[0])!r} is no name of a class: it must be of at most {MAX_NAME} printable "
+            "characters."
+        )
     if not labels or len(labels) > MAX_CLASSES:
         raise InputError(f"{source}: has {len(labels)} classes beside background; it must be from 1 to {MAX_CLASSES}.")
     if 0 in values:
@@ -77,6 +86,25 @@ def to_classes(mask: np.ndarray, labels: LabelMap | None) -> UInt8[np.ndarray, "
     for value, number in classes.items():
         result[mask == value] = number
     return result
+
+
+def file_values(labels: LabelMap) -> list[int]:
+    """The value that each class, in order, has in a predicted mask.
+
+    It is the class's own in the training masks; or its number, from 1, for all classes, where one has several values
+    or such as a picture of 16 bits cannot hold.
+    """
+    values = [numbers[0] for numbers in labels.values()]
+    own = all(len(numbers) == 1 for numbers in labels.values()) and min(values) > 0 and max(values) < 2**16
+    return values if own else list(range(1, len(labels) + 1))
+
+
+def to_values(
+    mask: UInt8[np.ndarray, "*shape"], labels: LabelMap
+) -> UInt8[np.ndarray, "*shape"] | UInt16[np.ndarray, "*shape"]:
+    """A mask of classes as a file has it: 0, and `file_values`; of 8 bits where they suffice."""
+    values = np.array([0, *file_values(labels)])
+    return values.astype(np.uint8 if values.max() < 2**8 else np.uint16)[mask]
 
 
 def _listed(values: list[int]) -> str:

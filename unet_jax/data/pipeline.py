@@ -82,8 +82,8 @@ class Slices:
 
         Returns:
             image [b, height, width, channels · (1 + 2 · neighbours)] in the cases' own type, mask uint8 [b, height,
-            width] of 0 and 1, case (position in cases) and slice, int32 [b] each. Slabs have their slices between b and
-            height. With `weigh`, also weights, float32 like the mask.
+            width] of the cases' numbers, case (position in cases) and slice, int32 [b] each. Slabs have their slices
+            between b and height. With `weigh`, also weights, float32 like the mask.
         """
         chosen = self.index[np.asarray(positions, np.int64)]
         first = self._images[0]

@@ -10,7 +10,6 @@ from unet_jax.data.case import Case, check_finite
 from unet_jax.data.file_sorts import PICTURE_SUFFIXES, sort_of
 from unet_jax.data.image_file import read_file
 from unet_jax.data.image_header import SUFFIXES
-from unet_jax.data.names import shown
 from unet_jax.errors import InputError
 
 # Layouts of folders that hold images and masks; "phantom" is the built-in data set in the layout of "lgg".
@@ -94,7 +93,6 @@ def reader(root: Path, source: str, settings: Settings) -> Reader:
         from unet_jax.data import nifti
 
         description = nifti.read_description(root, label_map)
-        _check_one_class(description.labels)
         return _reader(
             f"{nifti.DECODING}; {description}; {grouping.describe()}",
             lambda root: nifti.find(root, description, grouping),
@@ -102,7 +100,6 @@ def reader(root: Path, source: str, settings: Settings) -> Reader:
             settings.intensity,
         )
     if source == "pairs":
-        _check_one_class(label_map or {"foreground": (1,)})
         return _reader(
             f"{pairs.DECODING}; labels {label_map}; {grouping.describe()}",
             lambda root: pairs.find(root, grouping),
@@ -110,6 +107,22 @@ def reader(root: Path, source: str, settings: Settings) -> Reader:
             settings.intensity,
         )
     raise InputError(f"config.data.source is {source!r}; it must be one of auto, {', '.join(SOURCES)}.")
+
+
+def classes(root: Path, source: str, settings: Settings) -> labels.LabelMap:
+    """The classes that the masks of a data set tell apart; empty where they tell one from background.
+
+    Raises:
+        InputError: a setting cannot be used, or nnU-Net's description of the data set.
+    """
+    label_map = labels.parse(settings.labels)
+    if source == "nifti":
+        from unet_jax.data import nifti
+
+        label_map = nifti.read_description(root, label_map).labels
+    elif source != "pairs":
+        label_map = None
+    return label_map if label_map and len(label_map) > 1 else {}
 
 
 def image_reader(path: Path, settings: Settings) -> tuple[Reader, Path]:
@@ -162,15 +175,6 @@ def _reader(
 
     # What is the same for all files of a data set is part of DECODING; what is in the files is hashed with them.
     return Reader(decoding if mode == "range" else f"{decoding}; intensity {mode} 1", find, decode_and_normalise, read)
-
-
-def _check_one_class(label_map: labels.LabelMap) -> None:
-    if len(label_map) > 1:
-        merged = "+".join(str(value) for values in label_map.values() for value in values)
-        raise InputError(
-            f"config.data.labels: the masks tell {', '.join(map(shown, label_map))} apart, and networks are trained to "
-            f"tell one class from background: choose or merge values, such as config.data.labels='tumour={merged}'."
-        )
 
 
 def _has_tfds(root: Path) -> bool:

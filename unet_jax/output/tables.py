@@ -56,6 +56,32 @@ def measure(case: Case, mask: UInt8[np.ndarray, "d h w"], images: Sequence[Path]
     return row, areas
 
 
+def measure_classes(
+    case: Case, mask: UInt8[np.ndarray, "d h w"], classes: Sequence[str], images: Sequence[Path] = ()
+) -> tuple[list[Row], list[Row]]:
+    """The case's rows and those of its slices: one of each for every class, or, where there are no several, for all.
+
+    Args:
+        case: what was segmented.
+        mask: 0 and 1, or the numbers of several classes.
+        classes: the names of several; empty for one.
+        images: as in `measure`.
+    """
+    if not classes:
+        row, areas = measure(case, mask, images)
+        return [row], areas
+    rows, areas = [], []
+    for number, name in enumerate(classes, 1):
+        row, of_slices = measure(case, (mask == number).astype(np.uint8), images)
+        rows.append(_of_class(name, row))
+        areas += [_of_class(name, area) for area in of_slices]
+    return rows, areas
+
+
+def _of_class(name: str, row: Row) -> Row:
+    return {"case": row["case"], "patient": row["patient"], "class": name} | row
+
+
 def write(folder: Path, cases: Sequence[Row], slices: Sequence[Row]) -> None:
     """Writes both tables.
 
