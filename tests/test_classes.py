@@ -13,6 +13,7 @@ import pytest
 import unet_jax
 from unet_jax import postprocess
 from unet_jax.class_colours import rgb_of
+from unet_jax.crossval import crossval
 from unet_jax.errors import InputError
 from unet_jax.evaluate import evaluate, load_cases, load_network
 from unet_jax.export import export
@@ -194,6 +195,15 @@ def test_losses_of_one_class_are_refused_before_the_data_are_read(config, tmp_pa
     with pytest.raises(InputError, match=r"config\.loss\.bce is a loss of one class, and the masks have 2"):
         train(binary, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_what_is_for_one_class_alone_is_refused(config, tmp_path):
+    one = config.copy_and_resolve_references()
+    one.eval.choose_threshold = True
+    with pytest.raises(InputError, match=r"config\.eval\.choose_threshold .* likeliest"):
+        train(one, tmp_path / "run")
+    with pytest.raises(InputError, match="crossval pools one class, and the masks tell edema, core apart"):
+        crossval(config, tmp_path / "folds")
 
 
 def test_data_of_other_classes_are_not_scored(workdir, tmp_path):

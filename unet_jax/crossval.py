@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 from unet_jax import crossval_pictures, folds, identity, pictures, pooled_scores, report, run_folder
 from unet_jax.errors import InputError
-from unet_jax.evaluate import held, load_cases
+from unet_jax.evaluate import held, load_cases, load_classes
 from unet_jax.files import read_json, write_json
 from unet_jax.sharding import is_primary
 from unet_jax.train import train
@@ -71,6 +71,11 @@ def _train_folds(config: ConfigDict, workdir: Path, fold: int | None, defaults: 
     count = config.data.folds or FOLDS
     if fold is not None and not 0 <= fold < count:
         raise InputError(f"--fold is {fold}; it must be from 0 to {count - 1}, as config.data.folds is {count}.")
+    if classes := load_classes(config):
+        raise InputError(
+            f"--mode=crossval pools one class, and the masks tell {', '.join(classes)} apart: merge or choose values "
+            "with config.data.labels, or train folds by themselves with config.data.folds and config.data.fold."
+        )
     numbers = range(count) if fold is None else [fold]
     for number in numbers:
         recipe = config.copy_and_resolve_references()

@@ -159,6 +159,10 @@ def _check(config: ConfigDict, mesh: Mesh, classes: int = 1) -> None:
             f"config.optim.ema_decay is {config.optim.ema_decay}; it must lie between 0 and 1, or be None for no "
             "average."
         )
+    if config.eval.choose_threshold and classes > 1:
+        raise InputError(
+            "config.eval.choose_threshold is set, and of several classes a pixel is of the likeliest: set it to False."
+        )
     losses.check_weights(config.loss.to_dict(), classes)
     postprocess.check(config.eval.postprocess.to_dict(), config.data.split_by)
     _optimizer(config, steps_per_epoch=1)
