@@ -77,7 +77,7 @@ def test_either_folder_is_guessed_and_gives_the_same_fingerprint(files, built, t
 def test_the_loss_curve_is_that_of_the_files(files, whole, settings, configure, tmp_path):
     histories, scores = [], []
     for source, root in (("lgg", files), ("tfds", whole)):
-        own = {"data.source": source, "data.root": str(root), "train.epochs": 2}
+        own = {"data.source": source, "data.root": str(root), "train.epochs": 1}
         workdir = tmp_path / source
         train(configure(settings | own), workdir)
         records = [json.loads(line) for line in (workdir / run_folder.HISTORY).read_text().splitlines()]
