@@ -30,7 +30,7 @@ FOLDER = "tensorboard"
 # TensorBoard reads what has "tfevents" in its name, in the order of the names.
 PREFIX = "events.out.tfevents."
 VERSION = "brain.Event:2"
-# A fifth of the default's bytes where pixels are repeated; all but the last per cent of what level 9 saves.
+# A fifth of the default's bytes where pixels are repeated.
 PNG = (cv2.IMWRITE_PNG_COMPRESSION, 6)
 # The length of a record, and the checksum of the length.
 HEADER, CHECKSUM = struct.Struct("<Q"), struct.Struct("<I")
