@@ -30,6 +30,8 @@ FOLDER = "tensorboard"
 # TensorBoard reads what has "tfevents" in its name, in the order of the names.
 PREFIX = "events.out.tfevents."
 VERSION = "brain.Event:2"
+# A fifth of the default's bytes where pixels are repeated.
+PNG = (cv2.IMWRITE_PNG_COMPRESSION, 6)
 # The length of a record, and the checksum of the length.
 HEADER, CHECKSUM = struct.Struct("<Q"), struct.Struct("<I")
 
@@ -166,7 +168,7 @@ def _tag(group: str, key: str) -> str:
 def _picture(title: str, picture: UInt8[np.ndarray, "h w 3"]) -> "Summary.Value":
     from tensorboardX.proto.summary_pb2 import Summary
 
-    _, png = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    _, png = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), PNG)
     height, width, channels = picture.shape
     image = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=png.tobytes())
     return Summary.Value(tag=f"validation/{title}", image=image)

@@ -1,4 +1,4 @@
-"""What the site has besides the files in docs/: the README as first page, the config keys, the API, what is linked."""
+"""What the site has besides the files in docs/: the README, which is its first page, config keys, API, linked files."""
 
 import re
 import sys
