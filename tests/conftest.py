@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 # Networks here are tiny: their programs take far longer to optimise than to run. For this process and its children.
-os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), "--xla_llvm_disable_expensive_passes=true"])
+os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), "--xla_backend_optimization_level=0"])
 
 import cv2
 import jax

@@ -56,9 +56,9 @@ def test_every_knob_of_the_default_is_explained():
 
 # What makes each network tiny.
 SHRUNK = {
-    "tutorial": {"width": 2},
-    "unet2015": {"width": 2},
-    "buda2019": {"width": 2},
+    "tutorial": {"width": 2, "depth": 2},
+    "unet2015": {"width": 2, "depth": 2},
+    "buda2019": {"width": 2, "depth": 2},
     "fpn": {"width": 2, "pyramid_width": 4, "groups": 2},
     "resnext50_unet": {"width": 8, "depths": (1, 1, 1, 1), "cardinality": 2, "group_width": 4},
 }
@@ -72,7 +72,7 @@ def test_a_shrunk_network_trains_a_step_of_it(name):
     slab = [] if config.data.slab is None else [config.data.slab]
     rng = np.random.default_rng(0)
     batch = {
-        "image": rng.integers(0, 256, (2, *slab, 40, 40, 3), np.uint8),
+        "image": rng.integers(0, 256, (2, *slab, 40, 40, 3 * (1 + 2 * config.data.neighbours)), np.uint8),
         "mask": rng.integers(0, 2, (2, *slab, 40, 40), np.uint8),
     }
     if config.border_weights.w0:

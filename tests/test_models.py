@@ -103,7 +103,10 @@ def test_dtype_reaches_every_layer(name, options, size, dtype):
     found = list(equations(jaxpr.jaxpr))
     products = [each for each in found if each.primitive.name in ("conv_general_dilated", "dot_general")]
     convolutions = [m for _, m in nnx.iter_modules(model) if isinstance(m, nnx.Conv | nnx.ConvTranspose)]
-    assert len(products) == len(convolutions) > 4
+    # On a CPU, the U-Net's convolution of [upsampled, skip] is a matrix product and a convolution.
+    mixes = jax.default_backend() == "cpu" and name == "tutorial" and len(size) == 2 and "up" not in options
+    joined = len(model.upsamples) if mixes else 0
+    assert len(products) == len(convolutions) + joined > 4
     assert {x.aval.dtype.name for each in products for x in each.invars + each.outvars} == {dtype}
     # between the products too: normalisations alone look at their features in float32
     between = [each for each in found if each.primitive.name in ("max", "concatenate", "reduce_max", "logistic")]

@@ -17,7 +17,7 @@ def test_a_run_that_needs_too_much_names_what_to_lower(settings, configure, tmp_
     """XLA is really asked for 10^17 bytes: no address space has them, so nothing is touched."""
     size = 2**24
     with pytest.raises(OutOfMemoryError) as error:
-        train(configure(settings | {"data.image_size": size}), tmp_path / "run")
+        train(configure(settings | {"data.image_size": size, "model.up": "transposed"}), tmp_path / "run")
     text = str(error.value)
     assert "config.train.batch_size=4" in text
     assert f"config.data.image_size={size}" in text
