@@ -15,8 +15,9 @@ from unet_jax import postprocess
 from unet_jax.class_colours import rgb_of
 from unet_jax.crossval import crossval
 from unet_jax.errors import InputError
-from unet_jax.evaluate import evaluate, load_cases, load_network
+from unet_jax.evaluate import evaluate
 from unet_jax.export import export
+from unet_jax.from_config import load_cases, load_network
 from unet_jax.predict import predict
 from unet_jax.sharding import data_mesh
 from unet_jax.train import train

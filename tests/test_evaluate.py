@@ -8,7 +8,8 @@ import pytest
 
 from unet_jax.data import cache, lgg, splits
 from unet_jax.errors import InputError
-from unet_jax.evaluate import evaluate, load_network
+from unet_jax.evaluate import evaluate
+from unet_jax.from_config import load_network
 from unet_jax.sharding import data_mesh
 from unet_jax.train import train
 

@@ -12,7 +12,7 @@ import pytest
 
 from unet_jax import checkpoint, export, identity, steps
 from unet_jax.errors import InputError
-from unet_jax.evaluate import load_network
+from unet_jax.from_config import load_network
 from unet_jax.sharding import data_mesh
 
 DOCS = Path(__file__).parents[1] / "docs" / "export.md"

@@ -12,6 +12,8 @@ ROOT = Path(__file__).parents[1]
 LEVELS = """
 benchmark crossval crossval_pictures train threshold loop evaluate predict export segmenter verify __init__
 
+from_config
+
 steps inference checkpoint compilation_cache operations first_step device_peak
 benchmark_table sharding report scoring pictures packed_masks events event_pictures
 report_page report_sections report_cases report_charts report_pictures markup run_folder resolve progress
@@ -30,15 +32,13 @@ errors version
 
 # Imports within a paragraph that are allowed besides. A folder's files may import each other.
 SIDEWAYS = {
-    "benchmark": ["evaluate", "train"],
+    "benchmark": ["train"],
     "crossval": ["crossval_pictures", "evaluate", "train"],
     "crossval_pictures": ["evaluate"],
     "first_step": ["run_folder"],
     "train": ["evaluate", "loop", "threshold"],
-    "threshold": ["evaluate"],
     "loop": ["evaluate"],
     "predict": ["evaluate"],
-    "export": ["evaluate"],
     "segmenter": ["evaluate", "predict"],
     "__init__": ["segmenter"],
     "onnx_file": ["onnx_graph"],

@@ -16,7 +16,8 @@ from configs import default
 from unet_jax import checkpoint_folder, integrity, run_folder
 from unet_jax.data import cache, lgg
 from unet_jax.errors import RunError
-from unet_jax.evaluate import evaluate, load_network
+from unet_jax.evaluate import evaluate
+from unet_jax.from_config import load_network
 from unet_jax.sharding import data_mesh
 from unet_jax.train import train
 

@@ -16,8 +16,8 @@ from test_dicom import _write as write_series
 from test_dicom_masks import STUDY
 
 from unet_jax import evaluate as evaluation
+from unet_jax import from_config, run_folder
 from unet_jax import predict as prediction
-from unet_jax import run_folder
 from unet_jax.checkpoint import Restored
 from unet_jax.errors import InputError, StorageError
 from unet_jax.evaluate import evaluate
@@ -37,8 +37,8 @@ def workdir(config, tmp_path_factory):
     """A run whose threshold lies amid the probabilities that it gives: any difference shows in the masks."""
     folder = tmp_path_factory.mktemp("runs") / "run"
     train(config, folder)
-    cases, *_ = evaluation.load_cases(config)
-    probability, _ = evaluation.load_network(folder, config, 3, data_mesh())
+    cases, *_ = from_config.load_cases(config)
+    probability, _ = from_config.load_network(folder, config, 3, data_mesh())
     config.eval.threshold = float(np.median(probability(np.asarray(cases[0].image))))
     write_json(folder / run_folder.CONFIG, run_folder.as_json(config.to_dict()))
     return folder
@@ -100,7 +100,7 @@ def test_predict_writes_the_masks_that_evaluate_scores_bit_for_bit(
     monkeypatch.undo()
     assert (metrics["tta"], metrics["tiles"]) == (bool(flips), bool(tiles))
 
-    cases, *_ = evaluation.load_cases(config)
+    cases, *_ = from_config.load_cases(config)
     predict(workdir, scans, tmp_path / "out", flips=flips, tiles=tiles)
     found = masks_under(tmp_path / "out")
     assert len(found) == sum(len(case.image) for case in cases)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import unet_jax
-from unet_jax import checkpoint, evaluate, identity, postprocess, run_folder, steps
+from unet_jax import checkpoint, from_config, identity, postprocess, run_folder, steps
 from unet_jax.errors import DamageError, InputError
 from unet_jax.sharding import data_mesh
 
@@ -46,14 +46,14 @@ def segment(workdir):
 
 @pytest.fixture(scope="module")
 def cases(config):
-    return evaluate.load_cases(config)[0]
+    return from_config.load_cases(config)[0]
 
 
 def as_evaluated(workdir, cases, config):
     """The masks of whole cases that `evaluate` scores."""
     index = np.array([(position, n) for position, case in enumerate(cases) for n in range(len(case.image))], np.int32)
-    network, _ = evaluate.load_network(workdir, config, 3, data_mesh())
-    found = evaluate.segment(network, config, cases, index, data_mesh(), title="")
+    network, _ = from_config.load_network(workdir, config, 3, data_mesh())
+    found = from_config.segment(network, config, cases, index, data_mesh(), title="")
     return [postprocess.apply(mask, config.eval.postprocess.to_dict()) for _, _, mask in found]
 
 

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from unet_jax import evaluate as evaluation
-from unet_jax import identity, run_folder
+from unet_jax import from_config, identity, run_folder
 from unet_jax.data import cache, sources, splits, tfds_lgg
 from unet_jax.data.tfds_records import Records
 from unet_jax.errors import InputError
@@ -89,7 +88,7 @@ def test_the_loss_curve_is_that_of_the_files(files, whole, settings, configure, 
     assert scores[0] == scores[1]
     assert (tmp_path / "lgg/split.json").read_text() == (tmp_path / "tfds/split.json").read_text()
 
-    cases = evaluation.load_cases(run_folder.read_config(tmp_path / "tfds"))[0]
+    cases = from_config.load_cases(run_folder.read_config(tmp_path / "tfds"))[0]
     assert verify(tmp_path / "tfds") == sum(len(case.image) for case in cases)
 
 

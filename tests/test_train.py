@@ -12,8 +12,9 @@ import unet_jax
 from unet_jax import loop
 from unet_jax.data import cache, lgg
 from unet_jax.errors import InputError, NumbersError
-from unet_jax.evaluate import evaluate, load_cases
+from unet_jax.evaluate import evaluate
 from unet_jax.export import export
+from unet_jax.from_config import load_cases
 from unet_jax.models import weights
 from unet_jax.predict import predict
 from unet_jax.sharding import data_mesh

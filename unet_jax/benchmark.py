@@ -16,8 +16,8 @@ from ml_collections import ConfigDict
 from unet_jax import compilation_cache, device_peak, first_step, operations, steps, surroundings, timing
 from unet_jax.benchmark_table import table
 from unet_jax.data import pipeline, splits
-from unet_jax.evaluate import load_cases, load_classes
 from unet_jax.files import write_json
+from unet_jax.from_config import load_cases, load_classes
 from unet_jax.sharding import by_batch, data_mesh, global_batch
 from unet_jax.steps import TrainState
 from unet_jax.train import _check, _drawn, _initial_state, _optimizer, _train_step, _weigh

@@ -6,8 +6,9 @@ from ml_collections import ConfigDict
 
 from unet_jax import crossval_pictures, folds, identity, pictures, pooled_scores, report, run_folder
 from unet_jax.errors import InputError
-from unet_jax.evaluate import held, load_cases, load_classes
+from unet_jax.evaluate import held
 from unet_jax.files import read_json, write_json
+from unet_jax.from_config import load_cases, load_classes
 from unet_jax.sharding import is_primary
 from unet_jax.train import train
 

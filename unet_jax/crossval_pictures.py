@@ -7,8 +7,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from unet_jax import compilation_cache, pictures, postprocess
-from unet_jax.evaluate import example, load_cases, load_network, read_config, segment
+from unet_jax.evaluate import example
 from unet_jax.folds import Fold
+from unet_jax.from_config import load_cases, load_network, read_config, segment
 from unet_jax.out_of_memory import explained
 from unet_jax.scoring import Row
 from unet_jax.sharding import data_mesh

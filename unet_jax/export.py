@@ -13,8 +13,8 @@ from unet_jax import checkpoint, compilation_cache, onnx_file, run_folder, stabl
 from unet_jax.data.case import Case
 from unet_jax.data.pipeline import Slices
 from unet_jax.errors import InputError
-from unet_jax.evaluate import load_cases, load_network, take_cases_from
 from unet_jax.files import write_bytes
+from unet_jax.from_config import load_cases, load_network, take_cases_from
 from unet_jax.out_of_memory import explained
 from unet_jax.sharding import data_mesh
 

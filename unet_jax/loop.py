@@ -19,8 +19,9 @@ from tqdm import tqdm
 from unet_jax import event_pictures, packed_masks, pictures, progress, report, run_folder, scoring
 from unet_jax.data.case import Case
 from unet_jax.errors import NumbersError, StopRequestedError
-from unet_jax.evaluate import FLAIR, count_slices, segment
+from unet_jax.evaluate import FLAIR, count_slices
 from unet_jax.events import EventFile
+from unet_jax.from_config import segment
 from unet_jax.packed_masks import PackedMask
 from unet_jax.sharding import global_batch, is_primary, replicated
 from unet_jax.signals import StopRequest

@@ -20,17 +20,9 @@ from unet_jax.data.image_file import read_file
 from unet_jax.data.labels import LabelMap
 from unet_jax.data.names import shown
 from unet_jax.errors import InputError
-from unet_jax.evaluate import (
-    FLAIR,
-    LGG_SEQUENCES,
-    LGG_SOURCES,
-    how_to_segment,
-    input_channels,
-    load_network,
-    read_config,
-    with_tta,
-)
+from unet_jax.evaluate import FLAIR, LGG_SEQUENCES, LGG_SOURCES
 from unet_jax.files import storage_error, write_bytes
+from unet_jax.from_config import how_to_segment, input_channels, load_network, read_config, with_tta
 from unet_jax.inference import segment_stream
 from unet_jax.out_of_memory import explained
 from unet_jax.output import overlays as overlay_files

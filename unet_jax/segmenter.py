@@ -14,7 +14,8 @@ from unet_jax import checkpoint, postprocess, run_folder
 from unet_jax.data import intensity
 from unet_jax.data.case import Case, check_finite
 from unet_jax.errors import InputError
-from unet_jax.evaluate import LGG_SOURCES, how_to_segment, load_network, with_tta
+from unet_jax.evaluate import LGG_SOURCES
+from unet_jax.from_config import how_to_segment, load_network, with_tta
 from unet_jax.inference import Probability, segment_stream
 from unet_jax.out_of_memory import explained
 from unet_jax.predict import image_channels

@@ -10,8 +10,8 @@ from ml_collections import ConfigDict
 
 from unet_jax import metrics, postprocess, run_folder
 from unet_jax.data.case import Case
-from unet_jax.evaluate import how_to_segment, load_network, with_tta
 from unet_jax.files import write_json
+from unet_jax.from_config import how_to_segment, load_network, with_tta
 from unet_jax.inference import segment_stream
 from unet_jax.sharding import is_primary
 from unet_jax.windows import Segmented, Wanted

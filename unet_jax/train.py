@@ -33,7 +33,8 @@ from unet_jax import (
 from unet_jax.data import pipeline, splits
 from unet_jax.data.case import Case
 from unet_jax.errors import InputError, NumbersError
-from unet_jax.evaluate import CHECKPOINTS, held, input_channels, load_cases, load_classes, score
+from unet_jax.evaluate import CHECKPOINTS, held, score
+from unet_jax.from_config import input_channels, load_cases, load_classes
 from unet_jax.models import weights
 from unet_jax.out_of_memory import explained
 from unet_jax.sharding import check_batch_size, data_mesh, is_primary, replicated
