@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 from benchmarks import results, side_by_side
 from unet_jax import surroundings
 from unet_jax.data import cache, lgg, phantom, pipeline
+from unet_jax.data.slices import Slices
 
 DATA = flags.DEFINE_string("data", None, "A folder in the Kaggle layout; by default a phantom of 256² is made.")
 BATCH = flags.DEFINE_integer("batch", 32, "Slices a batch.")
@@ -39,7 +40,7 @@ KEEP = flags.DEFINE_bool("keep", True, "Whether the figures go to benchmarks/res
 SAMPLE_IMAGES = 4000
 
 
-class Slices(Dataset):
+class FilePairs(Dataset):
     """Pairs of files, decoded at each access."""
 
     def __init__(self, pairs: list[tuple[Path, Path]], augment: bool):
@@ -60,12 +61,12 @@ class Slices(Dataset):
         return torch.from_numpy(np.ascontiguousarray(image)), torch.from_numpy(np.ascontiguousarray(mask))
 
 
-def _loader(slices: Slices, images: int, batch: int, workers: int) -> DataLoader:
+def _loader(pairs: FilePairs, images: int, batch: int, workers: int) -> DataLoader:
     """Shuffled batches; an epoch is so many images, in as many passes as that takes."""
     return DataLoader(
-        slices,
+        pairs,
         batch_size=batch,
-        sampler=RandomSampler(slices, num_samples=images),
+        sampler=RandomSampler(pairs, num_samples=images),
         drop_last=True,
         num_workers=workers,
         persistent_workers=workers > 0,
@@ -78,7 +79,7 @@ def _endless(loader: DataLoader) -> Iterator:
 
 
 def _ours(cases: list, batch: int) -> Iterator[dict[str, np.ndarray]]:
-    slices = pipeline.Slices(cases)
+    slices = Slices(cases)
     return iter(pipeline.training_batches(slices, batch_size=batch, seed=0, epochs=10**6))
 
 
@@ -100,7 +101,7 @@ def measure(root: Path, batch: int, workers: int, seconds: float) -> dict:
         passes = -(-SAMPLE_IMAGES // len(pairs))
         batches = passes * len(pairs) // batch
         loaders = {
-            name: _loader(Slices(pairs, augment), passes * len(pairs), batch, workers)
+            name: _loader(FilePairs(pairs, augment), passes * len(pairs), batch, workers)
             for name, augment in (("DataLoader", True), ("DataLoader, no augmentation", False))
         }
         streams = {"unet_jax": _ours(cases, batch)} | {name: _endless(loader) for name, loader in loaders.items()}

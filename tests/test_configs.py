@@ -10,9 +10,8 @@ from flax import nnx
 
 from configs import default
 from main import check_keys
-from unet_jax import models, steps
+from unet_jax import models, recipe, steps
 from unet_jax.sharding import data_mesh
-from unet_jax.train import _check, _initial_state, _optimizer
 
 FOLDER = Path(__file__).parent.parent / "configs"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
@@ -26,7 +25,7 @@ def load(name):
 def test_a_config_is_whole_and_can_be_trained(name):
     config = load(name)
     check_keys(config, default.get_config())
-    _check(config, data_mesh())
+    recipe.check(config, data_mesh())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -77,8 +76,8 @@ def test_a_shrunk_network_trains_a_step_of_it(name):
     }
     if config.border_weights.w0:
         batch["weights"] = rng.uniform(1, 5, batch["mask"].shape).astype(np.float32)
-    optimizer, _ = _optimizer(config, 100)
-    graphdef, state = _initial_state(config, 3, optimizer, data_mesh())
+    optimizer, _ = recipe.optimizer_and_schedule(config, 100)
+    graphdef, state = recipe.initial_state(config, 3, optimizer, data_mesh())
     before = jax.tree.map(np.array, state.params)
     step = steps.make_train_step(
         graphdef,

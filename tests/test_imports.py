@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 LEVELS = """
 benchmark crossval crossval_pictures train threshold loop evaluate predict export segmenter verify __init__
 
-from_config
+from_config recipe
 
 steps inference checkpoint compilation_cache operations first_step device_peak
 benchmark_table sharding report scoring pictures packed_masks events event_pictures
@@ -32,9 +32,9 @@ errors version
 
 # Imports within a paragraph that are allowed besides. A folder's files may import each other.
 SIDEWAYS = {
-    "benchmark": ["train"],
     "crossval": ["crossval_pictures", "evaluate", "train"],
     "crossval_pictures": ["evaluate"],
+    "recipe": ["from_config"],
     "first_step": ["run_folder"],
     "train": ["evaluate", "loop", "threshold"],
     "loop": ["evaluate"],

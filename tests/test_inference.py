@@ -9,7 +9,7 @@ import pytest
 
 from unet_jax import inference, sharding
 from unet_jax.data.case import Case
-from unet_jax.data.pipeline import Slices
+from unet_jax.data.slices import Slices
 from unet_jax.windows import Wanted
 
 SHARDING = sharding.by_batch(sharding.data_mesh())

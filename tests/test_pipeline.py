@@ -7,6 +7,7 @@ from absl import flags
 
 from unet_jax.data import cache, lgg, pipeline
 from unet_jax.data.case import Case
+from unet_jax.data.slices import Slices
 from unet_jax.errors import InputError, StuckError
 
 
@@ -49,7 +50,7 @@ def _parsed_flags():
 
 
 def test_gather_takes_the_slices_it_is_asked_for():
-    batch = pipeline.Slices(_cases([3, 5, 2])).gather([4, 0, 9])
+    batch = Slices(_cases([3, 5, 2])).gather([4, 0, 9])
     assert batch["case"].tolist() == [1, 0, 2]
     assert batch["slice"].tolist() == [1, 0, 1]
     assert batch["image"].shape == (3, 2, 3, 3)
@@ -60,14 +61,14 @@ def test_gather_takes_the_slices_it_is_asked_for():
 
 
 def test_a_given_index_chooses_the_slices():
-    slices = pipeline.Slices(_cases([3, 5]), np.array([[1, 4], [0, 2]], np.int32))
+    slices = Slices(_cases([3, 5]), np.array([[1, 4], [0, 2]], np.int32))
     assert len(slices) == 2
     assert slices.gather([0, 1])["image"][:, 0, 0, 0].tolist() == [24, 2]
 
 
 def test_smaller_slices_are_padded_at_the_bottom_and_the_right():
     cases = [*_cases([2], height=4, width=2), *_cases([2], height=3, width=5, name="wide")]
-    batch = pipeline.Slices(cases).gather([1, 3])
+    batch = Slices(cases).gather([1, 3])
     assert batch["image"].shape == (2, 4, 5, 3)
     assert batch["mask"].shape == (2, 4, 5)
     for row, (height, width) in enumerate([(4, 2), (3, 5)]):
@@ -82,7 +83,7 @@ def test_neighbouring_slices_are_channels_and_edges_are_repeated(neighbours):
     cases = _cases([3, 1])
     for channel in range(3):
         cases[0].image[..., channel] += 50 * channel
-    batch = pipeline.Slices(cases, neighbours=neighbours).gather([0, 1, 2, 3])
+    batch = Slices(cases, neighbours=neighbours).gather([0, 1, 2, 3])
     places = {0: [[0], [1], [2]], 1: [[0, 0, 1], [0, 1, 2], [1, 2, 2]]}
     places[2] = [[0, 0, 0, 1, 2], [0, 0, 1, 2, 2], [0, 1, 2, 2, 2]]
     for row, numbers in enumerate(places[neighbours]):
@@ -97,16 +98,16 @@ def test_neighbouring_slices_are_channels_and_edges_are_repeated(neighbours):
 def test_float_images_keep_their_type():
     image = np.random.default_rng(0).normal(size=(2, 3, 4, 1)).astype(np.float32)
     case = Case("a", "a", image, np.zeros((2, 3, 4), np.uint8))
-    np.testing.assert_array_equal(pipeline.Slices([case]).gather([0, 1])["image"], image)
+    np.testing.assert_array_equal(Slices([case]).gather([0, 1])["image"], image)
 
 
 def test_cases_that_do_not_go_together_are_named():
     [case, other] = _cases([1, 1])
     grey = Case("grey", "x", other.image[..., :1], other.mask)
     with pytest.raises(InputError, match=r"3 channels of uint8: case0\.\n1 channels of uint8: grey\."):
-        pipeline.Slices([case, grey])
+        Slices([case, grey])
     with pytest.raises(InputError, match="blank: these cases have no mask"):
-        pipeline.Slices([case, Case("blank", "x", other.image, None)])
+        Slices([case, Case("blank", "x", other.image, None)])
 
 
 def test_an_epoch_takes_every_slice_once():
@@ -116,7 +117,7 @@ def test_an_epoch_takes_every_slice_once():
         shards = int(rng.integers(1, 4))
         batch_size = shards * int(rng.integers(1, 5))
         seed = int(rng.integers(2**31))
-        slices = pipeline.Slices(_cases(depths))
+        slices = Slices(_cases(depths))
         if len(slices) < batch_size:
             continue
         steps = pipeline.steps_per_epoch(len(slices), batch_size, shards)
@@ -137,20 +138,20 @@ def test_an_epoch_takes_every_slice_once():
 
 
 def test_a_batch_size_that_divides_leaves_no_slice_out():
-    slices = pipeline.Slices(_cases([7, 5]))
+    slices = Slices(_cases([7, 5]))
     drawn = _all_drawn(pipeline.training_batches(slices, batch_size=4, seed=0, epochs=1))
     assert sorted(drawn) == [(0, s) for s in range(7)] + [(1, s) for s in range(5)]
 
 
 def test_slices_left_over_change_from_epoch_to_epoch():
-    slices = pipeline.Slices(_cases([7]))
+    slices = Slices(_cases([7]))
     batches = _drawn(pipeline.training_batches(slices, batch_size=6, seed=0, epochs=30))
     assert {s for batch in batches for _, s in batch} == set(range(7))
     assert len({frozenset(batch) for batch in batches}) == 7
 
 
 def test_every_epoch_and_seed_has_its_own_order():
-    slices = pipeline.Slices(_cases([20]))
+    slices = Slices(_cases([20]))
     orders = [
         tuple(batch)
         for seed in range(5)
@@ -161,7 +162,7 @@ def test_every_epoch_and_seed_has_its_own_order():
 
 @pytest.mark.parametrize("start", [0, 1, 4, 5, 6, 13, 14, 15, 99])
 def test_resuming_gives_the_rest_to_the_bit(start):
-    slices = pipeline.Slices(_cases([9, 8]))
+    slices = Slices(_cases([9, 8]))
     options = {"batch_size": 3, "seed": 11, "epochs": 3}
     whole = list(pipeline.training_batches(slices, **options))
     assert len(whole) == 15
@@ -174,7 +175,7 @@ def test_worker_processes_give_the_same_batches(tmp_path, write_scan):
     image = rng.integers(0, 256, (9, 8, 8, 3), np.uint8)
     write_scan(tmp_path / "data", "TCGA_AA_1_0", image, rng.integers(0, 2, (9, 8, 8), np.uint8))
     cases, *_ = cache.load(lgg, tmp_path / "data", tmp_path / "cache")
-    slices = pipeline.Slices(cases)
+    slices = Slices(cases)
     options = {"batch_size": 2, "seed": 3, "epochs": 2, "start_step": 3}
     alone = list(pipeline.training_batches(slices, **options))
     assert len(alone) == 5
@@ -188,16 +189,16 @@ def test_memory_maps_travel_by_name(tmp_path):
     np.save(tmp_path / "image.npy", case.image)
     mapped = Case("a", "a", np.load(tmp_path / "image.npy", mmap_mode="r"), case.mask)
     part = Case("b", "b", mapped.image[1:3], case.mask[1:3])
-    packed = pickle.dumps(pipeline.Slices([mapped]))
+    packed = pickle.dumps(Slices([mapped]))
     assert len(packed) < case.mask.nbytes + 2000
     for cases in ([mapped], [part]):
-        slices = pipeline.Slices(cases)
+        slices = Slices(cases)
         everything = np.arange(len(slices))
         _assert_same([slices.gather(everything)], [pickle.loads(pickle.dumps(slices)).gather(everything)])
 
 
 def test_batch_sizes_that_cannot_be_are_refused():
-    slices = pipeline.Slices(_cases([5]))
+    slices = Slices(_cases([5]))
     with pytest.raises(InputError, match=r"config\.train\.batch_size=6: there are only 5 slices"):
         pipeline.training_batches(slices, batch_size=6, seed=0, epochs=1)
     with pytest.raises(InputError, match=r"config\.train\.batch_size=4: it must be a multiple of 3"):
@@ -208,7 +209,7 @@ def test_batch_sizes_that_cannot_be_are_refused():
 
 @pytest.mark.parametrize(("batch_size", "valid_in_last"), [(1, 1), (3, 1), (4, 3), (7, 7), (10, 7)])
 def test_evaluation_sees_every_slice_in_order(batch_size, valid_in_last):
-    slices = pipeline.Slices(_cases([3, 4]))
+    slices = Slices(_cases([3, 4]))
     batches = list(pipeline.evaluation_batches(slices, batch_size))
     assert len(batches) == -(-7 // batch_size)
     assert batches[-1]["valid"].sum() == valid_in_last
@@ -228,7 +229,7 @@ def test_evaluation_sees_every_slice_in_order(batch_size, valid_in_last):
     [(0, [0, 1, 2, 3]), (2, [0, 1, 2, 3]), (3, [1, 2, 3, 4]), (4, [2, 3, 4, 5]), (5, [2, 3, 4, 5])],
 )
 def test_a_slab_lies_around_its_slice_and_within_its_case(middle, expected):
-    slices = pipeline.Slices(_cases([3, 6]), slab=4)
+    slices = Slices(_cases([3, 6]), slab=4)
     batch = slices.gather([3 + middle])
     assert batch["image"].shape == (1, 4, 2, 3, 3)
     assert batch["image"][0, :, 0, 0, 0].tolist() == [20 + number for number in expected]
@@ -237,7 +238,7 @@ def test_a_slab_lies_around_its_slice_and_within_its_case(middle, expected):
 
 
 def test_a_case_thinner_than_a_slab_is_padded_at_its_end():
-    batch = pipeline.Slices(_cases([3]), slab=5).gather([2])
+    batch = Slices(_cases([3]), slab=5).gather([2])
     assert batch["image"][0, :, 0, 0, 0].tolist() == [0, 1, 2, 0, 0]
     assert batch["mask"][0, :, 0, 0].tolist() == [0, 1, 0, 0, 0]
 
@@ -245,7 +246,7 @@ def test_a_case_thinner_than_a_slab_is_padded_at_its_end():
 def test_the_asked_share_of_each_batch_has_tumour():
     # Slice 1 is the only one with tumour, and the last case alone has it.
     cases = _cases([1] * 10 + [2])
-    slices = pipeline.Slices(cases)
+    slices = Slices(cases)
     assert slices.with_tumour().tolist() == [11]
     stream = {"batch_size": 6, "seed": 1, "epochs": 3, "tumour_share": 1 / 3}
     batches = list(pipeline.training_batches(slices, **stream))
@@ -258,7 +259,7 @@ def test_the_asked_share_of_each_batch_has_tumour():
 
 def test_a_tumour_share_needs_tumour():
     with pytest.raises(InputError, match=r"config\.data\.tumour_share=0\.5: no slice"):
-        pipeline.training_batches(pipeline.Slices(_cases([1, 1])), batch_size=2, seed=0, epochs=1, tumour_share=0.5)
+        pipeline.training_batches(Slices(_cases([1, 1])), batch_size=2, seed=0, epochs=1, tumour_share=0.5)
 
 
 @pytest.mark.parametrize(
@@ -272,7 +273,7 @@ def test_what_gathering_raises_ends_the_stream_with_its_cause(raised, expected, 
     def weigh(mask):
         raise raised
 
-    slices = pipeline.Slices(_cases([5]), weigh=weigh)
+    slices = Slices(_cases([5]), weigh=weigh)
     batches = pipeline.stream(pipeline.training_batches(slices, batch_size=2, seed=0, epochs=1))
     with pytest.raises(expected, match=message):
         next(batches)
@@ -280,7 +281,7 @@ def test_what_gathering_raises_ends_the_stream_with_its_cause(raised, expected, 
 
 
 def test_a_stream_is_the_batches():
-    slices = pipeline.Slices(_cases([5]))
+    slices = Slices(_cases([5]))
     batches = pipeline.training_batches(slices, batch_size=2, seed=0, epochs=2)
     _assert_same(batches, pipeline.stream(batches))
     ended = pipeline.training_batches(slices, batch_size=2, seed=0, epochs=2, start_step=4)

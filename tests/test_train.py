@@ -9,7 +9,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 import unet_jax
-from unet_jax import loop
+from unet_jax import loop, recipe
 from unet_jax.data import cache, lgg
 from unet_jax.errors import InputError, NumbersError
 from unet_jax.evaluate import evaluate
@@ -18,7 +18,7 @@ from unet_jax.from_config import load_cases
 from unet_jax.models import weights
 from unet_jax.predict import predict
 from unet_jax.sharding import data_mesh
-from unet_jax.train import _initial_state, _optimizer, train
+from unet_jax.train import train
 
 
 def records(workdir):
@@ -217,9 +217,9 @@ def lgg_case(config, name):
 
 def test_training_starts_from_the_weights_it_is_given(settings, configure, tmp_path):
     config = configure(settings)
-    optimizer, _ = _optimizer(config, 1)
-    _, given = _initial_state(config, 3, optimizer, data_mesh())
+    optimizer, _ = recipe.optimizer_and_schedule(config, 1)
+    _, given = recipe.initial_state(config, 3, optimizer, data_mesh())
     weights.save(tmp_path, given.params, given.batch_stats, {"name": "tutorial"})
     config = configure(settings | {"seed": 9, "train.initial_weights": str(tmp_path)})
-    _, state = _initial_state(config, 3, optimizer, data_mesh())
+    _, state = recipe.initial_state(config, 3, optimizer, data_mesh())
     jax.tree.map(np.testing.assert_array_equal, state.params, given.params)

@@ -13,14 +13,14 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from unet_jax import compilation_cache, device_peak, first_step, operations, steps, surroundings, timing
+from unet_jax import compilation_cache, device_peak, first_step, operations, recipe, steps, surroundings, timing
 from unet_jax.benchmark_table import table
 from unet_jax.data import pipeline, splits
+from unet_jax.data.slices import Slices
 from unet_jax.files import write_json
 from unet_jax.from_config import load_cases, load_classes
 from unet_jax.sharding import by_batch, data_mesh, global_batch
 from unet_jax.steps import TrainState
-from unet_jax.train import _check, _drawn, _initial_state, _optimizer, _train_step, _weigh
 
 RESULTS, TRACE = "benchmark.json", "trace"
 ON_DEVICE = ("image", "mask", "weights")
@@ -50,16 +50,16 @@ def benchmark(config: ConfigDict, workdir: Path, command: Sequence[str] = ()) ->
     # Before this process takes the device and its memory.
     starts = first_step.cold_and_warm(command) if command and config.benchmark.first_step else None
     mesh = data_mesh()
-    _check(config, mesh, classes)
-    training_side = splits.slices_of(_drawn(config, cases), cases, "train")
-    weigh = _weigh(config, cases, training_side)
-    slices = pipeline.Slices(cases, training_side, config.data.slab, weigh, config.data.neighbours)
+    recipe.check(config, mesh, classes)
+    training_side = splits.slices_of(recipe.drawn_split(config, cases), cases, "train")
+    weigh = recipe.pixel_weights(config, cases, training_side)
+    slices = Slices(cases, training_side, config.data.slab, weigh, config.data.neighbours)
 
     batches = _batches(config, slices)
     data = _measure_data(config, batches, len(slices))
-    optimizer, _ = _optimizer(config, pipeline.steps_per_epoch(len(slices), config.train.batch_size))
-    graphdef, state = _initial_state(config, cases[0].image.shape[-1], optimizer, mesh, classes)
-    train_step = _train_step(config, graphdef, optimizer, classes)
+    optimizer, _ = recipe.optimizer_and_schedule(config, pipeline.steps_per_epoch(len(slices), config.train.batch_size))
+    graphdef, state = recipe.initial_state(config, cases[0].image.shape[-1], optimizer, mesh, classes)
+    train_step = recipe.train_step(config, graphdef, optimizer, classes)
     random_batch = global_batch(_random_like(_for_device(next(batches))), mesh)
     compiled, compiling = _compile(train_step, state, random_batch)
     operations_a_step = operations.count(train_step, state, random_batch)
@@ -105,7 +105,7 @@ def benchmark(config: ConfigDict, workdir: Path, command: Sequence[str] = ()) ->
     return results
 
 
-def _batches(config: ConfigDict, slices: pipeline.Slices) -> Iterator[dict[str, np.ndarray]]:
+def _batches(config: ConfigDict, slices: Slices) -> Iterator[dict[str, np.ndarray]]:
     """Training batches without end."""
     return iter(
         pipeline.training_batches(

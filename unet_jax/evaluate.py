@@ -34,7 +34,6 @@ from unet_jax.packed_masks import PackedMask
 from unet_jax.sharding import data_mesh, is_primary
 
 SIDES = ("train", "val", "test", "all")
-CHECKPOINTS = ("best", "newest")
 LGG_SOURCES, LGG_SEQUENCES = ("lgg", "phantom", "tfds"), ("pre-contrast", "FLAIR", "post-contrast")
 FLAIR = 1
 

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from unet_jax import checkpoint, compilation_cache, onnx_file, run_folder, stablehlo
 from unet_jax.data.case import Case
-from unet_jax.data.pipeline import Slices
+from unet_jax.data.slices import Slices
 from unet_jax.errors import InputError
 from unet_jax.files import write_bytes
 from unet_jax.from_config import load_cases, load_network, take_cases_from

@@ -20,6 +20,8 @@ from unet_jax.errors import InputError
 from unet_jax.inference import Probability, segment_cases, with_flips
 from unet_jax.sharding import by_batch, replicated
 
+CHECKPOINTS = ("best", "newest")
+
 
 def read_config(
     workdir: Path, *, flips: bool | None, tiles: bool | None, defaults: ConfigDict | None = None

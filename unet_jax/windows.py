@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float32, Int, UInt8
 
 from unet_jax.data.case import Case
-from unet_jax.data.pipeline import slab_start, with_neighbours
+from unet_jax.data.slices import slab_start, with_neighbours
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,146 @@
+"""Slices of cases, or slabs of them, copied straight out of memory maps into batches."""
+
+import functools
+import mmap
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import Float32, Int, UInt8
+
+from unet_jax.data.case import Case
+from unet_jax.errors import InputError
+
+
+class Slices:
+    """Slices of cases in one flat list, gathered into batches.
+
+    Where the listed slices differ in rows or columns, they are padded with zeros at the bottom and the right, to the
+    largest of each. In 3-D an element is a slab: as many neighbouring slices with the listed one in their middle, moved
+    to lie within the case, or padded with zeros at its end where the case has fewer. With neighbours, an image has the
+    channels of the slices around it too: see `with_neighbours`.
+
+    Attributes:
+        index: position in cases, slice; one row an element.
+        height: rows of every gathered slice, in pixels.
+        width: columns of every gathered slice, in pixels.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        index: Int[np.ndarray, "n 2"] | None = None,
+        slab: int | None = None,
+        weigh: Callable[[np.ndarray], np.ndarray] | None = None,
+        neighbours: int = 0,
+    ):
+        """Checks that the cases go together.
+
+        Args:
+            cases: at least one, all with masks.
+            index: which slices, as `splits.slices_of` gives them; all slices of all cases by default.
+            slab: slices of a slab; None for single slices, without an axis for them.
+            weigh: makes pixel weights of a mask; None for none.
+            neighbours: how many slices on either side go into the channels; of single slices only.
+
+        Raises:
+            InputError: a mask is missing, or cases differ in channels or type.
+        """
+        without = [case.name for case in cases if case.mask is None]
+        if without:
+            raise InputError(f"{', '.join(without)}: these cases have no mask, and batches need one.")
+        kinds = {}
+        for case in cases:
+            kinds.setdefault(f"{case.image.shape[3]} channels of {case.image.dtype}", []).append(case.name)
+        if len(kinds) > 1:
+            raise InputError(
+                "\n".join(f"{kind}: {', '.join(names)}." for kind, names in kinds.items())
+                + "\nAll cases must have the same channels and type: leave the others out."
+            )
+        if index is None:
+            index = np.concatenate([[(i, s) for s in range(len(case.image))] for i, case in enumerate(cases)])
+        self.index = index.astype(np.int32)
+        sizes = [cases[position].image.shape[1:3] for position in np.unique(index[:, 0])]
+        self.height, self.width = (max(axis) for axis in zip(*sizes, strict=True))
+        self._slab = slab
+        self._weigh = weigh
+        self._neighbours = neighbours
+        self._images = [case.image for case in cases]
+        self._masks = [case.mask for case in cases]
+
+    def __len__(self):
+        return len(self.index)
+
+    def gather(self, positions: Sequence[int] | Int[np.ndarray, " b"]) -> dict[str, np.ndarray]:
+        """Copies the slices at these positions of `index` into one batch.
+
+        Returns:
+            image [b, height, width, channels · (1 + 2 · neighbours)] in the cases' own type, mask uint8 [b, height,
+            width] of the cases' numbers, case (position in cases) and slice, int32 [b] each. Slabs have their slices
+            between b and height. With `weigh`, also weights, float32 like the mask.
+        """
+        chosen = self.index[np.asarray(positions, np.int64)]
+        first = self._images[0]
+        shape = (len(chosen), *([self._slab] if self._slab else []), self.height, self.width)
+        image = np.zeros((*shape, first.shape[3] * (1 + 2 * self._neighbours)), first.dtype)
+        mask = np.zeros(shape, np.uint8)
+        for row, (case, number) in enumerate(chosen.tolist()):
+            depth, height, width, _ = self._images[case].shape
+            slices, filled = number, (row, slice(height), slice(width))
+            if self._slab:
+                start = slab_start(number, depth, self._slab)
+                slices = slice(start, start + self._slab)
+                filled = (row, slice(min(depth, self._slab)), slice(height), slice(width))
+            # A view as a plain array: indexing a memory map costs several times as much.
+            whole = np.asarray(self._images[case])
+            image[filled] = with_neighbours(whole, number, self._neighbours) if self._neighbours else whole[slices]
+            mask[filled] = np.asarray(self._masks[case])[slices]
+        batch = {"image": image, "mask": mask, "case": chosen[:, 0], "slice": chosen[:, 1]}
+        if self._weigh is not None:
+            batch["weights"] = np.stack([self._weigh(one) for one in mask])
+        return batch
+
+    def with_tumour(self) -> Int[np.ndarray, " m"]:
+        """The positions in `index` of slices whose mask is not empty."""
+        found = [np.asarray(mask).any((1, 2)) for mask in self._masks]
+        return np.flatnonzero([found[case][number] for case, number in self.index.tolist()])
+
+    def __getstate__(self):
+        state = self.__dict__.copy()
+        for name in ("_images", "_masks"):
+            state[name] = [_opener(array) for array in state[name]]
+        return state
+
+    def __setstate__(self, state):
+        for name in ("_images", "_masks"):
+            state[name] = [open_array() for open_array in state[name]]
+        self.__dict__.update(state)
+
+
+def slab_start(middle: int, depth: int, slab: int) -> int:
+    """The first slice of the slab around slice `middle` of a case of `depth` slices."""
+    return min(max(middle - slab // 2, 0), max(depth - slab, 0))
+
+
+def with_neighbours(
+    image: UInt8[np.ndarray, "d h w c"] | Float32[np.ndarray, "d h w c"], number: int, neighbours: int
+) -> UInt8[np.ndarray, "h w k"] | Float32[np.ndarray, "h w k"]:
+    """Slice `number` between so many others on either side, their channels one after the other, the lowest slice first.
+
+    Beyond the first and the last slice, that one is repeated. The one place where it is done, for training, scoring and
+    prediction.
+    """
+    wanted = np.clip(np.arange(number - neighbours, number + neighbours + 1), 0, len(image) - 1)
+    channels = image.shape[-1]
+    result = np.empty((*image.shape[1:3], channels * len(wanted)), image.dtype)
+    for place, one in enumerate(wanted.tolist()):
+        # Channel by channel: numpy copies runs of a few bytes six times as slowly.
+        for channel in range(channels):
+            result[..., place * channels + channel] = image[one, ..., channel]
+    return result
+
+
+def _opener(array: np.ndarray) -> Callable[[], np.ndarray]:
+    """Makes the array anew in a worker process; a memory map by its file's name, which spares its pixels."""
+    if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap):
+        return functools.partial(np.memmap, array.filename, array.dtype, "r", array.offset, array.shape)
+    return functools.partial(np.asarray, array)
