@@ -30,6 +30,24 @@ SETTINGS = {
 }
 
 
+# Files that take longest; the others fill up what is left of the workers' time when these are under way.
+LONGEST = (
+    "test_faults",
+    "test_quickstart",
+    "test_train",
+    "test_configs",
+    "test_crossval",
+    "test_classes",
+    "test_evaluate",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the longest files first: each runs on one worker, and the last to end keeps all waiting."""
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def compilation_cache(tmp_path_factory) -> None:
     """What one test has compiled, the others and their child processes need not compile again."""

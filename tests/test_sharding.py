@@ -71,7 +71,7 @@ print(json.dumps(result))
 @pytest.fixture(scope="module")
 def runs():
     environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "XLA_FLAGS": os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=4",
         "JAX_PLATFORMS": "cpu",
     }
     child = subprocess.run(

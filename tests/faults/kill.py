@@ -45,7 +45,7 @@ class Server:
             "PYTHONPATH": str(PROJECT),
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
-            "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
+            "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false",
             "PYTHONWARNINGS": "ignore",
         }
         self._process = subprocess.Popen(
