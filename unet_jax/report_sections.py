@@ -112,11 +112,11 @@ def _tiles(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Name, value and note of each score beside the headline."""
     hd95, surface = summary["hd95_per_patient"], summary["surface_dice_per_patient"]
     lesions = summary["lesions"]
-    marked = "of the class" if "classes" in summary else "tumour"
+    marked, its = ("of the class", "class's") if "classes" in summary else ("tumour", "tumour's")
     tiles = [
         ("IoU per patient, mean", *_spread(summary["iou_per_patient"])),
         ("Precision", _score(summary["precision"]), f"the share of the predicted pixels that are {marked}"),
-        ("Recall", _score(summary["recall"]), f"the share of the {marked}'s pixels that were found"),
+        ("Recall", _score(summary["recall"]), f"the share of the {its} pixels that were found"),
         (f"HD95 per patient, {hd95['unit']}", *_spread(hd95, summary["patients"])),
         (
             f"Surface Dice within {summary['surface_tolerance']:g} {hd95['unit']}",
