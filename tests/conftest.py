@@ -1,5 +1,6 @@
 """Fixtures that several test files share."""
 
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +30,9 @@ SETTINGS = {
     "train.log_every_steps": 1,
 }
 
+
+# As in main.py: tracing makes many objects that stay.
+gc.set_threshold(100_000)
 
 # Files that take longest; the others fill up what is left of the workers' time when these are under way.
 LONGEST = (
