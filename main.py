@@ -83,7 +83,7 @@ def _complain(error: RunError) -> int:
 def main(arguments: Sequence[str]) -> int:
     """Runs what --mode names and returns the exit code."""
     del arguments
-    # Importing jax and tracing a network make a million objects that stay; looking for garbage among them at every 700th,
+    # Importing jax and tracing a network make a million objects that stay; to look for garbage at every 700th of them,
     # as Python does, takes half a second of the start.
     gc.set_threshold(100_000)
     logging.set_verbosity(logging.ERROR)

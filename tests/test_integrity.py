@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from faults import flip_bits
 
@@ -45,7 +46,7 @@ def _damage(folder, step, number=0):
 
 def _arrays(workdir, step):
     """As orbax reads them, by itself."""
-    return checkpoint.ocp.PyTreeCheckpointer().restore((workdir / "checkpoints" / str(step) / "model").absolute())
+    return ocp.PyTreeCheckpointer().restore((workdir / "checkpoints" / str(step) / "model").absolute())
 
 
 def test_none_of_thirty_faults_goes_unnoticed(copied):

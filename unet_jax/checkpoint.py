@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from unet_jax import checkpoint_folder, integrity
@@ -71,7 +70,7 @@ def save(directory: Path, step: int, items: Mapping[str, Any], score: float | No
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         with _without_tracebacks():
             for name, tree in arrays.items():
-                _checkpointer().save((unfinished / name).absolute(), args=ocp.args.PyTreeSave(tree))
+                _save_tree((unfinished / name).absolute(), tree)
         if is_primary():
             leaves = {name: integrity.leaf_digests(tree) for name, tree in arrays.items()}
             checkpoint_folder.commit(unfinished, step, score, leaves)
@@ -163,8 +162,21 @@ def _on_primary(change: Callable, directory: Path, *arguments: Any) -> None:
     multihost_utils.sync_global_devices("the folder of checkpoints is changed")
 
 
-def _checkpointer() -> ocp.Checkpointer:
-    return ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
+# orbax is imported when something is saved or restored: it takes a quarter of a second, which the first step need not
+# wait for.
+
+
+def _save_tree(path: Path, tree: Any) -> None:
+    import orbax.checkpoint as ocp
+
+    ocp.Checkpointer(ocp.PyTreeCheckpointHandler()).save(path, args=ocp.args.PyTreeSave(tree))
+
+
+def _restore_tree(path: Path, like: Any) -> Any:
+    import orbax.checkpoint as ocp
+
+    arguments = ocp.args.PyTreeRestore(item=like, restore_args=ocp.checkpoint_utils.construct_restore_args(like))
+    return ocp.Checkpointer(ocp.PyTreeCheckpointHandler()).restore(path, args=arguments)
 
 
 def _read(folder: Path, leaves: Mapping[str, dict], like: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -172,9 +184,8 @@ def _read(folder: Path, leaves: Mapping[str, dict], like: Mapping[str, Any]) -> 
     items, faults = {}, []
     for name, tree in like.items():
         _check_fit(leaves[name], tree, f"{folder}, {name}")
-        arguments = ocp.args.PyTreeRestore(item=tree, restore_args=ocp.checkpoint_utils.construct_restore_args(tree))
         with _without_tracebacks():
-            items[name] = _checkpointer().restore((folder / name).absolute(), args=arguments)
+            items[name] = _restore_tree((folder / name).absolute(), tree)
         digests = integrity.leaf_digests(items[name])
         faults += [
             f"{folder.name}/{name}: the array {leaf} is not what was saved (SHA-256)"

@@ -10,7 +10,6 @@ from typing import Any
 import jax
 import numpy as np
 import optax
-import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 from jaxtyping import Array, Int32
 from ml_collections import ConfigDict
@@ -150,7 +149,11 @@ def _note(run: Run, record: dict[str, Any], predicted: Mapping[int, PackedMask] 
 
 def _stop_after(run: Run, step: int) -> bool:
     """Whether to stop after this step: this process, or, of several, all of them."""
-    return run.stop.asked or (jax.distributed.is_initialized() and ocp.utils.reached_preemption(step))
+    if not jax.distributed.is_initialized():
+        return run.stop.asked
+    import orbax.checkpoint as ocp
+
+    return run.stop.asked or ocp.utils.reached_preemption(step)
 
 
 def _bar(run: Run, first: int, last: int) -> tqdm:
