@@ -206,7 +206,8 @@ def _peak(config: ConfigDict) -> dict[str, float | None]:
 
 def _rates(config: ConfigDict, samples: list[float], operations: int, peak: dict[str, float | None]) -> dict:
     seconds = float(np.median(samples))
-    tflops = operations / seconds / 1e12 / jax.device_count()
+    # Devices of a CPU share what was measured as its peak.
+    tflops = operations / seconds / 1e12 / (1 if jax.default_backend() == "cpu" else jax.device_count())
     published = peak["published_bfloat16"] if config.model.get("dtype", "float32") == "bfloat16" else None
     return timing.milliseconds(samples) | {
         "images_per_second": config.train.batch_size / seconds,

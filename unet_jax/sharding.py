@@ -37,6 +37,9 @@ def check_batch_size(batch_size: int, mesh: Mesh) -> None:
 
 def global_batch(local: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """The batch over all devices, of which this process brings `local`, its own part."""
+    if jax.process_count() == 1:
+        # The same, in half the time.
+        return jax.device_put(local, by_batch(mesh))
     return {key: jax.make_array_from_process_local_data(by_batch(mesh), x) for key, x in local.items()}
 
 
