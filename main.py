@@ -24,8 +24,8 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from configs import default
-from unet_jax.errors import InputError, RunError
-from unet_jax.files import storage_error
+from unet_jax.command_line import answered, complain
+from unet_jax.errors import InputError
 from unet_jax.out_of_memory import explained
 from unet_jax.resolve import resolve
 from unet_jax.run_folder import OPEN_GROUPS, flatten, read_config
@@ -61,11 +61,11 @@ def parse_flags(arguments: Sequence[str]) -> list[str]:
             raise InputError(f"{rest[1]!r} is no flag: flags look like --mode=train.")
         getattr(CONFIG.value, "seed", None)  # what could not be loaded raises only when it is looked at
     except InputError as error:
-        sys.exit(_complain(error))
+        sys.exit(complain(error))
     except Exception as error:  # the config file is a program: it can raise anything
         keys = [argument[len("--config.") :].split("=")[0] for argument in arguments if "--config." in argument]
         unknown = unknown_keys(keys, default.get_config()) if isinstance(error, (AttributeError, KeyError)) else []
-        sys.exit(_complain(InputError("\n".join(unknown) or _last_line(error))))
+        sys.exit(complain(InputError("\n".join(unknown) or _last_line(error))))
     return rest
 
 
@@ -75,11 +75,6 @@ def _last_line(error: Exception) -> str:
     return f"--config cannot be loaded: {lines[-1]}" if isinstance(error, OSError) else lines[-1]
 
 
-def _complain(error: RunError) -> int:
-    print(f"error: {error}", file=sys.stderr)
-    return error.exit_code
-
-
 def main(arguments: Sequence[str]) -> int:
     """Runs what --mode names and returns the exit code."""
     del arguments
@@ -87,29 +82,24 @@ def main(arguments: Sequence[str]) -> int:
     # as Python does, takes half a second of the start.
     gc.set_threshold(100_000)
     logging.set_verbosity(logging.ERROR)
-    try:
-        if MODE.value not in MODES:
-            raise InputError(f"--mode is {MODE.value!r}; it must be one of {', '.join(MODES)}.")
-        if VERIFY.value:
-            _verify_data()
-        else:
-            verbs = {
-                "train": _train,
-                "evaluate": _evaluate,
-                "predict": _predict,
-                "export": _export,
-                "benchmark": _benchmark,
-                "crossval": _crossval,
-            }
-            verbs[MODE.value]()
-    except RunError as error:
-        return _complain(error)
-    except OSError as error:
-        fault = storage_error(error)
-        if fault is None:
-            raise
-        return _complain(fault)
-    return 0
+    return answered(_run)
+
+
+def _run() -> None:
+    if MODE.value not in MODES:
+        raise InputError(f"--mode is {MODE.value!r}; it must be one of {', '.join(MODES)}.")
+    if VERIFY.value:
+        _verify_data()
+        return
+    verbs = {
+        "train": _train,
+        "evaluate": _evaluate,
+        "predict": _predict,
+        "export": _export,
+        "benchmark": _benchmark,
+        "crossval": _crossval,
+    }
+    verbs[MODE.value]()
 
 
 # The verbs are imported when they are run: a mistyped flag is then answered at once, before jax has started.

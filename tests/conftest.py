@@ -76,6 +76,20 @@ def settings(tmp_path_factory) -> dict:
 
 
 @pytest.fixture(scope="session")
+def phantom_files(settings) -> Path:
+    """The folders of the phantom that all tests share."""
+    return Path(settings["phantom.root"])
+
+
+@pytest.fixture(scope="session")
+def phantom_as_tfds(phantom_files, tmp_path_factory) -> Path:
+    """The same as a TFDS data set; not to be changed."""
+    from unet_jax.data import tfds_lgg  # importing TFDS takes a second, and few tests need it
+
+    return tfds_lgg.build(phantom_files, tmp_path_factory.mktemp("tfds"))
+
+
+@pytest.fixture(scope="session")
 def configure() -> Callable:
     """Makes the resolved config of such overrides."""
 

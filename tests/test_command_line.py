@@ -2,7 +2,7 @@ import errno
 
 import pytest
 
-from unet_jax.data.command_line import answered
+from unet_jax.command_line import answered
 from unet_jax.errors import InputError
 
 

@@ -25,7 +25,7 @@ optim preprocess augment
 checkpoint_folder integrity
 data
 
-files signals watchdog
+command_line files signals watchdog
 
 errors version
 """
@@ -44,6 +44,7 @@ SIDEWAYS = {
     "onnx_file": ["onnx_graph"],
     "inference": ["windows"],
     "signals": ["watchdog"],
+    "command_line": ["files"],
     "checkpoint": ["sharding"],
     "checkpoint_folder": ["integrity"],
     "report": ["scoring"],

@@ -14,35 +14,25 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
-def root(settings):
-    return Path(settings["phantom.root"])
-
-
-@pytest.fixture(scope="module")
-def built(root, tmp_path_factory):
-    return tfds_lgg.build(root, tmp_path_factory.mktemp("tfds"))
-
-
-@pytest.fixture(scope="module")
-def cases(root, tmp_path_factory):
-    return cache.load(lgg, root, tmp_path_factory.mktemp("cache"))[0]
+def cases(phantom_files, tmp_path_factory):
+    return cache.load(lgg, phantom_files, tmp_path_factory.mktemp("cache"))[0]
 
 
 def _examples(built, split):
     return list(tfds_lgg.LggMri(data_dir=built.parents[1]).as_data_source(split=split))
 
 
-def test_the_splits_are_the_projects_own_by_patient(built, cases):
+def test_the_splits_are_the_projects_own_by_patient(phantom_as_tfds, cases):
     expected = splits.make(cases)
     for name, side in tfds_lgg.SPLITS.items():
-        examples = _examples(built, name)
+        examples = _examples(phantom_as_tfds, name)
         patients = {example["patient"].decode() for example in examples}
         assert patients == set(getattr(expected, side))
         assert len(examples) == sum(len(case.image) for case in cases if case.patient in patients)
 
 
-def test_every_slice_is_there_with_its_pixels_and_its_place(built, cases):
-    found = {(e["case"].decode(), e["slice"]): e for e in _examples(built, "all")}
+def test_every_slice_is_there_with_its_pixels_and_its_place(phantom_as_tfds, cases):
+    found = {(e["case"].decode(), e["slice"]): e for e in _examples(phantom_as_tfds, "all")}
     assert len(found) == sum(len(case.image) for case in cases)
     for case in cases:
         # The phantom numbers slices from 1.
@@ -62,10 +52,10 @@ def test_numbers_with_gaps_are_kept(tmp_path, write_scan):
     assert {example["slice"] for example in _examples(built, "all")} == {9, 11}
 
 
-def test_bad_data_are_listed_whole_and_nothing_is_built(root, tmp_path, capsys):
+def test_bad_data_are_listed_whole_and_nothing_is_built(phantom_files, tmp_path, capsys):
     scans = tmp_path / "scans"
-    for path in root.rglob("*.tif"):
-        copy = scans / path.relative_to(root)
+    for path in phantom_files.rglob("*.tif"):
+        copy = scans / path.relative_to(phantom_files)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(path.read_bytes())
     first, second, *_ = sorted(scans.rglob("*_mask.tif"))
@@ -80,9 +70,9 @@ def test_bad_data_are_listed_whole_and_nothing_is_built(root, tmp_path, capsys):
     assert not [path for path in (tmp_path / "tfds").rglob("*") if path.is_file()]
 
 
-def test_what_is_there_is_left_and_what_is_missing_is_said(built, root, tmp_path, capsys):
-    assert tfds_lgg.main([f"--root={root}", f"--data_dir={built.parents[1]}"]) == 2
-    assert capsys.readouterr().err.startswith(f"error: {built}: exists; remove it ")
+def test_what_is_there_is_left_and_what_is_missing_is_said(phantom_as_tfds, phantom_files, tmp_path, capsys):
+    assert tfds_lgg.main([f"--root={phantom_files}", f"--data_dir={phantom_as_tfds.parents[1]}"]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {phantom_as_tfds}: exists; remove it ")
     with pytest.raises(InputError, match="there is no such folder"):
         tfds_lgg.build(tmp_path / "nowhere", tmp_path / "tfds")
 
@@ -103,13 +93,13 @@ cli_utils.make_flags_parser(build.Args, "")(sys.argv).execute()
     ],
     ids=["python -m", "tfds build"],
 )
-def test_both_commands_build_it_without_tensorflow(command, built, root, tmp_path):
+def test_both_commands_build_it_without_tensorflow(command, phantom_as_tfds, phantom_files, tmp_path):
     assert importlib.util.find_spec("tensorflow") is None
     done = subprocess.run(
-        [sys.executable, *command, root, "--data_dir", tmp_path], capture_output=True, text=True, cwd=ROOT
+        [sys.executable, *command, phantom_files, "--data_dir", tmp_path], capture_output=True, text=True, cwd=ROOT
     )
     assert done.returncode == 0, done.stderr
-    ours, theirs = Records(built), Records(tmp_path)
+    ours, theirs = Records(phantom_as_tfds), Records(tmp_path)
     assert ours.listing == theirs.listing
     for path in (path for files in ours.listing for path in files.images):
-        assert ours.read(built, path) == theirs.read(tmp_path, path)
+        assert ours.read(phantom_as_tfds, path) == theirs.read(tmp_path, path)

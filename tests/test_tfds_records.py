@@ -1,7 +1,6 @@
 import io
 import json
 import shutil
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -18,21 +17,10 @@ from unet_jax.verify import verify
 SETTINGS = sources.Settings()
 
 
-@pytest.fixture(scope="module")
-def files(settings):
-    """The folders that the data set is built from."""
-    return Path(settings["phantom.root"])
-
-
-@pytest.fixture(scope="module")
-def whole(files, tmp_path_factory):
-    return tfds_lgg.build(files, tmp_path_factory.mktemp("tfds"))
-
-
 @pytest.fixture
-def built(whole, tmp_path):
+def built(phantom_as_tfds, tmp_path):
     """A copy to be spoilt."""
-    return shutil.copytree(whole, tmp_path / "tfds" / "lgg_mri" / "1.0.0")
+    return shutil.copytree(phantom_as_tfds, tmp_path / "tfds" / "lgg_mri" / "1.0.0")
 
 
 def _load(root, source, folder):
@@ -45,9 +33,9 @@ def _change(path, old, new):
     path.write_bytes(data.replace(old, new))
 
 
-def test_cases_are_those_of_the_files_in_the_same_order(files, built, tmp_path):
+def test_cases_are_those_of_the_files_in_the_same_order(phantom_files, built, tmp_path):
     ours, fingerprint, digests = _load(built, "tfds", tmp_path)
-    theirs, other, _ = _load(files, "lgg", tmp_path)
+    theirs, other, _ = _load(phantom_files, "lgg", tmp_path)
     assert [(case.name, case.patient) for case in ours] == [(case.name, case.patient) for case in theirs]
     for one, two in zip(ours, theirs, strict=True):
         np.testing.assert_array_equal(one.image, two.image)
@@ -58,7 +46,7 @@ def test_cases_are_those_of_the_files_in_the_same_order(files, built, tmp_path):
     assert splits.make(ours) == splits.make(theirs)
 
 
-def test_either_folder_is_guessed_and_gives_the_same_fingerprint(files, built, tmp_path):
+def test_either_folder_is_guessed_and_gives_the_same_fingerprint(phantom_files, built, tmp_path):
     data_dir = built.parents[1]
     for root in (built, data_dir):
         assert sources.guess(root) == (
@@ -68,14 +56,14 @@ def test_either_folder_is_guessed_and_gives_the_same_fingerprint(files, built, t
     fingerprints = {_load(root, "tfds", tmp_path)[1] for root in (built, data_dir)}
     # Built anew in other files, as TFDS shuffles them into more shards.
     builder = tfds_lgg.LggMri(data_dir=tmp_path / "again")
-    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=files, num_shards=3))
+    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=phantom_files, num_shards=3))
     fingerprints.add(_load(tmp_path / "again", "tfds", tmp_path)[1])
     assert len(fingerprints) == 1
 
 
-def test_the_loss_curve_is_that_of_the_files(files, whole, settings, configure, tmp_path):
+def test_the_loss_curve_is_that_of_the_files(phantom_files, phantom_as_tfds, settings, configure, tmp_path):
     histories, scores = [], []
-    for source, root in (("lgg", files), ("tfds", whole)):
+    for source, root in (("lgg", phantom_files), ("tfds", phantom_as_tfds)):
         own = {"data.source": source, "data.root": str(root), "train.epochs": 1}
         workdir = tmp_path / source
         train(configure(settings | own), workdir)
@@ -117,7 +105,7 @@ def _rebuilt(built, change):
     return folder
 
 
-def test_one_changed_pixel_is_found_and_its_slice_named(files, built, settings, configure, tmp_path):
+def test_one_changed_pixel_is_found_and_its_slice_named(phantom_files, built, settings, configure, tmp_path):
     _, fingerprint, digests = _load(built, "tfds", tmp_path)
     config = configure(settings | {"data.source": "tfds", "data.root": str(built)})
     identity.record(tmp_path / "run", config, fingerprint, digests)

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from unet_jax.command_line import answered
 from unet_jax.data import lgg
-from unet_jax.data.command_line import answered
 from unet_jax.data.image_file import read_file
 from unet_jax.errors import InputError
 from unet_jax.files import storage_error

@@ -20,9 +20,9 @@ import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
+from unet_jax.command_line import answered
 from unet_jax.data import cache, lgg, splits
 from unet_jax.data.cache import CaseFiles
-from unet_jax.data.command_line import answered
 from unet_jax.data.image_file import read_file
 from unet_jax.errors import InputError
 

@@ -15,6 +15,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+# Zeros before and after the rows and the columns.
+Padding = tuple[tuple[int, int], ...]
+
 # Pixels whose products are taken at once: with 64 channels, their 3×3 surroundings take 1 MB.
 BLOCK = 512
 # Below so many channels the copying costs more than it gains.
@@ -49,16 +52,16 @@ def convolve(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _convolve(
-    padding: tuple[tuple[int, int], ...], x: Float[Array, "b h w c"], kernel: Float[Array, "s t c d"]
+    padding: Padding, x: Float[Array, "b h w c"], kernel: Float[Array, "s t c d"]
 ) -> Float[Array, "b h2 w2 d"]:
     return lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
-def _forward(padding, x, kernel):
+def _forward(padding: Padding, x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
     return _convolve(padding, x, kernel), (x, kernel)
 
 
-def _backward(padding, saved, gradient):
+def _backward(padding: Padding, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     x, kernel = saved
     [of_x] = jax.linear_transpose(lambda x: _convolve.fun(padding, x, kernel), x)(gradient)
     padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
