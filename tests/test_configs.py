@@ -59,7 +59,7 @@ SHRUNK = {
     "unet2015": {"width": 2, "depth": 2},
     "buda2019": {"width": 2, "depth": 2},
     "fpn": {"width": 2, "pyramid_width": 4, "groups": 2},
-    "resnext50_unet": {"width": 8, "depths": (1, 1, 1, 1), "cardinality": 2, "group_width": 4},
+    "resnext50_unet": {"width": 4, "depths": (1, 1), "cardinality": 2, "group_width": 2},
 }
 
 

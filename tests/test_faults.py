@@ -65,9 +65,27 @@ STRIKES = [
 ]
 
 
-def test_a_run_that_is_struck_again_and_again_leaves_the_same_to_the_bit(server, settings, undisturbed, folder):
-    workdir, resumed = folder / "struck", []
-    for fault in STRIKES:
+FEW_STRIKES = [
+    {"at": "save", "n": 1, "match": "manifest.json", "after": True},
+    {"at": "save", "n": 2, "match": "shutil.rmtree", "after": True},
+    {"at": "history", "n": 5, "after": True},
+    {"at": "case", "n": 1, "signal": signal.SIGTERM},
+    {"at": "save", "n": 1, "event": 8},
+]
+
+
+@pytest.mark.parametrize(
+    ("strikes", "steps"),
+    [
+        pytest.param(FEW_STRIKES, [2, 6, 10, 12, 12], id="few"),
+        pytest.param(STRIKES, [2, 6, 8, 10, 12, 12, 12, 12], id="many", marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_that_is_struck_again_and_again_leaves_the_same_to_the_bit(
+    server, settings, undisturbed, folder, strikes, steps
+):
+    workdir, resumed = folder / f"struck{len(strikes)}", []
+    for fault in strikes:
         answer = server.train(workdir, settings, fault)
         assert answer["struck"], (fault, answer)
         assert answer["code"] == (3 if "signal" in fault else -signal.SIGKILL), answer["output"]
@@ -75,7 +93,7 @@ def test_a_run_that_is_struck_again_and_again_leaves_the_same_to_the_bit(server,
     answer = server.train(workdir, settings)
     assert (answer["code"], answer["left"]) == (0, []), answer["output"]
     assert "Going on from step 12, in epoch 3" in answer["output"]
-    assert resumed == [2, 6, 8, 10, 12, 12, 12, 12]
+    assert resumed == steps
     assert kill.left_by(workdir) == undisturbed
 
 
@@ -117,6 +135,7 @@ def test_a_worker_process_that_is_struck_ends_the_run(server, with_workers, fold
     assert _ended(answer, line) == (code, [], True, False), answer["output"]
 
 
+@pytest.mark.slow
 def test_worker_processes_leave_nothing_behind(server, with_workers, undisturbed, folder):
     workdir = folder / "workers"
     for fault, code, line in GROUP_STRIKES:

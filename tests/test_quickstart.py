@@ -16,6 +16,7 @@ def test_it_is_kept_without_outputs():
             assert (cell.outputs, cell.execution_count) == ([], None), cell.id
 
 
+@pytest.mark.slow
 def test_it_runs_from_phantom_to_picture(monkeypatch):
     monkeypatch.delenv("XLA_FLAGS")  # it really trains, so optimising its programs pays
     notebook = nbformat.read(NOTEBOOK, as_version=4)

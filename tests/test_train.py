@@ -11,6 +11,7 @@ import pytest
 import unet_jax
 from unet_jax import loop, recipe
 from unet_jax.data import cache, lgg
+from unet_jax.data.slices import Slices
 from unet_jax.errors import InputError, NumbersError
 from unet_jax.evaluate import evaluate
 from unet_jax.export import export
@@ -79,13 +80,20 @@ def test_a_run_leaves_what_the_design_says(settings, configure, tmp_path, capsys
     assert records(workdir) == before
 
 
-def test_another_seed_gives_another_run(settings, configure, tmp_path):
-    losses = []
+def test_another_seed_draws_another_split_other_parameters_and_other_batches(settings, configure):
+    drawn = []
     for seed in (5, 6):
-        train(configure(settings | {"seed": seed, "train.epochs": 1}), tmp_path / str(seed))
-        losses.append([record["loss"] for record in records(tmp_path / str(seed)) if "epoch" not in record])
-    # Another split may have another number of steps.
-    assert not np.allclose(losses[0][:4], losses[1][:4], rtol=1e-3)
+        config = configure(settings | {"seed": seed})
+        cases, *_ = load_cases(config)
+        split = recipe.drawn_split(config, cases)
+        _, state = recipe.initial_state(config, 3, recipe.optimizer_and_schedule(config, 1)[0], data_mesh())
+        # Of all slices, so that it is not the split that tells them apart.
+        batch = next(iter(recipe.training_batches(config, Slices(cases), 0)))
+        drawn.append((split.test, jax.tree.leaves(state.params), [batch["case"], batch["slice"]]))
+    (one, its, these), (other, theirs, those) = drawn
+    assert one != other
+    assert not any(np.array_equal(*both) for both in zip(its, theirs, strict=True))
+    assert not any(np.array_equal(*both) for both in zip(these, those, strict=True))
 
 
 def test_what_cannot_be_trained_is_said_before_anything_is_written(settings, configure, tmp_path):

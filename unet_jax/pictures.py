@@ -93,8 +93,9 @@ def write_curves(path: Path, epochs: Sequence[dict]) -> None:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
-    loss, dice = figure.subplots(1, 2)
+    figure = Figure(figsize=(9, 3.4))
+    # Drawn after every epoch, so laid out by hand: a layout that is computed takes as long as the drawing.
+    loss, dice = figure.subplots(1, 2, gridspec_kw={"left": 0.08, "right": 0.99, "bottom": 0.15, "top": 0.9})
     numbers = [record["epoch"] for record in epochs]
 
     def line(panel: "matplotlib.axes.Axes", key: str, colour: str, label: str) -> None:

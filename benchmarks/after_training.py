@@ -1,0 +1,89 @@
+"""What flips, thresholds and post-processing give on a cross-validation that is trained, without training again.
+
+    python main.py --mode=crossval --config=configs/lgg_cpu.py
+    python -m benchmarks.after_training runs/lgg_cpu_crossval
+
+Prints the mean Dice per patient over the test sides of all folds as a table: a row for each way to post-process, with
+and without flips, a column for each threshold. The networks are the same throughout.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from configs import default
+from unet_jax import folds, run_folder, threshold
+from unet_jax.cpu_devices import use_cores
+from unet_jax.data import splits
+from unet_jax.folds import Fold
+from unet_jax.from_config import how_to_segment, load_cases, load_network, read_config, with_tta
+from unet_jax.inference import segment_stream
+from unet_jax.sharding import data_mesh
+from unet_jax.windows import Segmented, Wanted
+
+THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+# By the value of config.eval.tta.
+FLIPS = {False: "no flips", True: "flips"}
+# Values of config.eval.postprocess.
+STEPS = {
+    "as predicted": {"minimum_voxels": 0, "largest_component": False},
+    "minimum_voxels=200": {"minimum_voxels": 200, "largest_component": False},
+    "minimum_voxels=1000": {"minimum_voxels": 1000, "largest_component": False},
+    "largest_component": {"minimum_voxels": 0, "largest_component": True},
+}
+
+
+def mean_dice(found: Sequence[Segmented]) -> dict[str, list[float]]:
+    """The mean Dice per patient of cases with masks and probabilities: for each of STEPS, at each of THRESHOLDS."""
+    by_step = {name: threshold.mean_dice(found, settings) for name, settings in STEPS.items()}
+    return {name: [scores[one] for one in THRESHOLDS] for name, scores in by_step.items()}
+
+
+def table(by_fold: Sequence[Mapping[str, Sequence[float]]], patients: Sequence[int]) -> str:
+    """A Markdown table of the mean over the patients of all folds.
+
+    Args:
+        by_fold: the Dice of each fold by its row's name, at each of THRESHOLDS.
+        patients: how many each fold has.
+    """
+    lines = ["| | " + " | ".join(map(str, THRESHOLDS)) + " |", "|---" * (1 + len(THRESHOLDS)) + "|"]
+    for name in by_fold[0]:
+        pooled = np.average([fold[name] for fold in by_fold], axis=0, weights=patients)
+        lines.append(f"| {name} | " + " | ".join(f"{dice:.3f}" for dice in pooled) + " |")
+    return "\n".join(lines)
+
+
+def _segmented(fold: Fold, *, flips: bool) -> list[Segmented]:
+    """The test cases of a fold with their probabilities."""
+    config = read_config(fold.folder, flips=flips, tiles=None, defaults=default.get_config())
+    cases, *_ = load_cases(config)
+    mesh = data_mesh()
+    network, _ = load_network(fold.folder, config, cases[0].image.shape[-1], mesh)
+    index = splits.slices_of(splits.read(fold.folder / run_folder.SPLIT, cases), cases, "test")
+    wanted = [
+        Wanted(position, cases[position], index[index[:, 0] == position, 1])
+        for position in dict.fromkeys(index[:, 0].tolist())
+    ]
+    how = how_to_segment(config, mesh)
+    return list(segment_stream(with_tta(network, config), wanted, **how, keep_probabilities=True))
+
+
+def main() -> None:
+    """Measures the folds in the folder that the command line names."""
+    if len(sys.argv) != 2:
+        raise SystemExit("Name the folder of a cross-validation: python -m benchmarks.after_training WORKDIR")
+    found = folds.read(Path(sys.argv[1]))
+    use_cores(found[0].config["train.batch_size"])
+    by_fold = []
+    for fold in found:
+        rows = {}
+        for flips, flipped in FLIPS.items():
+            rows |= {f"{flipped}, {name}": dice for name, dice in mean_dice(_segmented(fold, flips=flips)).items()}
+        by_fold.append(rows)
+    print(table(by_fold, [fold.metrics["patients"] for fold in found]))
+
+
+if __name__ == "__main__":
+    main()
