@@ -100,7 +100,9 @@ def get_config() -> ConfigDict:
     config.augment.rot90 = 0.5
     # Shift as a share of the size, scale as a share of 1, rotation in degrees: each drawn from ± its limit.
     config.augment.affine = ConfigDict({"probability": 0.25, "shift": 0.01, "scale": 0.04, "rotate": 0.0})
-    # A factor on all intensities; a factor on their distance from the mean; an exponent.
+    # A factor on all intensities; a factor on their distance from the mean; an exponent. Drawn once an image, or, with
+    # per_channel, for each of its channels: sequences differ from scanner to scanner by themselves.
+    config.augment.per_channel = False
     config.augment.brightness = ConfigDict({"probability": 0.0, "range": (0.75, 1.25)})
     config.augment.contrast = ConfigDict({"probability": 0.0, "range": (0.75, 1.25)})
     config.augment.gamma = ConfigDict({"probability": 0.0, "range": (0.7, 1.5)})

@@ -14,7 +14,7 @@ def _settings(**changes):
     off["affine"] = {"probability": 0.0, "shift": 0.0, "scale": 0.0, "rotate": 0.0}
     for name in ("brightness", "contrast", "gamma"):
         off[name] = {"probability": 0.0, "range": (0.5, 1.5)}
-    return off | changes
+    return off | {"per_channel": False} | changes
 
 
 def augment(key, image, mask, settings):
@@ -215,6 +215,23 @@ def test_brightness_contrast_and_gamma_by_their_formulas(pictures):
         transformed, same_mask = augment(KEY, image, mask, _settings(**changes))
         np.testing.assert_allclose(transformed, expected, rtol=1e-5)
         np.testing.assert_array_equal(same_mask, mask)
+
+
+def test_each_channel_can_have_a_factor_of_its_own(pictures):
+    image, mask = pictures
+    brightness = {"probability": 1.0, "range": (0.5, 1.5)}
+    by_image, _ = augment(KEY, image, mask, _settings(brightness=brightness))
+    by_channel, _ = augment(KEY, image, mask, _settings(brightness=brightness, per_channel=True))
+    for bright, draws in ((by_image, 6), (by_channel, 18)):
+        factors = np.asarray(bright / image)
+        assert np.all((factors > 0.5) & (factors < 1.5))
+        np.testing.assert_allclose(factors, factors[:, :1, :1] + np.zeros_like(factors), rtol=1e-5)
+        assert len(np.unique(factors[:, 0, 0].round(4))) == draws
+    x = np.asarray(image, np.float64)
+    mean = x.mean((1, 2), keepdims=True)
+    transformed, same_mask = augment(KEY, image, mask, _settings(contrast=_fixed(0.5), per_channel=True))
+    np.testing.assert_allclose(transformed, (x - mean) * 0.5 + mean, rtol=1e-5)
+    np.testing.assert_array_equal(same_mask, mask)
 
 
 def test_switching_others_on_leaves_the_flips_as_they_were(pictures):

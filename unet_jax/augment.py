@@ -1,5 +1,6 @@
 """Random transforms of images and their masks on the device: a pure function of the key that is passed in."""
 
+import functools
 import zlib
 from collections.abc import Mapping
 
@@ -95,7 +96,16 @@ def _affine(key: Key[Array, ""], image: Array, mask: Array, settings: Mapping) -
 
 
 def _intensity(key: Key[Array, ""], image: Array, settings: Mapping) -> Array:
-    """Brightness (a factor), contrast (a factor about the mean) and gamma (an exponent), of all sequences alike."""
+    """Brightness, contrast and gamma: of all channels alike, or of each by a draw of its own."""
+    if not settings["per_channel"]:
+        return _intensity_of_all(key, image, settings)
+    keys = jax.vmap(lambda number: jax.random.fold_in(key, number))(jnp.arange(image.shape[-1]))
+    of_one = functools.partial(_intensity_of_all, settings=settings)
+    return jax.vmap(of_one, in_axes=(0, -1), out_axes=-1)(keys, image)
+
+
+def _intensity_of_all(key: Key[Array, ""], image: Array, settings: Mapping) -> Array:
+    """Brightness (a factor), contrast (a factor about the mean) and gamma (an exponent)."""
 
     def apply(name: str, transform, image: Array) -> Array:
         probability = settings[name]["probability"]
