@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from unet_jax import pictures
 from unet_jax.class_colours import colour_of
-from unet_jax.pictures import Example, slices_to_show, write_cases, write_curves
+from unet_jax.pictures import Example, slices_to_show, write_cases, write_curves, write_fold_curves
 
 
 @pytest.fixture
@@ -141,6 +141,15 @@ def test_curves_show_every_epoch_and_mark_the_first_best(tmp_path, drawn):
     assert best.get_label() == "best: 0.800"
     height, width = _size(tmp_path / "new" / "curves.png")
     assert (height, width) == (round(3.4 * 110), 9 * 110)
+
+
+def test_curves_of_folds_have_a_line_a_fold_and_a_label_a_kind(tmp_path, drawn):
+    write_fold_curves(tmp_path / "curves.png", [_epochs(0.2, 0.8), _epochs(0.4, 0.6, 0.7)])
+    loss, dice = drawn[0].axes
+    assert [line.get_xdata().tolist() for line in loss.lines] == [[1, 2], [1, 2, 3]]
+    assert [line.get_ydata().tolist() for line in dice.lines[1::2]] == [[0.2, 0.8], [0.4, 0.6, 0.7]]
+    assert [text.get_text() for text in loss.get_legend().get_texts()] == ["training"]
+    assert len(dice.get_legend().get_texts()) == 2
 
 
 def test_one_epoch_makes_a_curve_too(tmp_path, recwarn):

@@ -62,9 +62,10 @@ def crossval(
                 crossval_pictures.write(workdir / CASES, found, rows, defaults)
             dice = {one.number: list(report.dice_by_patient(one.rows).values()) for one in found}
             pictures.write_folds(workdir / "folds.png", dice)
+            pictures.write_fold_curves(workdir / "curves.png", [one.epochs for one in found])
             report.write_rows(workdir / "cases.csv", rows)
             write_json(workdir / RESULTS, results)
-        print(f"  written to {workdir}: {RESULTS}, cases.csv, {CASES}, folds.png", flush=True)
+        print(f"  written to {workdir}: {RESULTS}, cases.csv, {CASES}, folds.png, curves.png", flush=True)
     return results
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -91,29 +92,53 @@ def write_curves(path: Path, epochs: Sequence[dict]) -> None:
         path: where the PNG goes.
         epochs: the history's records that close an epoch; at least one.
     """
+    figure, loss, dice = _curves([epochs], marker="o", markersize=3)
+    best = max(epochs, key=lambda record: record["val_dice"])
+    dice.axvline(best["epoch"], color="0.6", linestyle=":", label=f"best: {best['val_dice']:.3f}")
+    for panel in (loss, dice):
+        panel.legend(fontsize=8)
+    _write(path, figure)
+
+
+def write_fold_curves(path: Path, epochs: Sequence[Sequence[dict]]) -> None:
+    """Loss and Dice over the epochs, a line a fold.
+
+    Args:
+        path: where the PNG goes.
+        epochs: of each fold, as `write_curves` takes them.
+    """
+    figure, loss, dice = _curves(epochs, alpha=0.6, linewidth=1)
+    for panel in (loss, dice):
+        lines, labels = panel.get_legend_handles_labels()
+        once = dict(zip(labels, lines, strict=True))
+        panel.legend(once.values(), once, fontsize=8)
+    _write(path, figure)
+
+
+def _curves(
+    runs: Sequence[Sequence[dict]], **style: Any
+) -> tuple["matplotlib.figure.Figure", "matplotlib.axes.Axes", "matplotlib.axes.Axes"]:
+    """A figure of the runs' epochs, without a legend yet: itself, the panel of the loss and that of Dice."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.4))
     # Drawn after every epoch, so laid out by hand: a layout that is computed takes as long as the drawing.
     loss, dice = figure.subplots(1, 2, gridspec_kw={"left": 0.08, "right": 0.99, "bottom": 0.15, "top": 0.9})
-    numbers = [record["epoch"] for record in epochs]
-
-    def line(panel: "matplotlib.axes.Axes", key: str, colour: str, label: str) -> None:
-        panel.plot(numbers, [record[key] for record in epochs], "o-", color=colour, markersize=3, label=label)
-
-    line(loss, "train_loss", TRAINING, "training")
+    for epochs in runs:
+        numbers = [record["epoch"] for record in epochs]
+        for panel, key, colour, label in (
+            (loss, "train_loss", TRAINING, "training"),
+            (dice, "train_dice", TRAINING, "training, mean over batches"),
+            (dice, "val_dice", VALIDATION, "validation, mean over patients"),
+        ):
+            panel.plot(numbers, [record[key] for record in epochs], color=colour, label=label, **style)
     loss.set(xlabel="epoch", ylabel="loss", title="Loss")
-    line(dice, "train_dice", TRAINING, "training, mean over batches")
-    line(dice, "val_dice", VALIDATION, "validation, mean over patients")
-    best = max(epochs, key=lambda record: record["val_dice"])
-    dice.axvline(best["epoch"], color="0.6", linestyle=":", label=f"best: {best['val_dice']:.3f}")
     dice.set(xlabel="epoch", ylabel="Dice", title="Dice", ylim=(0, 1))
     for panel in (loss, dice):
         panel.xaxis.get_major_locator().set_params(integer=True)
         panel.grid(alpha=0.25)
-        panel.legend(fontsize=8)
         panel.spines[["top", "right"]].set_visible(False)
-    _write(path, figure)
+    return figure, loss, dice
 
 
 def write_folds(path: Path, dice: Mapping[int, Sequence[float]]) -> None:
