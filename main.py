@@ -24,6 +24,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from configs import default
+from unet_jax import host_memory
 from unet_jax.command_line import answered, complain
 from unet_jax.errors import InputError
 from unet_jax.out_of_memory import explained
@@ -82,6 +83,7 @@ def main(arguments: Sequence[str]) -> int:
     # as Python does, takes half a second of the start.
     gc.set_threshold(100_000)
     logging.set_verbosity(logging.ERROR)
+    host_memory.keep()
     return answered(_run)
 
 

@@ -20,7 +20,7 @@ report_page report_sections report_cases report_charts report_pictures markup ru
 identity lock out_of_memory output folds pooled_scores windows stablehlo onnx_file onnx_graph
 
 models losses pixel_losses region_losses weight_maps
-timing surroundings cpu_devices metrics surface lesions postprocess class_colours
+timing surroundings cpu_devices host_memory metrics surface lesions postprocess class_colours
 optim preprocess augment
 checkpoint_folder integrity
 data
