@@ -47,6 +47,8 @@ def get_config() -> ConfigDict:
     # "patient" keeps all slices of a patient on one side. "slice" is what the tutorial did: neighbours of the test
     # slices are trained on, so its scores are inflated and are labelled as leaky.
     config.data.split_by = "patient"
+    # What the split is drawn with; None: `seed`. With a number, runs of several seeds have the same split.
+    config.data.split_seed = placeholder(int)
     # The share of all that validates, then the share of the rest that tests: the tutorial's 10 % and 15 %.
     config.data.val_fraction = 0.1
     config.data.test_fraction = 0.15

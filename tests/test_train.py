@@ -96,6 +96,16 @@ def test_another_seed_draws_another_split_other_parameters_and_other_batches(set
     assert not any(np.array_equal(*both) for both in zip(these, those, strict=True))
 
 
+def test_a_seed_for_splits_keeps_the_split_of_another_seed(settings, configure):
+    cases, *_ = load_cases(configure(settings))
+    drawn = {
+        (seed, of_split): recipe.drawn_split(configure(settings | {"seed": seed, "data.split_seed": of_split}), cases)
+        for seed in (5, 6)
+        for of_split in (None, 5)
+    }
+    assert drawn[5, None] == drawn[5, 5] == drawn[6, 5] != drawn[6, None]
+
+
 def test_what_cannot_be_trained_is_said_before_anything_is_written(settings, configure, tmp_path):
     for change, message in (
         ({"data.image_size": 15}, r"divide by 2"),

@@ -69,11 +69,11 @@ def check(config: ConfigDict, mesh: Mesh, classes: int = 1) -> None:
 
 
 def drawn_split(config: ConfigDict, cases: list[Case]) -> splits.Split:
-    """The split that the config's seed draws."""
+    """The split that the config's seed draws, or its seed for splits."""
     return splits.make(
         cases,
         split_by=config.data.split_by,
-        seed=config.seed,
+        seed=config.seed if config.data.split_seed is None else config.data.split_seed,
         val_fraction=config.data.val_fraction,
         test_fraction=config.data.test_fraction,
         fold=config.data.fold,

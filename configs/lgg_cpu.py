@@ -1,0 +1,45 @@
+"""LGG brain MRI, the most that some twenty minutes on two CPU cores gave: a small U-Net at 96×96, strongly augmented.
+
+    python main.py --config=configs/lgg_cpu.py
+
+FIGURES
+"""
+
+from ml_collections import ConfigDict
+
+from configs import default
+
+
+def get_config() -> ConfigDict:
+    """Overrides of the default recipe."""
+    config = default.get_config()
+    config.data.source = "lgg"
+    # Masks drawn at 96×96 would reach a Dice of .987: what is missing is not resolution.
+    config.data.image_size = 96
+    config.data.intensity = "tissue"
+    config.data.tumour_share = 0.5
+    # The last epoch is scored, so patients who validate decide nothing.
+    config.data.val_fraction = 0.05
+    config.model.width = 16
+    config.model.norm = "batch"
+
+    # Heads lie alike in every scan, but no two institutions' sequences look alike.
+    config.augment.transpose = 0.0
+    config.augment.rot90 = 0.0
+    config.augment.flip_rows = 0.0
+    config.augment.affine.update({"probability": 0.7, "shift": 0.05, "scale": 0.15, "rotate": 15.0})
+    config.augment.per_channel = True
+    config.augment.brightness.update({"probability": 0.6, "range": (0.7, 1.4)})
+    config.augment.contrast.update({"probability": 0.6, "range": (0.65, 1.5)})
+    config.augment.gamma.update({"probability": 0.6, "range": (0.6, 1.7)})
+
+    config.optim.learning_rate = 2e-3
+    config.optim.schedule = "cosine"
+    config.optim.ema_decay = 0.99
+    config.train.batch_size = 16
+    config.train.epochs = 10
+    # The cosine ends where the training does.
+    config.train.patience = 0
+    config.eval.checkpoint = "newest"
+    config.eval.tta = True
+    return config
