@@ -31,7 +31,6 @@ def _z_scores(image: np.ndarray) -> np.ndarray:
 NORMALISATIONS = {
     "as the files are": lambda image: image,
     "volume": lambda image: intensity.normalise(image, "volume"),
-    "tissue": lambda image: intensity.normalise(image, "tissue"),
     "z-scores of what is not 0": _z_scores,
 }
 

@@ -29,8 +29,7 @@ def get_config() -> ConfigDict:
     config.data.source = "auto"
     config.data.root = "data/kaggle_3m"
     # "range": 8 and 16 bits become 0 to 1, floats stay as they are. "volume": each channel of each scan is stretched
-    # from its percentiles 0.5 and 99.5 to 0 and 1. "tissue": each channel of each scan is scaled so that the median of
-    # its tissue becomes 1/3. "auto": range for 8 bits, volume for all else.
+    # from its percentiles 0.5 and 99.5 to 0 and 1. "auto": range for 8 bits, volume for all else.
     config.data.intensity = "auto"
     # Which values of the masks mean what, such as "tumour=255", "tumour=1+2+4" or, for several classes, "edema=1,
     # core=2+4"; None: 0 and 1 or 0 and 255 in pictures, and what dataset.json says of NIfTI.
