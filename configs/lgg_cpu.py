@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
     config.data.source = "lgg"
     # Masks drawn at 96×96 would reach a Dice of .987: what is missing is not resolution.
     config.data.image_size = 96
-    config.data.intensity = "tissue"
+    config.data.intensity = "volume"
     config.data.tumour_share = 0.5
     # The last epoch is scored, so patients who validate decide nothing.
     config.data.val_fraction = 0.05
