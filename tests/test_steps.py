@@ -15,6 +15,7 @@ NO_AUGMENTATION = {
     "flip_columns": 0.0,
     "transpose": 0.0,
     "rot90": 0.0,
+    "per_channel": False,
     "affine": {"probability": 0.0, "shift": 0.0, "scale": 0.0, "rotate": 0.0},
     "brightness": OFF,
     "contrast": OFF,
