@@ -63,7 +63,11 @@ SHRUNK = {
 }
 
 
-@pytest.mark.parametrize("name", NAMES)
+# Programs that take long to compile, however small the network; tests of their own compare these with PyTorch's.
+LONG = ("fpn", "resnext50", "unet3d")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in NAMES])
 def test_a_shrunk_network_trains_a_step_of_it(name):
     config = load(name)
     with config.unlocked():

@@ -127,6 +127,7 @@ def _ended(answer, line):
 
 
 # A run of its own each: how far one gets depends on how many batches the worker had made.
+@pytest.mark.slow
 @pytest.mark.parametrize(("fault", "code", "line"), WORKER_STRIKES)
 def test_a_worker_process_that_is_struck_ends_the_run(server, with_workers, folder, fault, code, line):
     answer, in_time = _strike(server, folder / f"worker-{fault['signal']}", with_workers, fault)

@@ -76,14 +76,14 @@ def test_a_sheet_has_a_row_a_case_and_a_panel_a_slice(tmp_path, drawn):
         _example(_masks(3, 1), _masks(3, 1, 2), "worst: b, Dice 0.667"),
     ]
     write_cases(tmp_path / "new" / "cases.png", examples, "test, by patient")
-    [figure] = drawn
-    assert [row.get_suptitle() for row in figure.subfigs] == [example.title for example in examples]
-    assert [len(row.axes) for row in figure.subfigs] == [pictures.SLICES_A_CASE] * 2
-    numbers = [[title for title, _ in _shown(row)] for row in figure.subfigs]
+    *rows, foot = drawn[0].subfigs
+    assert [row.get_suptitle() for row in rows] == [example.title for example in examples]
+    assert [len(row.axes) for row in rows] == [pictures.SLICES_A_CASE] * 2
+    numbers = [[title for title, _ in _shown(row)] for row in rows]
     assert numbers == [[f"slice {n}" for n in (6, 8, 10, 12, 14, 16)], ["slice 2", "slice 3"]]
-    assert figure.get_supxlabel() == "test, by patient"
+    assert [text.get_text() for text in foot.texts] == ["test, by patient"]
     height, width = _size(tmp_path / "new" / "cases.png")
-    assert (height, width) == (round((2.3 * 2 + 0.8) * 110), 12 * 110)
+    assert (height, width) == (round((2.3 * 2 + 0.4) * 110), 12 * 110)
 
 
 def test_both_outlines_are_drawn_where_there_is_tumour(tmp_path, drawn):
@@ -109,7 +109,7 @@ def test_each_class_is_outlined_in_its_colour_and_named(tmp_path, drawn):
     assert first == [(one, True), (two, True)]
     assert second == [(one, True), (one, False), (two, True)]
     assert third == [(one, False)]
-    [legend] = drawn[0].legends
+    [legend] = drawn[0].subfigs[-1].legends
     assert [text.get_text() for text in legend.get_texts()] == ["true", "predicted", "edema", r"$\core$"]
 
 
@@ -118,7 +118,7 @@ def test_cases_without_tumour_or_with_nothing_else_are_drawn(tmp_path, drawn, re
     empty = np.zeros((2, 16, 16), np.uint8)
     black = Example("black", empty.astype(np.float32), empty, empty)
     write_cases(tmp_path / "cases.png", [_example(empty, empty), _example(full, full), black], "")
-    assert [len(_shown(row)) for row in drawn[0].subfigs] == [2, 2, 2]
+    assert [len(_shown(row)) for row in drawn[0].subfigs[:-1]] == [2, 2, 2]
     assert [str(warning.message) for warning in recwarn] == []
 
 

@@ -181,6 +181,7 @@ def test_over_the_limit_the_run_ends_with_its_last_good_checkpoint(settings, con
     assert checkpoints(tmp_path / "run") == {2, 4}
 
 
+@pytest.mark.slow
 def test_a_3d_run_with_everything_switched_on(settings, configure, tmp_path):
     config = configure(
         settings | {"data.slab": 4, "data.tumour_share": 0.5, "border_weights.w0": 5.0, "train.epochs": 1}
