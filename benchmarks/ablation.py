@@ -60,11 +60,12 @@ def _changed(recipe: Mapping, baseline: Mapping) -> str:
 
 
 def _against(one: Mapping, baseline: Mapping) -> str:
-    """Over the patients of this one, which may have fewer folds; nothing where the baseline lacks some of them."""
+    """Over the patients that both have scored, which may be those of some folds."""
     ours, theirs = one["dice_by_patient"], baseline["dice_by_patient"]
-    if not ours.keys() <= theirs.keys():
+    if not (common := sorted(ours.keys() & theirs.keys())):
         return "other patients"
-    return pooled_scores.difference(pooled_scores.compare(ours, {patient: theirs[patient] for patient in ours}))
+    compared = pooled_scores.compare(*({patient: dice[patient] for patient in common} for dice in (ours, theirs)))
+    return f"{len(common)} patients: {pooled_scores.difference(compared)}"
 
 
 def fill(page: str, folder: Path = FOLDER) -> str:
