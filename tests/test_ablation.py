@@ -25,7 +25,7 @@ def folder(tmp_path):
         "baseline": results({"p": 0.8, "q": 0.4}, {"model.norm": "batch", "optim.schedule": "cosine"}),
         "half": results({"q": 0.3}, {"model.norm": "batch", "optim.schedule": "cosine"}, folds=[1]),
         "others": results({"r": 0.2}, {}),
-        "more": results({"q": 0.35, "r": 0.05}, {}),
+        "more": results({"q": 0.35, "r": 0.15}, {}),
     }
     for name, one in kept.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(one))
