@@ -13,6 +13,12 @@ be used, 3 stopped by a signal and saved, 4 damaged files, 5 a full or read-only
 of memory, 9 the run's folder is in use.
 """
 
+from unet_jax import host_memory
+
+if __name__ == "__main__":
+    # It starts this program anew, which would make what is imported before be imported twice.
+    host_memory.use_huge_pages()
+
 import contextlib
 import difflib
 import gc
@@ -24,7 +30,6 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from configs import default
-from unet_jax import host_memory
 from unet_jax.command_line import answered, complain
 from unet_jax.errors import InputError
 from unet_jax.out_of_memory import explained
@@ -83,7 +88,6 @@ def main(arguments: Sequence[str]) -> int:
     # as Python does, takes half a second of the start.
     gc.set_threshold(100_000)
     logging.set_verbosity(logging.ERROR)
-    host_memory.keep()
     return answered(_run)
 
 

@@ -4,49 +4,64 @@ import platform
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from unet_jax import host_memory
 
-# In the main thread and in another, as XLA's are: 256 MB, then as much again, twice.
+PROJECT = Path(__file__).parents[1]
+OFFERED = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+# Twice 256 MB, without numpy's own request for huge pages.
 CHILD = """
-import json, resource, sys, threading
-import numpy as np
+import json, os, resource, sys
 from unet_jax import host_memory
-if sys.argv[1] == "kept":
-    assert host_memory.keep()
+host_memory.use_huge_pages()
+os.environ["NUMPY_MADVISE_HUGEPAGE"] = "0"
+import numpy as np
 faults = []
-
-def use():
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        np.ones(2**28, np.uint8)
-        faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-
-use()
-thread = threading.Thread(target=use)
-thread.start()
-thread.join()
-print(json.dumps(faults))
+for _ in range(2):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    np.ones(2**28, np.uint8)
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(json.dumps([faults, os.getpid(), sys.argv, os.environ["GLIBC_TUNABLES"]]))
 """
+of_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc's malloc that is told")
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc's malloc that is told")
-def test_memory_that_was_freed_is_not_faulted_in_again():
-    faults, environment = {}, os.environ | {"NUMPY_MADVISE_HUGEPAGE": "0"}
-    for how in ("kept", "given back"):
-        child = subprocess.run(
-            [sys.executable, "-c", CHILD, how], env=environment, capture_output=True, text=True, check=True
-        )
-        faults[how] = json.loads(child.stdout)
-    pages = 2**28 // resource.getpagesize()
-    assert faults["kept"][0] > 0.9 * pages
-    assert max(faults["kept"][1:]) < 0.01 * pages
-    assert min(faults["given back"]) > 0.9 * pages
+def _run(tunables):
+    environment = {key: value for key, value in os.environ.items() if key != host_memory.TUNABLES}
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, "--flag", "a b"], env=environment | tunables, cwd=PROJECT, stdout=subprocess.PIPE
+    )
+    faults, process, arguments, said = json.loads(child.communicate()[0])
+    assert child.returncode == 0
+    assert (process, arguments) == (child.pid, ["-c", "--flag", "a b"])
+    return faults, said
+
+
+@of_glibc
+@pytest.mark.skipif(not OFFERED.exists() or "[never]" in OFFERED.read_text(), reason="the system has no huge pages")
+def test_buffers_are_had_in_huge_pages():
+    small = 2**28 // resource.getpagesize()
+    faults, said = _run({})
+    assert said == "glibc.malloc.hugetlb=1"
+    assert max(faults) < 0.05 * small
+    if "[always]" not in OFFERED.read_text():
+        faults, said = _run({host_memory.TUNABLES: "glibc.malloc.hugetlb=0"})
+        assert said == "glibc.malloc.hugetlb=0"
+        assert min(faults) > 0.9 * small
+
+
+@of_glibc
+def test_what_else_the_environment_says_stands():
+    _, said = _run({host_memory.TUNABLES: "glibc.malloc.tcache_count=7"})
+    assert said == "glibc.malloc.tcache_count=7:glibc.malloc.hugetlb=1"
 
 
 def test_other_c_libraries_are_left_alone(monkeypatch):
+    monkeypatch.delenv(host_memory.TUNABLES, raising=False)
     monkeypatch.setattr(platform, "libc_ver", lambda: ("musl", "1.2.5"))
-    monkeypatch.setattr(host_memory.ctypes, "CDLL", None)
-    assert not host_memory.keep()
+    monkeypatch.setattr(os, "execv", None)
+    host_memory.use_huge_pages()
+    assert host_memory.TUNABLES not in os.environ
