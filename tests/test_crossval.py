@@ -1,13 +1,14 @@
 import csv
 import json
 import shutil
+import threading
 
 import numpy as np
 import pytest
 
 from configs import default
 from unet_jax import crossval as verb
-from unet_jax import folds
+from unet_jax import folds, lock
 from unet_jax.crossval import crossval
 from unet_jax.errors import InputError, StopRequestedError
 from unet_jax.train import train
@@ -58,6 +59,21 @@ def test_every_patient_is_scored_once_by_a_network_that_never_saw_it(workdir, se
         assert row["patient"] in split["test"]
         assert row["patient"] not in {**split["train"], **split["val"]}
         assert all(split[side] for side in ("train", "val", "test"))
+
+
+def test_folds_that_end_together_are_pooled_one_after_the_other(copied):
+    """Another process pools one fold; this one, which waits for it, pools both."""
+    aside = copied / "fold1"
+    aside.rename(copied / "elsewhere")
+    results = []
+    with lock.hold(copied):
+        waiting = threading.Thread(target=lambda: results.append(crossval(None, copied)))
+        waiting.start()
+        waiting.join(1)
+        assert waiting.is_alive()
+        (copied / "elsewhere").rename(aside)
+    waiting.join()
+    assert results[0]["folds_scored"] == [0, 1]
 
 
 def test_pooled_scores_are_those_of_all_patients_together(workdir):

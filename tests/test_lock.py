@@ -48,6 +48,24 @@ def test_a_second_process_is_told_who_holds_the_folder_and_a_killed_ones_is_take
         os.kill(worker, signal.SIGKILL)
 
 
+def test_whoever_waits_comes_next(tmp_path):
+    order = []
+
+    def follow():
+        with hold(tmp_path, wait=True):
+            order.append("second")
+
+    with hold(tmp_path):
+        second = threading.Thread(target=follow)
+        second.start()
+        second.join(0.3)
+        assert second.is_alive()
+        order.append("first")
+    second.join()
+    assert order == ["first", "second"]
+    assert not (tmp_path / LOCK).exists()
+
+
 def test_one_at_a_time_however_many_come_and_go(tmp_path):
     """The file is removed at each release: whoever waits at a removed one must not think that it holds the folder."""
     folder, inside, entered = tmp_path / "run", tmp_path / "inside", []

@@ -46,6 +46,13 @@ def crossval(
     """
     if config is not None:
         _train_folds(config, workdir, fold, defaults)
+    # Folds that end together, in processes of their own, are pooled one after the other.
+    with held(workdir, wait=True):
+        return _pool(workdir, against, defaults)
+
+
+def _pool(workdir: Path, against: Path | None, defaults: ConfigDict | None) -> dict:
+    """Pools the folds that are there, for who holds the folder."""
     found = folds.read(workdir)
     results, rows = pooled_scores.pool(found)
     if against is not None:
@@ -56,15 +63,14 @@ def crossval(
         results["recipe"] = _recipe(found[0], defaults)
     if is_primary():
         print(f"{workdir}: cross-validation\n{pooled_scores.table(results)}", flush=True)
-        with held(workdir):
-            # Networks must be loaded for these, so they are made anew only where the scores are new.
-            if not (workdir / CASES).exists() or _scored_before(workdir) != results["dice_by_patient"]:
-                crossval_pictures.write(workdir / CASES, found, rows, defaults)
-            dice = {one.number: list(report.dice_by_patient(one.rows).values()) for one in found}
-            pictures.write_folds(workdir / "folds.png", dice)
-            pictures.write_fold_curves(workdir / "curves.png", [one.epochs for one in found])
-            report.write_rows(workdir / "cases.csv", rows)
-            write_json(workdir / RESULTS, results)
+        # Networks must be loaded for these, so they are made anew only where the scores are new.
+        if not (workdir / CASES).exists() or _scored_before(workdir) != results["dice_by_patient"]:
+            crossval_pictures.write(workdir / CASES, found, rows, defaults)
+        dice = {one.number: list(report.dice_by_patient(one.rows).values()) for one in found}
+        pictures.write_folds(workdir / "folds.png", dice)
+        pictures.write_fold_curves(workdir / "curves.png", [one.epochs for one in found])
+        report.write_rows(workdir / "cases.csv", rows)
+        write_json(workdir / RESULTS, results)
         print(f"  written to {workdir}: {RESULTS}, cases.csv, {CASES}, folds.png, curves.png", flush=True)
     return results
 

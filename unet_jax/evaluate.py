@@ -78,12 +78,12 @@ def evaluate(
         return score(workdir, config, side=side, data=data)
 
 
-def held(workdir: Path) -> contextlib.AbstractContextManager[None]:
+def held(workdir: Path, *, wait: bool = False) -> contextlib.AbstractContextManager[None]:
     """The lock on a run's folder, for the process that writes there; nothing in it may lead elsewhere."""
     if not is_primary():
         return contextlib.nullcontext()
     run_folder.check_links(workdir)
-    return lock.hold(workdir)
+    return lock.hold(workdir, wait=wait)
 
 
 def score(workdir: Path, config: ConfigDict, *, side: str = "test", data: Path | None = None) -> dict:

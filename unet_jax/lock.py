@@ -14,21 +14,22 @@ LOCK = ".lock"
 
 
 @contextlib.contextmanager
-def hold(folder: Path) -> Iterator[None]:
+def hold(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """Keeps every other process out of `folder`; makes it, and takes it away again if it stays empty.
 
-    The kernel releases the lock when its holder ends, however it ends: what a killed run held is simply taken over.
+    With `wait`, it waits until no other process holds it. The kernel releases the lock when its holder ends, however
+    it ends: what a killed run held is simply taken over.
     Processes that are spawned, as grain's workers are, do not inherit it.
 
     Raises:
-        BusyError: another process holds the folder.
+        BusyError: another process holds the folder, without `wait`.
         InputError: it is no folder.
         StorageError: it cannot be made or written to, or its file system has no locks.
     """
     path = folder / LOCK
     made = [one for one in (folder, *folder.parents) if not one.exists()]
     try:
-        lock = _taken(path)
+        lock = _taken(path, wait=wait)
     except (FileExistsError, NotADirectoryError):
         raise InputError(f"{folder} is no folder: name another --workdir.") from None
     except OSError as error:
@@ -47,7 +48,7 @@ def hold(folder: Path) -> Iterator[None]:
                 one.rmdir()
 
 
-def _taken(path: Path) -> int:
+def _taken(path: Path, *, wait: bool) -> int:
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -55,7 +56,7 @@ def _taken(path: Path) -> int:
         except FileNotFoundError:  # its last holder has just taken the empty folder away
             continue
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             if _is_at(lock, path):
                 os.ftruncate(lock, 0)
                 os.write(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
