@@ -63,11 +63,13 @@ SHRUNK = {
 }
 
 
-# Programs that take long to compile, however small the network; tests of their own compare these with PyTorch's.
-LONG = ("fpn", "resnext50", "unet3d")
+# Each compiles a program of its own, for five to seventeen seconds.
+DAILY = ("default", "lgg_cpu", "lgg_gpu", "lgg_small")
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in NAMES])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in DAILY else pytest.mark.slow) for name in NAMES]
+)
 def test_a_shrunk_network_trains_a_step_of_it(name):
     config = load(name)
     with config.unlocked():

@@ -130,6 +130,7 @@ def test_what_was_struck_goes_on_with_the_fold_it_was_in(config, copied, monkeyp
     assert trained == ["fold1"]
 
 
+@pytest.mark.slow
 def test_folds_trained_one_by_one_are_the_same_to_the_bit(config, workdir, tmp_path):
     alone = config.copy_and_resolve_references()
     alone.data.fold = 1

@@ -62,8 +62,8 @@ def test_number_of_parameters(name, options, expected):
         ("tutorial", UNET | {"norm": "batch", "up": "nearest"}, (4, 6)),
         ("tutorial", UNET | {"norm": "instance", "up": "transposed", "rank": 3}, (4, 6, 8)),
         ("tutorial", UNET | {"padding": "valid", "rank": 3, "activation": "silu"}, (18, 18, 20)),
-        ("fpn", FPN, (64, 32)),
-        ("resnext50_unet", RESNEXT, (12, 8)),
+        pytest.param("fpn", FPN, (64, 32), marks=pytest.mark.slow),
+        pytest.param("resnext50_unet", RESNEXT, (12, 8), marks=pytest.mark.slow),
     ],
 )
 def test_every_parameter_has_a_gradient(name, options, size):
