@@ -19,7 +19,7 @@ TRUE, PREDICTED = "#009E73", "#E69F00"
 TRAINING, VALIDATION = "#0072B2", "#D55E00"
 SLICES_A_CASE = 6
 # Shares of a row of slices; a layout that matplotlib computes takes as long as the drawing.
-BY_HAND = {"left": 0.005, "right": 0.995, "bottom": 0.01, "wspace": 0.04}
+BY_HAND = {"left": 0.005, "right": 0.995, "bottom": 0.04, "wspace": 0.04}
 
 
 @dataclasses.dataclass(frozen=True)
