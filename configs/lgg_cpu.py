@@ -1,8 +1,9 @@
-"""LGG brain MRI, the most that some twenty minutes on two CPU cores gave: a small U-Net at 96×96, strongly augmented.
+"""LGG brain MRI, the best that was found for two CPU cores: a small U-Net at 96×96, strongly augmented.
 
     python main.py --config=configs/lgg_cpu.py
 
-FIGURES
+Cost: 9 minutes on two cores for 60 patients. Expected, by 5-fold cross-validation of those: a Dice per patient of
+.809 mean (95 % interval .77 to .84) and .857 median. docs/results.md has what each part is worth.
 """
 
 from ml_collections import ConfigDict
