@@ -18,10 +18,9 @@ from unet_jax import folds, run_folder, threshold
 from unet_jax.cpu_devices import use_cores
 from unet_jax.data import splits
 from unet_jax.folds import Fold
-from unet_jax.from_config import how_to_segment, load_cases, load_network, read_config, with_tta
-from unet_jax.inference import segment_stream
+from unet_jax.from_config import load_cases, load_network, read_config
 from unet_jax.sharding import data_mesh
-from unet_jax.windows import Segmented, Wanted
+from unet_jax.windows import Segmented
 
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 # By the value of config.eval.tta.
@@ -62,12 +61,7 @@ def _segmented(fold: Fold, *, flips: bool) -> list[Segmented]:
     mesh = data_mesh()
     network, _ = load_network(fold.folder, config, cases[0].image.shape[-1], mesh)
     index = splits.slices_of(splits.read(fold.folder / run_folder.SPLIT, cases), cases, "test")
-    wanted = [
-        Wanted(position, cases[position], index[index[:, 0] == position, 1])
-        for position in dict.fromkeys(index[:, 0].tolist())
-    ]
-    how = how_to_segment(config, mesh)
-    return list(segment_stream(with_tta(network, config), wanted, **how, keep_probabilities=True))
+    return list(threshold.segmented(network, config, cases, index, mesh))
 
 
 def main() -> None:

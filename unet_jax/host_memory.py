@@ -13,7 +13,7 @@ def use_huge_pages() -> None:
     """Starts this process anew, once, with a malloc that asks for huge pages; to be called before anything else.
 
     XLA allocates the buffers of each step and frees them, and malloc gives the larger ones back to the system at once.
-    In pages of 4 KiB, getting them again is a sixth of a training step's time; in pages of 2 MiB, a twentieth. The
+    In pages of 4 KiB, getting them again is a sixth of a training step's time; in pages of 2 MiB, a twelfth. The
     process keeps its number, its arguments and its files. Where the system has no huge pages, or another C library,
     nothing changes; what the environment says about them stands.
     """

@@ -18,8 +18,8 @@ def hold(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """Keeps every other process out of `folder`; makes it, and takes it away again if it stays empty.
 
     With `wait`, it waits until no other process holds it. The kernel releases the lock when its holder ends, however
-    it ends: what a killed run held is simply taken over.
-    Processes that are spawned, as grain's workers are, do not inherit it.
+    it ends: what a killed run held is simply taken over. Processes that are spawned, as grain's workers are, do not
+    inherit it.
 
     Raises:
         BusyError: another process holds the folder, without `wait`.

@@ -1,6 +1,6 @@
 """From which probability on a pixel is tumour, as the validation side has it best."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from unet_jax import metrics, postprocess, run_folder
 from unet_jax.data.case import Case
 from unet_jax.files import write_json
 from unet_jax.from_config import how_to_segment, load_network, with_tta
-from unet_jax.inference import segment_stream
+from unet_jax.inference import Probability, segment_stream
 from unet_jax.sharding import is_primary
 from unet_jax.windows import Segmented, Wanted
 
@@ -34,12 +34,7 @@ def choose(
         mesh: the devices.
     """
     network, restored = load_network(workdir, config, cases[0].image.shape[-1], mesh)
-    wanted = [
-        Wanted(position, cases[position], validation[validation[:, 0] == position, 1])
-        for position in dict.fromkeys(validation[:, 0].tolist())
-    ]
-    how = how_to_segment(config, mesh)
-    found = segment_stream(with_tta(network, config), wanted, **how, keep_probabilities=True)
+    found = segmented(network, config, cases, validation, mesh)
     scores = mean_dice(found, config.eval.postprocess.to_dict())
     chosen = best(scores)
     if is_primary():
@@ -48,6 +43,18 @@ def choose(
         half = scores[0.5]
         print(f"Threshold {chosen}: Dice {scores[chosen]:.3f} on validation, {half:.3f} at 0.5.", flush=True)
     return chosen
+
+
+def segmented(
+    network: Probability, config: ConfigDict, cases: Sequence[Case], index: Int32[np.ndarray, "n 2"], mesh: Mesh
+) -> Iterator[Segmented]:
+    """The cases of `index`, (position in cases, slice), with their probabilities, as the config wants them made."""
+    wanted = [
+        Wanted(position, cases[position], index[index[:, 0] == position, 1])
+        for position in dict.fromkeys(index[:, 0].tolist())
+    ]
+    how = how_to_segment(config, mesh)
+    return segment_stream(with_tta(network, config), wanted, **how, keep_probabilities=True)
 
 
 def mean_dice(found: Iterable[Segmented], settings: Mapping[str, int | bool]) -> dict[float, float]:
