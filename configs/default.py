@@ -163,7 +163,8 @@ def get_config() -> ConfigDict:
     # Whether that probability is chosen once training has ended, by the validation side's mean Dice per patient, and
     # kept in the run's threshold.json, which then takes the place of `threshold`.
     config.eval.choose_threshold = False
-    # Whether the probability is the mean over the image, upside down, left to right and both: four times the work.
+    # Whether the probability is the mean over the image and its flips, of those that augment.flip_rows and flip_columns
+    # train for: with both, upside down, left to right and both at once, four times the work.
     config.eval.tta = False
     # What is done with images larger than data.image_size: False shrinks them to it, as training does; True cuts them
     # into overlapping windows of that size instead, at the files' own resolution, for networks that were trained so.

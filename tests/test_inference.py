@@ -234,16 +234,22 @@ def test_tiles_reach_the_network_at_their_own_size_and_fill_its_batches():
 
 
 @pytest.mark.parametrize("shape", [(2, 5, 4, 3), (2, 3, 5, 4, 3)])
-def test_flips_are_turned_back_and_averaged(shape):
+@pytest.mark.parametrize(("flips", "calls"), [(["rows"], 2), (["columns"], 2), (["columns", "rows"], 4)])
+def test_flips_are_turned_back_and_averaged(shape, flips, calls):
     """The network's answer adds the place within the image as it sees it, which flips take to its mirror images."""
     rows, columns = np.meshgrid(np.arange(5.0), np.arange(4.0), indexing="ij")
 
+    seen = []
+
     def probability(image):
+        seen.append(image)
         return image[..., 0] + rows + 10 * columns
 
     image = np.random.default_rng(0).uniform(0, 1, shape).astype(np.float32)
-    found = inference.with_flips(probability)(jnp.asarray(image))
-    np.testing.assert_allclose(found, image[..., 0] + 2 + 10 * 1.5, rtol=1e-5)
+    found = inference.with_flips(probability, flips)(jnp.asarray(image))
+    places = (2 if "rows" in flips else rows) + 10 * (1.5 if "columns" in flips else columns)
+    np.testing.assert_allclose(found, image[..., 0] + places, rtol=1e-5)
+    assert len(seen) == calls
 
 
 def test_a_thousand_slices_are_never_held_together():

@@ -25,8 +25,8 @@ from unet_jax.steps import TrainState
 RESULTS, TRACE = "benchmark.json", "trace"
 ON_DEVICE = ("image", "mask", "weights")
 # Steps with a batch that lies on the device and steps with new ones take turns, so that what else the machine does
-# falls on both alike.
-TURNS = 5
+# falls on both alike; each pair of turns is compared by itself, as a machine's speed drifts.
+TURNS = 9
 TRACED_STEPS = 5
 GIGA = 1e9
 
@@ -66,7 +66,7 @@ def benchmark(config: ConfigDict, workdir: Path, command: Sequence[str] = ()) ->
 
     real = (global_batch(_for_device(batch), mesh) for batch in batches)
     training = _Training(train_step, state)
-    still, fed = _alternate(training, random_batch, real, config.benchmark.seconds)
+    still, fed, of_step_only = _alternate(training, random_batch, real, config.benchmark.seconds)
     probability = steps.make_probability_step(graphdef, image_size=config.data.image_size)
     image = jax.device_put(random_batch["image"], by_batch(mesh))
 
@@ -92,7 +92,7 @@ def benchmark(config: ConfigDict, workdir: Path, command: Sequence[str] = ()) ->
         },
         "data": data,
         "step": _rates(config, still, operations_a_step, peak) | {"gflop_by_xla": _gflop_by_xla(compiled)},
-        "end_to_end": _rates(config, fed, operations_a_step, peak) | {"of_step_only": _ratio(still, fed)},
+        "end_to_end": _rates(config, fed, operations_a_step, peak) | {"of_step_only": of_step_only},
         "inference": _rates(config, predicting, operations_a_prediction, peak),
         "compiling": compiling,
         "first_step": dict(zip(("cold", "warm"), starts, strict=True)) if starts else None,
@@ -187,13 +187,17 @@ class _Training:
 
 def _alternate(
     training: _Training, resident: dict, fed: Iterator[dict], seconds: float
-) -> tuple[list[float], list[float]]:
-    """Seconds of steps with one batch that stays on the device, and with new ones."""
-    still, moving = [], []
-    for _ in range(TURNS):
-        still += training.run(iter(lambda: resident, None), seconds=seconds / TURNS)
-        moving += training.run(fed, seconds=seconds / TURNS)
-    return still, moving
+) -> tuple[list[float], list[float], float]:
+    """Seconds of steps with one batch that stays on the device, and with new ones; and the second rate by the first."""
+    still, moving, ratios = [], [], []
+    for turn in range(TURNS):
+        found = {}
+        for fresh in (False, True) if turn % 2 else (True, False):
+            found[fresh] = training.run(fed if fresh else iter(lambda: resident, None), seconds=seconds / TURNS)
+        still += found[False]
+        moving += found[True]
+        ratios.append(np.median(found[False]) / np.median(found[True]))
+    return still, moving, float(np.median(ratios))
 
 
 def _peak(config: ConfigDict) -> dict[str, float | None]:
@@ -216,10 +220,6 @@ def _rates(config: ConfigDict, samples: list[float], operations: int, peak: dict
         "share_of_measured_peak": tflops / peak[config.model.get("dtype", "float32")],
         "share_of_published_peak": tflops / published if published else None,
     }
-
-
-def _ratio(samples: list[float], others: list[float]) -> float:
-    return float(np.median(samples) / np.median(others))
 
 
 def _gflop_by_xla(compiled: jax.stages.Compiled) -> float | None:

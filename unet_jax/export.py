@@ -14,7 +14,7 @@ from unet_jax.data.case import Case
 from unet_jax.data.slices import Slices
 from unet_jax.errors import InputError
 from unet_jax.files import write_bytes
-from unet_jax.from_config import load_cases, load_network, take_cases_from
+from unet_jax.from_config import load_cases, load_network, take_cases_from, tta_flips
 from unet_jax.out_of_memory import explained
 from unet_jax.sharding import data_mesh
 
@@ -91,7 +91,8 @@ def export(
         **{key: config.data[key] for key in ("image_size", "slab", "intensity")},
         "neighbours": neighbours,
         "threshold": None if classes else config.eval.threshold,
-        **{key: config.eval[key] for key in ("tta", "tiles")},
+        "tta": tta_flips(config),
+        "tiles": config.eval.tiles,
         "postprocess": config.eval.postprocess.to_dict(),
         "max_difference": difference,
         "jax": jax.__version__,

@@ -109,8 +109,17 @@ def segment(
 
 
 def with_tta(probability: Probability, config: ConfigDict) -> Probability:
-    """The function itself, or its mean over flips of the image if the config wants that."""
-    return with_flips(probability) if config.eval.tta else probability
+    """The function itself, or its mean over the flips of `tta_flips`."""
+    flips = tta_flips(config)
+    return with_flips(probability, flips) if flips else probability
+
+
+def tta_flips(config: ConfigDict) -> list[str]:
+    """What `inference.with_flips` averages over: if the config wants any, the flips that training has.
+
+    A network that never saw heads upside down is wrong about them.
+    """
+    return [axis for axis in ("rows", "columns") if config.eval.tta and config.augment[f"flip_{axis}"] > 0]
 
 
 def how_to_segment(config: ConfigDict, mesh: Mesh) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Cases in, masks in the cases' own geometry out: the one path of validation, evaluation and prediction."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -106,12 +106,20 @@ def segment_stream(
         yield from _fetch(*last)
 
 
-def with_flips(probability: Probability) -> Probability:
-    """The mean over the image as it is, upside down, left to right, and both, each turned back: four times the work."""
+def with_flips(probability: Probability, flips: Collection[str]) -> Probability:
+    """The mean over the image as it is and flipped, each turned back.
+
+    Args:
+        probability: what is averaged.
+        flips: "rows" (upside down), "columns" (left to right), or both, which also adds both at once; each doubles the
+            work.
+    """
 
     def averaged(image: jax.Array) -> jax.Array:
-        rows, columns = image.ndim - 3, image.ndim - 2
-        several = ((), (rows,), (columns,), (rows, columns))
+        axes_of = {"rows": image.ndim - 3, "columns": image.ndim - 2}
+        several = [()]
+        for name, axis in axes_of.items():
+            several += [(*axes, axis) for axes in several if name in flips]
         return sum(jnp.flip(probability(jnp.flip(image, axes)), axes) for axes in several) / len(several)
 
     return averaged
