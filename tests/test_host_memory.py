@@ -1,3 +1,4 @@
+import ctypes
 import json
 import os
 import platform
@@ -25,6 +26,21 @@ for _ in range(2):
     np.ones(2**28, np.uint8)
     faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 print(json.dumps([faults, os.getpid(), sys.argv, os.environ["GLIBC_TUNABLES"]]))
+"""
+GIVING_BACK = """
+import json, resource
+from pathlib import Path
+from unet_jax import host_memory
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+pieces = [bytearray(b"x" * 2**16) for _ in range(9200)]
+seen = [resident()]
+last = pieces.pop()
+del pieces
+seen.append(resident())
+host_memory.give_back()
+seen.append(resident())
+print(json.dumps(seen))
 """
 of_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc's malloc that is told")
 
@@ -63,5 +79,17 @@ def test_other_c_libraries_are_left_alone(monkeypatch):
     monkeypatch.delenv(host_memory.TUNABLES, raising=False)
     monkeypatch.setattr(platform, "libc_ver", lambda: ("musl", "1.2.5"))
     monkeypatch.setattr(os, "execv", None)
+    monkeypatch.setattr(ctypes, "CDLL", None)
     host_memory.use_huge_pages()
+    host_memory.give_back()
     assert host_memory.TUNABLES not in os.environ
+
+
+@of_glibc
+def test_freed_memory_is_given_back():
+    """600 MB in pieces of 64 KiB, which malloc keeps when they are freed, as the last of them is still in use."""
+    child = subprocess.run([sys.executable, "-c", GIVING_BACK], cwd=PROJECT, capture_output=True, text=True, check=True)
+    used, freed, given_back = json.loads(child.stdout)
+    assert used > 600e6
+    assert freed > 0.9 * used
+    assert given_back < used - 550e6

@@ -1,5 +1,6 @@
-"""Host memory in huge pages, which XLA's buffers on a CPU are taken from and given back to in every step."""
+"""Host memory: had in huge pages, as XLA takes and frees buffers in every step on a CPU, and given back when free."""
 
+import ctypes
 import os
 import platform
 import sys
@@ -18,8 +19,21 @@ def use_huge_pages() -> None:
     nothing changes; what the environment says about them stands.
     """
     said = os.environ.get(TUNABLES, "")
-    if platform.libc_ver()[0] != "glibc" or HUGE_PAGES in said:
+    if not _glibc() or HUGE_PAGES in said:
         return
     os.environ[TUNABLES] = ":".join(filter(None, [said, f"{HUGE_PAGES}=1"]))
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def give_back() -> None:
+    """Returns to the system what malloc keeps of freed memory; to be called when much of it is not needed soon.
+
+    Compiling a step leaves hundreds of megabytes so. With another C library than glibc nothing is done.
+    """
+    if _glibc():
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _glibc() -> bool:
+    return platform.libc_ver()[0] == "glibc"

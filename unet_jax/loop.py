@@ -15,7 +15,7 @@ from jaxtyping import Array, Int32
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from unet_jax import event_pictures, packed_masks, pictures, progress, report, run_folder, scoring
+from unet_jax import event_pictures, host_memory, packed_masks, pictures, progress, report, run_folder, scoring
 from unet_jax.data.case import Case
 from unet_jax.errors import NumbersError, StopRequestedError
 from unet_jax.evaluate import FLAIR, count_slices
@@ -119,6 +119,9 @@ def _train_epoch(run: Run, state: TrainState, batches: Iterator[dict[str, np.nda
             before, newest = newest, _Step(step, logged, batch["case"], batch["slice"])
             if before:
                 _check_numbers(run, before)
+            else:
+                # By now the step is compiled; or, from the second epoch on, the validation before it is over.
+                host_memory.give_back()
             bar.update()
             if step % settings.log_every_steps == 0:
                 _check_numbers(run, newest)
