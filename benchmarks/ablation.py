@@ -4,7 +4,8 @@
     cp runs/wide/crossval.json docs/results/wide.json
     python -m benchmarks.ablation
 
-A file's name is the recipe's name in the table; `baseline.json` is what the others are compared with.
+A file's name is the recipe's name in the table. `one+more.json` is compared with `one.json`, and what has no such name
+with `baseline.json`.
 """
 
 import json
@@ -28,40 +29,45 @@ def read(folder: Path = FOLDER) -> dict[str, dict]:
 
 
 def table(found: Mapping[str, Mapping]) -> str:
-    """A row a recipe: what it changes, its cost, its scores, and the difference from the baseline."""
+    """A row a recipe: what it changes, its cost, its scores, and the difference from what it is compared with."""
     if not found:
         return NOTHING
-    baseline = found.get(BASELINE)
     lines = [
-        "| recipe | changed | min a fold | folds | patients | mean Dice (95 %) | median | against the baseline |",
+        "| recipe | changed | min a fold | folds | patients | mean Dice (95 %) | median | difference |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, one in found.items():
+        other = found.get(_compared_with(name))
         dice = one["dice_per_patient"]
         low, high = dice["ci95"]
         cells = [
             name,
-            "" if name == BASELINE or baseline is None else _changed(one["recipe"], baseline["recipe"]),
+            _changed(one["recipe"], other["recipe"]) if other else "",
             f"{one['minutes_per_fold']:.1f}",
             f"{len(one['folds_scored'])} of {one['folds']}",
             str(one["patients"]),
             f"{dice['mean']:.3f} ({low:.3f} to {high:.3f})",
             f"{dice['median']:.3f}",
-            "" if name == BASELINE or baseline is None else _against(one, baseline),
+            _against(one, other) if other else "",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _changed(recipe: Mapping, baseline: Mapping) -> str:
+def _compared_with(name: str) -> str | None:
+    """The recipe that this one differs from: "a" for "a+b", else the baseline; none for the baseline itself."""
+    return name.rpartition("+")[0] or (BASELINE if name != BASELINE else None)
+
+
+def _changed(recipe: Mapping, other: Mapping) -> str:
     """The keys in which two recipes differ, with this one's values; a key without one has its default."""
-    keys = [key for key in sorted(recipe.keys() | baseline.keys()) if recipe.get(key) != baseline.get(key)]
+    keys = [key for key in sorted(recipe.keys() | other.keys()) if recipe.get(key) != other.get(key)]
     return ", ".join(f"`{key}={recipe[key]}`" if key in recipe else f"`{key}` as by default" for key in keys)
 
 
-def _against(one: Mapping, baseline: Mapping) -> str:
+def _against(one: Mapping, other: Mapping) -> str:
     """Over the patients that both have scored, which may be those of some folds."""
-    ours, theirs = one["dice_by_patient"], baseline["dice_by_patient"]
+    ours, theirs = one["dice_by_patient"], other["dice_by_patient"]
     if not (common := sorted(ours.keys() & theirs.keys())):
         return "other patients"
     compared = pooled_scores.compare(*({patient: dice[patient] for patient in common} for dice in (ours, theirs)))
