@@ -20,7 +20,6 @@ if __name__ == "__main__":
     host_memory.use_huge_pages()
 
 import contextlib
-import difflib
 import gc
 import sys
 from collections.abc import Sequence
@@ -31,14 +30,16 @@ from ml_collections import ConfigDict, config_flags
 
 from configs import default
 from unet_jax.command_line import answered, complain
+from unet_jax.config_keys import accept_none, check_keys, unknown_keys
 from unet_jax.errors import InputError
 from unet_jax.out_of_memory import explained
 from unet_jax.resolve import resolve
-from unet_jax.run_folder import OPEN_GROUPS, flatten, read_config
+from unet_jax.run_folder import read_config
 
 MODES = ("train", "evaluate", "predict", "export", "benchmark", "crossval")
 
 FLAGS = flags.FLAGS
+accept_none()
 CONFIG = config_flags.DEFINE_config_file(
     "config", help_string="The recipe; --config.model.width=32 sets one key.", lock_config=True
 )
@@ -237,32 +238,6 @@ def _workdir() -> Path:
 
 def _data() -> Path | None:
     return Path(DATA.value) if DATA.value else None
-
-
-def check_keys(config: ConfigDict, known: ConfigDict) -> None:
-    """Raises InputError unless `config` has every key of `known` and no other, OPEN_GROUPS aside."""
-    found, needed = flatten(config.to_dict()), flatten(known.to_dict())
-    faults = [
-        f"config.{key} is missing: start from configs/default.py."
-        for key in sorted(needed.keys() - found.keys())
-        if not key.startswith(OPEN_GROUPS) or key == "model.name"
-    ]
-    faults += unknown_keys([key for key in found if not key.startswith(OPEN_GROUPS)], known)
-    if faults:
-        raise InputError("\n".join(faults))
-
-
-def unknown_keys(keys: Sequence[str], known: ConfigDict) -> list[str]:
-    """A line for each of `keys` that neither is nor holds a key of `known`, with the nearest that does."""
-    leaves = list(flatten(known.to_dict()))
-    groups = {leaf[:place] for leaf in leaves for place, letter in enumerate(leaf) if letter == "."}
-    faults = []
-    for key in keys:
-        if key not in leaves and key not in groups:
-            close = difflib.get_close_matches(key, [*leaves, *groups], n=1)
-            hint = f"did you mean config.{close[0]}?" if close else "see configs/default.py."
-            faults.append(f"config.{key} is no key; {hint}")
-    return faults
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ import pytest
 from flax import nnx
 
 from configs import default
-from main import check_keys
 from unet_jax import models, recipe, steps
+from unet_jax.config_keys import check_keys
 from unet_jax.sharding import data_mesh
 
 FOLDER = Path(__file__).parent.parent / "configs"

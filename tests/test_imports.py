@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 LEVELS = """
 benchmark crossval crossval_pictures train threshold loop evaluate predict export segmenter verify __init__
 
-from_config recipe
+from_config recipe config_keys
 
 steps inference checkpoint compilation_cache operations first_step device_peak
 benchmark_table sharding report scoring pictures packed_masks events event_pictures
