@@ -76,3 +76,8 @@ def test_without_a_map_0_and_1_and_0_and_255_are_one_class(top):
 def test_values_that_mean_nothing_are_listed(values, label_map, complaint):
     with pytest.raises(InputError, match=complaint):
         labels.to_classes(np.array([values]), label_map)
+
+
+def test_a_single_class_has_no_name():
+    assert labels.count({}) == 1
+    assert labels.count(["edema", "core"]) == 2

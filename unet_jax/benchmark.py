@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from unet_jax import compilation_cache, device_peak, first_step, operations, recipe, steps, surroundings, timing
 from unet_jax.benchmark_table import table
-from unet_jax.data import pipeline, splits
+from unet_jax.data import labels, pipeline, splits
 from unet_jax.data.slices import Slices
 from unet_jax.files import write_json
 from unet_jax.from_config import load_cases, load_classes
@@ -45,7 +45,7 @@ def benchmark(config: ConfigDict, workdir: Path, command: Sequence[str] = ()) ->
     Raises:
         InputError: the config or the data cannot be used.
     """
-    classes = len(load_classes(config)) or 1
+    classes = labels.count(load_classes(config))
     cases, *_ = load_cases(config)
     # Before this process takes the device and its memory.
     starts = first_step.cold_and_warm(command) if command and config.benchmark.first_step else None

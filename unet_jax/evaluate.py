@@ -25,7 +25,7 @@ from unet_jax import (
     run_folder,
     scoring,
 )
-from unet_jax.data import splits
+from unet_jax.data import labels, splits
 from unet_jax.data.case import Case
 from unet_jax.errors import InputError
 from unet_jax.from_config import load_cases, load_classes, load_network, read_config, segment, take_cases_from
@@ -213,7 +213,7 @@ def _write_pictures(
         config=config.to_dict(),
         sequences=LGG_SEQUENCES if is_lgg else [f"sequence {number + 1}" for number in range(channels)],
         first_sequence=FLAIR if is_lgg else 0,
-        pictures=report_pictures.within_budget(map(scored, rows), report_page.BUDGET, len(classes) or 1),
+        pictures=report_pictures.within_budget(map(scored, rows), report_page.BUDGET, labels.count(classes)),
     )
 
 

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from unet_jax import checkpoint, models, run_folder, scoring, steps
-from unet_jax.data import cache, phantom, sources
+from unet_jax.data import cache, labels, phantom, sources
 from unet_jax.data.case import Case
 from unet_jax.data.labels import LabelMap
 from unet_jax.errors import InputError
@@ -72,7 +72,7 @@ def load_network(
     """
     sizes = {
         "in_channels": input_channels(config, channels),
-        "num_classes": steps.logit_channels(len(run_folder.read_classes(workdir)) or 1),
+        "num_classes": steps.logit_channels(labels.count(run_folder.read_classes(workdir))),
     }
     model = nnx.eval_shape(lambda: models.build(**sizes, rngs=nnx.Rngs(0), **config.model))
     graphdef, params, batch_stats = steps.split_model(model)

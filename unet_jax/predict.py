@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from unet_jax import checkpoint, checkpoint_folder, compilation_cache, integrity, models, postprocess, run_folder, steps
-from unet_jax.data import sources
+from unet_jax.data import labels, sources
 from unet_jax.data.cache import CaseFiles, Reader
 from unet_jax.data.file_sorts import sort_of
 from unet_jax.data.image_file import read_file
@@ -189,7 +189,7 @@ def _predict(workdir: Path, config: ConfigDict, task: Task) -> list[tables.Row]:
     if rows:
         tables.write(task.output, rows, slices)
         print(
-            f"{written} cases, {len(slices) // (len(task.classes) or 1)} slices in {seconds:.1f} s, "
+            f"{written} cases, {len(slices) // labels.count(task.classes)} slices in {seconds:.1f} s, "
             f"{seconds / written:.2f} s a case: masks, "
             f"{tables.CASES} and {tables.SLICES} are in {task.output}.",
             flush=True,
@@ -252,7 +252,7 @@ def _write(task: Task, config: ConfigDict, done: Segmented) -> tuple[list[tables
         write_bytes(task.output / path, data)
     if task.overlays:
         is_lgg = config.data.source in LGG_SOURCES and case.image.shape[-1] == len(LGG_SEQUENCES)
-        channel, classes = FLAIR if is_lgg else None, len(task.classes) or 1
+        channel, classes = FLAIR if is_lgg else None, labels.count(task.classes)
         for path, data in overlay_files.encode(files, case, mask, channel, classes):
             write_bytes(task.output / path, data)
     images = files.images if task.writer is picture_masks else ()

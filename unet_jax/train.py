@@ -21,7 +21,7 @@ from unet_jax import (
     steps,
     threshold,
 )
-from unet_jax.data import pipeline, splits
+from unet_jax.data import labels, pipeline, splits
 from unet_jax.data.slices import Slices
 from unet_jax.errors import NumbersError
 from unet_jax.evaluate import held, score
@@ -74,7 +74,7 @@ def _train(
     compilation_cache.use(config.train.compilation_cache)
     mesh = data_mesh()
     classes = load_classes(config)
-    recipe.check(config, mesh, len(classes) or 1)
+    recipe.check(config, mesh, labels.count(classes))
     cases, fingerprint, digests = load_cases(config)
     for line in identity.compare(workdir, config, fingerprint, digests, defaults):
         _say(line)
@@ -86,7 +86,7 @@ def _train(
     steps_per_epoch = pipeline.steps_per_epoch(len(slices), config.train.batch_size, jax.process_count())
 
     optimizer, schedule = recipe.optimizer_and_schedule(config, steps_per_epoch)
-    graphdef, state = recipe.initial_state(config, cases[0].image.shape[-1], optimizer, mesh, len(classes) or 1)
+    graphdef, state = recipe.initial_state(config, cases[0].image.shape[-1], optimizer, mesh, labels.count(classes))
 
     if is_primary():
         identity.record(workdir, config, fingerprint, digests, classes)
@@ -110,7 +110,7 @@ def _train(
         cases=cases,
         classes=tuple(classes),
         validation=index["val"],
-        train_step=recipe.train_step(config, graphdef, optimizer, len(classes) or 1),
+        train_step=recipe.train_step(config, graphdef, optimizer, labels.count(classes)),
         probability_step=steps.make_probability_step(graphdef, image_size=config.data.image_size),
         schedule=schedule,
         steps_per_epoch=steps_per_epoch,

@@ -1,6 +1,6 @@
 """Which values of a mask file are which class: label maps such as "edema=1, core=2+3"."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from jaxtyping import UInt8, UInt16
@@ -39,6 +39,11 @@ def parse(text: str | None) -> LabelMap | None:
         labels[name] = numbers
     check(labels, f"config.data.labels={text!r}")
     return labels
+
+
+def count(classes: Collection[str]) -> int:
+    """How many classes are told apart from the background: a single one goes without a name."""
+    return len(classes) or 1
 
 
 def check(labels: LabelMap, source: str) -> None:
