@@ -19,6 +19,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "results.md"
 FOLDER = PAGE.parent / "results"
 BASELINE = "baseline"
 START, END = "<!-- ablation -->\n", "<!-- end of ablation -->"
+BY_DEFAULT = object()
 NOTHING = "No cross-validation is kept in docs/results yet."
 
 
@@ -60,8 +61,12 @@ def _compared_with(name: str) -> str | None:
 
 
 def _changed(recipe: Mapping, other: Mapping) -> str:
-    """The keys in which two recipes differ, with this one's values; a key without one has its default."""
-    keys = [key for key in sorted(recipe.keys() | other.keys()) if recipe.get(key) != other.get(key)]
+    """The keys in which two recipes differ, with this one's values; a key without one has its default.
+
+    None is a value: of a key that is left out, such as one of the summed losses.
+    """
+    keys = sorted(recipe.keys() | other.keys())
+    keys = [key for key in keys if recipe.get(key, BY_DEFAULT) != other.get(key, BY_DEFAULT)]
     return ", ".join(f"`{key}={recipe[key]}`" if key in recipe else f"`{key}` as by default" for key in keys)
 
 

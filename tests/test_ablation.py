@@ -25,7 +25,7 @@ def folder(tmp_path):
         "baseline": results({"p": 0.8, "q": 0.4}, {"model.norm": "batch", "optim.schedule": "cosine"}),
         "half": results({"q": 0.3}, {"model.norm": "batch", "optim.schedule": "cosine"}, folds=[1]),
         "others": results({"r": 0.2}, {}),
-        "wide+long": results({"p": 0.95, "q": 0.8}, {"model.width": 32, "train.epochs": 9}),
+        "wide+long": results({"p": 0.95, "q": 0.8}, {"model.width": 32, "train.epochs": 9, "loss.bce": None}),
         "lost+long": results({"p": 0.1}, {}),
         "more": results({"q": 0.35, "r": 0.15}, {}),
     }
@@ -51,7 +51,7 @@ def test_the_baseline_stands_first_and_then_the_best(folder):
 
 def test_a_sum_is_compared_with_its_first_part(folder):
     rows = {line.split(" | ")[0]: line.split(" | ")[1:] for line in ablation.table(ablation.read(folder)).splitlines()}
-    assert rows["| wide+long"][0] == "`optim.schedule` as by default, `train.epochs=9`"
+    assert rows["| wide+long"][0] == "`loss.bce=None`, `optim.schedule` as by default, `train.epochs=9`"
     assert rows["| wide+long"][-1].startswith("2 patients: +0.075 mean Dice")
     # There is no "lost": nothing to compare with.
     assert (rows["| lost+long"][0], rows["| lost+long"][-1]) == ("", " |")
