@@ -1,10 +1,12 @@
 import ctypes
+import gc
 import json
 import os
 import platform
 import resource
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
@@ -83,6 +85,23 @@ def test_other_c_libraries_are_left_alone(monkeypatch):
     host_memory.use_huge_pages()
     host_memory.give_back()
     assert host_memory.TUNABLES not in os.environ
+
+
+def test_circles_are_freed():
+    class Figure:
+        """It refers to itself, as matplotlib's do."""
+
+        def __init__(self):
+            self.canvas = [self]
+
+    gc.disable()
+    try:
+        figure = weakref.ref(Figure())
+        assert figure() is not None
+        host_memory.give_back()
+        assert figure() is None
+    finally:
+        gc.enable()
 
 
 @of_glibc
