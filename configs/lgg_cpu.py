@@ -3,7 +3,8 @@
     python main.py --config=configs/lgg_cpu.py
 
 Cost: 9 minutes on two cores for 60 patients. Expected, by 5-fold cross-validation of those: a Dice per patient of
-.809 mean (95 % interval .77 to .84) and .857 median. docs/results.md has what each part is worth.
+.809 mean (95 % interval .77 to .84) and .857 median, measured when `eval.tta` still had upside-down images in its
+mean. docs/results.md has what each part is worth.
 """
 
 from ml_collections import ConfigDict
