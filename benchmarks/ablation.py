@@ -4,13 +4,13 @@
     cp runs/wide/crossval.json docs/results/wide.json
     python -m benchmarks.ablation
 
-A file's name is the recipe's name in the table. `one+more.json` is compared with `one.json`, and what has no such name
-with `baseline.json`.
+A file's name is the recipe's name in the tables. `one+more.json` is compared with `one.json`, and what has no such name
+with `baseline.json`: there is a table for each that others are compared with.
 """
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from unet_jax import pooled_scores
@@ -19,40 +19,60 @@ PAGE = Path(__file__).parent.parent / "docs" / "results.md"
 FOLDER = PAGE.parent / "results"
 BASELINE = "baseline"
 START, END = "<!-- ablation -->\n", "<!-- end of ablation -->"
+COLUMNS = (
+    *("recipe", "changed", "min a fold", "folds", "patients", "mean Dice (95 %)", "median"),
+    *("difference (95 %)", "better", "p"),
+)
 BY_DEFAULT = object()
-NOTHING = "No cross-validation is kept in docs/results yet."
 
 
 def read(folder: Path = FOLDER) -> dict[str, dict]:
-    """The results by recipe, the baseline first, the others from the best mean down."""
+    """The results by recipe, from the best mean down."""
     found = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
-    return dict(sorted(found.items(), key=lambda one: (one[0] != BASELINE, -one[1]["dice_per_patient"]["mean"])))
+    return dict(sorted(found.items(), key=lambda one: -one[1]["dice_per_patient"]["mean"]))
 
 
-def table(found: Mapping[str, Mapping]) -> str:
-    """A row a recipe: what it changes, its cost, its scores, and the difference from what it is compared with."""
-    if not found:
-        return NOTHING
+def tables(found: Mapping[str, Mapping]) -> str:
+    """A table for each recipe that others are compared with, the baseline first: itself, then those."""
+    by_other: dict[str, list[str]] = {BASELINE: []}
+    for name in found:
+        if (other := _compared_with(name)) is not None:
+            by_other.setdefault(other, []).append(name)
+    if lacking := sorted(by_other.keys() - found.keys()):
+        raise SystemExit(f"{lacking[0]}.json, which other recipes are compared with, is not in docs/results.")
+    return "\n\n".join(_table(found, other, names) for other, names in by_other.items())
+
+
+def _table(found: Mapping[str, Mapping], other: str, names: Sequence[str]) -> str:
+    """A row a recipe: what it changes, its cost, its scores, and the difference from the recipe in the first row."""
+    reference = found[other]
     lines = [
-        "| recipe | changed | min a fold | folds | patients | mean Dice (95 %) | median | difference |",
-        "|---|---|---|---|---|---|---|---|",
+        f"Compared with `{other}`:",
+        "",
+        f"| {' | '.join(COLUMNS)} |",
+        "|---" * len(COLUMNS) + "|",
+        _row(other, reference, "", ["", "", ""]),
     ]
-    for name, one in found.items():
-        other = found.get(_compared_with(name))
-        dice = one["dice_per_patient"]
-        low, high = dice["ci95"]
-        cells = [
-            name,
-            _changed(one["recipe"], other["recipe"]) if other else "",
-            f"{one['minutes_per_fold']:.1f}",
-            f"{len(one['folds_scored'])} of {one['folds']}",
-            str(one["patients"]),
-            f"{dice['mean']:.3f} ({low:.3f} to {high:.3f})",
-            f"{dice['median']:.3f}",
-            _against(one, other) if other else "",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
+    for name in names:
+        one = found[name]
+        lines.append(_row(name, one, _changed(one["recipe"], reference["recipe"]), _against(one, reference)))
     return "\n".join(lines)
+
+
+def _row(name: str, one: Mapping, changed: str, difference: Sequence[str]) -> str:
+    dice = one["dice_per_patient"]
+    low, high = dice["ci95"]
+    cells = [
+        name,
+        changed,
+        f"{one['minutes_per_fold']:.1f}",
+        f"{len(one['folds_scored'])} of {one['folds']}",
+        str(one["patients"]),
+        f"{dice['mean']:.3f} ({low:.3f} to {high:.3f})",
+        f"{dice['median']:.3f}",
+        *difference,
+    ]
+    return f"| {' | '.join(cells)} |"
 
 
 def _compared_with(name: str) -> str | None:
@@ -70,19 +90,25 @@ def _changed(recipe: Mapping, other: Mapping) -> str:
     return ", ".join(f"`{key}={recipe[key]}`" if key in recipe else f"`{key}` as by default" for key in keys)
 
 
-def _against(one: Mapping, other: Mapping) -> str:
-    """Over the patients that both have scored, which may be those of some folds."""
+def _against(one: Mapping, other: Mapping) -> list[str]:
+    """The difference, how many are better and Wilcoxon's p, over the patients that both have scored."""
     ours, theirs = one["dice_by_patient"], other["dice_by_patient"]
     if not (common := sorted(ours.keys() & theirs.keys())):
-        return "other patients"
-    compared = pooled_scores.compare(*({patient: dice[patient] for patient in common} for dice in (ours, theirs)))
-    return f"{len(common)} patients: {pooled_scores.difference(compared)}"
+        return ["other patients", "", ""]
+    found = pooled_scores.compare(*({patient: dice[patient] for patient in common} for dice in (ours, theirs)))
+    low, high = found["ci95"]
+    p_value = "" if found["p_value"] is None else f"{found['p_value']:.2g}"
+    return [
+        f"{found['mean_difference']:+.3f} ({low:+.3f} to {high:+.3f})",
+        f"{found['better']} of {len(common)}",
+        p_value,
+    ]
 
 
 def fill(page: str, folder: Path = FOLDER) -> str:
-    """The page with the table made anew."""
+    """The page with the tables made anew."""
     pattern = rf"({re.escape(START)}).*?({re.escape(END)})"
-    text = table(read(folder))
+    text = tables(read(folder))
     page, count = re.subn(pattern, lambda match: f"{match[1]}{text}\n{match[2]}", page, flags=re.DOTALL)
     if count != 1:
         raise SystemExit(f"{PAGE} has {count} sections {START.strip()}; it needs one.")

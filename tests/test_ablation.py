@@ -26,7 +26,6 @@ def folder(tmp_path):
         "half": results({"q": 0.3}, {"model.norm": "batch", "optim.schedule": "cosine"}, folds=[1]),
         "others": results({"r": 0.2}, {}),
         "wide+long": results({"p": 0.95, "q": 0.8}, {"model.width": 32, "train.epochs": 9, "loss.bce": None}),
-        "lost+long": results({"p": 0.1}, {}),
         "more": results({"q": 0.35, "r": 0.15}, {}),
     }
     for name, one in kept.items():
@@ -34,27 +33,39 @@ def folder(tmp_path):
     return tmp_path
 
 
+def rows_of(text):
+    lines = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line] for line in lines]
+
+
 def test_the_baseline_stands_first_and_then_the_best(folder):
-    head, _, *rows = [line.strip("| ").split(" | ") for line in ablation.table(ablation.read(folder)).splitlines()]
-    assert len(head) == 8
-    assert [row[0] for row in rows] == ["baseline", "wide+long", "wide", "half", "more", "others", "lost+long"]
-    assert rows[0][2:7] == ["7.2", "2 of 2", "2", "0.600 (0.400 to 0.800)", "0.600"]
-    assert rows[2][1] == "`model.norm` as by default, `model.width=32`"
-    assert rows[2][-1].startswith(
-        "2 patients: +0.200 mean Dice (95 % +0.100 to +0.300); 2 patients better, 0 worse, 0 equal"
-    )
-    assert rows[3][3] == "1 of 2"
-    assert rows[3][-1].startswith("1 patients: -0.100 mean Dice")
-    assert rows[4][-1].startswith("1 patients: -0.050 mean Dice")
-    assert rows[5][-1] == "other patients"
+    first, _ = ablation.tables(ablation.read(folder)).split("\n\nCompared with `wide`:\n")
+    assert first.startswith("Compared with `baseline`:\n")
+    head, *rows = rows_of(first)
+    assert all(len(row) == len(head) == 10 for row in rows)
+    assert [row[0] for row in rows] == ["baseline", "wide", "half", "more", "others"]
+    assert rows[0][1:] == ["", "7.2", "2 of 2", "2", "0.600 (0.400 to 0.800)", "0.600", "", "", ""]
+    assert rows[1][1] == "`model.norm` as by default, `model.width=32`"
+    assert rows[1][7:] == ["+0.200 (+0.100 to +0.300)", "2 of 2", "0.5"]
+    assert rows[2][3] == "1 of 2"
+    # Of the patients that both have.
+    assert rows[2][7:] == ["-0.100 (-0.100 to -0.100)", "0 of 1", "1"]
+    assert rows[3][7:] == ["-0.050 (-0.050 to -0.050)", "0 of 1", "1"]
+    assert rows[4][7:] == ["other patients", "", ""]
 
 
 def test_a_sum_is_compared_with_its_first_part(folder):
-    rows = {line.split(" | ")[0]: line.split(" | ")[1:] for line in ablation.table(ablation.read(folder)).splitlines()}
-    assert rows["| wide+long"][0] == "`loss.bce=None`, `optim.schedule` as by default, `train.epochs=9`"
-    assert rows["| wide+long"][-1].startswith("2 patients: +0.075 mean Dice")
-    # There is no "lost": nothing to compare with.
-    assert (rows["| lost+long"][0], rows["| lost+long"][-1]) == ("", " |")
+    _, second = ablation.tables(ablation.read(folder)).split("\n\nCompared with `wide`:\n")
+    _, *rows = rows_of(second)
+    assert [row[0] for row in rows] == ["wide", "wide+long"]
+    assert rows[1][1] == "`loss.bce=None`, `optim.schedule` as by default, `train.epochs=9`"
+    assert rows[1][7].startswith("+0.075 (")
+
+
+def test_what_is_compared_with_has_to_be_there(folder):
+    (folder / "wide.json").rename(folder / "moved.json")
+    with pytest.raises(SystemExit, match=r"^wide.json, which other recipes are compared with, is not in docs/results"):
+        ablation.tables(ablation.read(folder))
 
 
 def test_the_table_stands_between_its_markers(folder):
