@@ -26,11 +26,11 @@ THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 # By the value of config.eval.tta.
 FLIPS = {False: "no flips", True: "flips"}
 # Values of config.eval.postprocess.
+AS_PREDICTED = {"minimum_voxels": 0, "largest_component": False}
 STEPS = {
-    "as predicted": {"minimum_voxels": 0, "largest_component": False},
-    "minimum_voxels=200": {"minimum_voxels": 200, "largest_component": False},
-    "minimum_voxels=1000": {"minimum_voxels": 1000, "largest_component": False},
-    "largest_component": {"minimum_voxels": 0, "largest_component": True},
+    "as predicted": AS_PREDICTED,
+    **{f"minimum_voxels={limit}": AS_PREDICTED | {"minimum_voxels": limit} for limit in (200, 500, 1000, 2000)},
+    "largest_component": AS_PREDICTED | {"largest_component": True},
 }
 
 
