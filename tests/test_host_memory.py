@@ -83,25 +83,46 @@ def test_other_c_libraries_are_left_alone(monkeypatch):
     monkeypatch.setattr(os, "execv", None)
     monkeypatch.setattr(ctypes, "CDLL", None)
     host_memory.use_huge_pages()
-    host_memory.give_back()
+    with host_memory.thawing():
+        host_memory.give_back()
     assert host_memory.TUNABLES not in os.environ
 
 
-def test_circles_are_freed():
-    class Figure:
-        """It refers to itself, as matplotlib's do."""
+class Figure:
+    """It refers to itself, as matplotlib's do."""
 
-        def __init__(self):
-            self.canvas = [self]
+    def __init__(self):
+        self.canvas = [self]
 
+
+def test_circles_are_freed_whatever_age_they_reached():
     gc.disable()
     try:
-        figure = weakref.ref(Figure())
-        assert figure() is not None
-        host_memory.give_back()
-        assert figure() is None
+        old, new = Figure(), Figure()
+        # As drawing a figure does in a program that makes many objects.
+        gc.collect()
+        figures = [weakref.ref(old), weakref.ref(new)]
+        del old, new
+        figures.append(weakref.ref(Figure()))
+        with host_memory.thawing():
+            host_memory.give_back()
+            assert [figure() for figure in figures] == [None, None, None]
     finally:
         gc.enable()
+
+
+def test_what_is_alive_is_frozen_until_the_end():
+    figure = Figure()
+    seen = weakref.ref(figure)
+    with host_memory.thawing():
+        host_memory.give_back()
+        assert gc.get_freeze_count() > 0
+        del figure
+        host_memory.give_back()
+        assert seen() is not None
+    assert gc.get_freeze_count() == 0
+    gc.collect()
+    assert seen() is None
 
 
 @of_glibc

@@ -1,10 +1,12 @@
 """Host memory: had in huge pages, as XLA takes and frees buffers in every step on a CPU, and given back when free."""
 
+import contextlib
 import ctypes
 import gc
 import os
 import platform
 import sys
+from collections.abc import Iterator
 
 # What glibc (2.35 or later) reads before a program starts; programs that are started from it read it too.
 TUNABLES = "GLIBC_TUNABLES"
@@ -31,12 +33,23 @@ def give_back() -> None:
     """Frees what only references in a circle keep, and returns to the system what malloc keeps of freed memory.
 
     To be called when much of it is not needed soon: compiling a step leaves hundreds of megabytes, and every figure of
-    matplotlib's is a circle that holds its pixels. With another C library than glibc, malloc keeps what it has.
+    matplotlib's is a circle that holds its pixels. With another C library than glibc, malloc keeps what it has. What is
+    alive is frozen: it is not looked through again before `thawing` ends.
     """
-    # Of the two young generations alone: to look through what tracing has made takes .3 s.
-    gc.collect(1)
+    gc.collect()
+    # To look through what tracing has made would take .3 s each time.
+    gc.freeze()
     if _glibc():
         ctypes.CDLL(None).malloc_trim(0)
+
+
+@contextlib.contextmanager
+def thawing() -> Iterator[None]:
+    """At its end, what `give_back` has frozen can be collected again: whatever calls that belongs inside."""
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _glibc() -> bool:

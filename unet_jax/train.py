@@ -13,6 +13,7 @@ from unet_jax import (
     checkpoint,
     compilation_cache,
     events,
+    host_memory,
     identity,
     loop,
     progress,
@@ -120,7 +121,8 @@ def _train(
         events=events.event_file(workdir, resumed, config.to_dict()) if config.train.tensorboard else None,
     )
     stop.anywhere(lambda: f"nothing was trained since step {resumed}; the same command goes on.")
-    with contextlib.closing(pipeline.stream(recipe.training_batches(config, slices, resumed))) as batches:
+    stream = pipeline.stream(recipe.training_batches(config, slices, resumed))
+    with host_memory.thawing(), contextlib.closing(stream) as batches:
         epochs = loop.train_epochs(run, state, batches, epochs)
     stop.anywhere(lambda: "trained to the end and saved; the same command scores it.")
     scored = progress.best(epochs) if config.eval.checkpoint == "best" else epochs[-1]
