@@ -20,8 +20,16 @@ FOLDER = PAGE.parent / "results"
 BASELINE = "baseline"
 START, END = "<!-- ablation -->\n", "<!-- end of ablation -->"
 COLUMNS = (
-    *("recipe", "changed", "min a fold", "folds", "patients", "mean Dice (95 %)", "median"),
-    *("difference (95 %)", "better", "p"),
+    "recipe",
+    "changed",
+    "min a fold",
+    "folds",
+    "patients",
+    "mean Dice (95 %)",
+    "median",
+    "difference (95 %)",
+    "better",
+    "p",
 )
 BY_DEFAULT = object()
 

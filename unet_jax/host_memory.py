@@ -37,7 +37,7 @@ def give_back() -> None:
     alive is frozen: it is not looked through again before `thawing` ends.
     """
     gc.collect()
-    # To look through what tracing has made would take .3 s each time.
+    # To look through what tracing has made would take .2 s each time, and takes .02 s without it.
     gc.freeze()
     if _glibc():
         ctypes.CDLL(None).malloc_trim(0)
