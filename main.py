@@ -17,7 +17,7 @@ from unet_jax import host_memory
 
 if __name__ == "__main__":
     # It starts this program anew, which would make what is imported before be imported twice.
-    host_memory.use_huge_pages()
+    host_memory.tune_malloc()
 
 import contextlib
 import gc

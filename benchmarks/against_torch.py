@@ -14,6 +14,7 @@ import os
 os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.45")
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -66,8 +67,8 @@ def measure(row: Row, torch_device: str, contenders: list[str], seconds: float) 
         "image": rng.integers(0, 256, (row.batch, row.size, row.size, 3), np.uint8),
         "mask": rng.integers(0, 2, (row.batch, row.size, row.size), np.uint8),
     }
-    params, calls, first, count = _ours(row, batch)
-    firsts, peaks = {"unet_jax": first}, {"unet_jax": _peak_memory_gb()}
+    params, calls, first, count, planned = _ours(row, batch)
+    firsts, peaks = {"unet_jax": first}, {"unet_jax": planned}
     make = torch_unet.make_train_step if row.kind == "train" else torch_unet.make_prediction
     for name in contenders:
         torch._dynamo.reset()
@@ -94,14 +95,18 @@ def measure(row: Row, torch_device: str, contenders: list[str], seconds: float) 
     }
 
 
-def _peak_memory_gb() -> float | None:
-    """Of the device in this process so far, which training's rows come first in; None where it is not counted."""
-    peak = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
-    return peak / 1e9 if peak else None
+def _planned_memory_gb(step: Callable, *arguments: Any) -> float:
+    """What a compiled step holds at most: XLA plans all of it beforehand, the arrays given and returned included.
+
+    The device's own count would have in it what was taken while convolutions were tried out to compile the step.
+    """
+    plan = step.lower(*arguments).compile().memory_analysis()
+    held = plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
+    return (held + plan.temp_size_in_bytes) / 1e9
 
 
-def _ours(row: Row, batch: dict) -> tuple[dict, dict[str, Callable], float, int]:
-    """Parameters as numpy arrays, the call to time, its first loss or mean prediction, and its operations."""
+def _ours(row: Row, batch: dict) -> tuple[dict, dict[str, Callable], float, int, float | None]:
+    """Parameters as numpy arrays, the call to time, its first loss or mean prediction, its operations and memory."""
     model = models.build("tutorial", 3, 1, nnx.Rngs(0), width=row.width, dtype=row.dtype)
     graphdef, params, batch_stats = steps.split_model(model)
     copied = jax.tree.map(np.array, params)
@@ -120,7 +125,7 @@ def _ours(row: Row, batch: dict) -> tuple[dict, dict[str, Callable], float, int]
             found.block_until_ready()
 
         first = float(predict(*arguments).mean())
-        return copied, {"unet_jax": predict_often}, first, operations.count(predict, *arguments)
+        return copied, {"unet_jax": predict_often}, first, operations.count(predict, *arguments), None
 
     optimizer = optim.optimizer("adam", lambda step: 1e-3, weight_decay=0, clip_norm=None)
     config = default.get_config()
@@ -135,6 +140,7 @@ def _ours(row: Row, batch: dict) -> tuple[dict, dict[str, Callable], float, int]
     )
     state = jax.device_put(steps.init_state(params, batch_stats, optimizer), sharding.replicated(mesh))
     count = operations.count(step, state, on_device)
+    planned = _planned_memory_gb(step, state, on_device)
     state, logged = step(state, on_device)
     held = [state]
 
@@ -143,7 +149,7 @@ def _ours(row: Row, batch: dict) -> tuple[dict, dict[str, Callable], float, int]
             held[0], logged = step(held[0], on_device)
         jax.block_until_ready((held[0], logged))
 
-    return copied, {"unet_jax": train_often}, float(logged["loss"]), count
+    return copied, {"unet_jax": train_often}, float(logged["loss"]), count, planned
 
 
 def _torch_call(work: Callable, device: str) -> Callable[[int], None]:

@@ -13,8 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
 from absl import app, flags
+from scipy import stats
 
 from benchmarks import results
 from unet_jax import run_folder, surroundings
@@ -57,10 +57,13 @@ def _memory(process: int) -> tuple[float, float] | None:
     return resident, resident - files
 
 
-def growth(values: list[float]) -> float:
-    """The slope of a line through the second half of the values, one an epoch."""
-    half = np.array(values[len(values) // 2 :])
-    return float(np.polyfit(np.arange(len(half)), half, 1)[0]) if len(half) > 1 else 0.0
+def growth(values: list[float]) -> dict[str, float]:
+    """A line through the second half of the values, one an epoch: its slope and the slope's standard error."""
+    half = values[len(values) // 2 :]
+    if len(half) < 3:
+        return {"slope": 0.0, "standard_error": 0.0}
+    line = stats.linregress(range(len(half)), half)
+    return {"slope": float(line.slope), "standard_error": float(line.stderr)}
 
 
 def main(arguments: list[str]) -> None:
@@ -80,7 +83,8 @@ def main(arguments: list[str]) -> None:
     for name, values in megabytes.items():
         shown = " ".join(f"{value:.0f}" for value in values)
         print(f"{name}, MB by epoch, then evaluation: {shown}")
-        print(f"  in the second half {found['growth_an_epoch'][name]:+.2f} MB an epoch")
+        line = found["growth_an_epoch"][name]
+        print(f"  in the second half {line['slope']:+.2f} MB an epoch (standard error {line['standard_error']:.2f})")
     if KEEP.value:
         print(f"written to {results.write('memory', found)}")
 

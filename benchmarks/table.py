@@ -85,8 +85,9 @@ def memory(found: Mapping) -> str:
         "|---|---|---|---|---|",
     ]
     for name, values in found["megabytes"].items():
-        growth = found["growth_an_epoch"][name]
-        lines.append(f"| {name} | {values[0]:.0f} | {values[-2]:.0f} | {max(values):.0f} | {growth:+.2f} |")
+        line = found["growth_an_epoch"][name]
+        growth = f"{line['slope']:+.2f} ± {line['standard_error']:.2f}"
+        lines.append(f"| {name} | {values[0]:.0f} | {values[-2]:.0f} | {max(values):.0f} | {growth} |")
     return "\n".join(lines)
 
 

@@ -70,8 +70,13 @@ def test_all_other_convolutions_are_left_to_xla(strides, options, channels):
 
 def test_other_devices_and_open_sizes_get_xlas(monkeypatch):
     shape = (1, 8, 8, 16)
-    assert convolution.for_cpu(shape) == (jax.default_backend() == "cpu")
     [open_size] = jax.export.symbolic_shape("b")
-    assert not convolution.for_cpu((open_size, 8, 8, 16))
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert not convolution.for_cpu(shape)
+    for backend in ("cpu", "gpu"):
+        monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
+        assert convolution.backend_for(shape) == backend
+        assert convolution.backend_for((open_size, 8, 8, 16)) is None
+    shapes = shape, (3, 3, 16, 4)
+    traced = jax.make_jaxpr(lambda x, kernel: convolve(x, kernel, (1, 1), "SAME", **NUMBERS))(
+        *(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)
+    )
+    assert [equation.primitive.name for equation in traced.eqns] == ["conv_general_dilated"]

@@ -19,7 +19,7 @@ OFFERED = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 CHILD = """
 import json, os, resource, sys
 from unet_jax import host_memory
-host_memory.use_huge_pages()
+host_memory.tune_malloc()
 os.environ["NUMPY_MADVISE_HUGEPAGE"] = "0"
 import numpy as np
 faults = []
@@ -63,18 +63,18 @@ def _run(tunables):
 def test_buffers_are_had_in_huge_pages():
     small = 2**28 // resource.getpagesize()
     faults, said = _run({})
-    assert said == "glibc.malloc.hugetlb=1"
+    assert said == "glibc.malloc.hugetlb=1:glibc.malloc.arena_max=2"
     assert max(faults) < 0.05 * small
     if "[always]" not in OFFERED.read_text():
         faults, said = _run({host_memory.TUNABLES: "glibc.malloc.hugetlb=0"})
-        assert said == "glibc.malloc.hugetlb=0"
+        assert said == "glibc.malloc.hugetlb=0:glibc.malloc.arena_max=2"
         assert min(faults) > 0.9 * small
 
 
 @of_glibc
 def test_what_else_the_environment_says_stands():
     _, said = _run({host_memory.TUNABLES: "glibc.malloc.tcache_count=7"})
-    assert said == "glibc.malloc.tcache_count=7:glibc.malloc.hugetlb=1"
+    assert said == "glibc.malloc.tcache_count=7:glibc.malloc.hugetlb=1:glibc.malloc.arena_max=2"
 
 
 def test_other_c_libraries_are_left_alone(monkeypatch):
@@ -82,7 +82,7 @@ def test_other_c_libraries_are_left_alone(monkeypatch):
     monkeypatch.setattr(platform, "libc_ver", lambda: ("musl", "1.2.5"))
     monkeypatch.setattr(os, "execv", None)
     monkeypatch.setattr(ctypes, "CDLL", None)
-    host_memory.use_huge_pages()
+    host_memory.tune_malloc()
     with host_memory.thawing():
         host_memory.give_back()
     assert host_memory.TUNABLES not in os.environ

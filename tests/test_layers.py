@@ -141,6 +141,21 @@ def test_activations(name, expected):
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
+def test_the_gradient_of_relu_is_1_above_0_and_0_elsewhere():
+    x = jnp.array([-np.inf, -1, -0.0, 0, 0.5, 3, np.inf])
+    np.testing.assert_array_equal(layers.relu(x), [0, 0, 0, 0, 0.5, 3, np.inf])
+    np.testing.assert_array_equal(jax.vjp(layers.relu, x)[1](jnp.full(7, 5.0))[0], [0, 0, 0, 0, 5, 5, 5])
+    assert jnp.isnan(layers.relu(jnp.array(jnp.nan)))
+
+
+def test_the_gradient_of_relu_needs_its_output_alone():
+    traced = jax.make_jaxpr(lambda x, tangent: jax.vjp(layers.relu, x)[1](tangent))(jnp.zeros(3), jnp.ones(3))
+    activated, compared = traced.eqns[:2]
+    assert (activated.primitive.name, compared.primitive.name) == ("custom_jvp_call", "eq")
+    assert compared.invars[0] is activated.outvars[0]
+    assert [one.primitive.name for one in traced.eqns if activated.invars[0] in one.invars] == ["custom_jvp_call"]
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

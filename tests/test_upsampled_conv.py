@@ -65,7 +65,7 @@ def test_a_network_gives_the_same_either_way(norm, monkeypatch):
     model = nnx.view(model, deterministic=True, use_running_average=True, raise_if_not_found=False)
     image = networks.image(2, 8, 12, 3)
     answers = []
-    for on_cpu in (True, False):
-        monkeypatch.setattr("unet_jax.models.unet.for_cpu", lambda shape, on_cpu=on_cpu: on_cpu)
+    for backend in ("gpu", "tpu"):
+        monkeypatch.setattr("unet_jax.models.unet.backend_for", lambda shape, backend=backend: backend)
         answers.append(jax.jit(lambda image: model(image))(image))
     np.testing.assert_allclose(*answers, atol=1e-4)

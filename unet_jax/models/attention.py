@@ -5,7 +5,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from unet_jax.models.layers import conv
+from unet_jax.models.layers import conv, relu
 from unet_jax.models.upsample import upsample_linear
 
 
@@ -36,7 +36,7 @@ class AttentionGate(nnx.Module):
         self, skip: Float[Array, "b *spatial c"], gate: Float[Array, "b *half d"]
     ) -> Float[Array, "b *spatial c"]:
         """`skip`, each place multiplied by its weight between 0 and 1."""
-        weight = jax.nn.sigmoid(self.weight(jax.nn.relu(self.skip(skip) + self.gate(gate))))
+        weight = jax.nn.sigmoid(self.weight(relu(self.skip(skip) + self.gate(gate))))
         for axis in range(1, weight.ndim - 1):
             weight = upsample_linear(weight, axis)
         return skip * weight

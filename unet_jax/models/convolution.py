@@ -24,9 +24,12 @@ BLOCK = 512
 FEWEST_CHANNELS = 16
 
 
-def for_cpu(shape: Sequence[Any]) -> bool:
-    """Whether what is traced for this shape will run on a CPU; open sizes are those of an export, for any device."""
-    return jax.default_backend() == "cpu" and all(isinstance(n, int) for n in shape)
+def backend_for(shape: Sequence[Any]) -> str | None:
+    """What will run what is traced for this shape, by jax's name: "cpu", "gpu", "tpu".
+
+    None where sizes are open, which are those of an export, for any device.
+    """
+    return jax.default_backend() if all(isinstance(n, int) for n in shape) else None
 
 
 def convolve(
@@ -34,7 +37,7 @@ def convolve(
 ) -> Float[Array, "b *spatial2 d"]:
     """`jax.lax.conv_general_dilated`, with the same arguments, as `nnx.Conv` calls it."""
     suits = (
-        for_cpu(x.shape)
+        backend_for(x.shape) == "cpu"
         and x.ndim == 4
         and set(strides) == {1}
         and math.prod(kernel.shape[:2]) > 1

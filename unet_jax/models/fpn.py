@@ -8,7 +8,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from unet_jax.errors import InputError
-from unet_jax.models.layers import DoubleConv, conv, max_pool
+from unet_jax.models.layers import DoubleConv, conv, max_pool, relu
 from unet_jax.models.sizes import check_size
 
 LEVELS = 5
@@ -115,7 +115,7 @@ class Branch(nnx.Module):
     def __call__(self, x: Float[Array, "b *spatial c"]) -> Float[Array, "b *larger c"]:
         """Features of 2**doublings times the size, none negative."""
         for convolution, norm in zip(self.convs, self.norms, strict=True):
-            x = jax.nn.relu(norm(convolution(x)))
+            x = relu(norm(convolution(x)))
             if self.doublings:
                 x = enlarge(x, 2)
         return x

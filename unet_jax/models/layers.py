@@ -11,13 +11,28 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from unet_jax.errors import InputError
+from unet_jax.models.bias import Conv, ConvTranspose
 from unet_jax.models.convolution import convolve
 
 NORMS = ("none", "batch", "instance", "group")
 PADDINGS = ("same", "valid")
 INITS = ("torch", "he")
+
+
+@jax.custom_jvp
+def relu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """max(x, 0), with the gradient 0 at 0.
+
+    Its gradient is told from its output, which the next layer keeps anyway: the input, another array of that size,
+    need not be kept, and a compiler can make the activation part of the convolution before it.
+    """
+    return jnp.maximum(x, 0)
+
+
+relu.defjvps(lambda tangent, out, x: jnp.where(out == 0, 0, tangent))
+
 ACTIVATIONS = {
-    "relu": jax.nn.relu,
+    "relu": relu,
     "leaky_relu": functools.partial(jax.nn.leaky_relu, negative_slope=0.01),
     "silu": jax.nn.silu,
     "gelu": jax.nn.gelu,
@@ -64,7 +79,7 @@ def conv(
     stride: int | Sequence[int] = 1,
     padding: str = "same",
     init: str = "torch",
-) -> nnx.Conv:
+) -> Conv:
     """A convolution.
 
     Args:
@@ -83,7 +98,7 @@ def conv(
     check_choice("padding", padding, PADDINGS)
     kernel = each_axis(kernel, rank)
     fan_in = in_features * math.prod(kernel)
-    return nnx.Conv(
+    return Conv(
         in_features,
         out_features,
         kernel_size=kernel,
@@ -105,13 +120,13 @@ def conv_transposed(
     rngs: nnx.Rngs,
     dtype: DTypeLike,
     init: str = "torch",
-) -> nnx.ConvTranspose:
+) -> ConvTranspose:
     """A transposed convolution whose kernel is its stride: each sample becomes a block of that size.
 
     `init` is as for `conv`. PyTorch's default takes the kernel's second axis, the outputs, for the fan-in; He's N
     is `in_features`, since each output comes from a single sample.
     """
-    return nnx.ConvTranspose(
+    return ConvTranspose(
         in_features,
         out_features,
         kernel_size=tuple(stride),

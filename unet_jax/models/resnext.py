@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from unet_jax.errors import InputError
-from unet_jax.models.layers import conv, he_normal, normalisation, torch_uniform
+from unet_jax.models.bias import ConvTranspose
+from unet_jax.models.layers import conv, he_normal, normalisation, relu, torch_uniform
 from unet_jax.models.sizes import check_size
 
 # Channels that a bottleneck gives out, for each of its stage's own.
@@ -94,7 +94,7 @@ class ResNeXtUNet(nnx.Module):
             x = block(x)
             if skips:
                 x = x + skips.pop()
-        return self.head(jax.nn.relu(self.smooth(x)))
+        return self.head(relu(self.smooth(x)))
 
 
 class Encoder(nnx.Module):
@@ -135,7 +135,7 @@ class Encoder(nnx.Module):
 
     def __call__(self, x: Float[Array, "b *spatial c"]) -> list[Float[Array, "b *smaller d"]]:
         """What each stage gives: the first at half the size of `x`, each further at half the one before."""
-        x = jax.nn.relu(self.stem_norm(self.stem(x)))
+        x = relu(self.stem_norm(self.stem(x)))
         outputs = []
         for blocks in self.stages:
             for block in blocks:
@@ -178,9 +178,9 @@ class Bottleneck(nnx.Module):
     def __call__(self, x: Float[Array, "b *spatial c"]) -> Float[Array, "b *smaller d"]:
         """Features of 1/stride of the size, none negative."""
         shortcut = self.shortcut_norm(self.shortcut(x)) if self.projects else x
-        x = jax.nn.relu(self.norm1(self.conv1(x)))
-        x = jax.nn.relu(self.norm2(self.conv2(x)))
-        return jax.nn.relu(self.norm3(self.conv3(x)) + shortcut)
+        x = relu(self.norm1(self.conv1(x)))
+        x = relu(self.norm2(self.conv2(x)))
+        return relu(self.norm3(self.conv3(x)) + shortcut)
 
 
 class DecoderBlock(nnx.Module):
@@ -191,7 +191,7 @@ class DecoderBlock(nnx.Module):
         inner = in_features // 4
         init = torch_uniform(inner * 4**rank)
         self.conv1 = conv(in_features, inner, kernel=1, **common)
-        self.transposed = nnx.ConvTranspose(
+        self.transposed = ConvTranspose(
             inner,
             inner,
             kernel_size=(4,) * rank,
@@ -205,8 +205,8 @@ class DecoderBlock(nnx.Module):
 
     def __call__(self, x: Float[Array, "b *spatial c"]) -> Float[Array, "b *larger d"]:
         """Features of twice the size, none negative."""
-        x = jax.nn.relu(self.conv1(x))
-        return jax.nn.relu(self.conv2(self.transposed(x)))
+        x = relu(self.conv1(x))
+        return relu(self.conv2(self.transposed(x)))
 
 
 def conv_normalised(

@@ -2,32 +2,31 @@
 
 Interpolation acts on each channel alike, so it commutes with the mixing of channels: with z[t, s] = x · kernel[t, s] at
 the low resolution, conv(up(x)) is the sum of the nine up(z[t, s]), each moved by its place in the kernel. The products
-are a quarter of those at the doubled size; what is added are sums over nine maps, which read and write memory. That
-pays on a CPU, which is slow at products; see docs/performance.md.
+are a quarter of those at the doubled size; what is added are sums over nine maps, which read and write memory. No
+concatenation with the skip is kept for the gradient. Both pay on CPU and GPU; see docs/performance.md.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jaxtyping import Array, Float
 
+from unet_jax.models.bias import Conv, add_bias
 from unet_jax.models.convolution import convolve
 
 
 def conv_joined(
-    conv: nnx.Conv, x: Float[Array, "b h w c"], skip: Float[Array, "b 2*h 2*w d"]
+    conv: Conv, x: Float[Array, "b h w c"], skip: Float[Array, "b 2*h 2*w d"]
 ) -> Float[Array, "b 2*h 2*w e"]:
     """`conv`, 3×3 with zeros around, of the concatenation [x doubled as `upsample.upsample_linear` does, skip].
 
     It is the sum of the convolutions of both parts.
     """
-    bias = None if conv.bias is None else conv.bias[...]
-    x, skip, kernel, bias = conv.promote_dtype((x, skip, conv.kernel[...], bias), dtype=conv.dtype)
+    x, skip, kernel = conv.promote_dtype((x, skip, conv.kernel[...]), dtype=conv.dtype)
     of_x, of_skip = jnp.split(kernel, [x.shape[-1]], axis=2)
     numbers = ("NHWC", "HWIO", "NHWC")
     joined = conv_upsampled(x, of_x) + convolve(skip, of_skip, (1, 1), "SAME", dimension_numbers=numbers)
-    return joined if bias is None else joined + bias
+    return joined if conv.bias is None else add_bias(joined, conv.bias[...])
 
 
 def conv_upsampled(x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c d"]) -> Float[Array, "b 2*h 2*w d"]:
@@ -118,8 +117,9 @@ def _weights(n: int) -> dict[tuple[int, int, int], Float[np.ndarray, " n"]]:
 
 
 def _padded(x: Array, axis: int) -> Array:
-    """A zero at both ends, as an array of its own: moved parts of it are then read without asking for the border."""
-    return jax.lax.optimization_barrier(jnp.pad(x, [(1, 1) if i == axis else (0, 0) for i in range(x.ndim)]))
+    """A zero at both ends; on a CPU an array of its own, whose moved parts are read without asking for the border."""
+    padded = jnp.pad(x, [(1, 1) if i == axis else (0, 0) for i in range(x.ndim)])
+    return jax.lax.optimization_barrier(padded) if jax.default_backend() == "cpu" else padded
 
 
 def _along(weight: Float[np.ndarray, " n"], x: Array, axis: int) -> np.ndarray:

@@ -1,0 +1,51 @@
+"""Convolutions with a bias whose gradient is summed in float32, also where the layer computes in bfloat16.
+
+That gradient is a sum over all pixels of a batch. flax leaves its type to the layer, and a sum in bfloat16, of 8 bits,
+stands still where it is 256 times as large as what is added.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+
+@jax.custom_jvp
+def add_bias(y: Float[Array, "b *spatial c"], bias: Float[Array, " c"]) -> Float[Array, "b *spatial c"]:
+    """Adds the bias in the type of y; the gradient of the bias has the type of the bias."""
+    return y + bias.astype(y.dtype)
+
+
+# Repeated before it is rounded: the transpose of that sums after it was widened.
+add_bias.defjvps(
+    lambda tangent, out, y, bias: tangent,
+    lambda tangent, out, y, bias: jnp.broadcast_to(tangent, y.shape).astype(y.dtype),
+)
+
+
+class Conv(nnx.Conv):
+    """`nnx.Conv`, whose bias is added by `add_bias`."""
+
+    def __init__(self, *args: Any, **settings: Any):
+        super().__init__(*args, **settings)
+        self.use_bias = False  # by flax
+
+    def __call__(self, x: Float[Array, "b *spatial c"]) -> Float[Array, "b *spatial2 d"]:
+        """The convolution."""
+        y = super().__call__(x)
+        return y if self.bias is None else add_bias(y, self.bias[...])
+
+
+class ConvTranspose(nnx.ConvTranspose):
+    """`nnx.ConvTranspose`, whose bias is added by `add_bias`."""
+
+    def __init__(self, *args: Any, **settings: Any):
+        super().__init__(*args, **settings)
+        self.use_bias = False  # by flax
+
+    def __call__(self, x: Float[Array, "b *spatial c"]) -> Float[Array, "b *spatial2 d"]:
+        """The transposed convolution."""
+        y = super().__call__(x)
+        return y if self.bias is None else add_bias(y, self.bias[...])
