@@ -82,6 +82,8 @@ def benchmark(config: ConfigDict, workdir: Path, command: Sequence[str] = ()) ->
             training.run(real, count=TRACED_STEPS)
             jax.block_until_ready(predict())
 
+    # Before the matrix products, whose matrices may take more than all of that.
+    memory = _memory(compiled)
     peak = _peak(config)
     results = {
         **surroundings.describe(),
@@ -97,7 +99,7 @@ def benchmark(config: ConfigDict, workdir: Path, command: Sequence[str] = ()) ->
         "compiling": compiling,
         "first_step": dict(zip(("cold", "warm"), starts, strict=True)) if starts else None,
         "peak_tflops": peak,
-        "memory_gb": _memory(compiled),
+        "memory_gb": memory,
     }
     write_json(workdir / RESULTS, results)
     print(table(results))
