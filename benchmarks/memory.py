@@ -58,11 +58,14 @@ def _memory(process: int) -> tuple[float, float] | None:
 
 
 def growth(values: list[float]) -> dict[str, float]:
-    """A line through the second half of the values, one an epoch: its slope and the slope's standard error."""
-    half = values[len(values) // 2 :]
-    if len(half) < 3:
+    """A line through the values, one an epoch, from the third on: its slope and the slope's standard error.
+
+    By the third epoch, all that happens in one has happened: steps, validation, a checkpoint, and one deleted.
+    """
+    settled = values[2:]
+    if len(settled) < 3:
         return {"slope": 0.0, "standard_error": 0.0}
-    line = stats.linregress(range(len(half)), half)
+    line = stats.linregress(range(len(settled)), settled)
     return {"slope": float(line.slope), "standard_error": float(line.stderr)}
 
 
@@ -84,7 +87,7 @@ def main(arguments: list[str]) -> None:
         shown = " ".join(f"{value:.0f}" for value in values)
         print(f"{name}, MB by epoch, then evaluation: {shown}")
         line = found["growth_an_epoch"][name]
-        print(f"  in the second half {line['slope']:+.2f} MB an epoch (standard error {line['standard_error']:.2f})")
+        print(f"  from the third on {line['slope']:+.2f} MB an epoch (standard error {line['standard_error']:.2f})")
     if KEEP.value:
         print(f"written to {results.write('memory', found)}")
 

@@ -81,7 +81,7 @@ def memory(found: Mapping) -> str:
     lines = [
         f"{_origin(found)} `python main.py {' '.join(found['arguments'])}`, {epochs} epochs.",
         "",
-        "| host memory, MB | first epoch | last epoch | peak, evaluation included | growth an epoch, second half |",
+        "| host memory, MB | first epoch | last epoch | peak, evaluation included | growth an epoch, from the third |",
         "|---|---|---|---|---|",
     ]
     for name, values in found["megabytes"].items():
