@@ -30,7 +30,7 @@ class Conv(nnx.Conv):
 
     def __init__(self, *args: Any, **settings: Any):
         super().__init__(*args, **settings)
-        self.use_bias = False  # by flax
+        self.use_bias = False  # so that flax does not add it
 
     def __call__(self, x: Float[Array, "b *spatial c"]) -> Float[Array, "b *spatial2 d"]:
         """The convolution."""
@@ -43,7 +43,7 @@ class ConvTranspose(nnx.ConvTranspose):
 
     def __init__(self, *args: Any, **settings: Any):
         super().__init__(*args, **settings)
-        self.use_bias = False  # by flax
+        self.use_bias = False  # so that flax does not add it
 
     def __call__(self, x: Float[Array, "b *spatial c"]) -> Float[Array, "b *spatial2 d"]:
         """The transposed convolution."""
