@@ -14,7 +14,6 @@ import os
 os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.45")
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import numpy as np
@@ -25,7 +24,7 @@ from jax.sharding import AxisType
 
 from benchmarks import results, side_by_side, torch_unet
 from configs import default
-from unet_jax import cpu_devices, device_peak, models, operations, optim, sharding, steps, surroundings
+from unet_jax import benchmark, cpu_devices, device_peak, models, operations, optim, sharding, steps, surroundings
 
 SECONDS = flags.DEFINE_float("seconds", 20, "Of a row's rounds, all contenders together.")
 TINY = flags.DEFINE_bool("tiny", False, "Every row at width 4, 32², batch 2 on any device, nothing kept: a check.")
@@ -95,16 +94,6 @@ def measure(row: Row, torch_device: str, contenders: list[str], seconds: float) 
     }
 
 
-def _planned_memory_gb(step: Callable, *arguments: Any) -> float:
-    """What a compiled step holds at most: XLA plans all of it beforehand, the arrays given and returned included.
-
-    The device's own count would have in it what was taken while convolutions were tried out to compile the step.
-    """
-    plan = step.lower(*arguments).compile().memory_analysis()
-    held = plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
-    return (held + plan.temp_size_in_bytes) / 1e9
-
-
 def _ours(row: Row, batch: dict) -> tuple[dict, dict[str, Callable], float, int, float | None]:
     """Parameters as numpy arrays, the call to time, its first loss or mean prediction, its operations and memory."""
     model = models.build("tutorial", 3, 1, nnx.Rngs(0), width=row.width, dtype=row.dtype)
@@ -140,7 +129,8 @@ def _ours(row: Row, batch: dict) -> tuple[dict, dict[str, Callable], float, int,
     )
     state = jax.device_put(steps.init_state(params, batch_stats, optimizer), sharding.replicated(mesh))
     count = operations.count(step, state, on_device)
-    planned = _planned_memory_gb(step, state, on_device)
+    # The device's own count would have in it what compiling took to try convolutions out.
+    planned = benchmark.planned_memory_gb(step.lower(state, on_device).compile())
     state, logged = step(state, on_device)
     held = [state]
 

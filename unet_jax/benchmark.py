@@ -229,14 +229,21 @@ def _gflop_by_xla(compiled: jax.stages.Compiled) -> float | None:
     return flops / GIGA if flops else None
 
 
+def planned_memory_gb(compiled: jax.stages.Compiled) -> float | None:
+    """What XLA plans that a program holds at most on a device, its arguments included, GB; None if unknown."""
+    plan = compiled.memory_analysis()
+    if not plan:
+        return None
+    held = plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
+    return (held + plan.temp_size_in_bytes) / GIGA
+
+
 def _memory(compiled: jax.stages.Compiled) -> dict[str, float | None]:
     """Peaks so far, of the device (where it keeps count) and of this process; and what XLA plans for a step."""
     device = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
-    plan = compiled.memory_analysis()
-    step = plan and plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
     unit = 1 if sys.platform == "darwin" else 1024  # getrusage counts bytes there, KiB on Linux
     return {
         "device_peak": device / GIGA if device else None,
-        "step_by_xla": (step + plan.temp_size_in_bytes) / GIGA if plan else None,
+        "step_by_xla": planned_memory_gb(compiled),
         "host_peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / GIGA,
     }

@@ -25,27 +25,22 @@ add_bias.defjvps(
 )
 
 
-class Conv(nnx.Conv):
+class _AddsBias:
+    """What both layers below do otherwise than flax's."""
+
+    def __init__(self, *args: Any, **settings: Any):
+        super().__init__(*args, **settings)
+        self.use_bias = False  # so that flax does not add it
+
+    def __call__(self, x: Float[Array, "b *spatial c"]) -> Float[Array, "b *spatial2 d"]:
+        """What flax's layer gives, and the bias where there is one."""
+        y = super().__call__(x)
+        return y if self.bias is None else add_bias(y, self.bias[...])
+
+
+class Conv(_AddsBias, nnx.Conv):
     """`nnx.Conv`, whose bias is added by `add_bias`."""
 
-    def __init__(self, *args: Any, **settings: Any):
-        super().__init__(*args, **settings)
-        self.use_bias = False  # so that flax does not add it
 
-    def __call__(self, x: Float[Array, "b *spatial c"]) -> Float[Array, "b *spatial2 d"]:
-        """The convolution."""
-        y = super().__call__(x)
-        return y if self.bias is None else add_bias(y, self.bias[...])
-
-
-class ConvTranspose(nnx.ConvTranspose):
+class ConvTranspose(_AddsBias, nnx.ConvTranspose):
     """`nnx.ConvTranspose`, whose bias is added by `add_bias`."""
-
-    def __init__(self, *args: Any, **settings: Any):
-        super().__init__(*args, **settings)
-        self.use_bias = False  # so that flax does not add it
-
-    def __call__(self, x: Float[Array, "b *spatial c"]) -> Float[Array, "b *spatial2 d"]:
-        """The transposed convolution."""
-        y = super().__call__(x)
-        return y if self.bias is None else add_bias(y, self.bias[...])
