@@ -13,7 +13,7 @@ be used, 3 stopped by a signal and saved, 4 damaged files, 5 a full or read-only
 of memory, 9 the run's folder is in use.
 """
 
-from unet_jax import host_memory
+from unet_jax.runtime import host_memory
 
 if __name__ == "__main__":
     # It starts this program anew, which would make what is imported before be imported twice.
@@ -29,12 +29,12 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from configs import default
-from unet_jax.command_line import answered, complain
-from unet_jax.config_keys import accept_none, check_keys, unknown_keys
 from unet_jax.errors import InputError
-from unet_jax.out_of_memory import explained
-from unet_jax.resolve import resolve
-from unet_jax.run_folder import read_config
+from unet_jax.run.config_keys import accept_none, check_keys, unknown_keys
+from unet_jax.run.folder import read_config
+from unet_jax.run.resolve import resolve
+from unet_jax.runtime.command_line import answered, complain
+from unet_jax.runtime.out_of_memory import explained
 
 MODES = ("train", "evaluate", "predict", "export", "benchmark", "crossval")
 
@@ -115,8 +115,8 @@ def _run() -> None:
 def _train() -> None:
     config, workdir = _recipe()
 
-    from unet_jax.cpu_devices import use_cores
-    from unet_jax.train import train
+    from unet_jax.runtime.cpu_devices import use_cores
+    from unet_jax.training.train import train
 
     use_cores(config.train.batch_size)
     train(config, workdir, resume=RESUME.value, defaults=default.get_config())
@@ -125,8 +125,8 @@ def _train() -> None:
 def _benchmark() -> None:
     config, workdir = _recipe()
 
-    from unet_jax.benchmark import benchmark
-    from unet_jax.cpu_devices import use_cores
+    from unet_jax.benchmark.benchmark import benchmark
+    from unet_jax.runtime.cpu_devices import use_cores
 
     use_cores(config.train.batch_size)
     with explained(config):
@@ -139,8 +139,8 @@ def _crossval() -> None:
     if not WORKDIR.value:
         workdir = workdir.with_name(f"{workdir.name}_crossval")
 
-    from unet_jax.cpu_devices import use_cores
-    from unet_jax.crossval import crossval
+    from unet_jax.crossval.crossval import crossval
+    from unet_jax.runtime.cpu_devices import use_cores
 
     if config is None:
         _use_cores_as(workdir / "fold0")
@@ -165,7 +165,7 @@ def _recipe() -> tuple[ConfigDict, Path]:
 def _evaluate() -> None:
     workdir = _workdir()
 
-    from unet_jax.evaluate import evaluate
+    from unet_jax.evaluation.evaluate import evaluate
 
     _use_cores_as(workdir)
     evaluate(
@@ -184,7 +184,7 @@ def _predict() -> None:
         missing = "--output" if INPUT.value else "--input"
         raise InputError(f"{missing} is missing: predict needs --input=PATH of images and --output=FOLDER for masks.")
 
-    from unet_jax.predict import predict
+    from unet_jax.inference.predict import predict
 
     _use_cores_as(workdir)
     predict(
@@ -205,14 +205,14 @@ def _export() -> None:
     if not OUTPUT.value:
         raise InputError("--output is missing: name the file to write, such as --output=tumour.zip.")
 
-    from unet_jax.export import export
+    from unet_jax.export.export import export
 
     export(workdir, Path(OUTPUT.value), data=_data(), overwrite=OVERWRITE.value, defaults=default.get_config())
 
 
 def _use_cores_as(workdir: Path) -> None:
     """As many devices as share the batch of the run, whose slices are segmented in batches of that size."""
-    from unet_jax.cpu_devices import use_cores
+    from unet_jax.runtime.cpu_devices import use_cores
 
     # What is wrong with the run, the verb says.
     with contextlib.suppress(InputError):
@@ -222,7 +222,7 @@ def _use_cores_as(workdir: Path) -> None:
 def _verify_data() -> None:
     workdir = _workdir()
 
-    from unet_jax.verify import verify
+    from unet_jax.run.verify import verify
 
     verify(workdir, data=_data(), defaults=default.get_config())
 

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from unet_jax import pooled_scores
+from unet_jax.crossval import pooled
 
 PAGE = Path(__file__).parent.parent / "docs" / "results.md"
 FOLDER = PAGE.parent / "results"
@@ -103,7 +103,7 @@ def _against(one: Mapping, other: Mapping) -> list[str]:
     ours, theirs = one["dice_by_patient"], other["dice_by_patient"]
     if not (common := sorted(ours.keys() & theirs.keys())):
         return ["other patients", "", ""]
-    found = pooled_scores.compare(*({patient: dice[patient] for patient in common} for dice in (ours, theirs)))
+    found = pooled.compare(*({patient: dice[patient] for patient in common} for dice in (ours, theirs)))
     low, high = found["ci95"]
     p_value = "" if found["p_value"] is None else f"{found['p_value']:.2g}"
     return [

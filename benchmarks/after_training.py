@@ -14,13 +14,15 @@ from pathlib import Path
 import numpy as np
 
 from configs import default
-from unet_jax import folds, run_folder, threshold
-from unet_jax.cpu_devices import use_cores
+from unet_jax.crossval import folds
+from unet_jax.crossval.folds import Fold
 from unet_jax.data import splits
-from unet_jax.folds import Fold
-from unet_jax.from_config import load_cases, load_network, read_config
-from unet_jax.sharding import data_mesh
-from unet_jax.windows import Segmented
+from unet_jax.evaluation import threshold
+from unet_jax.inference.from_config import load_cases, load_network, read_config
+from unet_jax.inference.windows import Segmented
+from unet_jax.run import folder as run_folder
+from unet_jax.runtime.cpu_devices import use_cores
+from unet_jax.runtime.mesh import data_mesh
 
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 # By the value of config.eval.tta.

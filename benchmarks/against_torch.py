@@ -24,7 +24,13 @@ from jax.sharding import AxisType
 
 from benchmarks import results, side_by_side, torch_unet
 from configs import default
-from unet_jax import benchmark, cpu_devices, device_peak, models, operations, optim, sharding, steps, surroundings
+from unet_jax import models
+from unet_jax.benchmark import benchmark, device_peak, flops
+from unet_jax.runtime import cpu_devices
+from unet_jax.runtime import environment as surroundings
+from unet_jax.runtime import mesh as sharding
+from unet_jax.training import optim
+from unet_jax.training import step as steps
 
 SECONDS = flags.DEFINE_float("seconds", 20, "Of a row's rounds, all contenders together.")
 TINY = flags.DEFINE_bool("tiny", False, "Every row at width 4, 32², batch 2 on any device, nothing kept: a check.")
@@ -114,7 +120,7 @@ def _ours(row: Row, batch: dict) -> tuple[dict, dict[str, Callable], float, int,
             found.block_until_ready()
 
         first = float(predict(*arguments).mean())
-        return copied, {"unet_jax": predict_often}, first, operations.count(predict, *arguments), None
+        return copied, {"unet_jax": predict_often}, first, flops.count(predict, *arguments), None
 
     optimizer = optim.optimizer("adam", lambda step: 1e-3, weight_decay=0, clip_norm=None)
     config = default.get_config()
@@ -128,7 +134,7 @@ def _ours(row: Row, batch: dict) -> tuple[dict, dict[str, Callable], float, int,
         seed=0,
     )
     state = jax.device_put(steps.init_state(params, batch_stats, optimizer), sharding.replicated(mesh))
-    count = operations.count(step, state, on_device)
+    count = flops.count(step, state, on_device)
     # The device's own count would have in it what compiling took to try convolutions out.
     planned = benchmark.planned_memory_gb(step.lower(state, on_device).compile())
     state, logged = step(state, on_device)

@@ -12,8 +12,8 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks import results
-from unet_jax import surroundings
-from unet_jax.first_step import cold_and_warm
+from unet_jax.benchmark.first_step import cold_and_warm
+from unet_jax.runtime import environment as surroundings
 
 ROUNDS = flags.DEFINE_integer("rounds", 5, "Starts with compiled programs on disk; the median counts.")
 KEEP = flags.DEFINE_bool("keep", True, "Whether the figures go to benchmarks/results.")

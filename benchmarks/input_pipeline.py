@@ -23,9 +23,10 @@ from absl import app, flags
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from benchmarks import results, side_by_side
-from unet_jax import surroundings
-from unet_jax.data import cache, lgg, phantom, pipeline
+from unet_jax.data import cache, phantom, pipeline
+from unet_jax.data.formats import lgg
 from unet_jax.data.slices import Slices
+from unet_jax.runtime import environment as surroundings
 
 DATA = flags.DEFINE_string("data", None, "A folder in the Kaggle layout; by default a phantom of 256² is made.")
 BATCH = flags.DEFINE_integer("batch", 32, "Slices a batch.")

@@ -13,8 +13,9 @@ import numpy as np
 from scipy.stats import rankdata
 from tqdm import tqdm
 
-from unet_jax.data import intensity, lgg
-from unet_jax.data.image_file import read_file
+from unet_jax.data import intensity
+from unet_jax.data.formats import lgg
+from unet_jax.data.formats.image_file import read_file
 
 SAMPLES = 2000
 SEQUENCES = ("pre-contrast", "FLAIR", "post-contrast")

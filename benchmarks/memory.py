@@ -17,7 +17,8 @@ from absl import app, flags
 from scipy import stats
 
 from benchmarks import results
-from unet_jax import run_folder, surroundings
+from unet_jax.run import folder as run_folder
+from unet_jax.runtime import environment as surroundings
 
 EPOCHS = flags.DEFINE_integer("epochs", 30, "Of the run.")
 KEEP = flags.DEFINE_bool("keep", True, "Whether the figures go to benchmarks/results.")

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from absl import app, flags
 from flax import nnx
 
-from unet_jax import models, steps
+from unet_jax import models
+from unet_jax.training import step as steps
 
 SIZE = flags.DEFINE_integer("size", 256, "Pixels a side.")
 REPEATS = flags.DEFINE_integer("repeats", 5, "Timed calls of each network; the median counts.")

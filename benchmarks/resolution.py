@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from unet_jax import metrics
-from unet_jax.data import lgg
-from unet_jax.data.image_file import read_file
+from unet_jax.data.formats import lgg
+from unet_jax.data.formats.image_file import read_file
 
 SIZES = (48, 64, 96, 128, 192)
 

@@ -129,7 +129,8 @@ def get_config() -> ConfigDict:
     config.optim.ema_decay = placeholder(float)
 
     config.train = ConfigDict()
-    # A folder that `python -m unet_jax.models.torch_weights` made, to start from; None starts from random parameters.
+    # A folder that `python -m unet_jax.models.pretrained.torch_weights` made, to start from; None starts from random
+    # parameters.
     config.train.initial_weights = placeholder(str)
     # Passes over the training slices, at most.
     config.train.epochs = 20

@@ -15,7 +15,7 @@ import pytest
 
 from configs import default
 from unet_jax.data import phantom
-from unet_jax.resolve import resolve
+from unet_jax.run.resolve import resolve
 
 PHANTOM = {"seed": 3, "patients": 8, "size": 32, "slices": (4, 6)}
 SETTINGS = {
@@ -84,7 +84,7 @@ def phantom_files(settings) -> Path:
 @pytest.fixture(scope="session")
 def phantom_as_tfds(phantom_files, tmp_path_factory) -> Path:
     """The same as a TFDS data set; not to be changed."""
-    from unet_jax.data import tfds_lgg  # importing TFDS takes a second, and few tests need it
+    from unet_jax.data import tfds_lgg
 
     return tfds_lgg.build(phantom_files, tmp_path_factory.mktemp("tfds"))
 

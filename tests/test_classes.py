@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 
 import unet_jax
-from unet_jax import postprocess
-from unet_jax.class_colours import rgb_of
-from unet_jax.crossval import crossval
+from unet_jax.colours import rgb_of
+from unet_jax.crossval.crossval import crossval
 from unet_jax.errors import InputError
-from unet_jax.evaluate import evaluate
-from unet_jax.export import export
-from unet_jax.from_config import load_cases, load_network
-from unet_jax.predict import predict
-from unet_jax.sharding import data_mesh
-from unet_jax.train import train
+from unet_jax.evaluation.evaluate import evaluate
+from unet_jax.export.export import export
+from unet_jax.inference import postprocess
+from unet_jax.inference.from_config import load_cases, load_network
+from unet_jax.inference.predict import predict
+from unet_jax.runtime.mesh import data_mesh
+from unet_jax.training.train import train
 
 LABELS = "edema=50, core=200"
 NAMES = ("edema", "core")

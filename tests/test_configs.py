@@ -9,9 +9,11 @@ import pytest
 from flax import nnx
 
 from configs import default
-from unet_jax import models, recipe, steps
-from unet_jax.config_keys import check_keys
-from unet_jax.sharding import data_mesh
+from unet_jax import models
+from unet_jax.run.config_keys import check_keys
+from unet_jax.runtime.mesh import data_mesh
+from unet_jax.training import setup as recipe
+from unet_jax.training import step as steps
 
 FOLDER = Path(__file__).parent.parent / "configs"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))

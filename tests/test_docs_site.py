@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from configs import default
-from unet_jax.run_folder import flatten
+from unet_jax.run.folder import flatten
 
 SITE = Path(__file__).parents[1] / "docs" / "site"
 
@@ -65,5 +65,5 @@ def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(tmp_
     assert "Five minutes to a trained U-Net" in pages["index.html"]
     assert 'href="configs.html"' in pages["index.html"]
     assert (tmp_path / "examples" / "quickstart.ipynb").exists()
-    for name in ("unet_jax.segmenter.load", "unet_jax.models.build", "unet_jax.region_losses.dice"):
+    for name in ("unet_jax.api.load", "unet_jax.models.build", "unet_jax.losses.region.dice"):
         assert f'id="{name}"' in pages["reference.html"]

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from disks import make_read_only, no_room_beyond, small_disk
 
-from unet_jax import pictures, report, run_folder
 from unet_jax.errors import InputError, StorageError
 from unet_jax.files import append_line, read_json, storage_error, write_bytes, write_json, write_text
+from unet_jax.report import pictures
+from unet_jax.report import scores as report
+from unet_jax.run import folder as run_folder
 
 
 def test_what_is_written_is_read_back(tmp_path):

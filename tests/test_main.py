@@ -8,8 +8,9 @@ import pytest
 
 import main
 from configs import default
-from unet_jax import errors, identity
-from unet_jax.lock import hold
+from unet_jax import errors
+from unet_jax.run import resume as identity
+from unet_jax.runtime.lock import hold
 
 PROJECT = Path(__file__).parent.parent
 RECIPE = "--config=configs/default.py"

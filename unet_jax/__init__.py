@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unet_jax import losses, metrics, models
-    from unet_jax.segmenter import load
+    from unet_jax.api import load
 
 __all__ = ["load", "losses", "metrics", "models"]
 
@@ -21,7 +21,7 @@ def __getattr__(name: str) -> Any:
     # Imported when first used: what only reads data need not start jax.
     match name:
         case "load":
-            from unet_jax.segmenter import load as found
+            from unet_jax.api import load as found
         case "losses":
             import unet_jax.losses as found
         case "metrics":

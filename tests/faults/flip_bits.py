@@ -29,7 +29,9 @@ import numpy as np
 PROJECT = Path(__file__).parents[2]
 sys.path.insert(0, str(PROJECT))
 
-from unet_jax import checkpoint, checkpoint_folder, integrity, run_folder, sharding  # noqa: E402
+from unet_jax.run import checkpoint, checkpoint_folder, manifest  # noqa: E402
+from unet_jax.run import folder as run_folder  # noqa: E402
+from unet_jax.runtime import mesh as sharding  # noqa: E402
 
 KINDS = ("flip", "truncate", "remove")
 SMALL_RUN = {
@@ -69,8 +71,8 @@ def verification_switched_off() -> Iterator[None]:
     """Every file and every array passes for what was written."""
     passing = collections.defaultdict(lambda: mock.ANY)
     with (
-        mock.patch.object(integrity, "faults", return_value=[]),
-        mock.patch.object(integrity, "leaf_digests", return_value=passing),
+        mock.patch.object(manifest, "faults", return_value=[]),
+        mock.patch.object(manifest, "leaf_digests", return_value=passing),
     ):
         yield
 
@@ -78,7 +80,7 @@ def verification_switched_off() -> Iterator[None]:
 def likeness(folder: Path) -> dict:
     """Shapes and types of the arrays of a checkpoint's network, as its manifest tells them."""
     step = checkpoint_folder.steps(folder)[-1]
-    leaves = integrity.read_manifest(folder / str(step))["leaves"]["model"]
+    leaves = manifest.read_manifest(folder / str(step))["leaves"]["model"]
     replicated = sharding.replicated(sharding.data_mesh())
     tree: dict = {"params": {}, "batch_stats": {}}
     for name, leaf in leaves.items():
@@ -92,7 +94,7 @@ def likeness(folder: Path) -> dict:
 
 def digests(restored: checkpoint.Restored) -> dict:
     """Of the arrays that were restored."""
-    return integrity.leaf_digests(restored.items["model"])
+    return manifest.leaf_digests(restored.items["model"])
 
 
 def outcome(folder: Path, like: dict, name: str, whole: dict[int, dict]) -> str:
@@ -130,7 +132,7 @@ def count(folder: Path, faults: int, seed: int) -> tuple[collections.Counter, li
     rng = np.random.default_rng(seed)
     like = likeness(folder)
     steps = checkpoint_folder.steps(folder)
-    whole = {step: integrity.read_manifest(folder / str(step))["leaves"]["model"] for step in steps}
+    whole = {step: manifest.read_manifest(folder / str(step))["leaves"]["model"] for step in steps}
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     sizes = np.array([path.stat().st_size for path in files])
     counts: collections.Counter = collections.Counter()

@@ -34,7 +34,7 @@ import numpy as np
 PROJECT = Path(__file__).parents[2]
 sys.path.insert(0, str(PROJECT))
 
-from unet_jax.data.image_file import decode_image  # noqa: E402
+from unet_jax.data.formats.image_file import decode_image  # noqa: E402
 from unet_jax.errors import InputError  # noqa: E402
 
 HANG_SECONDS = 10

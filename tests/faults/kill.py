@@ -81,8 +81,6 @@ def serve() -> None:
     import tensorboardX  # noqa: F401
     from absl import flags
 
-    import unet_jax.train  # noqa: F401
-
     flags.FLAGS.mark_as_parsed()  # for grain's workers
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     for line in sys.stdin:
@@ -134,8 +132,8 @@ def _train(request: dict, output: Path, struck: Path) -> None:
     try:
         from configs import default
         from unet_jax.errors import RunError
-        from unet_jax.resolve import resolve
-        from unet_jax.train import train
+        from unet_jax.run.resolve import resolve
+        from unet_jax.training.train import train
 
         config = default.get_config()
         config.update_from_flattened_dict(request["settings"])
@@ -170,7 +168,9 @@ def _install(fault: dict, struck: Path) -> None:
     """
     if not fault:
         return
-    from unet_jax import checkpoint, loop, run_folder, train
+    from unet_jax.run import checkpoint
+    from unet_jax.run import folder as run_folder
+    from unet_jax.training import loop, train
 
     count = collections.Counter()
 

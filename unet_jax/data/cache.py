@@ -27,7 +27,7 @@ import numpy as np
 from tqdm import tqdm
 
 from unet_jax.data.case import Case, check_finite
-from unet_jax.data.image_file import read_file
+from unet_jax.data.formats.image_file import read_file
 from unet_jax.data.names import name_faults
 from unet_jax.errors import InputError, StorageError
 
@@ -77,7 +77,7 @@ def load(reader: Reader | ModuleType, root: Path, cache: Path) -> tuple[list[Cas
     if the cache does not hold these very ones.
 
     Args:
-        reader: the module that knows the file format, such as `unet_jax.data.lgg`.
+        reader: the module that knows the file format, such as `unet_jax.data.formats.lgg`.
         root: the data set's folder.
         cache: the folder for decoded cases (`config.data.cache`); made if missing.
 

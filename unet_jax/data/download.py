@@ -14,11 +14,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from unet_jax.command_line import answered
-from unet_jax.data import lgg
-from unet_jax.data.image_file import read_file
+from unet_jax.data.formats import lgg
+from unet_jax.data.formats.image_file import read_file
 from unet_jax.errors import InputError
 from unet_jax.files import storage_error
+from unet_jax.runtime.command_line import answered
 
 DATASET = "mateuszbuda/lgg-mri-segmentation"
 PAGE = f"https://www.kaggle.com/datasets/{DATASET}"

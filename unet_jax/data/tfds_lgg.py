@@ -20,11 +20,12 @@ import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
-from unet_jax.command_line import answered
-from unet_jax.data import cache, lgg, splits
+from unet_jax.data import cache, splits
 from unet_jax.data.cache import CaseFiles
-from unet_jax.data.image_file import read_file
+from unet_jax.data.formats import lgg
+from unet_jax.data.formats.image_file import read_file
 from unet_jax.errors import InputError
+from unet_jax.runtime.command_line import answered
 
 FEATURES = tfds.features.FeaturesDict(
     {

@@ -11,8 +11,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from unet_jax.errors import InputError
-from unet_jax.models.bias import Conv, ConvTranspose
-from unet_jax.models.convolution import convolve
+from unet_jax.models.fast.bias import Conv, ConvTranspose
+from unet_jax.models.fast.convolution import convolve
 
 NORMS = ("none", "batch", "instance", "group")
 PADDINGS = ("same", "valid")

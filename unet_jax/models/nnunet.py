@@ -10,14 +10,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from unet_jax.errors import InputError
-from unet_jax.models.layers import (
-    activation_function,
-    average_pool,
-    conv,
-    conv_transposed,
-    each_axis,
-    normalisation,
-)
+from unet_jax.models.layers import activation_function, average_pool, conv, conv_transposed, each_axis, normalisation
 from unet_jax.models.sizes import check_size
 
 leaky_relu = activation_function("leaky_relu")

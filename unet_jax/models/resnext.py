@@ -8,7 +8,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from unet_jax.errors import InputError
-from unet_jax.models.bias import ConvTranspose
+from unet_jax.models.fast.bias import ConvTranspose
 from unet_jax.models.layers import conv, he_normal, normalisation, relu, torch_uniform
 from unet_jax.models.sizes import check_size
 

@@ -8,12 +8,12 @@ from jaxtyping import Array, Float
 
 from unet_jax.errors import InputError
 from unet_jax.models.attention import AttentionGate
-from unet_jax.models.bias import Conv
-from unet_jax.models.convolution import backend_for
+from unet_jax.models.fast.bias import Conv
+from unet_jax.models.fast.convolution import backend_for
+from unet_jax.models.fast.upsampled_conv import conv_joined
 from unet_jax.models.layers import DoubleConv, conv, crop, max_pool
 from unet_jax.models.sizes import check_size
 from unet_jax.models.upsample import Upsample
-from unet_jax.models.upsampled_conv import conv_joined
 
 # Where channels are mixed before they are upsampled; see upsampled_conv. On a TPU it was not measured.
 MIXING_PAYS = ("cpu", "gpu")

@@ -1,0 +1,106 @@
+import itertools
+import json
+
+import jax
+import optax
+import pytest
+
+from unet_jax.benchmark import benchmark
+from unet_jax.benchmark.table import table
+from unet_jax.training.step import init_state
+
+
+@pytest.fixture(scope="module")
+def measured(settings, configure, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("benchmark")
+    # The phantom's own size: resizing takes matrix products too.
+    config = configure(settings | {"benchmark.seconds": 0.05, "benchmark.trace": True, "data.image_size": 32})
+    order = []
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("_memory", "_peak"):
+            patch.setattr(benchmark, name, _noting(order, getattr(benchmark, name)))
+        return benchmark.benchmark(config, workdir), workdir, order
+
+
+def _noting(order, function):
+    def noted(*arguments):
+        order.append(function.__name__)
+        return function(*arguments)
+
+    return noted
+
+
+def test_what_measures_the_peak_is_not_counted_as_memory(measured):
+    assert measured[2] == ["_memory", "_peak"]
+
+
+def test_the_results_are_written_as_they_are(measured):
+    results, workdir, _ = measured
+    assert json.loads((workdir / "benchmark.json").read_text()) == json.loads(json.dumps(results))
+    assert list((workdir / "trace").rglob("*.xplane.pb"))
+
+
+def test_rates_follow_from_the_medians(measured, settings):
+    results, *_ = measured
+    for part in ("data", "step", "end_to_end", "inference"):
+        one = results[part]
+        assert one["images_per_second"] == pytest.approx(settings["train.batch_size"] * 1e3 / one["p50_ms"])
+        assert 0 < one["p50_ms"] <= one["p95_ms"]
+        assert one["samples"] >= 3
+    step = results["step"]
+    assert step["tflops_a_device"] == pytest.approx(step["gflop"] / step["p50_ms"])
+    assert step["share_of_measured_peak"] == pytest.approx(step["tflops_a_device"] / results["peak_tflops"]["float32"])
+    assert results["end_to_end"]["of_step_only"] > 0
+
+
+def test_operations_are_those_of_the_network(measured, settings):
+    results, *_ = measured
+    # On CPU and GPU, channels are mixed before upsampling, at a quarter of the pixels.
+    upsampled = 4 if jax.default_backend() in ("cpu", "gpu") else 1
+    # Width 2, depth 2, three channels, 32×32 pixels: its convolutions' multiply-adds a pixel of full size.
+    encoder = 9 * (3 * 2 + 2 * 2) + 9 * (2 * 4 + 4 * 4) / 4
+    decoder = 9 * ((4 / upsampled + 2) * 2 + 2 * 2) + 2
+    network = 2 * (encoder + decoder) * 32**2 * settings["train.batch_size"] / 1e9
+    assert results["inference"]["gflop"] == pytest.approx(network)
+    # Forward, gradient of the weights, and that of the input for all but the first.
+    assert results["step"]["gflop"] == pytest.approx(3 * network, rel=0.1)
+
+
+def test_the_table_shows_every_part(measured):
+    results, *_ = measured
+    lines = table(results).splitlines()
+    for part, line in zip(("data", "step", "end_to_end", "inference"), lines[2:6], strict=True):
+        assert line.split()[0] == part
+        assert f"{results[part]['p50_ms']:.2f}" in line.split()
+    starts = {"seconds": 12.34, "cpu_seconds": 5.67}
+    assert "from start to first step" not in table(results)
+    assert "12.3 s (5.7 s of processor)" in table(results | {"first_step": {"cold": starts, "warm": starts}})
+
+
+def test_a_machine_that_slows_down_changes_no_ratio(monkeypatch):
+    """Steps with new batches take 1.25 times as long as others; all take twice as long after each pair of turns."""
+    turns = itertools.count()
+
+    def run(training, batches, seconds):
+        assert seconds == pytest.approx(1 / benchmark.TURNS)
+        return [2.0 ** (next(turns) // 2) * (1.25 if next(batches)["new"] else 1.0)] * 3
+
+    monkeypatch.setattr(benchmark._Training, "run", run)
+    training = benchmark._Training(lambda: None, init_state({}, {}, optax.identity()))
+    still, moving, ratio = benchmark._alternate(training, {"new": False}, itertools.repeat({"new": True}), 1.0)
+    assert ratio == pytest.approx(0.8)
+    assert len(still) == len(moving) == 3 * benchmark.TURNS
+    assert sum(moving) == pytest.approx(1.25 * sum(still))
+
+
+def test_steps_are_taken_in_order_and_each_waits_for_the_one_before():
+    seen = []
+
+    def step(state, batch):
+        seen.append((int(state.step), batch))
+        return state.replace(step=state.step + 1), {"loss": state.step}
+
+    training = benchmark._Training(step, init_state({}, {}, optax.identity()))
+    assert len(training.run(({"number": n} for n in range(100)), count=4)) == 4
+    assert seen == [(n, {"number": n}) for n in range(6)]
+    assert training.state.step == 6

@@ -1,0 +1,306 @@
+import gzip
+import json
+import tracemalloc
+
+import nibabel
+import numpy as np
+import pytest
+
+from unet_jax.data import cache
+from unet_jax.data.formats import nifti, nifti_file
+from unet_jax.data.formats.image_file import read_file
+from unet_jax.data.formats.sources import Settings, image_reader, reader
+from unet_jax.data.patients import Patients
+from unet_jax.errors import InputError
+
+SHAPE = (6, 7, 4)
+AFFINE = np.array([[-1, 0, 0, 30], [0, -1.5, 0, 20], [0, 0, 5, -10], [0, 0, 0, 1]], float)
+DESCRIPTION = {
+    "channel_names": {"0": "FLAIR", "1": "T1"},
+    "labels": {"background": 0, "tumour": 1},
+    "numTraining": 2,
+    "file_ending": ".nii.gz",
+}
+
+
+def _save(path, array, affine=AFFINE):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(array, affine), path)
+
+
+def _arrays(seed):
+    rng = np.random.default_rng(seed)
+    return [rng.integers(-5, 900, SHAPE, np.int16) for _ in range(2)], rng.integers(0, 2, SHAPE, np.uint8)
+
+
+@pytest.fixture
+def root(tmp_path):
+    folder = tmp_path / "Dataset001"
+    for seed, case in enumerate(("anna", "bert_2")):
+        channels, mask = _arrays(seed)
+        for number, array in enumerate(channels):
+            _save(folder / "imagesTr" / f"{case}_{number:04d}.nii.gz", array)
+        _save(folder / "labelsTr" / f"{case}.nii.gz", mask)
+    (folder / "dataset.json").write_text(json.dumps(DESCRIPTION))
+    return folder
+
+
+def _decode(root, files, labels):
+    return nifti.decode(files, lambda path: read_file(root, path), labels)
+
+
+def _find(root):
+    return nifti.find(root, nifti.read_description(root), Patients())
+
+
+def test_channels_mask_and_spacing_of_each_case(root):
+    found = _find(root)
+    assert [(files.name, files.patient) for files in found] == [("anna", "anna"), ("bert_2", "bert_2")]
+    for seed, files in enumerate(found):
+        case = _decode(root, files, {"tumour": (1,)})
+        channels, mask = _arrays(seed)
+        # By its affine, the file's axes run to the left, to the back and to the head: columns, rows and slices.
+        np.testing.assert_array_equal(case.image, np.stack(channels, -1).transpose(2, 1, 0, 3))
+        np.testing.assert_array_equal(case.mask, mask.transpose(2, 1, 0))
+        assert case.image.dtype == np.float32
+        assert case.spacing == pytest.approx((5, 1.5, 1))
+        assert case.image.flags.c_contiguous
+        assert case.mask.flags.c_contiguous
+
+
+@pytest.mark.parametrize("orientation", ["RAS", "LPS", "PIR", "SAL", "IRA", "ASR"])
+def test_a_file_of_another_orientation_gives_the_same_case_and_gets_its_mask_back_in_place(tmp_path, orientation):
+    [array, _], mask = _arrays(0)
+    original = nibabel.Nifti1Image(array, AFFINE)
+    start = nibabel.io_orientation(AFFINE)
+    turned = original.as_reoriented(
+        nibabel.orientations.ornt_transform(start, nibabel.orientations.axcodes2ornt(orientation))
+    )
+    for name, image in (("original", original), ("turned", turned)):
+        nibabel.save(image, tmp_path / f"{name}.nii.gz")
+    root, found = nifti.find_images(tmp_path)
+    one, other = (_decode(root, files, {}) for files in found)
+    np.testing.assert_array_equal(one.image, other.image)
+    assert one.spacing == pytest.approx(other.spacing)
+
+    predicted = np.ascontiguousarray(mask.transpose(2, 1, 0))
+    places = []
+    for name in ("original", "turned"):
+        data = (tmp_path / f"{name}.nii.gz").read_bytes()
+        _, grid = nifti_file.decode(data, f"{name}.nii.gz")
+        written = nibabel.Nifti1Image.from_bytes(gzip.decompress(nifti_file.encode(predicted, grid)))
+        like = nibabel.load(tmp_path / f"{name}.nii.gz")
+        np.testing.assert_array_equal(written.affine, like.affine)
+        assert written.header.get_zooms() == like.header.get_zooms()
+        assert nibabel.aff2axcodes(written.affine) == nibabel.aff2axcodes(like.affine)
+        assert written.shape == like.shape
+        assert written.get_data_dtype() == np.uint8
+        voxels = np.argwhere(np.asarray(written.dataobj) == 1)
+        places.append(nibabel.affines.apply_affine(written.affine, voxels))
+    np.testing.assert_allclose(*(place[np.lexsort(place.round(3).T)] for place in places), atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
+def test_a_written_header_keeps_everything_but_type_and_scale(kind):
+    image = kind(_arrays(0)[0][0], None)
+    image.set_qform(AFFINE, 1)
+    image.set_sform(AFFINE @ np.diag([1.01, 1, 1, 1]), 4)
+    image.header.set_xyzt_units("mm", "sec")
+    image.header.set_slope_inter(2, -7)
+    image.header["descrip"] = b"scanner"
+    data = image.to_bytes()
+    array, grid = nifti_file.decode(data, "a.nii")
+    assert array.dtype == np.float32
+    mask = np.ones(grid.to_case(array).shape, np.uint8)
+    written = kind.from_bytes(nifti_file.encode(mask, grid, compressed=False))
+    like = kind.from_bytes(data).header
+    changed = {
+        key for key in like if not np.array_equal(like[key], written.header[key], equal_nan=like[key].dtype.kind == "f")
+    }
+    assert changed <= {"datatype", "bitpix", "scl_slope", "scl_inter"}
+    assert nifti_file.encode(mask, grid) == nifti_file.encode(mask, grid)
+    back, _ = nifti_file.decode(nifti_file.encode(mask, grid), "b.nii.gz")
+    np.testing.assert_array_equal(grid.to_case(back), mask)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int32, np.float32, np.float64, ">i2", ">f4"])
+def test_types_byte_orders_and_scales(dtype):
+    array = np.arange(24, dtype=dtype).reshape(2, 3, 4)
+    header = nibabel.Nifti1Header(endianness=np.dtype(dtype).str[0].replace("|", "<"))
+    header.set_data_dtype(dtype)
+    header.set_slope_inter(0.5, 3)
+    data = nibabel.Nifti1Image(array, np.eye(4), header).to_bytes()
+    expected = np.asarray(nibabel.Nifti1Image.from_bytes(data).dataobj)
+    for packed in (data, gzip.compress(data), gzip.compress(data[:400]) + gzip.compress(data[400:])):
+        found, _ = nifti_file.decode(packed, "a.nii.gz")
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def _claiming(shape, dtype=np.uint8):
+    header = nibabel.Nifti1Header()
+    header.set_data_dtype(dtype)
+    header.set_data_shape(shape)
+    header["vox_offset"] = 352
+    header["magic"] = b"n+1"
+    return header.binaryblock + bytes(4)
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+@pytest.mark.parametrize(
+    ("shape", "complaint"),
+    [((1000, 1000, 1000), "up to"), ((32767, 32767, 32767), "up to"), ((700, 700, 700), "cannot hold them")],
+)
+def test_a_bomb_is_refused_before_it_is_unpacked(pack, shape, complaint):
+    bomb = pack(_claiming(shape))
+    with pytest.raises(InputError, match=rf"^bomb\.nii\.gz: claims .*{complaint}"):
+        nifti_file.decode(bomb, "bomb.nii.gz")
+
+
+def test_no_more_is_unpacked_than_the_header_claims():
+    packed = gzip.compress(_claiming((2, 2, 2)) + bytes(2**27), 1)
+    tracemalloc.start()
+    with pytest.raises(InputError, match="holds fewer or more voxels than its header says"):
+        nifti_file.decode(packed, "a.nii.gz")
+    assert tracemalloc.get_traced_memory()[1] < 2**23
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("data", "complaint"),
+    [
+        (b"", r"is no NIfTI file \(its first bytes are b''"),
+        (b"PK\3\4" + bytes(600), "is no NIfTI file"),
+        (gzip.compress(b"text", mtime=0), "is no NIfTI file"),
+        (_claiming((2, 3, 4))[:300], "is no NIfTI file"),
+        (_claiming((2, 3, 4)) + bytes(23), "holds fewer or more"),
+        (gzip.compress(_claiming((2, 3, 4)) + bytes(24))[:-9], "the file is damaged"),
+        (gzip.compress(_claiming((2, 3, 4)) + bytes(24))[:-8] + bytes(8), "the file is damaged .CRC"),
+        (_claiming((2, 3, 4), np.complex64) + bytes(24 * 8), "has voxels of complex64"),
+        (_claiming((2, 3, 4), np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])) + bytes(72), "has voxels of"),
+        (_claiming((2, 3, 4, 2)) + bytes(48), "where 3 axes are needed"),
+        (_claiming((2, 0, 4)), "has no voxel"),
+    ],
+    ids=range(11),
+)
+def test_damaged_and_wrong_files_are_refused_by_name(data, complaint):
+    with pytest.raises(InputError, match=rf"^a\.nii\.gz: .*{complaint}"):
+        nifti_file.decode(data, "a.nii.gz")
+
+
+def test_random_damage_is_always_answered_by_an_input_error():
+    rng = np.random.default_rng(0)
+    whole = nibabel.Nifti1Image(_arrays(0)[0][0], AFFINE).to_bytes()
+    refused = []
+    for original in (whole, gzip.compress(whole, mtime=0)) * 400:
+        data = bytearray(original)
+        for position in rng.integers(0, min(len(data), 360), rng.integers(1, 4)):
+            data[position] = rng.integers(256)
+        try:
+            nifti_file.decode(bytes(data[: rng.integers(len(data)) if rng.random() < 0.2 else None]), "a.nii.gz")
+        except InputError as error:
+            refused.append(str(error))
+    assert len(refused) > 400
+    assert all(text.startswith("a.nii.gz: ") and "\n" not in text for text in refused)
+
+
+def test_every_fault_is_listed_at_once(root, tmp_path):
+    for name in "abcdefgh":
+        for number in range(2):
+            _save(root / "imagesTr" / f"{name}_{number:04d}.nii.gz", _arrays(0)[0][number])
+        _save(root / "labelsTr" / f"{name}.nii.gz", _arrays(0)[1])
+    (root / "imagesTr" / "a_0001.nii.gz").unlink()
+    (root / "labelsTr" / "b.nii.gz").unlink()
+    (root / "imagesTr" / "c_0000.nii.gz").unlink()
+    (root / "imagesTr" / "c_0001.nii.gz").unlink()
+    _save(root / "imagesTr" / "d.nii.gz", _arrays(0)[0][0])
+    _save(root / "imagesTr" / "e_0001.nii.gz", np.zeros((6, 7, 5), np.int16))
+    moved = AFFINE.copy()
+    moved[2, 3] += 5
+    _save(root / "labelsTr" / "f.nii.gz", _arrays(0)[1], moved)
+    _save(root / "labelsTr" / "g.nii.gz", _arrays(0)[1] * np.uint8(3))
+    _save(root / "imagesTr" / "h_0000.nii.gz", np.full(SHAPE, np.nan, np.float32))
+    (root / "imagesTr" / "h_0001.nii.gz").write_bytes(b"")
+    made = reader(root, "nifti", Settings())
+    with pytest.raises(InputError) as caught:
+        cache.load(made, root, tmp_path / "cache")
+    lines = str(caught.value).splitlines()
+    expected = [
+        "imagesTr/a: has the channels 0000, and 0000, 0001 are needed",
+        "labelsTr/b.nii.gz: is missing",
+        "labelsTr/c.nii.gz: this mask has no image",
+        "imagesTr/d.nii.gz: is not named <case>_<four digits",
+        "imagesTr/e_0001.nii.gz: is 6 x 7 x 5 voxels and imagesTr/e_0000.nii.gz 6 x 7 x 4",
+        "labelsTr/f.nii.gz: its affine puts it up to 5.0 voxels away from imagesTr/f_0000.nii.gz",
+        "labelsTr/g.nii.gz: the mask has the values 3 beside 0 and 1",
+        "imagesTr/h_0001.nii.gz: is no NIfTI file",
+        "dataset.json: says numTraining 2, and imagesTr holds 9 cases",
+    ]
+    for start in expected:
+        assert [line for line in lines if line.startswith(start)], (start, lines)
+    assert len(lines) == len(expected)
+
+
+def test_nan_is_named(root, tmp_path):
+    _save(root / "imagesTr" / "anna_0000.nii.gz", np.full(SHAPE, np.nan, np.float32))
+    made = reader(root, "nifti", Settings())
+    with pytest.raises(InputError, match=r"^anna: 168 pixels of the image are NaN"):
+        cache.load(made, root, tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"file_ending": ".mha"}, r"file_ending is '\.mha'; it must be one of \.nii, \.nii\.gz"),
+        ({"labels": {"0": "background", "1": "tumour"}}, "is no description of a data set"),
+        ({"labels": {"background": 0}}, "has 0 classes"),
+        ({"labels": {"background": 0, "whole": [1, 2], "core": 2}}, "2 stands for two classes"),
+        ({"labels": {"background": 0, "tumour": 1, "ignore": 2}}, 'the label "ignore"'),
+        ({"channel_names": {"1": "T1"}}, "is no description of a data set"),
+        ({"channel_names": ["T1"]}, "is no description of a data set"),
+    ],
+)
+def test_a_description_that_cannot_be_used_is_refused(root, change, complaint):
+    (root / "dataset.json").write_text(json.dumps(DESCRIPTION | change))
+    with pytest.raises(InputError, match=complaint):
+        nifti.read_description(root)
+
+
+def test_a_missing_description_or_folder_is_named(root):
+    (root / "dataset.json").unlink()
+    with pytest.raises(InputError, match=r"dataset\.json: cannot be read \(No such file"):
+        nifti.read_description(root)
+    with pytest.raises(InputError, match="imagesTr: there is no such folder"):
+        nifti.find(root / "labelsTr", nifti.Description(("a",), {"tumour": (1,)}, ".nii.gz", None), Patients())
+
+
+def test_the_cache_gives_normalised_volumes_and_follows_the_description(root, tmp_path):
+    fingerprints = set()
+    for labels in (None, "tumour=1", "lesion=1+2"):
+        made = reader(root, "nifti", Settings(labels=labels))
+        cases, fingerprint, _ = cache.load(made, root, tmp_path / "cache")
+        fingerprints.add(fingerprint)
+    assert len(fingerprints) == 2
+    for case in cases:
+        assert (case.image.min(), case.image.max()) == (0, 1)
+    made = reader(root, "nifti", Settings(intensity="range"))
+    [case, _], _, _ = cache.load(made, root, tmp_path / "cache")
+    np.testing.assert_array_equal(case.image, np.stack(_arrays(0)[0], -1).transpose(2, 1, 0, 3))
+
+
+def test_for_prediction_a_file_a_folder_and_a_training_set_can_be_named(root, tmp_path):
+    _save(tmp_path / "single.nii", _arrays(0)[0][0])
+    for path, names, channels in (
+        (root, ["anna", "bert_2"], 2),
+        (root / "imagesTr", ["anna", "bert_2"], 2),
+        (root / "imagesTr" / "anna_0001.nii.gz", ["anna"], 2),
+        (tmp_path / "single.nii", ["single"], 1),
+    ):
+        made, base = image_reader(path, Settings())
+        found = made.find(base)
+        assert [files.name for files in found] == names
+        case = made.decode(found[0], lambda path, base=base: read_file(base, path))
+        assert case.mask is None
+        assert case.image.shape == (4, 7, 6, channels)
+    (root / "imagesTr" / "anna_0000.nii.gz").unlink()
+    _, [anna, _] = nifti.find_images(root / "imagesTr")
+    assert "a channel between the others is missing" in anna.faults[0]

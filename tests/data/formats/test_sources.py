@@ -1,0 +1,188 @@
+import builtins
+import importlib
+import json
+import sys
+
+import cv2
+import nibabel
+import numpy as np
+import pytest
+
+from unet_jax.data import cache, phantom
+from unet_jax.data.formats import lgg, sources
+from unet_jax.data.formats.image_file import read_file
+from unet_jax.data.formats.sources import Settings, guess, image_reader, notes, reader
+from unet_jax.errors import InputError
+
+
+def _picture(path, pixels=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.zeros((4, 4), np.uint8) if pixels is None else pixels)
+
+
+def _volume(path, shape=(4, 5, 6)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(np.arange(np.prod(shape), dtype=np.int16).reshape(shape), np.eye(4)), path)
+
+
+@pytest.mark.parametrize(
+    ("names", "source"),
+    [
+        (["imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz", "dataset.json"], "nifti"),
+        (["lgg_mri/1.0.0/dataset_info.json"], "tfds"),
+        (["dataset_info.json"], "tfds"),
+        (["images/a.png", "masks/a.png"], "pairs"),
+        (["TCGA_A_1_2/TCGA_A_1_2_1.tif", "TCGA_A_1_2/TCGA_A_1_2_1_mask.tif", "data.csv"], "lgg"),
+        (["a.png", "a_mask.png"], "pairs"),
+        (["anna/1.tif", "anna/1_mask.tif"], "pairs"),
+    ],
+)
+def test_the_source_is_guessed_from_what_lies_in_the_folder(tmp_path, names, source):
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    found, sentence = guess(tmp_path)
+    assert found == source
+    assert sentence.startswith(f"Data: {tmp_path} holds ")
+    assert sentence.endswith(f"(config.data.source={source}).")
+
+
+def test_what_cannot_be_guessed_is_said(tmp_path):
+    _picture(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"holds neither imagesTr, .* see docs/data\.md"):
+        guess(tmp_path)
+    with pytest.raises(InputError, match="there is no such folder"):
+        guess(tmp_path / "nowhere")
+
+
+def test_lgg_is_as_its_reader_gives_it_unless_it_is_normalised(tmp_path):
+    phantom.write(tmp_path / "scans", seed=0, patients=1, size=32, slices=(3, 4))
+    plain = cache.load(lgg, tmp_path / "scans", tmp_path / "cache")
+    for intensity in ("auto", "range"):
+        made = reader(tmp_path / "scans", "lgg", Settings(intensity=intensity))
+        assert cache.load(made, tmp_path / "scans", tmp_path / "cache")[1] == plain[1]
+    made = reader(tmp_path / "scans", "phantom", Settings(intensity="volume"))
+    [case], fingerprint, _ = cache.load(made, tmp_path / "scans", tmp_path / "cache")
+    assert fingerprint != plain[1]
+    assert case.image.dtype == np.uint8
+    for channel in range(3):
+        tissue = plain[0][0].image[..., channel]
+        low, high = np.percentile(tissue[tissue > 0], [0.5, 99.5])
+        expected = np.clip((tissue.astype(float) - low) / (high - low), 0, 1) * 255
+        np.testing.assert_array_equal(case.image[..., channel], np.rint(expected))
+    np.testing.assert_array_equal(case.mask, plain[0][0].mask)
+
+
+def test_prediction_sees_the_scans_that_training_saw(tmp_path):
+    scans = tmp_path / "scans"
+    phantom.write(scans, seed=0, patients=2, size=32, slices=(11, 12))
+    settings = Settings(intensity="volume")
+    made = reader(scans, "lgg", settings)
+    trained = [made.decode(files, lambda path: read_file(scans, path)) for files in made.find(scans)]
+    for path, count in ((scans, 2), (scans / trained[0].name, 1)):
+        made, root = image_reader(path, settings)
+        found = made.find(root)
+        assert len(found) == count
+        for files, case in zip(found, trained, strict=False):
+            seen = made.decode(files, lambda path, root=root: read_file(root, path))
+            np.testing.assert_array_equal(seen.image, case.image)
+            assert (seen.patient, seen.mask) == (case.patient, None)
+
+
+def test_what_decides_about_cases_is_part_of_the_fingerprint(tmp_path):
+    for name in ("p_1", "p_2"):
+        _picture(tmp_path / f"{name}.png")
+        _picture(tmp_path / f"{name}_mask.png")
+    texts = {
+        reader(tmp_path, "pairs", settings).DECODING
+        for settings in (
+            Settings(),
+            Settings(intensity="volume"),
+            Settings(intensity="range"),
+            Settings(labels="tumour=255"),
+            Settings(labels="tumour=254"),
+            Settings(patient_pattern="(?P<patient>p)_."),
+            Settings(patient_pattern="(?P<patient>p)_(?P<slice>.)"),
+        )
+    }
+    assert len(texts) == 7
+
+
+def test_classes_are_those_that_masks_tell_apart(tmp_path):
+    several = sources.classes(tmp_path, "pairs", Settings(labels="edema=1, core=2+4"))
+    assert list(several.items()) == [("edema", (1,)), ("core", (2, 4))]
+    assert sources.classes(tmp_path, "pairs", Settings(labels="tumour=255")) == {}
+    assert sources.classes(tmp_path, "pairs", Settings()) == {}
+    for source in ("lgg", "phantom"):
+        assert sources.classes(tmp_path, source, Settings()) == {}
+    description = {"channel_names": {"0": "T1"}, "labels": {"background": 0, "b": 2, "a": 1}, "file_ending": ".nii"}
+    (tmp_path / "dataset.json").write_text(json.dumps(description))
+    assert list(sources.classes(tmp_path, "nifti", Settings())) == ["b", "a"]
+    assert sources.classes(tmp_path, "nifti", Settings(labels="both=1+2")) == {}
+
+
+def test_masks_of_several_classes_hold_their_numbers(tmp_path):
+    _picture(tmp_path / "a.png")
+    _picture(tmp_path / "a_mask.png", np.array([[0, 50, 50, 0], [70, 60, 0, 0], [0] * 4, [0] * 4], np.uint8))
+    made = reader(tmp_path, "pairs", Settings(labels="edema=60+70, core=50"))
+    [files] = made.find(tmp_path)
+    mask = made.decode(files, lambda path: read_file(tmp_path, path)).mask
+    assert mask[0, :2].tolist() == [[0, 2, 2, 0], [1, 1, 0, 0]]
+
+
+def test_pictures_that_count_as_patients_are_announced():
+    [note] = notes("pairs", Settings())
+    assert note.startswith("Each picture counts as a patient of its own")
+    assert notes("pairs", Settings(patient_pattern="(?P<patient>.)")) == notes("nifti", Settings()) == []
+
+
+def test_settings_are_those_of_the_config():
+    data = {"intensity": "range", "labels": "a=1", "patient_pattern": None, "patient_csv": "x.csv", "root": "data"}
+    assert sources.settings(data) == Settings("range", "a=1", None, "x.csv")
+
+
+def test_the_sort_of_images_to_predict_is_found(tmp_path):
+    _picture(tmp_path / "pictures" / "a.png", np.full((4, 4), 7, np.uint8))
+    _picture(tmp_path / "pictures" / "a_mask.png")
+    _volume(tmp_path / "volumes" / "b.nii.gz")
+    for path, name in ((tmp_path / "pictures", "a"), (tmp_path / "volumes", "b"), (tmp_path / "pictures/a.png", "a")):
+        made, root = image_reader(path, Settings())
+        [files] = made.find(root)
+        assert files.name == name
+        assert made.decode(files, lambda path, root=root: read_file(root, path)).mask is None
+    with pytest.raises(InputError, match=r"several sorts, such as a\.png \(picture\), b\.nii\.gz \(nifti\)"):
+        image_reader(tmp_path, Settings())
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="holds no image that can be read"):
+        image_reader(tmp_path / "empty", Settings())
+    with pytest.raises(InputError, match="there is no such file or folder"):
+        image_reader(tmp_path / "nowhere", Settings())
+
+
+def test_names_that_tell_no_patient_are_predicted_all_the_same(tmp_path):
+    _picture(tmp_path / "a.png")
+    made, root = image_reader(tmp_path, Settings(patient_pattern="(?P<patient>[0-9]+)"))
+    [files] = made.find(root)
+    assert (files.name, files.faults) == ("a", ())
+
+
+@pytest.mark.parametrize(
+    ("package", "module", "file"), [("nibabel", "nifti", "a.nii.gz"), ("pydicom", "dicom", "a.dcm")]
+)
+def test_a_missing_package_is_named_with_its_extra(tmp_path, monkeypatch, package, module, file):
+    (tmp_path / file).write_bytes(b"")
+    real_import = builtins.__import__
+
+    def without(name, *args, **kwargs):
+        if name.split(".")[0] == package:
+            raise ImportError(name)
+        return real_import(name, *args, **kwargs)
+
+    for name in [name for name in sys.modules if name.startswith("unet_jax.data.")]:
+        if name.split(".")[2] in ("nifti", "nifti_file", "voxel_grid", "dicom"):
+            monkeypatch.delitem(sys.modules, name)
+    # What `from unet_jax.data import nifti` would find without importing.
+    monkeypatch.delattr(importlib.import_module("unet_jax.data"), module, raising=False)
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(InputError, match=rf"need the package {package}: pip install \.\[{module}\]"):
+        image_reader(tmp_path / file, Settings())

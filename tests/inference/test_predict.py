@@ -1,0 +1,316 @@
+import csv
+import importlib
+import shutil
+import sys
+from pathlib import Path
+
+import cv2
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+from dicom_series import STUDY, make_slice, write_series
+from disks import small_disk
+from PIL import Image
+
+from unet_jax.errors import InputError, StorageError
+from unet_jax.evaluation import evaluate as evaluation
+from unet_jax.evaluation.evaluate import evaluate
+from unet_jax.files import write_json
+from unet_jax.inference import from_config
+from unet_jax.inference import predict as prediction
+from unet_jax.inference.predict import predict
+from unet_jax.run import folder as run_folder
+from unet_jax.run.checkpoint import Restored
+from unet_jax.runtime.mesh import data_mesh
+from unet_jax.training.train import train
+
+
+@pytest.fixture(scope="module")
+def config(settings, configure):
+    return configure(settings | {"train.epochs": 1, "eval.postprocess.minimum_voxels": 3})
+
+
+@pytest.fixture(scope="module")
+def workdir(config, tmp_path_factory):
+    """A run whose threshold lies amid the probabilities that it gives: any difference shows in the masks."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    train(config, folder)
+    cases, *_ = from_config.load_cases(config)
+    probability, _ = from_config.load_network(folder, config, 3, data_mesh())
+    config.eval.threshold = float(np.median(probability(np.asarray(cases[0].image))))
+    write_json(folder / run_folder.CONFIG, run_folder.as_json(config.to_dict()))
+    return folder
+
+
+@pytest.fixture
+def scans(config, tmp_path):
+    """The phantom's folders, to be changed at will."""
+    return shutil.copytree(config.data.root, tmp_path / "kaggle_3m")
+
+
+@pytest.fixture
+def by_brightness(settings, configure, tmp_path, monkeypatch):
+    """A run whose network answers with a grey image's own intensities; what it is given is noted."""
+    config = configure(settings | {"data.intensity": "range", "train.batch_size": 3})
+    folder = tmp_path / "brightness"
+    write_json(folder / run_folder.CONFIG, run_folder.as_json(config.to_dict()))
+    monkeypatch.setattr(prediction, "image_channels", lambda workdir, config: 1)
+
+    def probability(image):
+        return image[..., 0] / (255 if image.dtype == np.uint8 else 1)
+
+    monkeypatch.setattr(prediction, "load_network", lambda *arguments: (probability, Restored(1, True, {}, {})))
+    return folder
+
+
+def read(path):
+    pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    assert pixels is not None, path
+    return pixels
+
+
+def masks_under(folder):
+    return {path.relative_to(folder): read(path) for path in folder.rglob("*_mask.tif")}
+
+
+def table(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize(("flips", "tiles"), [(None, None), (True, True)])
+def test_predict_writes_the_masks_that_evaluate_scores_bit_for_bit(
+    workdir, config, scans, tmp_path, monkeypatch, flips, tiles
+):
+    scored = {}
+    original = evaluation.postprocess.stages
+
+    def noting(mask, settings):
+        for stage, found in original(mask, settings):
+            scored.setdefault(stage, []).append(found)
+            yield stage, found
+
+    # Without cropping, what is scored is a whole mask.
+    monkeypatch.setattr(evaluation.scoring, "_cropped", lambda predicted, truth: (predicted, truth))
+    monkeypatch.setattr(evaluation.postprocess, "stages", noting)
+    metrics = evaluate(workdir, side="all", flips=flips, tiles=tiles)
+    final = scored["minimum_voxels"][: metrics["cases"]]
+    monkeypatch.undo()
+    assert (metrics["tta"], metrics["tiles"]) == (bool(flips), bool(tiles))
+
+    cases, *_ = from_config.load_cases(config)
+    predict(workdir, scans, tmp_path / "out", flips=flips, tiles=tiles)
+    found = masks_under(tmp_path / "out")
+    assert len(found) == sum(len(case.image) for case in cases)
+    assert any(mask.any() for mask in found.values())
+    for case, mask in zip(cases, final, strict=True):
+        numbers = sorted(int(path.stem.split("_")[-2]) for path in found if path.parts[0] == case.name)
+        names = [Path(case.name, f"{case.name}_{number}_mask.tif") for number in numbers]
+        np.testing.assert_array_equal(np.stack([found[name] for name in names]), mask * 255)
+
+    # One patient alone, and one slice alone, as no part falls below the smallest size there.
+    name = cases[2].name
+    predict(workdir, scans / name, tmp_path / "one", flips=flips, tiles=tiles)
+    for path, mask in masks_under(tmp_path / "one").items():
+        np.testing.assert_array_equal(mask, found[name / path])
+
+
+def test_masks_beside_the_images_are_not_read(workdir, scans, tmp_path):
+    predict(workdir, scans, tmp_path / "before")
+    for number, path in enumerate(sorted(scans.rglob("*_mask.tif"))):
+        path.unlink() if number % 2 else path.write_bytes(b"no picture")
+    predict(workdir, scans, tmp_path / "after")
+    before, after = masks_under(tmp_path / "before"), masks_under(tmp_path / "after")
+    assert before.keys() == after.keys()
+    assert all((before[path] == after[path]).all() for path in before)
+
+
+def test_a_bad_file_is_named_at_the_end_and_all_others_are_done(workdir, scans, tmp_path, capsys):
+    folders = sorted(path for path in scans.iterdir() if path.is_dir())
+    damaged = sorted(path for path in folders[1].iterdir() if not path.stem.endswith("_mask"))[2]
+    damaged.write_bytes(damaged.read_bytes()[:200])
+    cv2.imwrite(str(folders[4] / f"{folders[4].name}_1.tif"), np.zeros((32, 32), np.uint8))
+    with pytest.raises(InputError) as error:
+        predict(workdir, scans, tmp_path / "out")
+    first, *lines = str(error.value).splitlines()
+    assert error.value.exit_code == 2
+    assert first == "2 of 8 cases have no mask; all others are written:"
+    assert damaged.name in lines[0]
+    assert f"{folders[4].name}_" in "".join(lines[1:])
+    assert {path.parts[0] for path in masks_under(tmp_path / "out")} == {
+        folder.name for folder in folders if folder not in (folders[1], folders[4])
+    }
+    assert len(table(tmp_path / "out" / "cases.csv")) == 6
+    assert "6 cases" in capsys.readouterr().out
+
+
+def test_existing_output_is_found_before_anything_is_computed(by_brightness, tmp_path, monkeypatch):
+    source, out = tmp_path / "a.png", tmp_path / "out"
+    cv2.imwrite(str(source), np.full((4, 6), 200, np.uint8))
+    predict(by_brightness, source, out)
+    assert (read(out / "a_mask.png") == 255).all()
+    cv2.imwrite(str(source), np.zeros((4, 6), np.uint8))
+    with monkeypatch.context() as patch:
+        patch.setattr(prediction, "_predict", None)
+        with pytest.raises(InputError, match=r"out: holds cases.csv, slices.csv, a_mask.png already: .* --overwrite"):
+            predict(by_brightness, source, out)
+    assert (read(out / "a_mask.png") == 255).all()
+    predict(by_brightness, source, out, overwrite=True)
+    assert not read(out / "a_mask.png").any()
+    assert sorted(path.name for path in out.iterdir()) == ["a_mask.png", "cases.csv", "slices.csv"]
+
+
+def test_output_must_be_a_folder_outside_of_the_input(by_brightness, tmp_path):
+    (tmp_path / "in").mkdir()
+    cv2.imwrite(str(tmp_path / "in" / "a.png"), np.zeros((4, 6), np.uint8))
+    for output in (tmp_path / "in", tmp_path / "in" / "masks"):
+        with pytest.raises(InputError, match="--output lies within --input"):
+            predict(by_brightness, tmp_path / "in", output)
+    with pytest.raises(InputError, match="is a file, and --output must be a folder"):
+        predict(by_brightness, tmp_path / "in", tmp_path / "in" / "a.png")
+    assert [path.name for path in (tmp_path / "in").iterdir()] == ["a.png"]
+
+
+def test_a_turned_photo_gets_no_mask_that_its_viewer_would_show_elsewhere(by_brightness, tmp_path):
+    (tmp_path / "in").mkdir()
+    for orientation in (1, 6):
+        described = Image.Exif()
+        described[0x0112] = orientation
+        pixels = Image.fromarray(np.full((4, 6), 200, np.uint8))
+        pixels.save(tmp_path / "in" / f"orientation_{orientation}.jpg", exif=described)
+    with pytest.raises(InputError) as error:
+        predict(by_brightness, tmp_path / "in", tmp_path / "out")
+    assert str(error.value).splitlines()[1:] == [
+        "orientation_6.jpg: is stored turned or mirrored (orientation 6): save it upright."
+    ]
+    [mask] = (tmp_path / "out").glob("*_mask.png")
+    assert (mask.name, read(mask).shape) == ("orientation_1_mask.png", (4, 6))
+
+
+def test_pictures_of_any_size_and_sort_get_masks_of_their_own(by_brightness, tmp_path):
+    """The brightness network's mask is the image above a half; its probability the image itself."""
+    rng = np.random.default_rng(0)
+    sizes = {"a.png": (4, 6), "b/c.png": (9, 5), "b/d.tiff": (4, 6), "e.jpg": (64, 40)}
+    for name, size in sizes.items():
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / "in" / name), rng.integers(0, 256, size, np.uint8))
+    cv2.imwrite(str(tmp_path / "in" / "f.png"), rng.integers(0, 65536, (3, 3), np.uint16))
+    rows = predict(by_brightness, tmp_path / "in", tmp_path / "out", probabilities=True, overlays=True)
+    for name in [*sizes, "f.png"]:
+        image = read(tmp_path / "in" / name)
+        suffix = ".tiff" if name.endswith(".tiff") else ".png"
+        stem = (tmp_path / "out" / name).with_suffix("")
+        share = image / np.float32(255 if image.dtype == np.uint8 else 65535)
+        mask = read(f"{stem}_mask{suffix}")
+        assert mask.dtype == np.uint8
+        np.testing.assert_array_equal(mask, (share >= 0.5) * 255)
+        probability = read(f"{stem}_probability{suffix}")
+        assert probability.dtype == np.uint16
+        np.testing.assert_allclose(probability / 65535, share, atol=1e-5)
+        assert read(tmp_path / "out" / "overlays" / Path(name).with_suffix(".png")).shape == (*image.shape, 3)
+        [row] = [row for row in rows if row["case"] == str(Path(name).with_suffix(""))]
+        assert (row["volume"], row["unit"]) == ((share >= 0.5).sum(), "pixels")
+    slices = table(tmp_path / "out" / "slices.csv")
+    assert [row["image"] for row in slices] == ["a.png", "b/c.png", "b/d.tiff", "e.jpg", "f.png"]
+
+
+def test_real_networks_take_other_sizes_than_they_were_trained_at(workdir, tmp_path):
+    for name, size in (("a", (20, 50)), ("b", (70, 33))):
+        image = np.random.default_rng(1).integers(0, 256, (*size, 3), np.uint8)
+        (tmp_path / "in").mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / "in" / f"{name}.png"), image)
+    for tiles in (False, True):
+        predict(workdir, tmp_path / "in", tmp_path / f"out{tiles}", tiles=tiles)
+        assert read(tmp_path / f"out{tiles}" / "a_mask.png").shape == (20, 50)
+        assert read(tmp_path / f"out{tiles}" / "b_mask.png").shape == (70, 33)
+
+
+def test_images_of_another_kind_are_named_with_what_the_network_needs(workdir, tmp_path):
+    cv2.imwrite(str(tmp_path / "grey.png"), np.zeros((8, 8), np.uint8))
+    with pytest.raises(InputError, match=r"1 of 1 cases .* no others:\ngrey: has 1 channels, and .* trained on 3"):
+        predict(workdir, tmp_path / "grey.png", tmp_path / "out")
+
+
+@pytest.mark.parametrize("orientation", ["LPS", "RAS", "PIR", "ASR"])
+def test_nifti_masks_lie_where_the_image_does_in_any_orientation(by_brightness, tmp_path, orientation):
+    """World coordinates of the voxels found are those of the bright voxels, worked out with nibabel alone."""
+    rng = np.random.default_rng(3)
+    affine = np.array([[0.9, 0.1, 0, -20], [-0.1, 1.2, 0.05, 7], [0, -0.05, 4, 30], [0, 0, 0, 1]])
+    original = nibabel.Nifti1Image(rng.uniform(0, 1, (7, 6, 5)).astype(np.float32), affine)
+    turn = nibabel.orientations.ornt_transform(
+        nibabel.io_orientation(affine), nibabel.orientations.axcodes2ornt(orientation)
+    )
+    image = original.as_reoriented(turn)
+    image.header.set_xyzt_units("mm")
+    nibabel.save(image, tmp_path / "scan.nii.gz")
+    [row] = predict(by_brightness, tmp_path / "scan.nii.gz", tmp_path / "out", probabilities=True)
+    image = nibabel.load(tmp_path / "scan.nii.gz")
+    mask = nibabel.load(tmp_path / "out" / "scan_mask.nii.gz")
+    probability = nibabel.load(tmp_path / "out" / "scan_probability.nii.gz")
+    np.testing.assert_array_equal(mask.affine, image.affine)
+    assert mask.header.get_zooms() == image.header.get_zooms()
+    assert nibabel.aff2axcodes(mask.affine) == tuple(orientation)
+    np.testing.assert_array_equal(np.asarray(mask.dataobj), np.asarray(image.dataobj) >= 0.5)
+    np.testing.assert_array_equal(np.asarray(probability.dataobj), np.asarray(image.dataobj))
+
+    def places(volume, where):
+        found = nibabel.affines.apply_affine(where, np.argwhere(volume))
+        return found[np.lexsort(found.round(3).T)]
+
+    np.testing.assert_allclose(
+        places(np.asarray(mask.dataobj), mask.affine), places(original.get_fdata() >= 0.5, affine), atol=1e-4
+    )
+    voxel = np.prod(np.linalg.norm(affine[:3, :3], axis=0)) / 1000
+    assert row["unit"] == "ml"
+    assert row["volume"] == pytest.approx((original.get_fdata() >= 0.5).sum() * voxel, rel=1e-4)
+
+
+def test_uncompressed_channels_of_a_case_give_an_uncompressed_mask(by_brightness, tmp_path, monkeypatch):
+    monkeypatch.setattr(prediction, "image_channels", lambda workdir, config: 2)
+    for number in range(2):
+        image = nibabel.Nifti1Image(np.full((4, 4, 3), 0.75 - number, np.float32), np.eye(4))
+        nibabel.save(image, tmp_path / f"scan_000{number}.nii")
+    predict(by_brightness, tmp_path / "scan_0000.nii", tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["cases.csv", "scan_mask.nii", "slices.csv"]
+    assert np.asarray(nibabel.load(tmp_path / "out" / "scan_mask.nii").dataobj).all()
+
+
+def test_a_full_disk_leaves_whole_files(by_brightness, tmp_path):
+    (tmp_path / "in").mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(4):
+        cv2.imwrite(str(tmp_path / "in" / f"{number}.png"), rng.integers(0, 256, (256, 256), np.uint8))
+    with small_disk(tmp_path / "disk", "64k") as disk:
+        predict(by_brightness, tmp_path / "in" / "0.png", disk / "out")
+        kept = {path.name: path.read_bytes() for path in (disk / "out").iterdir()}
+        (disk / "filler").write_bytes(b"x" * (64 * 1024 - sum(map(len, kept.values())) - 20_000))
+        with pytest.raises(StorageError, match=r"_(mask|probability)\.png: .*bytes are needed"):
+            predict(by_brightness, tmp_path / "in", disk / "out", overwrite=True, probabilities=True)
+        assert all((disk / "out" / name).read_bytes() == data for name, data in kept.items())
+        assert not [path for path in (disk / "out").iterdir() if path.name.startswith(".")]
+
+
+def test_a_missing_extra_is_named(monkeypatch):
+    for name in [name for name in sys.modules if name.split(".")[0] == "highdicom"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "highdicom", None)
+    monkeypatch.delitem(sys.modules, "unet_jax.inference.writers.dicom_masks", raising=False)
+    with pytest.raises(InputError, match=r"need the package highdicom: pip install \.\[dicom\]"):
+        importlib.import_module("unet_jax.inference.writers.dicom_masks")
+
+
+def test_a_dicom_folder_gives_a_segmentation_a_series_and_names_those_that_cannot_have_one(by_brightness, tmp_path):
+    """Slice n, of value n, is tumour from 1 on; files are called the other way round."""
+    write_series(tmp_path / "in" / "one", reversed([make_slice(number, **STUDY) for number in range(4)]))
+    write_series(tmp_path / "in" / "two", [make_slice(number) for number in range(3)])
+    with pytest.raises(InputError, match=r"1 of 2 cases .*\ntwo: no DICOM segmentation can refer to this series"):
+        predict(by_brightness, tmp_path / "in", tmp_path / "out")
+    segmentation = pydicom.dcmread(tmp_path / "out" / "one_mask.dcm")
+    frames = segmentation.PerFrameFunctionalGroupsSequence
+    heights = [frame.PlanePositionSequence[0].ImagePositionPatient[2] for frame in frames]
+    assert sorted(heights) == [4, 8, 12]
+    assert segmentation.pixel_array.all()
+    [row] = table(tmp_path / "out" / "cases.csv")
+    assert (row["case"], row["patient"], row["unit"]) == ("one", "anna", "ml")
+    assert float(row["volume"]) == pytest.approx(3 * 8 * 9 * 4 * 0.5 * 0.75 / 1000)

@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+
+from unet_jax.metrics import lesions
+
+
+def row(text):
+    """A volume of one row, from characters: anything but a point is 1."""
+    return np.array([[[character != "." for character in text]]], np.uint8)
+
+
+def test_voxels_that_touch_by_a_corner_are_one_lesion():
+    mask = np.zeros((3, 3, 3), np.uint8)
+    mask[0, 0, 0] = mask[1, 1, 1] = mask[2, 2, 2] = 1
+    assert lesions.label(mask)[1] == 1
+    mask[1, 1, 1] = 0
+    labels, number = lesions.label(mask)
+    assert number == 2
+    assert (labels[0, 0, 0], labels[2, 2, 2], labels[1, 1, 1]) == (1, 2, 0)
+
+
+@pytest.mark.parametrize(
+    ("predicted", "truth", "expected"),
+    [
+        ("##...#....", "##..##..##", (2, 0, 1)),
+        # false ones, beside a found one and beside none
+        ("#.##.#....", "#.........", (1, 2, 0)),
+        # two pieces on one lesion find it once and neither is false
+        ("##.##.....", "#####.....", (1, 0, 0)),
+        # one piece over two lesions finds both
+        ("#####.....", "##.##.....", (2, 0, 0)),
+        # side by side is no match
+        ("##........", "..##......", (0, 1, 1)),
+        ("..........", "##.#......", (0, 0, 2)),
+        ("##.#......", "..........", (0, 2, 0)),
+        ("..........", "..........", (0, 0, 0)),
+    ],
+)
+def test_lesions_match_by_a_shared_voxel(predicted, truth, expected):
+    assert tuple(lesions.count(row(predicted), row(truth))) == expected
+
+
+def test_counts_add_up_to_the_lesions_there_are():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        predicted, truth = (rng.random((2, 3, 6, 8)) < 0.15).astype(np.uint8)
+        found, false, missed = lesions.count(predicted, truth)
+        assert found + missed == lesions.label(truth)[1]
+        assert 0 <= false <= lesions.label(predicted)[1]
+        # with the masks changed over, what was missed is false
+        assert lesions.count(truth, predicted)[1] == missed

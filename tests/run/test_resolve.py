@@ -1,0 +1,142 @@
+import json
+
+import pytest
+
+from configs import default
+from unet_jax.errors import InputError
+from unet_jax.run.resolve import resolve
+
+
+@pytest.fixture
+def config(tmp_path):
+    config = default.get_config()
+    config.data.root = str(tmp_path / "kaggle_3m")
+    config.lock()
+    return config
+
+
+@pytest.fixture
+def config_with_data(config, tmp_path):
+    scan = tmp_path / "kaggle_3m" / "TCGA_CS_4941_19960909"
+    scan.mkdir(parents=True)
+    (scan / "TCGA_CS_4941_19960909_1.tif").write_bytes(b"")
+    return config
+
+
+def test_with_data_the_recipe_runs_as_it_is(config_with_data):
+    resolved, messages = resolve(config_with_data, {})
+    expected = config_with_data.to_dict()
+    del expected["scaled_down"]
+    expected["data"]["source"] = "lgg"
+    assert resolved.to_dict() == expected
+    [found] = messages
+    assert found.endswith("holds folders of scans as of Kaggle's LGG data (config.data.source=lgg).")
+
+
+def test_the_layout_decides_the_source_unless_it_is_named(config, tmp_path):
+    for name in ("images", "masks"):
+        (tmp_path / "kaggle_3m" / name).mkdir(parents=True)
+    resolved, (found, note) = resolve(config, {})
+    assert resolved.data.source == "pairs"
+    assert "config.data.source=pairs" in found
+    assert note.startswith("Each picture counts as a patient of its own")
+    config.data.source = "nifti"
+    assert resolve(config, {})[1] == []
+    assert resolve(config, {})[0].data.source == "nifti"
+
+
+def test_a_folder_that_holds_no_layout_is_refused(config, tmp_path):
+    (tmp_path / "kaggle_3m").mkdir()
+    with pytest.raises(InputError, match=r"kaggle_3m: holds neither imagesTr"):
+        resolve(config, {})
+
+
+def test_without_data_it_runs_scaled_down_on_the_phantom(config):
+    resolved, _ = resolve(config, {})
+    expected = config.to_dict()
+    for group, values in expected["scaled_down"].items():
+        expected[group] |= values
+    expected["data"]["root"] = expected["phantom"]["root"]
+    assert resolved.data.source == "phantom"
+    assert resolved.to_dict() == expected
+
+
+def test_the_user_is_told_what_was_scaled_and_how_to_get_the_data(config):
+    resolved, (where, scaled) = resolve(config, {})
+    assert config.data.root in where
+    assert "https://www.kaggle.com/datasets/mateuszbuda/lgg-mri-segmentation" in where
+    assert f"model.width {config.model.width} → {resolved.model.width}" in scaled
+    assert f"train.epochs {config.train.epochs} → {resolved.train.epochs}" in scaled
+    assert "data.source auto → phantom" in scaled
+
+
+def test_values_that_stay_are_not_reported(config):
+    config.model.width = config.scaled_down.model.width
+    _, (_, scaled) = resolve(config, {})
+    assert "model.width" not in scaled
+
+
+def test_what_the_command_line_gave_is_never_scaled(config):
+    config.model.width = 48
+    resolved, (_, scaled) = resolve(config, {"model.width": 48})
+    assert resolved.model.width == 48
+    assert resolved.train.batch_size == config.scaled_down.train.batch_size
+    assert "model.width" not in scaled
+
+
+def test_an_option_that_the_network_does_not_have_is_not_scaled(config):
+    with config.unlocked():
+        del config.model.width
+    resolved, (_, scaled) = resolve(config, {})
+    assert "width" not in resolved.model
+    assert "model.width" not in scaled
+
+
+def test_auto_given_on_the_command_line_is_still_auto(config):
+    resolved, messages = resolve(config, {"data.source": "auto"})
+    assert resolved.data.source == "phantom"
+    assert len(messages) == 2
+
+
+@pytest.mark.parametrize("source", ["auto", "lgg"])
+def test_a_root_that_was_given_must_be_there(config, source):
+    config.data.source = source
+    with pytest.raises(InputError, match=r"config\.data\.root: found no folder .*kaggle_3m; it must hold"):
+        resolve(config, {"data.root": config.data.root})
+
+
+def test_a_recipe_for_lgg_never_falls_back_on_the_phantom(config):
+    config.data.source = "lgg"
+    with pytest.raises(InputError, match=r"found no folder .*kaggle_3m.* config\.data\.source=phantom"):
+        resolve(config, {})
+
+
+def test_the_phantom_at_full_size_has_its_own_root(config_with_data):
+    config_with_data.data.source = "phantom"
+    resolved, messages = resolve(config_with_data, {"data.source": "phantom"})
+    assert resolved.data.root == config_with_data.phantom.root
+    assert resolved.model == config_with_data.model
+    assert messages == []
+
+
+def test_an_unknown_source_is_refused(config):
+    config.data.source = "brats"
+    with pytest.raises(InputError, match=r"config\.data\.source is 'brats'; .* auto, lgg, .* tfds, phantom\."):
+        resolve(config, {})
+
+
+def test_the_config_that_was_asked_for_stays_as_it_was(config):
+    before = config.to_dict()
+    resolve(config, {})
+    assert config.to_dict() == before
+
+
+def test_a_resolved_config_takes_no_new_key_and_survives_json(config):
+    resolved, _ = resolve(config, {})
+    assert resolved.is_locked
+    again = json.loads(json.dumps(resolved.to_dict()))
+    as_lists = resolved.to_dict()
+    as_lists["phantom"]["slices"] = list(as_lists["phantom"]["slices"])
+    for name in ("brightness", "contrast", "gamma"):
+        as_lists["augment"][name]["range"] = list(as_lists["augment"][name]["range"])
+    assert again == as_lists

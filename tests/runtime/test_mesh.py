@@ -1,0 +1,114 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unet_jax.runtime import mesh as sharding
+
+# Trains for five steps on one device and on four, in a process of its own that has four.
+CHILD = """
+import json
+import jax
+import numpy as np
+from flax import nnx
+from jax.sharding import AxisType, Mesh
+from configs import default
+from unet_jax import models, optim, sharding, steps
+from unet_jax.errors import InputError
+
+rng = np.random.default_rng(0)
+augmentation = default.get_config().augment
+augmentation.transpose = augmentation.rot90 = augmentation.affine.probability = 0.0
+image = rng.integers(0, 256, (5, 8, 16, 16, 3), np.uint8)
+mask = (image[..., 0] > 128).astype(np.uint8)
+
+
+def losses(mesh, norm):
+    model = models.build("tutorial", 3, 1, nnx.Rngs(params=0), width=2, depth=1, norm=norm)
+    graphdef, params, batch_stats = steps.split_model(model)
+    schedule = optim.learning_rate_schedule(
+        "constant", peak=0.01, warmup_steps=2, steps_per_epoch=5, total_steps=5
+    )
+    optimizer = optim.optimizer("adam", schedule, weight_decay=0.0, clip_norm=None)
+    state = jax.device_put(steps.init_state(params, batch_stats, optimizer), sharding.replicated(mesh))
+    step = steps.make_train_step(
+        graphdef,
+        optimizer,
+        image_size=16,
+        loss_weights={"bce": 1.0, "dice": 1.0},
+        augment_settings=augmentation,
+        seed=0,
+    )
+    logged = []
+    for number in range(5):
+        batch = sharding.global_batch({"image": image[number], "mask": mask[number]}, mesh)
+        state, values = step(state, batch)
+        state = state.replace(totals=jax.device_put(steps.zero_totals(), sharding.replicated(mesh)))
+        logged.append(float(values["loss"]))
+    devices = {len(leaf.devices()) for leaf in jax.tree.leaves(state)}
+    return {"losses": logged, "devices": sorted(devices), "compilations": step._cache_size()}
+
+
+def complaint(batch_size, mesh):
+    try:
+        sharding.check_batch_size(batch_size, mesh)
+    except InputError as error:
+        return str(error)
+
+
+four = sharding.data_mesh()
+one = Mesh(four.devices[:1], four.axis_names, axis_types=(AxisType.Auto,))
+result = {norm: [losses(mesh, norm) for mesh in (one, four)] for norm in ("none", "batch")}
+result["complaints"] = {size: complaint(size, four) for size in (2, 4, 6, 8, 32, 33)}
+print(json.dumps(result))
+"""
+
+
+@pytest.fixture(scope="module")
+def runs():
+    environment = os.environ | {
+        "XLA_FLAGS": os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=4",
+        "JAX_PLATFORMS": "cpu",
+    }
+    child = subprocess.run(
+        [sys.executable, "-c", CHILD],
+        cwd=Path(__file__).parents[2],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert child.returncode == 0, child.stderr
+    return json.loads(child.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_four_devices_give_the_losses_of_one(runs, norm):
+    one, four = runs[norm]
+    assert (one["devices"], four["devices"]) == ([1], [4])
+    np.testing.assert_allclose(four["losses"], one["losses"], rtol=0, atol=1e-5)
+    assert len(set(one["losses"])) == 5
+
+
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_the_step_is_compiled_once_for_any_number_of_devices(runs, norm):
+    assert [run["compilations"] for run in runs[norm]] == [1, 1]
+
+
+def test_a_batch_that_the_devices_cannot_share_is_refused_with_one_that_they_can(runs):
+    line = "config.train.batch_size is {} and there are 4 devices: it must be a multiple of 4, such as {}."
+    expected = {"2": line.format(2, 4), "6": line.format(6, 8), "33": line.format(33, 36)}
+    assert runs["complaints"] == expected | dict.fromkeys(("4", "8", "32"))
+
+
+def test_one_process_brings_the_whole_batch_and_is_the_one_that_writes():
+    mesh = sharding.data_mesh()
+    image = np.arange(8 * mesh.size, dtype=np.uint8).reshape(-1, 2, 2, 1)
+    batch = sharding.global_batch({"image": image}, mesh)
+    np.testing.assert_array_equal(batch["image"], image)
+    assert batch["image"].sharding == sharding.by_batch(mesh)
+    assert sharding.is_primary()

@@ -1,0 +1,269 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from unet_jax.training import augment as module
+
+KEY = jax.random.key(0)
+
+
+def _settings(**changes):
+    """Everything off, and what `changes` switches on."""
+    off = dict.fromkeys(("flip_rows", "flip_columns", "transpose", "rot90"), 0.0)
+    off["affine"] = {"probability": 0.0, "shift": 0.0, "scale": 0.0, "rotate": 0.0}
+    for name in ("brightness", "contrast", "gamma"):
+        off[name] = {"probability": 0.0, "range": (0.5, 1.5)}
+    return off | {"per_channel": False} | changes
+
+
+def augment(key, image, mask, settings):
+    """Compiled, as it is used."""
+    return jax.jit(lambda *arguments: module.augment(*arguments, settings))(key, image, mask)
+
+
+def _affine(**limits):
+    return {"affine": {"probability": 1.0, "shift": 0.0, "scale": 0.0, "rotate": 0.0} | limits}
+
+
+EVERYTHING = _settings(
+    flip_rows=0.5,
+    flip_columns=0.5,
+    transpose=0.5,
+    rot90=0.5,
+    **_affine(shift=0.1, scale=0.2, rotate=20.0),
+    **{name: {"probability": 0.5, "range": (0.7, 1.3)} for name in ("brightness", "contrast", "gamma")},
+)
+
+
+@jax.jit
+def everything(key, image, mask):
+    return module.augment(key, image, mask, EVERYTHING)
+
+
+@pytest.fixture
+def pictures():
+    rng = np.random.default_rng(0)
+    image = rng.uniform(size=(6, 5, 5, 3)).astype(np.float32)
+    return jnp.asarray(image), jnp.asarray(rng.integers(0, 2, (6, 5, 5, 1)), jnp.float32)
+
+
+@pytest.fixture
+def draws_at_their_limit(monkeypatch):
+    def limit(key, shape=(), minval=0.0, maxval=1.0):
+        return jnp.full(shape, maxval, jnp.float32)
+
+    monkeypatch.setattr(jax.random, "uniform", limit)
+
+
+def _many(count, **changes):
+    """The same 2×2 picture `count` times, transformed: [count, 4] of 1 to 4. It is its own mask."""
+    picture = jnp.broadcast_to(jnp.array([[1.0, 2.0], [3.0, 4.0]])[None, :, :, None], (count, 2, 2, 1))
+    image, mask = augment(KEY, picture, picture, _settings(**changes))
+    np.testing.assert_array_equal(image, mask)  # they move together
+    return np.asarray(image).reshape(count, 4).astype(int)
+
+
+def _assert_share(happened, probability):
+    """Within five standard deviations of the binomial distribution."""
+    spread = np.sqrt(probability * (1 - probability) / len(happened))
+    assert abs(np.mean(happened) - probability) < 5 * spread
+
+
+def test_probability_0_changes_nothing(pictures):
+    image, mask = augment(KEY, *pictures, _settings())
+    np.testing.assert_array_equal(image, pictures[0])
+    np.testing.assert_array_equal(mask, pictures[1])
+
+
+@pytest.mark.parametrize(("name", "axis"), [("flip_rows", 1), ("flip_columns", 2)])
+def test_flips_of_probability_1_are_numpys(pictures, name, axis):
+    transformed = augment(KEY, *pictures, _settings(**{name: 1.0}))
+    for before, after in zip(pictures, transformed, strict=True):
+        np.testing.assert_array_equal(after, np.flip(before, axis))
+
+
+def test_transpose_of_probability_1_is_numpys(pictures):
+    transformed = augment(KEY, *pictures, _settings(transpose=1.0))
+    for before, after in zip(pictures, transformed, strict=True):
+        np.testing.assert_array_equal(after, np.swapaxes(before, 1, 2))
+
+
+def test_rot90_of_probability_1_is_one_of_numpys_three(pictures):
+    image, mask = augment(KEY, *pictures, _settings(rot90=1.0))
+    turns = []
+    for before, after, mask_before, mask_after in zip(pictures[0], image, pictures[1], mask, strict=True):
+        [turn] = [k for k in (1, 2, 3) if np.array_equal(after, np.rot90(before, k))]
+        np.testing.assert_array_equal(mask_after, np.rot90(mask_before, turn))
+        turns.append(turn)
+    assert len(set(turns)) > 1
+
+
+def test_flips_of_probability_a_half_happen_half_of_the_time():
+    outcomes = _many(1000, flip_rows=0.5, flip_columns=0.5)
+    for picture in ([1, 2, 3, 4], [3, 4, 1, 2], [2, 1, 4, 3], [4, 3, 2, 1]):  # none, rows, columns, both
+        _assert_share((outcomes == picture).all(1), 0.25)
+
+
+def test_transpose_of_probability_a_tenth_happens_a_tenth_of_the_time():
+    _assert_share((_many(1000, transpose=0.1) == [1, 3, 2, 4]).all(1), 0.1)
+
+
+def test_turns_are_equally_likely():
+    outcomes = _many(1000, rot90=1.0)
+    for picture in ([2, 4, 1, 3], [4, 3, 2, 1], [3, 1, 4, 2]):  # 90, 180, 270 degrees
+        _assert_share((outcomes == picture).all(1), 1 / 3)
+
+
+def test_the_mask_stays_0_or_1_and_the_image_finite(pictures):
+    for seed in range(5):
+        image, mask = everything(jax.random.key(seed), *pictures)
+        assert np.isin(mask, (0, 1)).all()
+        assert np.isfinite(image).all()
+
+
+def test_the_same_key_gives_the_same_and_another_key_something_else(pictures):
+    once, again = (everything(jax.random.key(3), *pictures) for _ in range(2))
+    other = everything(jax.random.key(4), *pictures)
+    for a, b, c in zip(once, again, other, strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert not np.array_equal(a, c)
+
+
+def test_each_image_has_a_draw_of_its_own():
+    image = jnp.broadcast_to(jnp.linspace(0, 1, 16).reshape(1, 4, 4, 1), (8, 4, 4, 1))
+    changes = {"brightness": {"probability": 1.0, "range": (0.5, 1.5)}}
+    bright, _ = augment(KEY, image, image, _settings(**changes))
+    factors = bright[:, -1, -1, 0]
+    assert len(np.unique(factors)) == 8
+    assert factors.min() >= 0.5
+    assert factors.max() <= 1.5
+
+
+def _sample(plane, row, column, nearest):
+    """The value between pixels of a plane that is 0 all around."""
+
+    def at(r, c):
+        return plane[r, c] if 0 <= r < plane.shape[0] and 0 <= c < plane.shape[1] else 0.0
+
+    if nearest:
+        return at(round(row), round(column))
+    r, c = int(np.floor(row)), int(np.floor(column))
+    y, x = row - r, column - c
+    return (
+        at(r, c) * (1 - y) * (1 - x)
+        + at(r, c + 1) * (1 - y) * x
+        + at(r + 1, c) * y * (1 - x)
+        + at(r + 1, c + 1) * y * x
+    )
+
+
+@pytest.mark.usefixtures("draws_at_their_limit")
+@pytest.mark.parametrize(("shift", "scale"), [(0.3, 0.0), (0.11, -0.2)])
+def test_shift_and_scale_by_an_explicit_evaluation(shift, scale):
+    """A pixel at p comes from (p - centre - shift) / scale + centre; image bilinear, mask nearest."""
+    rng = np.random.default_rng(0)
+    image, mask = rng.uniform(size=(8, 6, 2)), rng.integers(0, 2, (8, 6, 1))
+    moved, moved_mask = augment(
+        KEY,
+        jnp.asarray(image, jnp.float32)[None],
+        jnp.asarray(mask, jnp.float32)[None],
+        _settings(**_affine(shift=shift, scale=scale)),
+    )
+    for row, column in np.ndindex(8, 6):
+        source_row = (row - 3.5 - shift * 8) / (1 + scale) + 3.5
+        source_column = (column - 2.5 - shift * 6) / (1 + scale) + 2.5
+        for channel in range(2):
+            expected = _sample(image[..., channel], source_row, source_column, nearest=False)
+            assert moved[0, row, column, channel] == pytest.approx(expected, abs=1e-5)
+        expected = _sample(mask[..., 0], source_row, source_column, nearest=True)
+        assert moved_mask[0, row, column, 0] == expected
+
+
+@pytest.mark.usefixtures("draws_at_their_limit")
+def test_rotation_by_90_degrees_is_numpys(pictures):
+    transformed = augment(KEY, *pictures, _settings(**_affine(rotate=90.0)))
+    for before, after in zip(pictures, transformed, strict=True):
+        np.testing.assert_allclose(after, np.rot90(before, 1, (1, 2)), atol=1e-5)
+
+
+def test_shifts_stay_within_their_limit_and_happen_as_often_as_asked():
+    image = jnp.broadcast_to(jnp.arange(16.0)[None, None, :, None], (400, 16, 16, 1))
+    affine = {"probability": 0.25, "shift": 0.125, "scale": 0.0, "rotate": 0.0}
+    moved, _ = augment(KEY, image, image, _settings(affine=affine))
+    shifts = 8 - np.asarray(moved)[:, 8, 8, 0]  # the image is its own column number
+    assert np.abs(shifts).max() <= 2 + 1e-5
+    assert np.abs(shifts).max() > 1.5
+    _assert_share(shifts != 0, 0.25)
+    untouched = shifts == 0
+    np.testing.assert_array_equal(moved[untouched], image[untouched])
+    _assert_share(shifts[shifts != 0] > 0, 0.5)
+
+
+def _fixed(factor):
+    return {"probability": 1.0, "range": (factor, factor)}
+
+
+def test_brightness_contrast_and_gamma_by_their_formulas(pictures):
+    image, mask = pictures
+    x = np.asarray(image, np.float64)
+    mean = x.mean((1, 2, 3), keepdims=True)
+    for changes, expected in (
+        ({"contrast": _fixed(0.5)}, (x - mean) * 0.5 + mean),
+        ({"brightness": _fixed(3.0), "gamma": _fixed(1.5)}, np.clip(x * 3, 0, 1) ** 1.5),
+    ):
+        transformed, same_mask = augment(KEY, image, mask, _settings(**changes))
+        np.testing.assert_allclose(transformed, expected, rtol=1e-5)
+        np.testing.assert_array_equal(same_mask, mask)
+
+
+def test_each_channel_can_have_a_factor_of_its_own(pictures):
+    image, mask = pictures
+    brightness = {"probability": 1.0, "range": (0.5, 1.5)}
+    by_image, _ = augment(KEY, image, mask, _settings(brightness=brightness))
+    by_channel, _ = augment(KEY, image, mask, _settings(brightness=brightness, per_channel=True))
+    for bright, draws in ((by_image, 6), (by_channel, 18)):
+        factors = np.asarray(bright / image)
+        assert np.all((factors > 0.5) & (factors < 1.5))
+        np.testing.assert_allclose(factors, factors[:, :1, :1] + np.zeros_like(factors), rtol=1e-5)
+        assert len(np.unique(factors[:, 0, 0].round(4))) == draws
+    x = np.asarray(image, np.float64)
+    mean = x.mean((1, 2), keepdims=True)
+    transformed, same_mask = augment(KEY, image, mask, _settings(contrast=_fixed(0.5), per_channel=True))
+    np.testing.assert_allclose(transformed, (x - mean) * 0.5 + mean, rtol=1e-5)
+    np.testing.assert_array_equal(same_mask, mask)
+
+
+def test_switching_others_on_leaves_the_flips_as_they_were(pictures):
+    """The others are on, but with nothing to change."""
+    others = dict.fromkeys(("brightness", "contrast", "gamma"), _fixed(1.0)) | _affine()
+    alone, _ = augment(KEY, *pictures, _settings(flip_rows=0.5, flip_columns=0.5))
+    among_others, _ = augment(KEY, *pictures, _settings(flip_rows=0.5, flip_columns=0.5, **others))
+    np.testing.assert_allclose(among_others, alone, atol=1e-6)
+
+
+def test_switching_others_on_leaves_the_intensities_as_they_were(pictures):
+    """Whichever way a picture is turned, its sorted pixels are the same."""
+    changes = {"brightness": {"probability": 0.5, "range": (0.5, 1.5)}}
+    alone, _ = augment(KEY, *pictures, _settings(**changes))
+    turned, _ = augment(KEY, *pictures, _settings(flip_rows=0.5, flip_columns=0.5, transpose=0.5, rot90=0.5, **changes))
+    assert not np.array_equal(alone, turned)
+    np.testing.assert_array_equal(*(np.sort(np.asarray(x).reshape(6, -1)) for x in (alone, turned)))
+
+
+def test_every_slice_of_a_volume_moves_as_a_single_slice_would():
+    image = jnp.asarray(np.random.default_rng(0).uniform(size=(2, 6, 6, 3)), jnp.float32)
+    mask = (image[..., :1] > 0.5).astype(jnp.float32)
+    settings = _settings(flip_rows=0.5, flip_columns=0.5, affine=EVERYTHING["affine"])
+    expected = augment(KEY, image, mask, settings)
+    volumes = (jnp.repeat(x[:, None], 4, axis=1) for x in (image, mask))
+    for flat, volume in zip(expected, augment(KEY, *volumes, settings), strict=True):
+        for number in range(4):
+            np.testing.assert_allclose(volume[:, number], flat, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["rot90", "transpose"])
+def test_turning_images_that_are_not_square_is_refused(name):
+    image = jnp.zeros((1, 4, 6, 1))
+    with pytest.raises(ValueError, match=r"square images; these are \(4, 6\)"):
+        augment(KEY, image, image, _settings(**{name: 0.5}))

@@ -1,0 +1,55 @@
+import pytest
+
+from configs import default
+from unet_jax.training import progress
+
+
+def epochs(*dice):
+    return [{"epoch": number, "val_dice": value} for number, value in enumerate(dice, start=1)]
+
+
+@pytest.mark.parametrize(
+    ("dice", "finished"),
+    [
+        ((), False),
+        ((0.5,), False),
+        ((0.5, 0.4, 0.4), False),
+        ((0.5, 0.4, 0.4, 0.5), True),  # as good is no better
+        ((0.5, 0.4, 0.4, 0.6), False),
+        ((0.0, 0.0, 0.0, 0.0, 0.0), False),  # nothing found yet
+        (tuple(n / 10 for n in range(9)), True),  # all nine epochs
+    ],
+)
+def test_early_stopping(dice, finished):
+    config = default.get_config()
+    config.train.update({"epochs": 9, "patience": 3})
+    assert progress.finished(config, epochs(*dice)) is finished
+    config.train.patience = 0
+    assert progress.finished(config, epochs(*dice)) is (len(dice) == 9)
+
+
+def test_the_best_epoch_is_the_first_of_equals():
+    assert progress.best(epochs(0.1, 0.7, 0.7, 0.2))["epoch"] == 2
+
+
+def test_the_line_of_an_epoch():
+    config = default.get_config()
+    config.train.epochs = 5
+    records = [
+        {"epoch": number, "train_loss": 0.25, "train_dice": 0.5, "val_dice": value, "seconds": 61.2}
+        | {"spikes": number - 1, "skipped": 0}
+        for number, value in ((1, 0.625), (2, 0.5))
+    ]
+    assert progress.epoch_line(config, records) == (
+        "epoch 2/5: loss 0.250, Dice 0.500 training, 0.500 validation (best 0.625 in epoch 1), 61 s; "
+        "gradient spikes so far: 1"
+    )
+    assert progress.epoch_line(config, records[:1]).endswith("(best 0.625 in epoch 1), 61 s")
+    records[1] |= {"spikes": 0, "skipped": 3}
+    assert progress.epoch_line(config, records).endswith("61 s; steps skipped so far: 3")
+
+
+def test_what_the_bar_shows_of_a_step():
+    assert progress.in_the_bar({"loss": 0.25, "spikes": 0, "skipped": 0}) == {"loss": "0.250"}
+    shown = progress.in_the_bar({"loss": None, "spikes": 2, "skipped": 1})
+    assert shown == {"loss": "none", "spikes": "2", "skipped": "1"}

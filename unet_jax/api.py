@@ -1,0 +1,138 @@
+"""A trained run as a function on arrays."""
+
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+from jax.sharding import Mesh
+from jax.typing import ArrayLike
+from jaxtyping import Float32, UInt8
+from ml_collections import ConfigDict
+
+from unet_jax.data import intensity
+from unet_jax.data.case import Case, check_finite
+from unet_jax.errors import InputError
+from unet_jax.evaluation.evaluate import LGG_SOURCES
+from unet_jax.inference import postprocess
+from unet_jax.inference.from_config import how_to_segment, load_network, with_tta
+from unet_jax.inference.predict import image_channels
+from unet_jax.inference.segment import Probability, segment_stream
+from unet_jax.inference.windows import Segmented, Wanted
+from unet_jax.run import checkpoint
+from unet_jax.run import folder as run_folder
+from unet_jax.runtime.mesh import check_batch_size, data_mesh
+from unet_jax.runtime.out_of_memory import explained
+
+
+def load(run: str | os.PathLike[str], *, batch_size: int | None = None) -> "Segmenter":
+    """The network of a run, from the checkpoint that its config names: the best one, unless told otherwise.
+
+        segment = unet_jax.load("runs/default")
+        mask = segment(image)
+
+    Args:
+        run: the run's folder.
+        batch_size: slices, or slabs, that are computed together; fewer are filled up to that number. None is the
+            run's own, with which the masks are those of `evaluate` and `predict` to the bit; 1 spares the filling where
+            single pictures are to be segmented.
+
+    Raises:
+        InputError: the folder holds no run, or no checkpoint yet.
+        DamageError: no checkpoint is whole. One that is damaged among others is a warning.
+    """
+    workdir = Path(run)
+    config = run_folder.read_config(workdir)
+    mesh = data_mesh()
+    if batch_size is not None:
+        config.train.batch_size = batch_size
+        check_batch_size(batch_size, mesh)
+    channels = image_channels(workdir, config)
+    network, restored = load_network(workdir, config, channels, mesh)
+    for line in checkpoint.warnings(workdir / run_folder.CHECKPOINTS, restored):
+        warnings.warn(line, RuntimeWarning, stacklevel=2)
+    classes = tuple(run_folder.read_classes(workdir))
+    return Segmenter(with_tta(network, config), config, restored.step, channels, classes, mesh)
+
+
+class Segmenter:
+    """A trained network as a function from images to masks; `load` makes it.
+
+    Images are uint8, or float32 on the scale of the run's files, channels last:
+
+        [h, w, c]           a picture
+        [d, h, w, c]        a volume, slice by slice
+        [b, d, h, w, c]     several volumes; d = 1 for pictures that have nothing to do with each other
+
+    of any size. config.data.intensity and config.eval apply, as they do when the run is evaluated: scaling and
+    post-processing take a volume as a whole.
+
+    Attributes:
+        config: the run's.
+        step: of the checkpoint.
+        channels: that images must have.
+        classes: the names of several, whose numbers are 1, 2 and so on; empty for one.
+    """
+
+    def __init__(
+        self,
+        probability: Probability,
+        config: ConfigDict,
+        step: int,
+        channels: int,
+        classes: tuple[str, ...],
+        mesh: Mesh,
+    ):
+        self.config = config
+        self.step = step
+        self.channels = channels
+        self.classes = classes
+        self._probability = probability
+        self._mesh = mesh
+
+    def __call__(self, image: ArrayLike) -> UInt8[np.ndarray, "*volume h w"]:
+        """The mask, of the image's shape without c: 1 where there is tumour, or the number of a class; 0 elsewhere.
+
+        Raises:
+            InputError: the image has another shape or type than described, or pixels that are no finite numbers.
+            OutOfMemoryError: the device has too little memory for a batch.
+        """
+        settings = self.config.eval.postprocess.to_dict()
+        masks = [postprocess.apply(done.mask, settings) for done in self._segment(image)]
+        return np.stack(masks).reshape(np.shape(image)[:-1])
+
+    def probabilities(self, image: ArrayLike) -> Float32[np.ndarray, "*volume h w"]:
+        """The probability of tumour at each pixel, before threshold and post-processing.
+
+        With several classes, those of background and each class, in place of the image's channels.
+
+        Raises:
+            InputError: as for a mask.
+            OutOfMemoryError: likewise.
+        """
+        found = [done.probability for done in self._segment(image, keep_probabilities=True)]
+        return np.stack(found).reshape(*np.shape(image)[:-1], *found[0].shape[3:])
+
+    def _segment(self, image: ArrayLike, keep_probabilities: bool = False) -> list[Segmented]:
+        cases = self._cases(np.asarray(image))
+        wanted = (Wanted(position, case, np.arange(len(case.image))) for position, case in enumerate(cases))
+        how = how_to_segment(self.config, self._mesh)
+        with explained(self.config):
+            return list(segment_stream(self._probability, wanted, **how, keep_probabilities=keep_probabilities))
+
+    def _cases(self, image: np.ndarray) -> list[Case]:
+        found = f"the image is {image.dtype} {image.shape}"
+        if image.ndim not in (3, 4, 5) or not image.size:
+            raise InputError(f"{found}; it must be [h, w, c], [d, h, w, c] or [b, d, h, w, c], and none of them 0.")
+        if image.dtype not in (np.uint8, np.float32):
+            raise InputError(f"{found}; it must be uint8, or float32 on the scale of the files that were trained on.")
+        if image.shape[-1] != self.channels:
+            raise InputError(f"{found}; the network was trained on {self.channels} channels, which come last.")
+        data = self.config.data
+        # LGG's files have 8 bits throughout, which "auto" leaves as they are.
+        mode = "range" if data.intensity == "auto" and data.source in LGG_SOURCES else data.intensity
+        volumes = image.reshape(-1, *(1, *image.shape)[-4:])
+        cases = [Case(f"image {number}", "", volume, None) for number, volume in enumerate(volumes, 1)]
+        for case in cases:
+            check_finite(case)
+        return [Case(case.name, "", intensity.normalise(case.image, mode), None) for case in cases]

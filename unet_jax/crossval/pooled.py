@@ -1,0 +1,135 @@
+"""The patients of all folds as one group: their scores, and how they compare with those of another recipe."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import scipy.stats
+
+from unet_jax import metrics
+from unet_jax.crossval.folds import Fold
+from unet_jax.errors import InputError
+from unet_jax.metrics import cases as scoring
+from unet_jax.metrics.cases import Row
+from unet_jax.report import scores as report
+
+# An error names so many patients and counts the others.
+LISTED = 5
+
+
+def pool(folds: Sequence[Fold]) -> tuple[dict, list[Row]]:
+    """What crossval.json and cases.csv hold: scores over the patients of all folds, and of each fold by itself.
+
+    Minutes are those of the epochs, validation and compilation included; what a killed process had not saved is not
+    in them.
+
+    Args:
+        folds: of one cross-validation, at least one.
+
+    Returns:
+        the scores, and the rows of all cases with their fold, worst Dice first.
+    """
+    total = folds[0].config["data.folds"]
+    rows = scoring.worst_first(row | {"fold": fold.number} for fold in folds for row in fold.rows)
+    counts = np.array([[row[name] for name in report.COUNTS] for row in rows], np.int64)
+    # Of slices there are no rows: the folds' own means are weighted by their number.
+    slices = [fold.metrics["slices"] for fold in folds]
+    per_slice = [fold.metrics["dice_per_slice"]["mean"] for fold in folds]
+    scores = report.summarise(rows, counts) | {
+        "slices": sum(slices),
+        "slices_empty_in_both": sum(fold.metrics["slices_empty_in_both"] for fold in folds),
+        "dice_per_slice": {"mean": float(np.average(per_slice, weights=slices))},
+    }
+    per_fold = [_of_fold(fold) for fold in folds]
+    results = {
+        "folds": total,
+        "folds_scored": [fold.number for fold in folds],
+        **scores,
+        "minutes_per_fold": float(np.mean([fold["minutes"] for fold in per_fold])),
+        **{key: folds[0].metrics[key] for key in ("tta", "tiles", "surface_tolerance")},
+        "per_fold": per_fold,
+        "dice_by_patient": dict(sorted(report.dice_by_patient(rows).items())),
+    }
+    return results, rows
+
+
+def _of_fold(fold: Fold) -> dict:
+    found = fold.metrics
+    return {
+        "fold": fold.number,
+        "patients": found["patients"],
+        "dice_per_patient": found["dice_per_patient"],
+        "dice_global": found["dice_global"],
+        "threshold": found["threshold"],
+        "checkpoint_step": found["checkpoint_step"],
+        "epochs": len(fold.epochs),
+        "minutes": sum(record["seconds"] for record in fold.epochs) / 60,
+    }
+
+
+def compare(ours: Mapping[str, float], theirs: Mapping[str, float]) -> dict:
+    """Two recipes on the same patients, by the differences of their Dice, ours less theirs.
+
+    Args:
+        ours: Dice by patient.
+        theirs: likewise.
+
+    Returns:
+        the mean difference with its 95 % bootstrap interval over patients; how many patients are better, worse and
+        equal; and the two-sided p-value of Wilcoxon's signed-rank test (Wilcoxon 1945; equal patients left out), None
+        where all are equal.
+
+    Raises:
+        InputError: the patients are not the same.
+    """
+    if ours.keys() != theirs.keys():
+        alone = sorted(ours.keys() ^ theirs.keys())
+        more = f" and {len(alone) - LISTED} more" if len(alone) > LISTED else ""
+        raise InputError(
+            f"--against has other patients: {len(ours)} here, {len(theirs)} there, and only in one of them "
+            f"{', '.join(alone[:LISTED])}{more}: compare cross-validations of the same data with the same folds done."
+        )
+    differences = np.array([dice - theirs[patient] for patient, dice in ours.items()])
+    better, worse = int((differences > 0).sum()), int((differences < 0).sum())
+    return {
+        "patients": len(differences),
+        "mean_difference": float(differences.mean()),
+        "ci95": metrics.bootstrap_interval(differences),
+        "better": better,
+        "worse": worse,
+        "equal": len(differences) - better - worse,
+        "p_value": float(scipy.stats.wilcoxon(differences).pvalue) if better or worse else None,
+    }
+
+
+def table(results: Mapping) -> str:
+    """The results for the screen."""
+    scored = results["folds_scored"]
+    lines = [
+        ("patients", f"{results['patients']}, in {len(scored)} of {results['folds']} folds"),
+        ("Dice per patient", report.spread(results["dice_per_patient"])),
+        ("IoU per patient", report.spread(results["iou_per_patient"])),
+        ("Dice of all pixels", f"{results['dice_global']:.3f}"),
+        *((f"fold {fold['fold']}", _in_words(fold)) for fold in results["per_fold"]),
+    ]
+    if "against" in results:
+        lines.append((f"against {results['against']['workdir']}", difference(results["against"])))
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(f"  {name:<{width}}  {value}" for name, value in lines)
+
+
+def _in_words(fold: Mapping) -> str:
+    dice = fold["dice_per_patient"]
+    return (
+        f"{dice['mean']:.3f} mean, {dice['median']:.3f} median, {fold['patients']} patients; {fold['epochs']} epochs "
+        f"in {fold['minutes']:.1f} min"
+    )
+
+
+def difference(found: Mapping) -> str:
+    """A comparison in words."""
+    low, high = found["ci95"]
+    p_value = "none differs" if found["p_value"] is None else f"Wilcoxon p = {found['p_value']:.2g}"
+    return (
+        f"{found['mean_difference']:+.3f} mean Dice (95 % {low:+.3f} to {high:+.3f}); {found['better']} patients "
+        f"better, {found['worse']} worse, {found['equal']} equal; {p_value}"
+    )

@@ -1,0 +1,210 @@
+"""Folders of pairs to cases: a PNG, TIFF or JPEG and its mask, in `images/` and `masks/` or side by side.
+
+root/images/anna_03.png   root/masks/anna_03.png (or anna_03_mask.png)
+root/anna/03.tif          root/anna/03_mask.tif
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from unet_jax.data import labels as label_maps
+from unet_jax.data.cache import CaseFiles
+from unet_jax.data.case import Case
+from unet_jax.data.formats.file_sorts import PICTURE_SUFFIXES
+from unet_jax.data.formats.image_file import decode_image, decode_or_note
+from unet_jax.data.labels import LabelMap
+from unet_jax.data.names import shown
+from unet_jax.data.patients import Patients, Place
+from unet_jax.errors import InputError
+
+DECODING = "pairs 1: channels in file order, 16 bits over 65535"
+
+MASK_SUFFIXES = (".png", ".tif", ".tiff")
+MASK = "_mask"
+
+Named = dict[str, Path]
+
+
+def find(root: Path, patients: Patients) -> list[CaseFiles]:
+    """Lists the cases under a folder, images paired with masks by name.
+
+    A name is the path without suffix, from `images/` and `masks/` or else from the root, such as "anna/03". Hidden
+    files and files of other sorts are passed over.
+
+    Raises:
+        InputError: the folder holds no picture.
+    """
+    images, masks, faults = _listed(root)
+    for names, partners, complaint in ((images, masks, "image has no mask"), (masks, images, "mask has no image")):
+        faults += [
+            f"{shown(names[name])}: this {complaint}: add it or remove this file."
+            for name in sorted(names.keys() - partners.keys())
+        ]
+    faults += [
+        f"{shown(path)}: is a mask as JPEG, which changes its values: save it as PNG or TIFF."
+        for path in masks.values()
+        if path.suffix.lower() not in MASK_SUFFIXES
+    ]
+    usable = {name: path for name, path in masks.items() if path.suffix.lower() in MASK_SUFFIXES}
+    return _cases({name: images[name] for name in images.keys() & usable.keys()}, usable, patients.place, faults)
+
+
+def find_images(path: Path, patients: Patients) -> tuple[Path, list[CaseFiles]]:
+    """Lists a picture, or the pictures under a folder, for prediction: masks beside them are passed over.
+
+    A picture whose name tells no patient stands alone.
+
+    Returns:
+        the root that the paths start from, and cases without masks.
+
+    Raises:
+        InputError: there is no picture.
+    """
+
+    def place(name: str) -> Place:
+        try:
+            return patients.place(name)
+        except InputError:
+            return Place(name, name)
+
+    if path.is_file():
+        return path.parent, _cases({path.stem: Path(path.name)}, {}, place, [])
+    images, _, faults = _listed(path)
+    return path, _cases(images, {}, place, faults)
+
+
+def decode(files: CaseFiles, read: Callable[[Path], bytes], labels: LabelMap | None) -> Case:
+    """Reads, checks and stacks the slices of one case.
+
+    Args:
+        files: what `find` or `find_images` said of the case.
+        read: gives the bytes of a path of `files`, or raises InputError.
+        labels: which values of the masks are which class; None where they hold 0 and 1 or 0 and 255.
+
+    Returns:
+        image uint8, or float32 where the files have 16 bits (0 to 65535 as 0 to 1) or floats; mask of classes, or None
+        where `files` has none; no spacing.
+
+    Raises:
+        InputError: every fault of the case, one line each.
+    """
+    faults = list(files.faults)
+    images = [decode_or_note(_image, path, read, faults) for path in files.images]
+    masks = [decode_or_note(lambda data, path: _mask(data, path, labels), path, read, faults) for path in files.masks]
+    for path, image, mask in zip(files.masks, images, masks, strict=False):
+        if image is not None and mask is not None and image.shape[:2] != mask.shape:
+            faults.append(
+                f"{shown(path)}: is {_size(mask)} pixels and its image {_size(image)}: they must be of one size."
+            )
+    first = next((image for image in images if image is not None), None)
+    for path, image in zip(files.images, images, strict=True):
+        if image is not None and (image.shape != first.shape or image.dtype != first.dtype):
+            faults.append(
+                f"{shown(path)}: has {_kind(image)}, and the first slice of {files.name} {_kind(first)}: all slices "
+                "of a volume must be alike."
+            )
+    if faults:
+        raise InputError("\n".join(faults))
+    return Case(files.name, files.patient, np.stack(images), np.stack(masks) if masks else None)
+
+
+def _listed(root: Path) -> tuple[Named, Named, list[str]]:
+    """Images and masks by name, and what is wrong with the listing."""
+    faults = []
+    if (root / "images").is_dir() and (root / "masks").is_dir():
+        images = _by_name(_pictures(root, "images"), "images", faults)
+        masks = _by_name(_pictures(root, "masks"), "masks", faults)
+        masks = {name if name in images else name.removesuffix(MASK): path for name, path in masks.items()}
+    else:
+        pictures = _pictures(root, ".")
+        images = _by_name([path for path in pictures if not path.stem.endswith(MASK)], ".", faults)
+        masks = _by_name([path for path in pictures if path.stem.endswith(MASK)], ".", faults)
+        masks = {name.removesuffix(MASK): path for name, path in masks.items()}
+    if not images and not masks:
+        raise InputError(f"{root}: holds no picture ({', '.join(PICTURE_SUFFIXES)}): name a folder that does.")
+    return images, masks, faults
+
+
+def _pictures(root: Path, folder: str) -> list[Path]:
+    paths = (path.relative_to(root) for path in sorted((root / folder).rglob("*")))
+    return [
+        path
+        for path in paths
+        if path.suffix.lower() in PICTURE_SUFFIXES and not any(part.startswith(".") for part in path.parts)
+    ]
+
+
+def _by_name(paths: Iterable[Path], folder: str, faults: list[str]) -> Named:
+    named = {}
+    for path in paths:
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if name in named:
+            faults.append(f"{shown(path)}: is called as {shown(named[name])} is: rename or remove one of them.")
+        named.setdefault(name, path)
+    return named
+
+
+def _cases(images: Named, masks: Named, place_of: Callable[[str], Place], faults: list[str]) -> list[CaseFiles]:
+    """Pictures with a slice's number are put together by patient and scan, in the order of their numbers."""
+    scans: dict[tuple[str, str], dict[int | None, str]] = defaultdict(dict)
+    for name in sorted(images):
+        try:
+            place = place_of(name)
+        except InputError as error:
+            faults.append(shown(str(error)))
+            continue
+        slices = scans[place.patient, place.scan]
+        if place.number in slices:
+            other = shown(images[slices[place.number]])
+            faults.append(f"{shown(images[name])}: is slice {place.number} of {place.patient}, as is {other}.")
+        slices.setdefault(place.number, name)
+
+    of_patient = defaultdict(int)
+    for patient, _ in scans:
+        of_patient[patient] += 1
+    cases = []
+    for (patient, scan), slices in scans.items():
+        names = [slices[number] for number in sorted(slices, key=lambda number: number or 0)]
+        cases.append(
+            CaseFiles(
+                name=patient if of_patient[patient] == 1 else scan.rstrip("/_- "),
+                patient=patient,
+                images=tuple(images[name] for name in names),
+                masks=tuple(masks[name] for name in names if name in masks),
+            )
+        )
+    if faults:
+        cases.append(CaseFiles("listing", "", (), (), tuple(faults)))
+    return cases
+
+
+def _image(data: bytes, path: Path) -> UInt8[np.ndarray, "h w c"] | Float32[np.ndarray, "h w c"]:
+    pixels = decode_image(data, path)
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    if pixels.dtype == np.uint16:
+        return pixels.astype(np.float32) / 65535
+    if pixels.dtype not in (np.uint8, np.float32):
+        raise InputError(f"{shown(path)}: has pixels of {pixels.dtype}: save it with 8 or 16 bits, or as float32.")
+    return pixels
+
+
+def _mask(data: bytes, path: Path, labels: LabelMap | None) -> UInt8[np.ndarray, "h w"]:
+    pixels = decode_image(data, path)
+    if pixels.ndim != 2:
+        raise InputError(f"{shown(path)}: the mask has {pixels.shape[2]} channels: save it as grey, with 1.")
+    try:
+        return label_maps.to_classes(pixels, labels)
+    except InputError as error:
+        raise InputError(f"{shown(path)}: {error}") from error
+
+
+def _size(pixels: np.ndarray) -> str:
+    return f"{pixels.shape[0]}x{pixels.shape[1]}"
+
+
+def _kind(image: np.ndarray) -> str:
+    return f"{_size(image)} pixels, {image.shape[2]} channels of {image.dtype}"

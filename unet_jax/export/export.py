@@ -1,0 +1,126 @@
+"""A run's network as one file for programs that have neither this package nor the run: StableHLO, or ONNX."""
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from unet_jax.data.case import Case
+from unet_jax.data.slices import Slices
+from unet_jax.errors import InputError
+from unet_jax.export import onnx_file, stablehlo
+from unet_jax.files import write_bytes
+from unet_jax.inference.from_config import load_cases, load_network, take_cases_from, tta_flips
+from unet_jax.run import checkpoint
+from unet_jax.run import folder as run_folder
+from unet_jax.runtime import compilation_cache
+from unet_jax.runtime.mesh import data_mesh
+from unet_jax.runtime.out_of_memory import explained
+
+# suffix of the file → what makes the program, runs it, and puts it into a file with its facts
+FORMATS = {".zip": stablehlo, ".onnx": onnx_file}
+# How far the file's probabilities may lie from the checkpoint's.
+TOLERANCE = 1e-5
+# Slices, or slabs, of a case that the file is tried on.
+TRIED = 3
+
+
+def export(
+    workdir: Path,
+    output: Path,
+    *,
+    data: Path | None = None,
+    overwrite: bool = False,
+    defaults: ConfigDict | None = None,
+) -> dict:
+    """Writes the checkpoint that the config names, with preprocessing, as a program, and says how exact the file is.
+
+    The program ends with the sigmoid of one class, or the softmax of several. It is tried on slices of a case, as it
+    will lie on disk, before it is written.
+
+    Args:
+        workdir: the run's folder.
+        output: the file; its suffix names the format, one of FORMATS.
+        data: a folder of cases to try it on, if not those that the run was trained on.
+        overwrite: whether `output` may be there already.
+        defaults: the program's own config: see `run_folder.read_config`.
+
+    Returns:
+        the facts that the file holds.
+
+    Raises:
+        InputError: the folder holds no run or there are no cases; `output` is there, or names no format; a package is
+            missing; or the network cannot be had in that format, or not as exactly as TOLERANCE.
+        DamageError: no checkpoint is whole.
+        StorageError: the file cannot be written; what was there before is as it was.
+    """
+    if output.suffix not in FORMATS:
+        raise InputError(
+            f"--output={output}: the file's name must end with {' or '.join(FORMATS)}: see docs/export.md."
+        )
+    if output.exists() and not overwrite:
+        raise InputError(f"--output={output} exists: name another file, or add --overwrite.")
+    config = run_folder.read_config(workdir, defaults)
+    if data is not None:
+        take_cases_from(data, config)
+    run_folder.check_phantom(workdir, config)
+    form = FORMATS[output.suffix]
+    with explained(config):
+        compilation_cache.use(config.train.compilation_cache)
+        cases, *_ = load_cases(config)
+        neighbours = config.data.get("neighbours", 0)
+        image = _tried_on(cases[0], config.data.slab, neighbours)
+        network, restored = load_network(workdir, config, cases[0].image.shape[-1], data_mesh())
+        classes = list(run_folder.read_classes(workdir))
+        for line in checkpoint.warnings(workdir / run_folder.CHECKPOINTS, restored):
+            print(f"warning: {line}", file=sys.stderr, flush=True)
+        program = form.trace(network, image)
+        difference = _difference(network, functools.partial(form.run, program), image)
+    if not difference <= TOLERANCE:
+        raise InputError(
+            f"{output} was not written: its probabilities differ from the checkpoint's by {difference:.1e} on real "
+            f"slices, and at most {TOLERANCE:.0e} is allowed: choose the other of {' and '.join(FORMATS)}."
+        )
+    facts = {
+        "run": workdir.resolve().name,
+        "checkpoint_step": restored.step,
+        "model": config.model.to_dict(),
+        **form.interface(image, classes),
+        **({"classes": classes} if classes else {}),
+        **{key: config.data[key] for key in ("image_size", "slab", "intensity")},
+        "neighbours": neighbours,
+        "threshold": None if classes else config.eval.threshold,
+        "tta": tta_flips(config),
+        "tiles": config.eval.tiles,
+        "postprocess": config.eval.postprocess.to_dict(),
+        "max_difference": difference,
+        "jax": jax.__version__,
+    }
+    file = form.pack(program, facts)
+    write_bytes(output, file)
+    print(
+        f"Exported step {restored.step} of {workdir} to {output} ({len(file) / 1e6:,.1f} MB). Largest difference from "
+        f"the checkpoint's probabilities, over {image[..., 0].size:,} real pixels: {difference:.1e}.",
+        flush=True,
+    )
+    return facts
+
+
+def _tried_on(case: Case, slab: int | None, neighbours: int) -> np.ndarray:
+    """Slices, or slabs, from the middle of a case: [n, h, w, c] or [n, slab, h, w, c]."""
+    depth = len(case.image)
+    first = max((depth - TRIED) // 2, 0)
+    index = np.array([(0, number) for number in range(first, min(first + TRIED, depth))])
+    return Slices([case], index, slab, neighbours=neighbours).gather(range(len(index)))["image"]
+
+
+def _difference(
+    network: Callable[[jax.Array], jax.Array], exported: Callable[[np.ndarray], np.ndarray], image: np.ndarray
+) -> float:
+    """The largest between the two functions, for `image` and for the first of it alone."""
+    batches = (image, image[:1])
+    return max(float(np.abs(exported(batch) - np.asarray(network(batch))).max()) for batch in batches)

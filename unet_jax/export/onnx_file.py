@@ -1,0 +1,92 @@
+"""A function of jax and its facts in one ONNX file.
+
+The batch stays open; rows and columns are those of the image that is given.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float32
+
+from unet_jax.errors import InputError
+from unet_jax.export.onnx_graph import Graph
+
+OPSET, FILE_VERSION = 20, 10
+INPUT, OUTPUT = "image", "probability"
+METADATA = "unet_jax"
+MISSING = "ONNX needs the packages onnx and onnxruntime: pip install .[onnx]"
+
+
+def trace(network: Callable[[jax.Array], jax.Array], image: np.ndarray) -> bytes:
+    """`network`, for images like `image` in any number, as the bytes of an ONNX model.
+
+    Raises:
+        InputError: the package onnx is missing, or the network has an operation that is not known here.
+    """
+    try:
+        import onnx
+    except ImportError:
+        raise InputError(MISSING) from None
+    batch, *rest = jax.export.symbolic_shape(", ".join(["batch", *map(str, image.shape[1:])]))
+    closed = jax.make_jaxpr(network)(jax.ShapeDtypeStruct((batch, *rest), image.dtype))
+    graph = Graph()
+    [result] = graph.add(closed.jaxpr, [np.asarray(one) for one in closed.consts], [INPUT])
+    graph.node("Identity", [result], output=OUTPUT)
+
+    def tensor(name: str, aval: Any) -> onnx.ValueInfoProto:
+        kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(aval.dtype))
+        return onnx.helper.make_tensor_value_info(name, kind, ["batch", *aval.shape[1:]])
+
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            graph.nodes,
+            "unet_jax",
+            [tensor(INPUT, closed.in_avals[0])],
+            [tensor(OUTPUT, closed.out_avals[0])],
+            initializer=[onnx.numpy_helper.from_array(array, name) for name, array in graph.constants.items()],
+        ),
+        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
+        ir_version=FILE_VERSION,
+        producer_name="unet_jax",
+    )
+    return model.SerializeToString()
+
+
+def interface(image: np.ndarray, classes: Sequence[str] = ()) -> dict[str, Any]:
+    """What goes into a model of `trace` and what comes out, for the facts of `pack`.
+
+    `classes` are the names of several; empty for one.
+    """
+    channels = [1 + len(classes)] if classes else []
+    meaning = f"probabilities of {', '.join(['background', *classes])}" if classes else "probability of tumour"
+    *size, _ = shape = list(image.shape[1:])
+    return {
+        "input": {"shape": ["batch", *shape], "dtype": str(image.dtype)},
+        "output": {"shape": ["batch", *size, *channels], "dtype": "float32", "is": meaning},
+    }
+
+
+def run(program: bytes, image: np.ndarray) -> Float32[np.ndarray, "*batch"]:
+    """What a model of `trace` answers to `image`.
+
+    Raises:
+        InputError: the package onnxruntime is missing.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise InputError(MISSING) from None
+    session = onnxruntime.InferenceSession(program, providers=["CPUExecutionProvider"])
+    return session.run([OUTPUT], {INPUT: image})[0]
+
+
+def pack(program: bytes, facts: Mapping[str, Any]) -> bytes:
+    """The model with `facts`, as JSON, among its metadata."""
+    import onnx
+
+    model = onnx.load_model_from_string(program)
+    onnx.helper.set_model_props(model, {METADATA: json.dumps(facts, allow_nan=False)})
+    return model.SerializeToString()

@@ -1,0 +1,73 @@
+"""Removing the parts of a predicted mask that are too small, or all but the largest."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from jaxtyping import Int, Int32, UInt8
+
+from unet_jax.errors import InputError
+from unet_jax.metrics import lesions
+
+AS_PREDICTED = "as_predicted"
+
+
+def check(settings: Mapping[str, int | bool], split_by: str) -> None:
+    """Raises InputError unless config.eval.postprocess may be `settings`, given config.data.split_by."""
+    minimum = settings["minimum_voxels"]
+    if minimum < 0:
+        raise InputError(
+            f"config.eval.postprocess.minimum_voxels is {minimum}; it must be at least 0, which keeps all."
+        )
+    if (minimum or settings["largest_component"]) and split_by == "slice":
+        raise InputError(
+            "config.eval.postprocess needs whole cases, and config.data.split_by is 'slice': "
+            "make it 'patient', or set minimum_voxels to 0 and largest_component to False."
+        )
+
+
+def stages(
+    mask: UInt8[np.ndarray, "d h w"], settings: Mapping[str, int | bool]
+) -> Iterator[tuple[str, UInt8[np.ndarray, "d h w"]]]:
+    """The mask as predicted, then after each step that `settings` switch on, with the step's name.
+
+    Args:
+        mask: 0 and 1, of a whole case.
+        settings: minimum_voxels, which 0 switches off, and largest_component.
+    """
+    yield AS_PREDICTED, mask
+    if settings["minimum_voxels"]:
+        mask = remove_small(mask, settings["minimum_voxels"])
+        yield "minimum_voxels", mask
+    if settings["largest_component"]:
+        yield "largest_component", keep_largest(mask)
+
+
+def apply(mask: UInt8[np.ndarray, "d h w"], settings: Mapping[str, int | bool]) -> UInt8[np.ndarray, "d h w"]:
+    """The mask of a whole case after every step that `settings` switch on, each class of it by itself."""
+    result = np.zeros_like(mask)
+    for number in range(1, int(mask.max()) + 1):
+        *_, (_, kept) = stages((mask == number).astype(np.uint8), settings)
+        result += number * kept
+    return result
+
+
+def remove_small(mask: UInt8[np.ndarray, "d h w"], minimum_voxels: int) -> UInt8[np.ndarray, "d h w"]:
+    """Without the connected components (as in `lesions`) of fewer than `minimum_voxels` voxels."""
+    labels, sizes = _components(mask)
+    return (sizes >= minimum_voxels).astype(np.uint8)[labels] & mask
+
+
+def keep_largest(mask: UInt8[np.ndarray, "d h w"]) -> UInt8[np.ndarray, "d h w"]:
+    """The largest connected component (as in `lesions`) alone; of equal ones, that of the first voxel."""
+    labels, sizes = _components(mask)
+    return (labels == sizes.argmax()) & mask
+
+
+def _components(
+    mask: UInt8[np.ndarray, "d h w"],
+) -> tuple[Int32[np.ndarray, "d h w"], Int[np.ndarray, " n"]]:
+    """The number of each voxel's component, and how many voxels each has; background is 0 and has none."""
+    labels, number = lesions.label(mask)
+    sizes = np.bincount(labels.ravel(), minlength=number + 1)
+    sizes[0] = 0
+    return labels, sizes

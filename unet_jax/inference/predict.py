@@ -1,0 +1,266 @@
+"""Segments images without masks: writes masks in the images' own format and place, and tables of what was found."""
+
+import dataclasses
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+from flax import nnx
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from unet_jax import models
+from unet_jax.data import labels
+from unet_jax.data.cache import CaseFiles, Reader
+from unet_jax.data.formats import sources
+from unet_jax.data.formats.file_sorts import sort_of
+from unet_jax.data.formats.image_file import read_file
+from unet_jax.data.labels import LabelMap
+from unet_jax.data.names import shown
+from unet_jax.errors import InputError
+from unet_jax.evaluation.evaluate import FLAIR, LGG_SEQUENCES, LGG_SOURCES
+from unet_jax.files import storage_error, write_bytes
+from unet_jax.inference import postprocess
+from unet_jax.inference.from_config import how_to_segment, input_channels, load_network, read_config, with_tta
+from unet_jax.inference.segment import segment_stream
+from unet_jax.inference.windows import Segmented, Wanted
+from unet_jax.inference.writers import overlays as overlay_files
+from unet_jax.inference.writers import picture_masks, tables
+from unet_jax.run import checkpoint, checkpoint_folder
+from unet_jax.run import folder as run_folder
+from unet_jax.run import manifest as integrity
+from unet_jax.runtime import compilation_cache
+from unet_jax.runtime.mesh import data_mesh
+from unet_jax.runtime.out_of_memory import explained
+from unet_jax.training import step as steps
+
+# An error about files that are there already lists so many.
+LISTED = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What is read and what is written.
+
+    Attributes:
+        reader: of the images.
+        root: that their paths start from.
+        listing: the cases.
+        writer: of the masks: see `output`.
+        classes: several, of the run; empty for one.
+        output: the folder.
+        probabilities: whether they are written.
+        overlays: likewise.
+    """
+
+    reader: Reader
+    root: Path
+    listing: list[CaseFiles]
+    writer: ModuleType
+    classes: LabelMap
+    output: Path
+    probabilities: bool
+    overlays: bool
+
+
+def predict(
+    workdir: Path,
+    source: Path,
+    output: Path,
+    *,
+    overwrite: bool = False,
+    probabilities: bool = False,
+    overlays: bool = False,
+    flips: bool | None = None,
+    tiles: bool | None = None,
+    defaults: ConfigDict | None = None,
+) -> list[tables.Row]:
+    """Writes a mask for every image under `source`, the same to the bit that `evaluate` scores.
+
+    Args:
+        workdir: the run's folder; nothing is written there.
+        source: a picture, a NIfTI or DICOM file, or a folder of one of these; masks among them are passed over.
+        output: the folder for masks and tables; made if missing.
+        overwrite: whether files there are replaced; else, if there is one, nothing is computed.
+        probabilities: also writes them.
+        overlays: also writes PNGs with outlines.
+        flips: takes the place of the run's config.eval.tta.
+        tiles: takes the place of the run's config.eval.tiles.
+        defaults: the program's own config: see `run_folder.read_config`.
+
+    Returns:
+        the rows of cases.csv.
+
+    Raises:
+        InputError: the folder holds no run, the input or output cannot be used, or some cases could not be segmented:
+            all others are written then, and each of these is named.
+        DamageError: the run's checkpoints are damaged.
+        OutOfMemoryError: the device or the host has too little memory for the config.
+        StorageError: the disk is full, read-only or failing; each file there is an old or a new one, whole.
+    """
+    config = read_config(workdir, flips=flips, tiles=tiles, defaults=defaults)
+    task = _plan(config, run_folder.read_classes(workdir), source, output, probabilities, overlays)
+    _check_output(task, source, overwrite)
+    with explained(config):
+        return _predict(workdir, config, task)
+
+
+def _plan(
+    config: ConfigDict, classes: LabelMap, source: Path, output: Path, probabilities: bool, overlays: bool
+) -> Task:
+    settings = sources.settings(config.data.to_dict())
+    if settings.patient_csv and not Path(settings.patient_csv).exists():
+        settings = dataclasses.replace(settings, patient_csv=None)  # it is of the training set, which may be elsewhere
+    reader, root = sources.image_reader(source, settings)
+    writer = _writer(sort_of(source))
+    return Task(reader, root, reader.find(root), writer, classes, output, probabilities, overlays)
+
+
+def _writer(sort: str) -> ModuleType:
+    """Imported only where they are needed: their packages are extras."""
+    if sort == "nifti":
+        from unet_jax.inference.writers import nifti_masks
+
+        return nifti_masks
+    if sort == "dicom":
+        from unet_jax.inference.writers import dicom_masks
+
+        return dicom_masks
+    return picture_masks
+
+
+def _check_output(task: Task, source: Path, overwrite: bool) -> None:
+    """Makes the folder; what would go wrong after hours of computing goes wrong now."""
+    output = task.output
+    if output.exists() and not output.is_dir():
+        raise InputError(f"{output}: is a file, and --output must be a folder: name another.")
+    if source.is_dir() and output.resolve().is_relative_to(source.resolve()):
+        raise InputError(
+            f"{output}: --output lies within --input, whose masks would be taken for images: name another."
+        )
+    if not overwrite:
+        there = [path for path in _planned(task) if (output / path).exists()]
+        if there:
+            listed = ", ".join(shown(path) for path in there[:LISTED])
+            others = f" and {len(there) - LISTED} more" if len(there) > LISTED else ""
+            raise InputError(
+                f"{output}: holds {listed}{others} already: name another --output, or add --overwrite to replace them."
+            )
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(error, output) or InputError(
+            f"{output}: cannot be made ({error.strerror}): name another --output."
+        ) from None
+
+
+def _planned(task: Task) -> list[Path]:
+    paths = [Path(tables.CASES), Path(tables.SLICES)]
+    for files in task.listing:
+        paths += task.writer.plan(files, task.probabilities, task.classes)
+        paths += [overlay_files.plan(files)] if task.overlays else []
+    return paths
+
+
+def _predict(workdir: Path, config: ConfigDict, task: Task) -> list[tables.Row]:
+    compilation_cache.use(config.train.compilation_cache)
+    mesh = data_mesh()
+    channels = image_channels(workdir, config)
+    probability, restored = load_network(workdir, config, channels, mesh)
+    for line in checkpoint.warnings(workdir / run_folder.CHECKPOINTS, restored):
+        print(f"warning: {line}", file=sys.stderr, flush=True)
+
+    faults: list[str] = []
+    rows, slices, written = [], [], 0
+    began = time.perf_counter()
+    with tqdm(desc="predicting", total=len(task.listing), unit="case", disable=None, leave=False) as bar:
+        segmented = segment_stream(
+            with_tta(probability, config),
+            _decoded(task, channels, faults),
+            **how_to_segment(config, mesh),
+            keep_probabilities=task.probabilities,
+        )
+        for done in segmented:
+            try:
+                of_case, areas = _write(task, config, done)
+                rows += of_case
+                slices += areas
+                written += 1
+            except InputError as error:
+                faults.append(str(error))
+            bar.update(written + len(faults) - bar.n)
+    seconds = time.perf_counter() - began
+    if rows:
+        tables.write(task.output, rows, slices)
+        print(
+            f"{written} cases, {len(slices) // labels.count(task.classes)} slices in {seconds:.1f} s, "
+            f"{seconds / written:.2f} s a case: masks, "
+            f"{tables.CASES} and {tables.SLICES} are in {task.output}.",
+            flush=True,
+        )
+    if faults:
+        rest = "all others are written" if rows else "there were no others"
+        raise InputError("\n".join([f"{len(faults)} of {len(task.listing)} cases have no mask; {rest}:", *faults]))
+    return rows
+
+
+def image_channels(workdir: Path, config: ConfigDict) -> int:
+    """How many channels the run's images have, by the shapes in its newest manifest; 1 where none can be read.
+
+    The axis over the image's channels is the one that a network for two of them has longer than one for one.
+    """
+    folder = workdir / run_folder.CHECKPOINTS
+    manifests = [integrity.read_manifest(folder / str(step)) for step in checkpoint_folder.steps(folder)]
+    readable = [manifest for manifest in manifests if manifest]
+    if not readable:
+        return 1
+    saved = readable[-1]["leaves"]["model"]
+    one, two = (_shapes(config, channels) for channels in (1, 2))
+    for name, shape in one.items():
+        for axis, (length, longer) in enumerate(zip(shape, two[name], strict=True)):
+            if length != longer and len(saved.get(name, {}).get("shape", ())) == len(shape):
+                return 1 + (saved[name]["shape"][axis] - length) // (longer - length)
+    return 1
+
+
+def _shapes(config: ConfigDict, channels: int) -> dict[str, tuple[int, ...]]:
+    inputs = input_channels(config, channels)
+    model = nnx.eval_shape(lambda: models.build(in_channels=inputs, num_classes=1, rngs=nnx.Rngs(0), **config.model))
+    _, params, batch_stats = steps.split_model(model)
+    leaves = integrity.named_leaves({"params": params, "batch_stats": batch_stats})
+    return {name: tuple(leaf.shape) for name, leaf in leaves.items()}
+
+
+def _decoded(task: Task, channels: int, faults: list[str]) -> Iterator[Wanted]:
+    """Reads case after case; what is wrong with one goes to `faults`."""
+    for position, files in enumerate(task.listing):
+        try:
+            case = task.reader.decode(files, lambda path: read_file(task.root, path))
+            found = case.image.shape[-1]
+            if found != channels:
+                raise InputError(
+                    f"{shown(files.name)}: has {found} channels, and the network was trained on {channels}: give it "
+                    "images of the same kind."
+                )
+        except InputError as error:
+            faults.append(str(error))
+            continue
+        yield Wanted(position, case, np.arange(len(case.image)))
+
+
+def _write(task: Task, config: ConfigDict, done: Segmented) -> tuple[list[tables.Row], list[tables.Row]]:
+    """Writes what belongs to a case, and returns its rows of the tables."""
+    files, case = task.listing[done.wanted.position], done.wanted.case
+    mask = postprocess.apply(done.mask, config.eval.postprocess.to_dict())
+    for path, data in task.writer.encode(files, task.root, mask, done.probability, task.classes):
+        write_bytes(task.output / path, data)
+    if task.overlays:
+        is_lgg = config.data.source in LGG_SOURCES and case.image.shape[-1] == len(LGG_SEQUENCES)
+        channel, classes = FLAIR if is_lgg else None, labels.count(task.classes)
+        for path, data in overlay_files.encode(files, case, mask, channel, classes):
+            write_bytes(task.output / path, data)
+    images = files.images if task.writer is picture_masks else ()
+    return tables.measure_classes(case, mask, list(task.classes), images)

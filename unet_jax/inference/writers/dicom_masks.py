@@ -1,0 +1,126 @@
+"""Masks of DICOM series: a DICOM Segmentation object (PS3.3, A.51) a series, which refers to the series' slices."""
+
+import io
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from unet_jax.data.cache import CaseFiles
+from unet_jax.data.formats import dicom
+from unet_jax.data.formats.image_file import read_file
+from unet_jax.data.labels import LabelMap
+from unet_jax.data.names import shown
+from unet_jax.errors import InputError
+from unet_jax.version import VERSION
+
+try:
+    import highdicom
+    from highdicom.seg import Segmentation, SegmentationTypeValues, SegmentDescription
+    from pydicom.sr.codedict import codes
+    from pydicom.sr.coding import Code
+except ImportError as error:
+    raise InputError("DICOM masks need the package highdicom: pip install .[dicom]") from error
+
+# A level of probability is one of 0 to 255: fractional segmentations have 8 bits.
+LEVELS = 255
+SERIES_NUMBER = 9000
+# The scheme of codes that no standard has (PS3.3, 8.2: those begin with 99).
+OWN_CODES = "99UNETJAX"
+
+
+def plan(files: CaseFiles, probabilities: bool, classes: LabelMap | None = None) -> list[Path]:
+    """`<case>_mask.dcm` and `<case>_probability.dcm`, whatever the classes."""
+    del classes
+    if not files.images:
+        return []
+    kinds = ("mask", "probability") if probabilities else ("mask",)
+    return [Path(f"{files.name}_{kind}.dcm") for kind in kinds]
+
+
+def encode(
+    files: CaseFiles,
+    root: Path,
+    mask: UInt8[np.ndarray, "d h w"],
+    probability: Float32[np.ndarray, "d h w *k"] | None,
+    classes: LabelMap | None = None,
+) -> Iterator[tuple[Path, bytes]]:
+    """Each file of `plan` with its bytes: a binary segmentation, and a fractional one of probabilities.
+
+    Each class is a segment.
+
+    Patient, study and frame of reference are the series' own; slices without tumour are left out, as the standard
+    advises, unless all are.
+
+    Args:
+        files: the series'.
+        root: of its paths.
+        mask: 0 and 1, or the numbers of classes, in the order of the slices' positions.
+        probability: likewise, in [0, 1]; that of the background, if there, is not written.
+        classes: several; their names are the segments'.
+
+    Raises:
+        InputError: the series lacks what a segmentation must refer to.
+    """
+    series = [dataset for dataset, _ in dicom.read_series(files, lambda path: read_file(root, path))]
+    kinds = [(SegmentationTypeValues.BINARY, mask)]
+    if probability is not None:
+        kinds.append((SegmentationTypeValues.FRACTIONAL, probability[..., 1:] if classes else probability))
+    segments = [_segment(number, name) for number, name in enumerate(classes, 1)] if classes else [_tumour()]
+    for number, (path, (kind, pixels)) in enumerate(zip(plan(files, probability is not None), kinds, strict=True)):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of empty masks, and of odd values in the series
+                segmentation = _segmentation(series, kind, pixels, segments, SERIES_NUMBER + number)
+            data = io.BytesIO()
+            segmentation.save_as(data)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{shown(files.name)}: no DICOM segmentation can refer to this series "
+                f"({' '.join(str(error).split())}): restore its files, or convert it to NIfTI."
+            ) from error
+        yield path, data.getvalue()
+
+
+def _tumour() -> SegmentDescription:
+    return _described(1, "tumour", codes.SCT.MorphologicallyAbnormalStructure, codes.SCT.Neoplasm)
+
+
+def _segment(number: int, name: str) -> SegmentDescription:
+    """A class by its name alone: what it is in anatomy, nothing says."""
+    concept = Code(f"class-{number}", OWN_CODES, name)
+    return _described(number, name, codes.SCT.SpatialAndRelationalConcept, concept)
+
+
+def _described(number: int, label: str, category: Code, concept: Code) -> SegmentDescription:
+    algorithm = highdicom.AlgorithmIdentificationSequence("unet_jax", codes.DCM.ArtificialIntelligence, VERSION)
+    return SegmentDescription(
+        segment_number=number,
+        segment_label=label,
+        segmented_property_category=category,
+        segmented_property_type=concept,
+        algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=algorithm,
+    )
+
+
+def _segmentation(
+    series: list, kind: SegmentationTypeValues, pixels: np.ndarray, segments: list[SegmentDescription], number: int
+) -> Segmentation:
+    return Segmentation(
+        source_images=series,
+        pixel_array=pixels,
+        segmentation_type=kind,
+        segment_descriptions=segments,
+        series_instance_uid=highdicom.UID(),
+        series_number=number,
+        sop_instance_uid=highdicom.UID(),
+        instance_number=1,
+        manufacturer="unet_jax",
+        manufacturer_model_name="unet_jax",
+        software_versions=VERSION,
+        device_serial_number="none",
+        max_fractional_value=LEVELS,
+    )

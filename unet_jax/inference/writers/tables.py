@@ -1,0 +1,96 @@
+"""How much was found: a line a case, and a line a slice."""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from unet_jax.data.case import Case
+from unet_jax.data.names import shown
+from unet_jax.files import write_text
+from unet_jax.metrics import lesions
+
+Row = dict[str, str | int | float]
+
+CASES, SLICES = "cases.csv", "slices.csv"
+
+
+def measure(case: Case, mask: UInt8[np.ndarray, "d h w"], images: Sequence[Path] = ()) -> tuple[Row, list[Row]]:
+    """The case's row and those of its slices.
+
+    Volumes are in ml and areas in mm² where the case has its spacing, else both in pixels. Components are connected as
+    in `lesions`; slices are counted from 1.
+
+    Args:
+        case: what was segmented.
+        mask: 0 and 1.
+        images: the file of each slice, where each is one of its own and that order is known.
+    """
+    pixels = mask.sum((1, 2), dtype=np.int64).tolist()
+    in_mm = case.spacing is not None
+    pixel = math.prod(case.spacing[1:]) if in_mm else 1
+    voxel = math.prod(case.spacing) / 1000 if in_mm else 1
+    _, components = lesions.label(mask)
+    names: Row = {"case": shown(case.name), "patient": shown(case.patient)}
+    row = names | {
+        "slices": len(mask),
+        "slices_with_tumour": sum(count > 0 for count in pixels),
+        "components": components,
+        "volume": sum(pixels) * voxel,
+        "unit": "ml" if in_mm else "pixels",
+    }
+    areas = [
+        names
+        | {
+            "slice": number,
+            "image": shown(images[number - 1].as_posix()) if images else "",
+            "area": count * pixel,
+            "unit": "mm2" if in_mm else "pixels",
+        }
+        for number, count in enumerate(pixels, 1)
+    ]
+    return row, areas
+
+
+def measure_classes(
+    case: Case, mask: UInt8[np.ndarray, "d h w"], classes: Sequence[str], images: Sequence[Path] = ()
+) -> tuple[list[Row], list[Row]]:
+    """The case's rows and those of its slices: one of each for every class, or, where there are no several, for all.
+
+    Args:
+        case: what was segmented.
+        mask: 0 and 1, or the numbers of several classes.
+        classes: the names of several; empty for one.
+        images: as in `measure`.
+    """
+    if not classes:
+        row, areas = measure(case, mask, images)
+        return [row], areas
+    rows, areas = [], []
+    for number, name in enumerate(classes, 1):
+        row, of_slices = measure(case, (mask == number).astype(np.uint8), images)
+        rows.append(_of_class(name, row))
+        areas += [_of_class(name, area) for area in of_slices]
+    return rows, areas
+
+
+def _of_class(name: str, row: Row) -> Row:
+    return {"case": row["case"], "patient": row["patient"], "class": name} | row
+
+
+def write(folder: Path, cases: Sequence[Row], slices: Sequence[Row]) -> None:
+    """Writes both tables.
+
+    Raises:
+        StorageError: the disk is full, read-only or failing; tables from before are as they were.
+    """
+    for name, rows in ((CASES, cases), (SLICES, slices)):
+        text = io.StringIO()
+        table = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+        write_text(folder / name, text.getvalue())

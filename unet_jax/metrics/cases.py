@@ -1,0 +1,206 @@
+"""Predicted slices → whole cases → a row of scores for each, with one case in memory at a time."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Int32, Int64, UInt8
+
+from unet_jax import metrics
+from unet_jax.data.case import Case
+from unet_jax.inference import postprocess
+from unet_jax.metrics import lesions, surface
+
+# A case's; with several classes, `CLASSES` holds the row of each by its name, and all else is taken over them.
+Row = dict[str, "str | int | float | dict[str, Row] | None"]
+CLASSES = "classes"
+# the position of a case, the numbers of its slices, their masks
+Predicted = tuple[int, Int32[np.ndarray, " s"], UInt8[np.ndarray, "s h w"]]
+
+OVERLAP = ("dice", "iou", "precision", "recall", "specificity")
+PIXELS = ("true_positive", "false_positive", "false_negative")
+DISTANCES = ("hd95", "average_surface_distance", "surface_dice", "volume_difference", "relative_volume_difference")
+LESIONS = ("lesions_true_positive", "lesions_false_positive", "lesions_false_negative")
+# what only a whole case has; None where slices of it are missing
+WHOLE_CASE = (*DISTANCES, *LESIONS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """What the cases of a data set scored.
+
+    Attributes:
+        rows: one a case, worst Dice first.
+        counts: (true positive, false positive, false negative) pixels of each slice; of several classes, of each of
+            them.
+    """
+
+    rows: list[Row]
+    counts: Int64[np.ndarray, "n 3"] | Int64[np.ndarray, "n k 3"]
+
+
+def score_cases(
+    cases: Sequence[Case],
+    predicted: Iterable[Predicted],
+    *,
+    tolerance: float,
+    steps: Mapping[str, int | bool],
+    classes: Sequence[str] = (),
+) -> dict[str, Scores]:
+    """Scores the masks as they were predicted, and again after each step of post-processing.
+
+    Several classes are scored one by one, each as if it were the only one.
+
+    Distances and volumes are in mm and ml if every case has its spacing, else in pixels and voxels for all:
+    scores in different units have no mean.
+
+    Args:
+        cases: of the data set, all with masks.
+        predicted: each case once, as `inference.segment_cases` gives it.
+        tolerance: of the surface Dice, in mm or pixels.
+        steps: the settings of `postprocess.stages`; they need whole cases.
+        classes: the names of several, of which the masks hold the numbers from 1; empty for one, of 0 and 1.
+
+    Returns:
+        The scores at each stage, from "as_predicted" to those of the final masks.
+    """
+    in_mm = all(case.spacing is not None for case in cases)
+    units = {"distance_unit": "mm" if in_mm else "pixels", "volume_unit": "ml" if in_mm else "voxels"}
+    rows: dict[str, list[Row]] = {}
+    counts: dict[str, list[np.ndarray]] = {}
+    for position, numbers, mask in predicted:
+        case, truth = cases[position], np.asarray(cases[position].mask)[numbers]
+        score = functools.partial(
+            _score_stages,
+            case,
+            whole=np.array_equal(numbers, np.arange(len(case.mask))),
+            spacing=case.spacing if in_mm else None,
+            units=units,
+            tolerance=tolerance,
+            steps=steps,
+        )
+        if classes:
+            each = [score(_of_class(mask, number), _of_class(truth, number)) for number, _ in enumerate(classes, 1)]
+            stages = {stage: _together(classes, [one[stage] for one in each]) for stage in each[0]}
+        else:
+            stages = score(mask, truth)
+        for stage, (row, found) in stages.items():
+            rows.setdefault(stage, []).append(row)
+            counts.setdefault(stage, []).append(found)
+    return {stage: Scores(worst_first(rows[stage]), np.concatenate(counts[stage])) for stage in rows}
+
+
+def _score_stages(
+    case: Case,
+    mask: UInt8[np.ndarray, "s h w"],
+    truth: UInt8[np.ndarray, "s h w"],
+    *,
+    whole: bool,
+    spacing: surface.Spacing | None,
+    units: Mapping[str, str],
+    tolerance: float,
+    steps: Mapping[str, int | bool],
+) -> dict[str, tuple[Row, Int64[np.ndarray, "s 3"]]]:
+    """The row of a case and the counts of its slices, by stage of post-processing; both masks hold 0 and 1."""
+    mask, truth = _cropped(mask, truth)
+    stages, scored = {}, None
+    for stage, final in postprocess.stages(mask, steps):
+        # most steps change nothing in most cases
+        if scored is None or not np.array_equal(final, scored):
+            scored, found = final, metrics.count(final, truth)
+            scores = whole_case_scores(final, truth, spacing, tolerance) if whole else dict.fromkeys(WHOLE_CASE)
+        stages[stage] = (overlap_row(case, found) | scores | units, found)
+    return stages
+
+
+def _of_class(mask: UInt8[np.ndarray, "s h w"], number: int) -> UInt8[np.ndarray, "s h w"]:
+    return (mask == number).astype(np.uint8)
+
+
+def _together(
+    classes: Sequence[str], scored: Sequence[tuple[Row, Int64[np.ndarray, "s 3"]]]
+) -> tuple[Row, Int64[np.ndarray, "s k 3"]]:
+    rows, counts = zip(*scored, strict=True)
+    return over_classes(dict(zip(classes, rows, strict=True))), np.stack(counts, axis=1)
+
+
+def over_classes(rows: Mapping[str, Row]) -> Row:
+    """A case's row from those of its classes: pixels and lesions are summed, scores are the mean where defined."""
+    several, first = list(rows.values()), next(iter(rows.values()))
+    row = dict(first)
+    for name in (*OVERLAP, *DISTANCES):
+        if name in row:
+            row[name] = metrics.mean_of_defined(one[name] for one in several)
+    for name in (*PIXELS, *LESIONS):
+        if name in row:
+            row[name] = None if first[name] is None else sum(one[name] for one in several)
+    return row | {CLASSES: dict(rows)}
+
+
+def overlap_row(case: Case, counts: Int64[np.ndarray, "s 3"]) -> Row:
+    """A case's scores from the (true positive, false positive, false negative) pixels of its slices."""
+    total = counts.sum(0)
+    true_positive, false_positive, false_negative = total.tolist()
+    voxels = len(counts) * math.prod(case.image.shape[1:3])
+    return {
+        "case": case.name,
+        "patient": case.patient,
+        "slices": len(counts),
+        "dice": metrics.dice(total),
+        "iou": metrics.iou(total),
+        "precision": metrics.precision(total),
+        "recall": metrics.recall(total),
+        "specificity": metrics.specificity(total, voxels),
+        "voxels": voxels,
+        "true_positive": true_positive,
+        "false_positive": false_positive,
+        "false_negative": false_negative,
+    }
+
+
+def whole_case_scores(
+    predicted: UInt8[np.ndarray, "d h w"],
+    truth: UInt8[np.ndarray, "d h w"],
+    spacing: surface.Spacing | None,
+    tolerance: float,
+) -> Row:
+    """The scores named in WHOLE_CASE.
+
+    Args:
+        predicted: 0 and 1; all slices of the case.
+        truth: likewise.
+        spacing: mm between slices, rows and columns; None counts pixels and voxels.
+        tolerance: of the surface Dice, in the same unit.
+
+    Returns:
+        `surface.scores`; the predicted volume less the true one, in ml or voxels, and as a share of the true
+        one (None without tumour); `lesions.count`.
+    """
+    true_voxels = int(truth.sum(dtype=np.int64))
+    difference = int(predicted.sum(dtype=np.int64)) - true_voxels
+    voxel = 1.0 if spacing is None else math.prod(spacing) / 1000
+    return {
+        **surface.scores(predicted, truth, spacing, tolerance),
+        "volume_difference": difference * voxel,
+        "relative_volume_difference": difference / true_voxels if true_voxels else None,
+        **dict(zip(LESIONS, lesions.count(predicted, truth).tolist(), strict=True)),
+    }
+
+
+def worst_first(rows: Iterable[Row]) -> list[Row]:
+    """Rows by ascending Dice, then by name."""
+    return sorted(rows, key=lambda row: (row["dice"], row["case"]))
+
+
+def _cropped(
+    predicted: UInt8[np.ndarray, "s h w"], truth: UInt8[np.ndarray, "s h w"]
+) -> tuple[UInt8[np.ndarray, "s r c"], UInt8[np.ndarray, "s r c"]]:
+    """Both masks without the rows and columns that are empty in both: no score depends on those."""
+    occupied = (predicted | truth).any(0)
+    box = []
+    for axis in (1, 0):
+        lines = np.flatnonzero(occupied.any(axis))
+        box.append(slice(lines[0], lines[-1] + 1) if len(lines) else slice(1))
+    return predicted[:, *box], truth[:, *box]

@@ -1,0 +1,127 @@
+"""A 3×3 convolution of an image doubled by linear interpolation, at a quarter of the products.
+
+Interpolation acts on each channel alike, so it commutes with the mixing of channels: with z[t, s] = x · kernel[t, s] at
+the low resolution, conv(up(x)) is the sum of the nine up(z[t, s]), each moved by its place in the kernel. The products
+are a quarter of those at the doubled size; what is added are sums over nine maps, which read and write memory. No
+concatenation with the skip is kept for the gradient. Both pay on CPU and GPU; see docs/performance.md.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from unet_jax.models.fast.bias import Conv, add_bias
+from unet_jax.models.fast.convolution import convolve
+
+
+def conv_joined(
+    conv: Conv, x: Float[Array, "b h w c"], skip: Float[Array, "b 2*h 2*w d"]
+) -> Float[Array, "b 2*h 2*w e"]:
+    """`conv`, 3×3 with zeros around, of the concatenation [x doubled as `upsample.upsample_linear` does, skip].
+
+    It is the sum of the convolutions of both parts.
+    """
+    x, skip, kernel = conv.promote_dtype((x, skip, conv.kernel[...]), dtype=conv.dtype)
+    of_x, of_skip = jnp.split(kernel, [x.shape[-1]], axis=2)
+    numbers = ("NHWC", "HWIO", "NHWC")
+    joined = conv_upsampled(x, of_x) + convolve(skip, of_skip, (1, 1), "SAME", dimension_numbers=numbers)
+    return joined if conv.bias is None else add_bias(joined, conv.bias[...])
+
+
+def conv_upsampled(x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c d"]) -> Float[Array, "b 2*h 2*w d"]:
+    """The convolution, zeros around it, of `upsample.upsample_linear` of x along both axes."""
+    # All nine products as one matrix product.
+    flat = kernel.transpose(2, 0, 1, 3).reshape(kernel.shape[2], -1)
+    return _interpolate((x @ flat).reshape(*x.shape[:3], 3, 3, kernel.shape[3]))
+
+
+@jax.custom_vjp
+def _interpolate(maps: Float[Array, "b h w 3 3 d"]) -> Float[Array, "b 2*h 2*w d"]:
+    """The sum of nine maps, one a place in the kernel, each doubled in size and moved by its place."""
+    b, h, w, _, _, d = maps.shape
+    rows = _combine(maps, 1).reshape(b, 2 * h, w, 3, d)
+    return _combine(rows, 2).reshape(b, 2 * h, 2 * w, d)
+
+
+def _forward(maps: Float[Array, "b h w 3 3 d"]) -> tuple[Array, None]:
+    return _interpolate(maps), None
+
+
+def _backward(_: None, gradient: Float[Array, "b h2 w2 d"]) -> tuple[Float[Array, "b h w 3 3 d"]]:
+    b, h2, w2, d = gradient.shape
+    rows = _distribute(gradient.reshape(b, h2, w2 // 2, 2, d), 2)
+    return (_distribute(rows.reshape(b, h2 // 2, 2, w2 // 2, 3, d), 1),)
+
+
+# Automatic differentiation would make scatters of the slices, several times as slow.
+_interpolate.defvjp(_forward, _backward)
+
+
+def _combine(maps: Float[Array, "*lead"], axis: int) -> Float[Array, "*doubled"]:
+    """Along `axis`, of n samples: three maps, told apart by axis 3, become samples 2k and 2k + 1, apart on axis + 1."""
+    n, weights = maps.shape[axis], _weights(maps.shape[axis])
+    padded = _padded(maps, axis)
+
+    def phase(number: int) -> Array:
+        return sum(
+            _along(weight, maps, axis) * jax.lax.slice_in_dim(padded[:, :, :, tap], 1 + k, 1 + k + n, axis=axis)
+            for (its_phase, tap, k), weight in weights.items()
+            if its_phase == number
+        )
+
+    return jnp.stack([phase(0), phase(1)], axis + 1)
+
+
+def _distribute(phases: Float[Array, "*doubled"], axis: int) -> Float[Array, "*lead"]:
+    """The transpose of `_combine`."""
+    n, weights = phases.shape[axis], _weights(phases.shape[axis])
+    padded = _padded(phases, axis)
+    parts = [jax.lax.index_in_dim(padded, phase, axis + 1, keepdims=False) for phase in (0, 1)]
+
+    def one_map(number: int) -> Array:
+        return sum(
+            _along(np.roll(weight, k), phases, axis) * jax.lax.slice_in_dim(parts[phase], 1 - k, 1 - k + n, axis=axis)
+            for (phase, tap, k), weight in weights.items()
+            if tap == number
+        )
+
+    return jnp.stack([one_map(0), one_map(1), one_map(2)], 3)
+
+
+def _weights(n: int) -> dict[tuple[int, int, int], Float[np.ndarray, " n"]]:
+    """Weights by (phase, tap, offset): sample 2k + phase takes so much of tap's map at k + offset.
+
+    Tap 0 is the place before the sample, tap 2 that after it. Doubled, a map has at 2k `near` of its sample k - 1 and
+    the rest of its sample k, at 2k + 1 `far` of its sample k + 1 and the rest of its sample k: the first and the last
+    stay in place. Beyond them is zero.
+    """
+    k = np.arange(n)
+    near, far = k / (2 * n - 1), (n - 1 - k) / (2 * n - 1)
+    far_before, near_after = (n - k) / (2 * n - 1), (k + 1) / (2 * n - 1)
+    first, last = k == 0, k == n - 1
+    return {
+        (0, 0, -1): np.where(first, 0, 1 - far_before),
+        (0, 0, 0): np.where(first, 0, far_before),
+        (0, 1, -1): near,
+        (0, 1, 0): 1 - near,
+        (0, 2, 0): 1 - far,
+        (0, 2, 1): far,
+        (1, 0, -1): near,
+        (1, 0, 0): 1 - near,
+        (1, 1, 0): 1 - far,
+        (1, 1, 1): far,
+        (1, 2, 0): np.where(last, 0, near_after),
+        (1, 2, 1): np.where(last, 0, 1 - near_after),
+    }
+
+
+def _padded(x: Array, axis: int) -> Array:
+    """A zero at both ends; on a CPU an array of its own, whose moved parts are read without asking for the border."""
+    padded = jnp.pad(x, [(1, 1) if i == axis else (0, 0) for i in range(x.ndim)])
+    return jax.lax.optimization_barrier(padded) if jax.default_backend() == "cpu" else padded
+
+
+def _along(weight: Float[np.ndarray, " n"], x: Array, axis: int) -> np.ndarray:
+    """The weights in x's type, along the axis of an array that has one axis less than x."""
+    return weight.astype(x.dtype).reshape([-1 if i == axis else 1 for i in range(x.ndim - 1)])

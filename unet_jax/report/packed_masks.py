@@ -1,0 +1,54 @@
+"""Predicted masks kept small, so that pictures can be drawn once all scores are known."""
+
+import dataclasses
+import zlib
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from unet_jax.metrics.cases import Predicted
+
+
+@dataclasses.dataclass(frozen=True)
+class PackedMask:
+    """A case's mask: what of it is not empty, compressed.
+
+    Attributes:
+        numbers: which slices of the case it has.
+        shape: slices, rows, columns.
+        box: the smallest one around all that is not empty.
+        data: the box's voxels, deflated.
+    """
+
+    numbers: Int[np.ndarray, " s"]
+    shape: tuple[int, ...]
+    box: tuple[slice, ...]
+    data: bytes
+
+
+def keep(predicted: Iterable[Predicted], kept: dict[int, PackedMask]) -> Iterator[Predicted]:
+    """Passes predicted cases on, and puts each one's packed mask into `kept` under the case's position."""
+    for position, numbers, mask in predicted:
+        kept[position] = pack(numbers, mask)
+        yield position, numbers, mask
+
+
+def pack(numbers: Int[np.ndarray, " s"], mask: UInt8[np.ndarray, "s h w"]) -> PackedMask:
+    """A few kilobytes for a tumour in 60 slices of 256x256."""
+    shadow = mask.any(0)
+    box = tuple(_extent(occupied) for occupied in (mask.any((1, 2)), shadow.any(1), shadow.any(0)))
+    return PackedMask(numbers, mask.shape, box, zlib.compress(mask[box].tobytes(), level=1))
+
+
+def unpack(packed: PackedMask) -> UInt8[np.ndarray, "s h w"]:
+    """The mask that `pack` was given."""
+    mask = np.zeros(packed.shape, np.uint8)
+    inside = mask[packed.box]
+    inside[...] = np.frombuffer(zlib.decompress(packed.data), np.uint8).reshape(inside.shape)
+    return mask
+
+
+def _extent(occupied: np.ndarray) -> slice:
+    places = np.flatnonzero(occupied)
+    return slice(int(places[0]), int(places[-1]) + 1) if len(places) else slice(0, 0)

@@ -1,0 +1,78 @@
+"""The page that shows an evaluation: one HTML file with all it needs inside, for any browser and no network."""
+
+import base64
+import hashlib
+import html
+import re
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from unet_jax.data.names import shown
+from unet_jax.files import write_text
+from unet_jax.metrics.cases import Row
+from unet_jax.report import cases as report_cases
+from unet_jax.report import sections
+from unet_jax.report.markup import to_html
+
+# Characters of pictures and outlines; 16 LGG patients take about 11 million.
+BUDGET = 14_000_000
+
+
+def write(
+    path: Path,
+    *,
+    title: str,
+    summary: Mapping[str, Any],
+    rows: Sequence[Row],
+    epochs: Sequence[Mapping[str, Any]],
+    config: Mapping[str, Any],
+    sequences: Sequence[str],
+    first_sequence: int,
+    pictures: Mapping[str, str],
+) -> None:
+    """Writes the page.
+
+    Args:
+        path: where it goes.
+        title: the run's name.
+        summary: what metrics.json holds.
+        rows: of `scoring.score_cases`, worst first.
+        epochs: the history's records that close an epoch; there may be none.
+        config: the run's, resolved.
+        sequences: the names of the images' channels.
+        first_sequence: the one to be shown first.
+        pictures: of `report_pictures.within_budget`: JSON by the case's name. Cases may be missing.
+    """
+    classes = list(summary.get("classes", ()))
+    script = _resource("page.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    parts = {
+        "title": html.escape(shown(f"{title}: {summary['split']}")),
+        "style": _resource("page.css"),
+        "script": script,
+        # what else might look like a script does not run
+        "script_hash": f"sha256-{digest}",
+        "header": to_html(*sections.header(title, summary)),
+        "notices": to_html(*sections.notices(summary)),
+        "scores": to_html(*sections.scores(summary, rows)),
+        "cases": to_html(*report_cases.table(rows, set(pictures))),
+        "outlines": to_html(*report_cases.outlines(classes)),
+        "classes": to_html(*report_cases.class_choice(classes)),
+        "sequences": to_html(report_cases.sequence_choice(sequences, first_sequence)),
+        "training": to_html(*sections.training(epochs, summary["checkpoint_step"])),
+        "run": to_html(*sections.facts(summary, config)),
+        # numbers, base64 and outlines: no text that somebody else wrote
+        "pictures": "\n".join(
+            f'<script type="application/json" id="{report_cases.pictures_id(number)}">{pictures[row["case"]]}</script>'
+            for number, row in enumerate(rows)
+            if row["case"] in pictures
+        ),
+    }
+    # All in one go: what is filled in is not looked through again.
+    write_text(path, re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _resource("page.html")))
+
+
+def _resource(name: str) -> str:
+    return resources.files("unet_jax.report").joinpath(name).read_text(encoding="utf-8")

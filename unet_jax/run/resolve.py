@@ -1,0 +1,65 @@
+"""From the config as it was asked for to the config that runs: which data there are, and what they need."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from unet_jax.data.formats import sources
+from unet_jax.errors import InputError
+from unet_jax.run.folder import flatten
+
+SOURCES = ("auto", *sources.SOURCES)
+DOWNLOAD = "https://www.kaggle.com/datasets/mateuszbuda/lgg-mri-segmentation"
+
+
+def resolve(config: ConfigDict, given: Collection[str]) -> tuple[ConfigDict, list[str]]:
+    """The config with its data source decided, and what the user should be told about it.
+
+    Args:
+        config: as the config file and the command line have it.
+        given: keys that the command line set, such as "model.width"; they are never replaced.
+
+    Raises:
+        InputError: the source has no such name, or the folder of the data is not there.
+    """
+    if config.data.source not in SOURCES:
+        raise InputError(f"config.data.source is {config.data.source!r}; it must be one of {', '.join(SOURCES)}.")
+    resolved = config.copy_and_resolve_references()
+    resolved.unlock()
+    root, messages = Path(config.data.root), []
+    if config.data.source == "auto" and not root.is_dir() and "data.root" not in given:
+        # "auto" on the command line asks for this very decision, so it does not stand against it
+        given = set(given) - {"data.source"}
+        changes = _replace(resolved, flatten(config.scaled_down.to_dict()), given)
+        messages = [
+            f"No data at {root}: running the recipe scaled down on the built-in phantom. To run it in full, unpack "
+            f"{DOWNLOAD} so that {root}/TCGA_CS_4941_19960909 is a folder.",
+            f"Scaled down: {', '.join(changes)}.",
+        ]
+    else:
+        del resolved.scaled_down
+        if config.data.source == "auto" and root.is_dir():
+            resolved.data.source, found = sources.guess(root)
+            messages.append(found)
+    if resolved.data.source == "phantom":
+        resolved.data.root = resolved.phantom.root
+    elif not root.is_dir():
+        raise InputError(
+            f"config.data.root: found no folder {root}; it must hold one folder a patient: unpack {DOWNLOAD} "
+            "there, or set config.data.source=phantom."
+        )
+    messages += sources.notes(resolved.data.source, sources.settings(resolved.data.to_dict()))
+    resolved.lock()
+    return resolved, messages
+
+
+def _replace(config: ConfigDict, replacements: dict, given: Collection[str]) -> list[str]:
+    """Sets each key that was not given, and says from what to what."""
+    changes = []
+    for key, value in replacements.items():
+        group, name = key.rsplit(".", 1)
+        if key not in given and config[group].get(name, value) != value:
+            changes.append(f"{key} {config[group][name]} → {value}")
+            config[group][name] = value
+    return changes

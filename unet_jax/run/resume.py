@@ -1,0 +1,169 @@
+"""Whether the run in a folder is the one that is asked for: its config, its data, and whether there is one."""
+
+from pathlib import Path, PurePosixPath
+
+from ml_collections import ConfigDict
+
+from unet_jax.data.cache import Digests
+from unet_jax.data.labels import LabelMap
+from unet_jax.errors import InputError
+from unet_jax.files import read_json, write_json
+from unet_jax.run.checkpoint_folder import steps
+from unet_jax.run.folder import CHECKPOINTS, CLASSES, CONFIG, DATA, FINGERPRINT, as_json, flatten, read_flat_config
+
+RESUME = ("auto", "must", "never")
+# What may change when a run goes on: where things lie, how long is waited and what is noted. The data are told by their
+# fingerprint. A group stands for all its keys.
+HARMLESS = (
+    "data.cache",
+    "data.root",
+    "data.wait_seconds",
+    "data.workers",
+    "phantom.root",
+    "train.checkpoint_every_steps",
+    "train.compilation_cache",
+    "train.log_every_steps",
+    "train.tensorboard",
+    "watchdog_seconds",
+    "benchmark",
+)
+REASONS = {"train.epochs": "; the learning rate's schedule depends on it, so that more epochs are another run"}
+# An error lists so many files and counts the others.
+LISTED = 20
+
+
+def check_resume(workdir: Path, resume: str) -> None:
+    """Checks that `workdir`, which may be missing, is what --resume expects.
+
+    "auto" goes on with a run or begins one; "must" needs a checkpoint to go on from; "never" needs a folder without a
+    run.
+
+    Raises:
+        InputError: it is not, or there are checkpoints of which nothing says what they are of.
+    """
+    begun, saved = (workdir / CONFIG).exists(), bool(steps(workdir / CHECKPOINTS))
+    if resume not in RESUME:
+        raise InputError(f"--resume is {resume!r}; it must be one of {', '.join(RESUME)}.")
+    if resume == "never" and (begun or saved):
+        raise InputError(f"{workdir} holds a run already, and --resume=never overwrites none: name another --workdir.")
+    if resume == "must" and not saved:
+        raise InputError(
+            f"{workdir} has no checkpoint to go on from, as --resume=must demands: correct --workdir, or begin with "
+            "--resume=auto."
+        )
+    if saved and not begun:
+        raise InputError(f"{workdir} has checkpoints and no {CONFIG}: restore that file, or name another --workdir.")
+
+
+def compare(
+    workdir: Path, config: ConfigDict, fingerprint: str, digests: Digests, defaults: ConfigDict | None = None
+) -> list[str]:
+    """Compares what is asked for with the run in `workdir`, if there is one.
+
+    A key that the program got after the run was made is no difference where it has its default.
+
+    Returns:
+        what differs and may, a line each.
+
+    Raises:
+        InputError: the run has another config or other data; every key and file that differs is listed.
+    """
+    if not (workdir / CONFIG).exists():
+        return []
+    there, here = read_flat_config(workdir), flatten(as_json(config.to_dict()))
+    known = {} if defaults is None else flatten(as_json(defaults.to_dict()))
+    there = {key: known.get(key) for key in here} | there
+    data_there = there.pop(FINGERPRINT, None)
+    differing = [key for key in sorted(there.keys() | here.keys()) if there.get(key) != here.get(key)]
+    lines = [
+        f"config.{key}: the run has {there.get(key)!r}, this command {here.get(key)!r}{REASONS.get(key, '')}"
+        for key in differing
+        if not is_harmless(key)
+    ]
+    if data_there != fingerprint:
+        lines.append(f"the data's fingerprint: the run has {data_there!r}, this command {fingerprint!r}")
+        lines += file_differences(workdir, digests)
+    if lines:
+        head = f"{workdir} holds a run of another config or of other data; undo the change or name another --workdir:"
+        raise InputError("\n  ".join([head, *lines]))
+    return [
+        f"config.{key} is {here.get(key)!r} from now on; it was {there.get(key)!r}."
+        for key in differing
+        if is_harmless(key)
+    ]
+
+
+def is_harmless(key: str) -> bool:
+    """Whether a run may go on with another value of this key, flattened."""
+    return key in HARMLESS or key.partition(".")[0] in HARMLESS
+
+
+def record(
+    workdir: Path, config: ConfigDict, fingerprint: str, digests: Digests, classes: LabelMap | None = None
+) -> None:
+    """Writes what `compare` will need, and the classes if there are several, where it is not there yet."""
+    files = {path.as_posix(): {"bytes": size, "sha256": digest} for path, (size, digest) in sorted(digests.items())}
+    # The config comes last: it is what makes the folder a run.
+    of_data = {DATA: files} | ({CLASSES: as_json(classes)} if classes else {})
+    for name, content in (*of_data.items(), (CONFIG, as_json(config.to_dict()) | {FINGERPRINT: fingerprint})):
+        path = workdir / name
+        if not path.exists() or read_json(path) != content:
+            write_json(path, content)
+
+
+def check_files(workdir: Path, fingerprint: str, digests: Digests) -> str | None:
+    """Checks that the data are those of the run in `workdir`, before they are scored as its own.
+
+    Returns:
+        what a reader of the scores should know.
+
+    Raises:
+        InputError: files changed; each is listed.
+    """
+    if read_flat_config(workdir).get(FINGERPRINT) == fingerprint:
+        return None
+    lines = file_differences(workdir, digests)
+    if lines:
+        head = (
+            f"{workdir} was trained on other data: restore them, or score these as they are with --split=all "
+            "--data=DIR:"
+        )
+        raise InputError("\n  ".join([head, *lines]))
+    return f"The data's fingerprint is not the run's: {workdir} was made by another version of the program."
+
+
+def file_differences(workdir: Path, digests: Digests) -> list[str]:
+    """A line for each file that differs from the run's, is missing or is new; none for a run that noted no files."""
+    recorded = read_manifest(workdir)
+    if recorded is None:
+        return []
+    complaints = {
+        path: "is missing" if path not in digests else "is new" if path not in recorded else "has another content"
+        for path in recorded.keys() | digests.keys()
+        if recorded.get(path) != digests.get(path)
+    }
+    lines = [f"{path.as_posix()}: {complaint}" for path, complaint in sorted(complaints.items())]
+    more = [f"… and {len(lines) - LISTED:,} more files"] if len(lines) > LISTED else []
+    return lines[:LISTED] + more
+
+
+def read_manifest(workdir: Path) -> Digests | None:
+    """The run's files, or None if it is older than such a list.
+
+    Raises:
+        InputError: it is damaged, or a path leads out of the data's folder.
+    """
+    path = workdir / DATA
+    if not path.exists():
+        return None
+    try:
+        return {_inside(name): (entry["bytes"], entry["sha256"]) for name, entry in read_json(path).items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is no list of files ({error}): restore it.") from None
+
+
+def _inside(name: str) -> Path:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"{name} leads out of the data's folder")
+    return Path(path)

@@ -1,0 +1,95 @@
+"""How far a run has come: the records of its epochs, whether it is finished, and what it says on the way."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+from jaxtyping import Int32
+from ml_collections import ConfigDict
+
+from unet_jax.training.step import TrainState
+
+
+def finished(config: ConfigDict, epochs: list[dict]) -> bool:
+    """Whether all epochs are done, or validation has not improved for `config.train.patience` of them.
+
+    Epochs before anything is found do not count: without normalisation a network predicts nothing for a while.
+    """
+    if len(epochs) >= config.train.epochs:
+        return True
+    if not epochs or config.train.patience == 0 or best(epochs)["val_dice"] == 0:
+        return False
+    return len(epochs) - best(epochs)["epoch"] >= config.train.patience
+
+
+def best(epochs: list[dict]) -> dict:
+    """The first of the epochs with the highest validation Dice."""
+    return max(epochs, key=lambda record: record["val_dice"])
+
+
+def epoch_record(state: TrainState, epoch: int, validation: dict, seconds: float) -> dict:
+    """The history's record of an epoch: its mean training loss and Dice, and `report.summarise`'s validation scores."""
+    count = int(state.totals["steps"]) or 1  # every step of the epoch was skipped
+    return {
+        "step": int(state.step),
+        "epoch": epoch,
+        "train_loss": float(state.totals["loss"]) / count,
+        "train_dice": float(state.totals["dice"]) / count,
+        "val_dice": validation["dice_per_patient"]["mean"],
+        "val_dice_per_slice": validation["dice_per_slice"]["mean"],
+        "spikes": int(state.watch["spikes"]),
+        "skipped": int(state.watch["skipped"]),
+        "seconds": seconds,
+    }
+
+
+def epoch_line(config: ConfigDict, epochs: list[dict]) -> str:
+    """The last epoch in a line."""
+    record, top = epochs[-1], best(epochs)
+    return (
+        f"epoch {record['epoch']}/{config.train.epochs}: loss {record['train_loss']:.3f}, Dice "
+        f"{record['train_dice']:.3f} training, {record['val_dice']:.3f} validation "
+        f"(best {top['val_dice']:.3f} in epoch {top['epoch']}), {record['seconds']:.0f} s{_unusual(record)}"
+    )
+
+
+def in_the_bar(record: dict) -> dict[str, str]:
+    """What the progress bar of an epoch shows of a step's record."""
+    loss = record["loss"]
+    return {"loss": "none" if loss is None else f"{loss:.3f}"} | {
+        key: str(record[key]) for key in ("spikes", "skipped") if record[key]
+    }
+
+
+def _unusual(record: dict) -> str:
+    """How many steps so far had a gradient far over the usual, or were skipped; nothing if none."""
+    spikes, skipped = record["spikes"], record["skipped"]
+    return (f"; gradient spikes so far: {spikes}" if spikes else "") + (
+        f"; steps skipped so far: {skipped}" if skipped else ""
+    )
+
+
+def description(
+    config: ConfigDict,
+    workdir: Path,
+    label: str,
+    cases: int,
+    index: dict[str, Int32[np.ndarray, "n 2"]],
+    state: TrainState,
+) -> str:
+    """What is about to be trained, on what and on whom."""
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    sizes = ", ".join(f"{side} {len(rows)}" for side, rows in index.items())
+    return (
+        f"{workdir}: {config.model.name}, {parameters:,} parameters, {config.data.image_size}×"
+        f"{config.data.image_size}, batch {config.train.batch_size}, on {jax.device_count()} "
+        f"{jax.devices()[0].platform} device{'s' if jax.device_count() > 1 else ''}.\n"
+        f"{cases} cases in {config.data.root}; slices: {sizes}; split {label}."
+    )
+
+
+def resumption(config: ConfigDict, workdir: Path, step: int, epochs: list[dict]) -> str:
+    """What a run says that was begun before."""
+    if finished(config, epochs):
+        return f"{workdir} is trained to its end; to train anew, name another --workdir or delete it."
+    return f"Going on from step {step}, in epoch {len(epochs) + 1}."

@@ -1,0 +1,176 @@
+"""What a config's training needs, made: checks, split, pixel weights, optimiser, first state, step and batches."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import grain
+import jax
+import numpy as np
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+from jaxtyping import Int32
+from ml_collections import ConfigDict
+
+from unet_jax import losses, models
+from unet_jax.data import pipeline, splits
+from unet_jax.data.case import Case
+from unet_jax.data.slices import Slices
+from unet_jax.errors import InputError
+from unet_jax.inference import postprocess
+from unet_jax.inference.from_config import CHECKPOINTS, input_channels
+from unet_jax.losses import weight_maps
+from unet_jax.models.pretrained import weights
+from unet_jax.runtime.mesh import check_batch_size, replicated
+from unet_jax.training import optim
+from unet_jax.training import step as steps
+from unet_jax.training.step import TrainState
+
+NONFINITE = ("stop", "skip")
+
+
+def check(config: ConfigDict, mesh: Mesh, classes: int = 1) -> None:
+    """Raises InputError for what can be told before the data are read, which may take a while."""
+    check_batch_size(config.train.batch_size, mesh)
+    if config.train.epochs < 1:
+        raise InputError(f"config.train.epochs is {config.train.epochs}; it must be at least 1.")
+    if config.eval.checkpoint not in CHECKPOINTS:
+        raise InputError(
+            f"config.eval.checkpoint is {config.eval.checkpoint!r}; it must be one of {', '.join(CHECKPOINTS)}."
+        )
+    if config.train.nonfinite not in NONFINITE:
+        raise InputError(
+            f"config.train.nonfinite is {config.train.nonfinite!r}; it must be one of {', '.join(NONFINITE)}."
+        )
+    if config.optim.ema_decay is not None and not 0 < config.optim.ema_decay < 1:
+        raise InputError(
+            f"config.optim.ema_decay is {config.optim.ema_decay}; it must lie between 0 and 1, or be None for no "
+            "average."
+        )
+    if config.eval.choose_threshold and classes > 1:
+        raise InputError(
+            "config.eval.choose_threshold is set, and of several classes a pixel is of the likeliest: set it to False."
+        )
+    losses.check_weights(config.loss.to_dict(), classes)
+    postprocess.check(config.eval.postprocess.to_dict(), config.data.split_by)
+    optimizer_and_schedule(config, steps_per_epoch=1)
+    model = nnx.eval_shape(lambda: models.build(in_channels=1, num_classes=1, rngs=nnx.Rngs(0), **config.model))
+    rank, slab = config.model.get("rank", 2), config.data.slab
+    if (rank == 3) != (slab is not None):
+        raise InputError(
+            f"config.model.rank is {rank} and config.data.slab is {slab}: a network of rank 3 needs a slab, one "
+            "of rank 2 needs None."
+        )
+    if config.data.neighbours < 0 or (config.data.neighbours and slab is not None):
+        raise InputError(
+            f"config.data.neighbours is {config.data.neighbours}; it must be at least 0, and 0 for a network of "
+            "rank 3, which sees the neighbours in its slab."
+        )
+    size = (config.data.image_size,) * 2 if slab is None else (slab, *(config.data.image_size,) * 2)
+    if not model.margin:  # else the step pads the image to what fits
+        models.check_size(size, model.divisor)
+
+
+def drawn_split(config: ConfigDict, cases: list[Case]) -> splits.Split:
+    """The split that the config's seed draws, or its seed for splits."""
+    return splits.make(
+        cases,
+        split_by=config.data.split_by,
+        seed=config.seed if config.data.split_seed is None else config.data.split_seed,
+        val_fraction=config.data.val_fraction,
+        test_fraction=config.data.test_fraction,
+        fold=config.data.fold,
+        folds=config.data.folds,
+    )
+
+
+def pixel_weights(config: ConfigDict, cases: list[Case], index: Int32[np.ndarray, "n 2"]) -> Callable | None:
+    """What makes pixel weights of a mask, from the training side's balance of tumour and background."""
+    border = config.border_weights
+    if border.w0 == 0:
+        return None
+    balance = weight_maps.balanced_class_weights(cases[position].mask[number] for position, number in index)
+    return functools.partial(weight_maps.border_weight_map, class_weights=balance, w0=border.w0, sigma=border.sigma)
+
+
+def optimizer_and_schedule(
+    config: ConfigDict, steps_per_epoch: int
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
+    """The optimiser, and its learning rate by step, for epochs of so many steps."""
+    schedule = optim.learning_rate_schedule(
+        config.optim.schedule,
+        peak=config.optim.learning_rate,
+        warmup_steps=config.optim.warmup_steps,
+        steps_per_epoch=steps_per_epoch,
+        total_steps=config.train.epochs * steps_per_epoch,
+    )
+    optimizer = optim.optimizer(
+        config.optim.name, schedule, weight_decay=config.optim.weight_decay, clip_norm=config.optim.clip_norm
+    )
+    return optimizer, schedule
+
+
+def initial_state(
+    config: ConfigDict, channels: int, optimizer: optax.GradientTransformation, mesh: Mesh, classes: int = 1
+) -> tuple[nnx.GraphDef, TrainState]:
+    """The network's structure, and the state before the first step on every device of the mesh.
+
+    Args:
+        config: with every key.
+        channels: of the data's images.
+        optimizer: of `optimizer_and_schedule`.
+        mesh: the devices.
+        classes: what the masks tell apart, background aside.
+    """
+    sizes = {"in_channels": input_channels(config, channels), "num_classes": steps.logit_channels(classes)}
+    graphdefs = []
+
+    def drawn() -> tuple[dict, dict]:
+        model = models.build(**sizes, rngs=nnx.Rngs(params=config.seed), **config.model)
+        graphdef, params, batch_stats = steps.split_model(model)
+        # No array and so no result of a compiled program; building the network once more would take half a second.
+        graphdefs.append(graphdef)
+        return params, batch_stats
+
+    # One compiled program draws all parameters; by themselves, each shape would be compiled anew.
+    params, batch_stats = jax.jit(drawn)()
+    [graphdef] = graphdefs
+    if config.train.initial_weights:
+        params, batch_stats = weights.initialise(params, batch_stats, Path(config.train.initial_weights))
+    averaged = config.optim.ema_decay is not None
+    state = jax.jit(functools.partial(steps.init_state, optimizer=optimizer, averaged=averaged))(params, batch_stats)
+    return graphdef, jax.device_put(state, replicated(mesh))
+
+
+def train_step(
+    config: ConfigDict, graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, classes: int
+) -> Callable:
+    """The compiled step: see `steps.make_train_step`."""
+    return steps.make_train_step(
+        graphdef,
+        optimizer,
+        image_size=config.data.image_size,
+        loss_weights=config.loss.to_dict(),
+        augment_settings=config.augment.to_dict(),
+        seed=config.seed,
+        classes=classes,
+        skip_nonfinite=config.train.nonfinite == "skip",
+        spike_factor=config.train.spike_factor,
+        ema_decay=config.optim.ema_decay,
+    )
+
+
+def training_batches(config: ConfigDict, slices: Slices, start_step: int) -> grain.IterDataset:
+    """This process's part of the batches from a step on: see `pipeline.training_batches`."""
+    return pipeline.training_batches(
+        slices,
+        batch_size=config.train.batch_size,
+        seed=config.seed,
+        epochs=config.train.epochs,
+        start_step=start_step,
+        shard=jax.process_index(),
+        shards=jax.process_count(),
+        workers=config.data.workers,
+        tumour_share=config.data.tumour_share,
+    )

@@ -1,0 +1,63 @@
+"""The slices of validated cases that TensorBoard shows after each epoch, with true and predicted outlines."""
+
+from collections.abc import Mapping, Sequence
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from unet_jax.data.case import Case
+from unet_jax.report import packed_masks
+from unet_jax.report.case_view import to_grey
+from unet_jax.report.packed_masks import PackedMask
+
+CASES = 4
+# Pixels that the longer side of a picture has at least.
+SIDE = 384
+# The colours of `pictures`, in RGB. The true outline is wider, so that it is seen behind the predicted one.
+TRUE, TRUE_WIDTH = (0x00, 0x9E, 0x73), 3
+PREDICTED, PREDICTED_WIDTH = (0xE6, 0x9F, 0x00), 1
+
+
+def draw(
+    cases: Sequence[Case], predicted: Mapping[int, PackedMask], channel: int
+) -> dict[str, UInt8[np.ndarray, "h w 3"]]:
+    """A slice each of a few cases, the same ones whatever was predicted: that with the most tumour in the true mask.
+
+    Args:
+        cases: of the data set.
+        predicted: masks by position in `cases`.
+        channel: which one is shown in grey; the last where there are fewer.
+
+    Returns:
+        RGB by title: the case and the slice, counted from 1. The true outline is green, the predicted one orange.
+    """
+    positions = sorted(predicted)
+    spread = np.linspace(0, len(positions) - 1, min(CASES, len(positions)))
+    drawn = {}
+    for place in np.rint(spread).astype(int):
+        case, packed = cases[positions[place]], predicted[positions[place]]
+        truth = np.asarray(case.mask)[packed.numbers] > 0
+        row = int(truth.sum((1, 2)).argmax())
+        number = int(packed.numbers[row])
+        shown = np.asarray(case.image[number : number + 1, :, :, min(channel, case.image.shape[-1] - 1)])
+        drawn[f"{case.name}/slice {number + 1}"] = outlined(
+            to_grey(shown)[0], truth[row].astype(np.uint8), (packed_masks.unpack(packed)[row] > 0).astype(np.uint8)
+        )
+    return drawn
+
+
+def outlined(
+    picture: UInt8[np.ndarray, "h w"], truth: UInt8[np.ndarray, "h w"], predicted: UInt8[np.ndarray, "h w"]
+) -> UInt8[np.ndarray, "r c 3"]:
+    """The picture, pixels repeated until it is large enough, with the outlines of both masks of 0 and 1."""
+    times = -(-SIDE // max(picture.shape))
+    canvas = cv2.cvtColor(_enlarged(picture, times), cv2.COLOR_GRAY2RGB)
+    for mask, colour, width in ((truth, TRUE, TRUE_WIDTH), (predicted, PREDICTED, PREDICTED_WIDTH)):
+        borders, _ = cv2.findContours(_enlarged(mask, times), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(canvas, borders, -1, colour, width)
+    return canvas
+
+
+def _enlarged(picture: UInt8[np.ndarray, "h w"], times: int) -> UInt8[np.ndarray, "r c"]:
+    return np.ascontiguousarray(picture.repeat(times, 0).repeat(times, 1))
