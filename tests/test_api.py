@@ -16,7 +16,6 @@ from unet_jax.run import checkpoint
 from unet_jax.run import folder as run_folder
 from unet_jax.run import resume as identity
 from unet_jax.runtime.mesh import data_mesh
-from unet_jax.training import step as steps
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -24,7 +23,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 def save(folder, config, *step_numbers):
     """A run with random weights."""
     for seed, number in enumerate(step_numbers):
-        _, params, batch_stats = steps.split_model(networks.make(in_channels=3, num_classes=1, **config.model))
+        _, params, batch_stats = split_model(networks.make(in_channels=3, num_classes=1, **config.model))
         params["head"]["bias"] -= 0.1 * seed
         checkpoint.prepare(folder / "checkpoints")
         items = {"model": {"params": params, "batch_stats": batch_stats}}

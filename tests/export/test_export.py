@@ -16,7 +16,6 @@ from unet_jax.inference.from_config import load_network
 from unet_jax.run import checkpoint
 from unet_jax.run import resume as identity
 from unet_jax.runtime.mesh import data_mesh
-from unet_jax.training import step as steps
 
 DOCS = Path(__file__).parents[2] / "docs" / "export.md"
 
@@ -30,7 +29,7 @@ def config(settings, configure):
 def workdir(config, tmp_path_factory):
     """A run of which step 7 is saved, with random weights."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    _, params, batch_stats = steps.split_model(networks.make(in_channels=3, num_classes=1, **config.model))
+    _, params, batch_stats = split_model(networks.make(in_channels=3, num_classes=1, **config.model))
     checkpoint.prepare(folder / "checkpoints")
     checkpoint.save(folder / "checkpoints", 7, {"model": {"params": params, "batch_stats": batch_stats}}, 0.5)
     identity.record(folder, config, "fingerprint", {})

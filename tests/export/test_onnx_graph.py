@@ -78,7 +78,7 @@ NETWORKS = {
 
 @pytest.mark.parametrize(("name", "options", "size"), NETWORKS.values(), ids=NETWORKS)
 def test_every_network(name, options, size):
-    graphdef, params, batch_stats = steps.split_model(networks.make(name, 3, 1, **options))
+    graphdef, params, batch_stats = split_model(networks.make(name, 3, 1, **options))
     step = steps.make_probability_step(graphdef, image_size=32 if name == "fpn" else 16)
     images = np.random.default_rng(0).integers(0, 256, (2, *size, 3), np.uint8)
     assert largest_difference(lambda image: step(params, batch_stats, image), images) <= 1e-5

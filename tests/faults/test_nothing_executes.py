@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from configs import default
 from unet_jax.data import cache
 from unet_jax.data.formats import lgg
 from unet_jax.errors import RunError
@@ -115,7 +114,7 @@ def outside(tmp_path):
 
 
 def score(folder):
-    return evaluate(folder, defaults=default.get_config())
+    return evaluate(folder)
 
 
 def test_the_canary_sings_when_it_is_unpickled(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from unet_jax.data.case import Case
 from unet_jax.metrics import cases as scoring
 from unet_jax.report import scores as report
-from unet_jax.run.folder import flatten
+from unet_jax.run.config import flatten
 
 
 @pytest.fixture

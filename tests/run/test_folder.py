@@ -114,7 +114,7 @@ def test_a_runs_config_cannot_have_the_phantom_written_anywhere(root, allowed, w
 
 def test_flatten_joins_keys_with_dots():
     tree = {"a": {"b": 1, "c": {"d": [2, 3]}}, "e": None}
-    assert run_folder.flatten(tree) == {"a.b": 1, "a.c.d": [2, 3], "e": None}
+    assert flatten(tree) == {"a.b": 1, "a.c.d": [2, 3], "e": None}
 
 
 def _append(workdir, *records):

@@ -6,7 +6,6 @@ import pytest
 from configs import default
 from unet_jax.errors import InputError
 from unet_jax.files import read_json, write_json
-from unet_jax.run import folder as run_folder
 from unet_jax.run import resume as identity
 
 DIGESTS = {Path("a/a_1.tif"): (5, "0" * 64), Path("a/a_1_mask.tif"): (3, "1" * 64), Path("b/b_1.tif"): (4, "2" * 64)}
@@ -108,11 +107,9 @@ def test_a_key_that_is_newer_than_the_run_is_no_difference_at_its_default(workdi
     old = read_json(workdir / "config.json")
     del old["augment"]["gamma"], old["train"]["patience"], old["optim"]["clip_norm"]
     write_json(workdir / "config.json", old)
-    assert compare(workdir, config, defaults=default.get_config()) == []
+    assert compare(workdir, config) == []
     config.train.patience = 7
-    assert compare(workdir, config, defaults=default.get_config())[1:] == [
-        "  config.train.patience: the run has 3, this command 7"
-    ]
+    assert compare(workdir, config)[1:] == ["  config.train.patience: the run has 3, this command 7"]
     identity.record(workdir, default.get_config(), "abc", DIGESTS)
     assert read_json(workdir / "config.json")["augment"]["gamma"] == {"probability": 0.0, "range": [0.7, 1.5]}
 
@@ -131,7 +128,7 @@ def test_where_things_lie_and_what_is_noted_may_change_and_is_said(workdir, conf
 
 
 def test_what_may_change_are_keys_that_there_are(config):
-    known = run_folder.flatten(config.to_dict())
+    known = flatten(config.to_dict())
     assert set(identity.HARMLESS) <= known.keys() | {key.partition(".")[0] for key in known}
 
 

@@ -29,7 +29,7 @@ mask = (image[..., 0] > 128).astype(np.uint8)
 
 def losses(mesh, norm):
     model = models.build("tutorial", 3, 1, nnx.Rngs(params=0), width=2, depth=1, norm=norm)
-    graphdef, params, batch_stats = steps.split_model(model)
+    graphdef, params, batch_stats = split_model(model)
     schedule = optim.learning_rate_schedule(
         "constant", peak=0.01, warmup_steps=2, steps_per_epoch=5, total_steps=5
     )
