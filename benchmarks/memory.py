@@ -17,7 +17,7 @@ from absl import app, flags
 from scipy import stats
 
 from benchmarks import results
-from unet_jax.run import folder as run_folder
+from unet_jax.run import history
 from unet_jax.runtime import environment as surroundings
 
 EPOCHS = flags.DEFINE_integer("epochs", 30, "Of the run.")
@@ -32,7 +32,7 @@ def watch(command: list[str], workdir: Path) -> dict[str, list[float]]:
     highest: list[tuple[float, float]] = []
     try:
         while process.poll() is None:
-            done = len(run_folder.epochs_of(run_folder.read_history(workdir)))
+            done = len(history.epochs_of(history.read(workdir)))
             highest += [(0.0, 0.0)] * (done + 1 - len(highest))
             if now := _memory(process.pid):
                 highest[-1] = tuple(max(pair) for pair in zip(highest[-1], now, strict=True))

@@ -33,7 +33,7 @@ def main() -> None:
     root = parser.parse_args().root
     masks = [lgg.decode(files, lambda path: read_file(root, path)).mask for files in lgg.find(root)]
     for size in SIZES:
-        dice = [metrics.dice(metrics.count(redrawn(mask, size), mask).sum(0)) for mask in masks]
+        dice = [metrics.dice(metrics.count(redrawn(mask, size), mask).sum(0), empty=1.0) for mask in masks]
         print(f"{size:4d}²  {np.mean(dice):.3f} mean, {np.median(dice):.3f} median, {np.min(dice):.3f} least")
 
 

@@ -28,7 +28,7 @@ ORDER = [
 ]
 
 # Packages that a room does without: what only reads data, or plans, does not start jax.
-WITHOUT = dict.fromkeys(("data", "plan"), ["jax", "jaxlib", "flax", "optax", "orbax"])
+WITHOUT = {room: ["jax", "jaxlib", "flax", "optax", "orbax"] for room in ("data", "plan")}
 # clu imports TensorFlow.
 NOWHERE = ["tensorflow", "clu", "main", "tests", "benchmarks"]
 

@@ -5,8 +5,8 @@
     segment = unet_jax.load("runs/default")
     mask = segment(image)
 
-`unet_jax.models`, `unet_jax.losses` and `unet_jax.metrics` are the parts; see docs/api.md. Nothing is imported before it
-is used: what only reads data need not start jax.
+`unet_jax.models`, `unet_jax.losses` and `unet_jax.metrics` are the parts; see docs/api.md. Nothing is imported before
+it is used: what only reads data need not start jax.
 """
 
 import importlib

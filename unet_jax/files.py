@@ -3,15 +3,18 @@
 import contextlib
 import errno
 import glob
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from unet_jax.errors import InputError, StorageError
 
+# The key of a sealed file's digest.
+SEAL = "sha256"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 FAILING = (errno.EIO,)
@@ -101,6 +104,16 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+def write_sealed_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Writes `value` as JSON in the same way, with the SHA-256 of its contents, which `read_json` checks."""
+    write_json(path, {**value, SEAL: json_digest(value)})
+
+
+def json_digest(value: Any) -> str:
+    """The SHA-256 of what JSON holds, whatever the order of its keys, in hexadecimal."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
 def append_line(path: Path, line: str) -> None:
     """Adds a line to the end of `path` in the way of `append_bytes`."""
     append_bytes(path, f"{line}\n".encode())
@@ -158,16 +171,20 @@ def _and_free(path: Path) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """What `path` holds.
+    """What `path` holds, without the seal of `write_sealed_json`.
 
     Raises:
-        InputError: it cannot be read, or is no JSON.
+        InputError: it cannot be read, is not JSON, or is not what was sealed.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(
             f"{path} cannot be read ({error.strerror}): give the folder of a run, or restore the file."
         ) from None
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is no JSON ({error}): restore it.") from None
+        raise InputError(f"{path} is not JSON ({error}): restore it.") from None
+    seal = found.pop(SEAL, None) if isinstance(found, dict) and isinstance(found.get(SEAL), str) else None
+    if seal not in (None, json_digest(found)):
+        raise InputError(f"{path} is not what was written (SHA-256): it was damaged or edited; restore it.")
+    return found

@@ -10,7 +10,7 @@ from unet_jax.data import load
 from unet_jax.errors import InputError
 from unet_jax.files import read_json, write_json
 from unet_jax.metrics.summary import dice_by_patient
-from unet_jax.report import pictures, scores
+from unet_jax.report import curves, scores
 from unet_jax.run import folder as run_folder
 from unet_jax.run import resume
 from unet_jax.run.config import as_json, default_config, flatten
@@ -68,9 +68,11 @@ def _pool(workdir: Path, against: Path | None) -> dict:
         # Networks must be loaded for these, so they are made anew only where the scores are new.
         if not (workdir / CASES).exists() or _scored_before(workdir) != results["dice_by_patient"]:
             fold_pictures.write(workdir / CASES, found, rows)
-        dice = {one.number: list(dice_by_patient(one.rows).values()) for one in found}
-        pictures.write_folds(workdir / "folds.png", dice)
-        pictures.write_fold_curves(workdir / "curves.png", [one.epochs for one in found])
+        dice = {
+            one.number: [value for value in dice_by_patient(one.rows).values() if value is not None] for one in found
+        }
+        curves.write_dice_by_fold(workdir / "folds.png", dice)
+        curves.write_folds(workdir / "curves.png", [one.epochs for one in found])
         scores.write_rows(workdir / "cases.csv", rows)
         write_json(workdir / RESULTS, results)
         print(f"  written to {workdir}: {RESULTS}, cases.csv, {CASES}, folds.png, curves.png", flush=True)

@@ -10,7 +10,7 @@ from unet_jax.errors import InputError
 from unet_jax.files import read_json
 from unet_jax.metrics.cases import Row
 from unet_jax.run import folder as run_folder
-from unet_jax.run import resume
+from unet_jax.run import history, manifest, resume
 from unet_jax.run.config import read_config, read_flat_config
 from unet_jax.training import progress
 
@@ -53,11 +53,11 @@ def is_scored(workdir: Path) -> bool:
     if not metrics.exists():
         return False
     config = read_config(workdir)
-    epochs = run_folder.epochs_of(run_folder.read_history(workdir))
+    epochs = history.epochs_of(history.read(workdir))
     if not progress.finished(config, epochs):
         return False
     scored = read_json(metrics)
-    last = epochs[-1] if config.eval.checkpoint == "newest" else progress.best(epochs)
+    last = epochs[-1] if config.eval.checkpoint == "newest" else history.best_epoch(epochs)
     return scored["checkpoint"] == "last good" or scored["checkpoint_step"] == last["step"]
 
 
@@ -92,8 +92,20 @@ def _read(workdir: Path, number: int) -> Fold:
         rows = [
             {key: text if key in TEXTS else _number(text) for key, text in row.items()} for row in csv.DictReader(file)
         ]
-    epochs = run_folder.epochs_of(run_folder.read_history(folder))
+    _check_whole(scores)
+    epochs = history.epochs_of(history.read(folder))
     return Fold(number, folder, config, read_json(scores / "metrics.json"), rows, epochs)
+
+
+def _check_whole(scores: Path) -> None:
+    """Raises InputError if the files of an evaluation are not what was written; older ones have no manifest."""
+    if (scores / manifest.MANIFEST).exists():
+        faults = manifest.faults(scores, manifest.read_manifest(scores))
+        if faults:
+            raise InputError(
+                f"{scores.parent.parent}: {'; '.join(faults)}: score the fold again with --mode=evaluate "
+                f"--workdir={scores.parent.parent}."
+            )
 
 
 def _number(text: str) -> int | float | None:

@@ -12,8 +12,10 @@ from unet_jax.inference.network import load_network
 from unet_jax.inference.segment import segment_cases
 from unet_jax.inference.settings import SegmentSettings
 from unet_jax.metrics.cases import Row
-from unet_jax.report import pictures
+from unet_jax.report import case_sheet
+from unet_jax.report.case_sheet import Example
 from unet_jax.report.evaluation_files import example
+from unet_jax.report.scores import share
 from unet_jax.run.config import read_config
 from unet_jax.runtime import compilation_cache
 from unet_jax.runtime.mesh import data_mesh
@@ -31,16 +33,17 @@ def write(path: Path, folds: Sequence[Fold], rows: Sequence[Row]) -> None:
         rows: with their fold, worst Dice first.
     """
     wanted = chosen(rows)
-    examples: dict[str, pictures.Example] = {}
+    examples: dict[str, Example] = {}
     for fold in folds:
         its = {row["case"]: title for title, row in wanted if row["fold"] == fold.number}
         if its:
             examples |= _examples(fold, its)
-    pictures.write_cases(path, [examples[row["case"]] for _, row in wanted], f"test patients of {len(folds)} folds")
+    case_sheet.write(path, [examples[row["case"]] for _, row in wanted], f"test patients of {len(folds)} folds")
 
 
 def chosen(rows: Sequence[Row]) -> list[tuple[str, Row]]:
-    """The best case, the median and the five worst, each with its title; no case twice."""
+    """The best case, the median and the five worst, each with its title; no case twice, nor one that is undefined."""
+    rows = [row for row in rows if row["dice"] is not None] or rows
     places = {len(rows) - 1: "best", len(rows) // 2: "median"}
     for place in range(min(WORST, len(rows))):
         places.setdefault(place, "worst" if place == 0 else f"{place + 1}. worst")
@@ -48,10 +51,10 @@ def chosen(rows: Sequence[Row]) -> list[tuple[str, Row]]:
 
 
 def _title(name: str, row: Row) -> str:
-    return f"{name}: {row['case']}, Dice {row['dice']:.3f}, fold {row['fold']}"
+    return f"{name}: {row['case']}, Dice {share(row['dice'])}, fold {row['fold']}"
 
 
-def _examples(fold: Fold, titles: dict[str, str]) -> dict[str, pictures.Example]:
+def _examples(fold: Fold, titles: dict[str, str]) -> dict[str, Example]:
     """Of the cases in `titles`, by name, as the fold's network segments them with what they were scored with."""
     config = read_config(fold.folder, flips=fold.metrics["tta"], tiles=fold.metrics["tiles"])
     with explained(config):

@@ -10,7 +10,7 @@ from unet_jax.errors import InputError
 from unet_jax.metrics import overlap
 from unet_jax.metrics.cases import PIXELS, Row, worst_first
 from unet_jax.metrics.summary import dice_by_patient, summarise
-from unet_jax.report.scores import spread
+from unet_jax.report.scores import share, spread
 
 # An error names so many patients and counts the others.
 LISTED = 5
@@ -66,12 +66,14 @@ def _of_fold(fold: Fold) -> dict:
     }
 
 
-def compare(ours: Mapping[str, float], theirs: Mapping[str, float]) -> dict:
+def compare(ours: Mapping[str, float | None], theirs: Mapping[str, float | None]) -> dict:
     """Two recipes on the same patients, by the differences of their Dice, ours less theirs.
+
+    Patients whose Dice is undefined in one of them stand in no difference.
 
     Args:
         ours: Dice by patient.
-        theirs: likewise.
+        theirs: Dice by patient.
 
     Returns:
         the mean difference with its 95 % bootstrap interval over patients; how many patients are better, worse and
@@ -79,7 +81,7 @@ def compare(ours: Mapping[str, float], theirs: Mapping[str, float]) -> dict:
         where all are equal.
 
     Raises:
-        InputError: the patients are not the same.
+        InputError: the patients are not the same, or none has a Dice in both.
     """
     if ours.keys() != theirs.keys():
         alone = sorted(ours.keys() ^ theirs.keys())
@@ -88,7 +90,10 @@ def compare(ours: Mapping[str, float], theirs: Mapping[str, float]) -> dict:
             f"--against has other patients: {len(ours)} here, {len(theirs)} there, and only in one of them "
             f"{', '.join(alone[:LISTED])}{more}: compare cross-validations of the same data with the same folds done."
         )
-    differences = np.array([dice - theirs[patient] for patient, dice in ours.items()])
+    both = [patient for patient in ours if ours[patient] is not None and theirs[patient] is not None]
+    if not both:
+        raise InputError("--against: no patient's Dice is defined in both: nothing is marked, and nothing was found.")
+    differences = np.array([ours[patient] - theirs[patient] for patient in both])
     better, worse = int((differences > 0).sum()), int((differences < 0).sum())
     return {
         "patients": len(differences),
@@ -108,7 +113,7 @@ def table(results: Mapping) -> str:
         ("patients", f"{results['patients']}, in {len(scored)} of {results['folds']} folds"),
         ("Dice per patient", spread(results["dice_per_patient"])),
         ("IoU per patient", spread(results["iou_per_patient"])),
-        ("Dice of all pixels", f"{results['dice_global']:.3f}"),
+        ("Dice of all pixels", share(results["dice_global"])),
         *((f"fold {fold['fold']}", _in_words(fold)) for fold in results["per_fold"]),
     ]
     if "against" in results:
@@ -120,8 +125,8 @@ def table(results: Mapping) -> str:
 def _in_words(fold: Mapping) -> str:
     dice = fold["dice_per_patient"]
     return (
-        f"{dice['mean']:.3f} mean, {dice['median']:.3f} median, {fold['patients']} patients; {fold['epochs']} epochs "
-        f"in {fold['minutes']:.1f} min"
+        f"{share(dice['mean'])} mean, {share(dice['median'])} median, {fold['patients']} patients; "
+        f"{fold['epochs']} epochs in {fold['minutes']:.1f} min"
     )
 
 

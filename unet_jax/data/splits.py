@@ -120,7 +120,12 @@ def make(
 
 def write(split: Split, path: Path) -> None:
     """Writes a split as JSON; a reader sees the old file or the new one, never half of one."""
-    files.write_json(path, dataclasses.asdict(split))
+    files.write_sealed_json(path, dataclasses.asdict(split))
+
+
+def digest(split: Split) -> str:
+    """What tells a split from any other, in hexadecimal."""
+    return files.json_digest(dataclasses.asdict(split))
 
 
 def read(path: Path, cases: Sequence[Case]) -> Split:
@@ -132,6 +137,8 @@ def read(path: Path, cases: Sequence[Case]) -> Split:
     """
     content = files.read_json(path)
     try:
+        if unknown := content.keys() - {field.name for field in dataclasses.fields(Split)}:
+            raise KeyError(*sorted(unknown))
         split = Split(content["split_by"], *({**content[side]} for side in SIDES))
         placed = _grouped(
             (key, member) for side in SIDES for key, members in content[side].items() for member in members

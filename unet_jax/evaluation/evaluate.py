@@ -6,14 +6,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import Int32
 from ml_collections import ConfigDict
 
 from unet_jax.data import load, splits
-from unet_jax.data.case import Case
 from unet_jax.data.load import DataSet
 from unet_jax.data.slices import all_slices
+from unet_jax.data.splits import Split
 from unet_jax.errors import InputError
 from unet_jax.inference import postprocess
 from unet_jax.inference.network import load_network
@@ -79,13 +77,18 @@ def score(
         elsewhere: the folder of other cases.
     """
     classes = _classes_of_both(workdir, config, data)
-    note = None if elsewhere is not None else resume.check_files(workdir, data)
-    index, label = _slices_to_score(workdir, data.cases, side, elsewhere)
+    notes = [] if elsewhere is not None else resume.check_files(workdir, data)
+    split = None if elsewhere is not None else splits.read(workdir / run_folder.SPLIT, data.cases)
+    index = all_slices(data.cases) if side == "all" else splits.slices_of(split, data.cases, side)
 
     compilation_cache.use(config.train.compilation_cache)
     mesh = data_mesh()
     probability, restored = load_network(workdir, config, mesh)
-    warnings = checkpoint.warnings(workdir / run_folder.CHECKPOINTS, restored) + ([note] if note else [])
+    if split is not None:
+        resume.check_record(restored, resume.trained_on(data, split))
+    warnings = checkpoint.warnings(workdir / run_folder.CHECKPOINTS, restored) + notes
+    if config.eval.choose_threshold and not (workdir / run_folder.THRESHOLD).exists():
+        warnings.append(f"the run has not chosen a threshold yet: {config.eval.threshold} is used.")
     if is_primary():
         for line in warnings:
             print(f"warning: {line}", file=sys.stderr, flush=True)
@@ -107,7 +110,7 @@ def score(
     rows = stages[final].rows
     summary = {
         "split": side,
-        "split_by": label,
+        "split_by": _label(split, side, elsewhere),
         "checkpoint": config.eval.checkpoint if restored.as_wanted else "last good",
         "checkpoint_step": restored.step,
         "damaged_checkpoints": [{"step": step, "faults": faults} for step, faults in restored.damaged.items()],
@@ -138,13 +141,8 @@ def _classes_of_both(workdir: Path, config: ConfigDict, data: DataSet) -> Sequen
     return of_run
 
 
-def _slices_to_score(
-    workdir: Path, cases: list[Case], side: str, elsewhere: Path | None
-) -> tuple[Int32[np.ndarray, "n 2"], str]:
-    """(position in cases, slice) of what is to be scored, and what a reader must know of the split."""
-    if elsewhere is not None:
-        return all_slices(cases), f"every case of {elsewhere}"
-    split = splits.read(workdir / run_folder.SPLIT, cases)
-    if side == "all":
-        return all_slices(cases), "training cases included"
-    return splits.slices_of(split, cases, side), split.label
+def _label(split: Split | None, side: str, elsewhere: Path | None) -> str:
+    """What a reader of the scores must know of the split."""
+    if split is None:
+        return f"every case of {elsewhere}"
+    return "training cases included" if side == "all" else split.label

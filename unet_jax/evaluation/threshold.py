@@ -11,12 +11,13 @@ from ml_collections import ConfigDict
 from unet_jax import metrics
 from unet_jax.data.case import Case
 from unet_jax.data.slices import slices_by_case
-from unet_jax.files import write_json
+from unet_jax.files import write_sealed_json
 from unet_jax.inference import postprocess
 from unet_jax.inference.network import Probability, load_network
 from unet_jax.inference.segment import segment_stream
 from unet_jax.inference.settings import SegmentSettings
 from unet_jax.inference.windows import Segmented, Wanted
+from unet_jax.report.scores import share
 from unet_jax.run.folder import THRESHOLD
 from unet_jax.runtime.mesh import is_primary
 
@@ -43,9 +44,10 @@ def choose(
     chosen = best(scores)
     if is_primary():
         record = {"threshold": chosen, "checkpoint_step": restored.step, "validation_dice": scores}
-        write_json(workdir / THRESHOLD, record)
-        half = scores[0.5]
-        print(f"Threshold {chosen}: Dice {scores[chosen]:.3f} on validation, {half:.3f} at 0.5.", flush=True)
+        write_sealed_json(workdir / THRESHOLD, record)
+        print(
+            f"Threshold {chosen}: Dice {share(scores[chosen])} on validation, {share(scores[0.5])} at 0.5.", flush=True
+        )
     return chosen
 
 
@@ -57,8 +59,8 @@ def segmented(
     return segment_stream(network, wanted, settings, keep_probabilities=True)
 
 
-def mean_dice(found: Iterable[Segmented], settings: Mapping[str, int | bool]) -> dict[float, float]:
-    """The mean Dice per patient at each of CANDIDATES.
+def mean_dice(found: Iterable[Segmented], settings: Mapping[str, int | bool]) -> dict[float, float | None]:
+    """The mean Dice per patient at each of CANDIDATES; None where it is undefined for all of them.
 
     Args:
         found: cases with masks, and with probabilities.
@@ -73,11 +75,19 @@ def mean_dice(found: Iterable[Segmented], settings: Mapping[str, int | bool]) ->
             mask = postprocess.apply((one.probability >= threshold).astype(np.uint8), settings)
             total[row] += metrics.count(mask, truth).sum(0)
     return {
-        threshold: float(np.mean([metrics.dice(total[row]) for total in counts.values()]))
+        threshold: metrics.mean_of_defined(metrics.dice(total[row]) for total in counts.values())
         for row, threshold in enumerate(CANDIDATES)
     }
 
 
-def best(scores: Mapping[float, float]) -> float:
-    """The threshold with the highest score; of equal ones the nearest to 0.5."""
-    return max(scores, key=lambda threshold: (scores[threshold], -abs(threshold - 0.5)))
+def best(scores: Mapping[float, float | None]) -> float:
+    """The threshold with the highest score; of equal ones the nearest to 0.5.
+
+    A score is undefined where nothing is marked and nothing is found, which no threshold can better.
+    """
+
+    def rank(threshold: float) -> tuple[float, float]:
+        score = scores[threshold]
+        return 1.0 if score is None else score, -abs(threshold - 0.5)
+
+    return max(scores, key=rank)

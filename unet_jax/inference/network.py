@@ -16,7 +16,7 @@ from unet_jax.data import labels
 from unet_jax.errors import InputError
 from unet_jax.inference.preprocess import prepare_image, restore_logits
 from unet_jax.models.functional import forward, logit_channels, split_model
-from unet_jax.run import checkpoint
+from unet_jax.run import checkpoint, history
 from unet_jax.run import folder as run_folder
 from unet_jax.runtime.mesh import replicated
 
@@ -58,11 +58,11 @@ def load_network(workdir: Path, config: ConfigDict, mesh: Mesh) -> tuple[Probabi
         DamageError: there are checkpoints, and none is whole.
     """
     graphdef, like = _structure(config, image_channels(workdir, config), labels.count(run_folder.read_classes(workdir)))
-    restored = checkpoint.restore(
-        workdir / run_folder.CHECKPOINTS,
-        config.eval.checkpoint,
-        {"model": checkpoint.on_devices(like, replicated(mesh))},
-    )
+    wanted, epochs = config.eval.checkpoint, history.epochs_of(history.read(workdir))
+    if epochs and all(record["val_dice"] is None for record in epochs):
+        wanted = "newest"  # where no score is defined, none is the best
+    like = {"model": checkpoint.on_devices(like, replicated(mesh))}
+    restored = checkpoint.restore(workdir / run_folder.CHECKPOINTS, wanted, like)
     if restored is None:
         raise InputError(f"{workdir} has no scored checkpoint yet: train it for at least one epoch.")
     network = restored.items["model"]

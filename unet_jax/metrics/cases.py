@@ -206,8 +206,8 @@ def whole_case_scores(
 
 
 def worst_first(rows: Iterable[Row]) -> list[Row]:
-    """Rows by ascending Dice, then by name."""
-    return sorted(rows, key=lambda row: (row["dice"], row["case"]))
+    """Rows by ascending Dice, then by name; those where it is undefined come last."""
+    return sorted(rows, key=lambda row: (row["dice"] is None, row["dice"] or 0.0, row["case"]))
 
 
 def _cropped(

@@ -1,7 +1,8 @@
 """Scores of masks against masks, from integer counts on the host.
 
-Every score is None where it is undefined: a ratio of nothing to nothing. Dice and IoU of an empty mask
-against an empty one are 1 by the tutorial's convention; how often that happened is reported beside them.
+Every score is None where it is undefined: a ratio of nothing to nothing, such as the Dice of an empty mask against
+an empty one. How often that happened is reported beside the means. The tutorial's convention, a Dice of 1 there, is for who
+asks for it: the mean by slice.
 """
 
 from collections.abc import Iterable
@@ -43,16 +44,16 @@ def mean_of_defined(values: Iterable[float | None]) -> float | None:
     return sum(defined) / len(defined) if defined else None
 
 
-def dice(counts: Int64[np.ndarray, "3"]) -> float:
-    """2 TP / (2 TP + FP + FN) (Dice 1945); 1 for empty against empty."""
+def dice(counts: Int64[np.ndarray, "3"], *, empty: float | None = None) -> float | None:
+    """2 TP / (2 TP + FP + FN) (Dice 1945); `empty` where both masks are."""
     tp, fp, fn = counts.tolist()
-    return 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else 1.0
+    return 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else empty
 
 
-def iou(counts: Int64[np.ndarray, "3"]) -> float:
-    """TP / (TP + FP + FN) (Jaccard 1901); 1 for empty against empty."""
+def iou(counts: Int64[np.ndarray, "3"]) -> float | None:
+    """TP / (TP + FP + FN) (Jaccard 1901); None where both masks are empty."""
     tp, fp, fn = counts.tolist()
-    return tp / (tp + fp + fn) if tp + fp + fn else 1.0
+    return tp / (tp + fp + fn) if tp + fp + fn else None
 
 
 def precision(counts: Int64[np.ndarray, "3"]) -> float | None:
@@ -79,9 +80,12 @@ def is_empty(counts: Int64[np.ndarray, "3"]) -> bool:
     return not counts.any()
 
 
-def distribution(values: list[float]) -> dict[str, float | list[float] | None]:
-    """Mean, median, standard deviation (n - 1; 0 for one), 95 % interval of the mean; None without values."""
-    array = np.asarray(values, np.float64)
+def distribution(values: Iterable[float | None]) -> dict[str, float | list[float] | None]:
+    """Mean, median, standard deviation (n - 1; 0 for one), 95 % interval of the mean, over what is defined.
+
+    All are None where nothing is.
+    """
+    array = np.asarray([value for value in values if value is not None], np.float64)
     if not len(array):
         return dict.fromkeys(("mean", "median", "std", "ci95"))
     return {

@@ -43,8 +43,9 @@ def case_rows(
 def summarise(rows: list[Row], counts: Int64[np.ndarray, "n 3"] | Int64[np.ndarray, "n k 3"]) -> dict:
     """The headline scores of patients, of slices and of all pixels.
 
-    Several classes have each their own, under `classes`; what is over them is the mean, a patient's and a slice's
-    first; lesions are summed, and what is empty in both is so in all classes.
+    Patients whose masks are empty in both are counted and stand in no mean; by slice, they count as 1, the tutorial's
+    convention. Several classes have each their own scores, under `classes`; what is over them is the mean, a patient's
+    and a slice's first; lesions are summed, and what is empty in both is so in all classes.
 
     Overlap is counted over all of a patient's scans as one volume. Where the rows have them, distances and
     volumes follow, a patient's being the mean over the scans where they are defined, and lesions.
@@ -58,8 +59,8 @@ def summarise(rows: list[Row], counts: Int64[np.ndarray, "n 3"] | Int64[np.ndarr
     by_class = _rows_by_class(rows)
     each = {name: _summary(of_class, counts[:, n]) for n, (name, of_class) in enumerate(by_class.items())}
     summary = _summary(rows, counts.sum(1)) | {
-        "dice_per_patient": overlap.distribution(list(dice_by_patient(rows).values())),
-        "iou_per_patient": overlap.distribution(list(_score_by_patient(rows, overlap.iou).values())),
+        "dice_per_patient": overlap.distribution(dice_by_patient(rows).values()),
+        "iou_per_patient": overlap.distribution(_score_by_patient(rows, overlap.iou).values()),
         "dice_per_slice": {"mean": float(np.mean([of["dice_per_slice"]["mean"] for of in each.values()]))},
     }
     for name in ("dice_global", "precision", "recall", "specificity"):
@@ -85,9 +86,9 @@ def _summary(rows: list[Row], counts: Int64[np.ndarray, "n 3"]) -> dict:
         "patients_empty_in_both": sum(overlap.is_empty(of) for of in pooled),
         "slices": len(counts),
         "slices_empty_in_both": sum(overlap.is_empty(of) for of in counts),
-        "dice_per_patient": overlap.distribution([overlap.dice(of) for of in pooled]),
-        "iou_per_patient": overlap.distribution([overlap.iou(of) for of in pooled]),
-        "dice_per_slice": {"mean": float(np.mean([overlap.dice(of) for of in counts]))},
+        "dice_per_patient": overlap.distribution(map(overlap.dice, pooled)),
+        "iou_per_patient": overlap.distribution(map(overlap.iou, pooled)),
+        "dice_per_slice": {"mean": float(np.mean([overlap.dice(of, empty=1.0) for of in counts]))},
         "dice_global": overlap.dice(total),
         "precision": overlap.precision(total),
         "recall": overlap.recall(total),
@@ -96,15 +97,17 @@ def _summary(rows: list[Row], counts: Int64[np.ndarray, "n 3"]) -> dict:
     return summary | (_of_whole_cases(patients) if "hd95" in rows[0] else {})
 
 
-def dice_by_patient(rows: Sequence[Row]) -> dict[str, float]:
-    """Dice over all of each patient's scans, as `summarise` takes it: of several classes, the mean."""
+def dice_by_patient(rows: Sequence[Row]) -> dict[str, float | None]:
+    """Dice over all of each patient's scans, as `summarise` takes it: of several classes, the mean of those defined."""
     return _score_by_patient(rows, overlap.dice)
 
 
-def _score_by_patient(rows: Sequence[Row], score: Callable[[Int64[np.ndarray, "3"]], float]) -> dict[str, float]:
+def _score_by_patient(
+    rows: Sequence[Row], score: Callable[[Int64[np.ndarray, "3"]], float | None]
+) -> dict[str, float | None]:
     if CLASSES in rows[0]:
         each = [_score_by_patient(of_class, score) for of_class in _rows_by_class(rows).values()]
-        return {patient: float(np.mean([scores[patient] for scores in each])) for patient in each[0]}
+        return {patient: overlap.mean_of_defined(scores[patient] for scores in each) for patient in each[0]}
     return {patient: score(_total(of_patient)) for patient, of_patient in _by_patient(rows).items()}
 
 
@@ -174,7 +177,11 @@ def effects(summaries: Mapping[str, dict]) -> list[dict]:
 
 
 def best_median_worst(rows: list[Row]) -> list[tuple[str, Row]]:
-    """The rows that a picture should show, each with what it is; fewer where there are under three cases."""
+    """The rows that a picture should show, each with what it is; fewer where there are under three cases.
+
+    Cases whose Dice is undefined are shown only where all are.
+    """
+    rows = [row for row in rows if row["dice"] is not None] or rows
     chosen = {"best": rows[-1], "median": rows[len(rows) // 2], "worst": rows[0]}
     seen: set[str] = set()
     return [(title, row) for title, row in chosen.items() if not (row["case"] in seen or seen.add(row["case"]))]

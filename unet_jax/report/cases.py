@@ -81,7 +81,7 @@ def _case(number: int, row: Row, columns: Sequence[tuple[str, str, str]], pictur
         content: list[Element | str] = [text if key in TEXTS else text.replace("-", "−")]
         if key == "case" and pictured:
             content = [tag("button", text, type="button", class_="open", aria_haspopup="dialog")]
-        elif key == "dice":
+        elif key == "dice" and value is not None:
             content.insert(0, tag("span", class_="meter", style=f"--share:{100 * value:.1f}%", aria_hidden="true"))
         cells.append(
             tag(

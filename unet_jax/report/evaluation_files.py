@@ -15,9 +15,11 @@ from unet_jax.files import replace_folder
 from unet_jax.inference import postprocess
 from unet_jax.metrics.cases import Row
 from unet_jax.metrics.summary import best_median_worst
-from unet_jax.report import case_view, packed_masks, page, pictures, scores
+from unet_jax.report import case_sheet, case_view, packed_masks, page, scores
+from unet_jax.report.case_sheet import Example
 from unet_jax.report.packed_masks import PackedMask
 from unet_jax.run import folder as run_folder
+from unet_jax.run import history, manifest
 
 
 def write(
@@ -50,24 +52,25 @@ def write(
         return data.cases[position], masks[position].numbers, mask
 
     examples = [
-        example(f"{title}: {row['case']}, Dice {row['dice']:.3f}", *scored(row))
+        example(f"{title}: {row['case']}, Dice {scores.share(row['dice'])}", *scored(row))
         for title, row in best_median_worst(rows)
     ]
     is_lgg = config.data.source in sources.LGG_SOURCES and data.channels == len(lgg.SEQUENCES)
     with replace_folder(_folder(workdir, summary)) as folder:
         scores.write(folder, summary, rows)
-        pictures.write_cases(folder / "cases.png", examples, f"{summary['split']}, {summary['split_by']}", classes)
+        case_sheet.write(folder / "cases.png", examples, f"{summary['split']}, {summary['split_by']}", classes)
         page.write(
             folder / "report.html",
             title=workdir.resolve().name,
             summary=summary,
             rows=rows,
-            epochs=run_folder.epochs_of(run_folder.read_history(workdir)),
+            epochs=history.epochs_of(history.read(workdir)),
             config=config.to_dict(),
             sequences=lgg.SEQUENCES if is_lgg else [f"sequence {number + 1}" for number in range(data.channels)],
             first_sequence=lgg.FLAIR if is_lgg else 0,
             pictures=case_view.within_budget(map(scored, rows), page.BUDGET, labels.count(data.classes)),
         )
+        manifest.write_manifest(folder, {"checkpoint_step": summary["checkpoint_step"]})
 
 
 def show(workdir: Path, summary: dict, warnings: Sequence[str]) -> None:
@@ -82,11 +85,9 @@ def _folder(workdir: Path, summary: dict) -> Path:
     return workdir / run_folder.EVALUATION / summary["split"]
 
 
-def example(
-    title: str, case: Case, numbers: Int[np.ndarray, " s"], mask: UInt8[np.ndarray, "s h w"]
-) -> pictures.Example:
+def example(title: str, case: Case, numbers: Int[np.ndarray, " s"], mask: UInt8[np.ndarray, "s h w"]) -> Example:
     """A case to be shown with its masks; slices that were not scored have no outlines."""
     truth, predicted = np.zeros_like(case.mask), np.zeros_like(case.mask)
     truth[numbers], predicted[numbers] = case.mask[numbers], mask
     channel = min(lgg.FLAIR, case.image.shape[-1] - 1)
-    return pictures.Example(title, np.asarray(case.image[..., channel]), truth, predicted)
+    return Example(title, np.asarray(case.image[..., channel]), truth, predicted)

@@ -39,16 +39,16 @@ def table(summary: dict) -> str:
     lines = [
         ("split", f"{summary['split']} ({summary['split_by']})"),
         ("cases", f"{summary['cases']} of {summary['patients']} patients, {summary['slices']} slices"),
-        ("Dice per patient", spread(summary["dice_per_patient"])),
+        ("Dice per patient", spread(summary["dice_per_patient"]) + _left_out(summary)),
         *((f"  {name}", spread(of["dice_per_patient"])) for name, of in summary.get("classes", {}).items()),
         ("IoU per patient", spread(summary["iou_per_patient"])),
         (
             "Dice per slice",
             f"{summary['dice_per_slice']['mean']:.3f} mean; {summary['slices_empty_in_both']} slices are "
-            "empty in both and count as 1",
+            "empty in both and count as 1 (the tutorial's convention)",
         ),
-        ("Dice of all pixels", _share(summary["dice_global"])),
-        ("precision, recall", f"{_share(summary['precision'])}, {_share(summary['recall'])}"),
+        ("Dice of all pixels", share(summary["dice_global"])),
+        ("precision, recall", f"{share(summary['precision'])}, {share(summary['recall'])}"),
         *(_lines_of_whole_cases(summary) if "hd95_per_patient" in summary else []),
         ("seconds per case", f"{summary['seconds_per_case']:.2f}"),
     ]
@@ -69,14 +69,14 @@ def _lines_of_whole_cases(summary: dict) -> list[tuple[str, str]]:
     ]
     if lesions:
         found, false, missed = (lesions[name] for name in PIXELS)
-        lines.append(("lesions", f"{found} found, {missed} missed, {false} false, F1 {_share(lesions['f1'])}"))
+        lines.append(("lesions", f"{found} found, {missed} missed, {false} false, F1 {share(lesions['f1'])}"))
     for effect in summary["postprocess"]:
         before, after = effect["before"], effect["after"]
         lines.append(
             (
                 f"by {effect['step']}",
-                f"Dice per patient {before['dice_per_patient']['mean']:.3f} → "
-                f"{after['dice_per_patient']['mean']:.3f}, false lesions "
+                f"Dice per patient {share(before['dice_per_patient']['mean'])} → "
+                f"{share(after['dice_per_patient']['mean'])}, false lesions "
                 f"{before['lesions']['false_positive']} → {after['lesions']['false_positive']}",
             )
         )
@@ -95,5 +95,11 @@ def spread(scores: dict) -> str:
     )
 
 
-def _share(value: float | None) -> str:
+def _left_out(summary: dict) -> str:
+    empty = summary["patients_empty_in_both"]
+    return f"; {empty} of {summary['patients']} patients are empty in both and stand in no mean" if empty else ""
+
+
+def share(value: float | None) -> str:
+    """A score in words."""
     return "undefined" if value is None else f"{value:.3f}"

@@ -16,6 +16,7 @@ from unet_jax.report.cases import UNDEFINED
 from unet_jax.report.charts import Series
 from unet_jax.report.markup import scrolling, tag
 from unet_jax.run.config import flatten
+from unet_jax.run.history import best_epoch
 
 PACKAGES = ("jax", "jaxlib", "flax", "orbax-checkpoint", "numpy")
 
@@ -54,23 +55,19 @@ def notices(summary: Mapping[str, Any]) -> list[Element]:
 def scores(summary: Mapping[str, Any], rows: Sequence[Row]) -> list[Element]:
     """The headline scores, the distribution of Dice, and what post-processing changed."""
     dice = summary["dice_per_patient"]
-    by_patient = dice_by_patient(rows)
+    defined = {patient: value for patient, value in dice_by_patient(rows).items() if value is not None}
     headline = tag(
         "div",
         tag(
             "div",
             tag("p", "Dice per patient, mean", class_="name"),
-            tag("p", f"{dice['mean']:.3f}", class_="big", id="headline"),
+            tag("p", _score(dice["mean"]), class_="big", id="headline"),
             tag("p", f"95 % interval {_interval(dice)}", class_="quiet"),
-            tag("p", f"median {dice['median']:.3f}, standard deviation {dice['std']:.3f}", class_="quiet"),
+            tag("p", f"median {_score(dice['median'])}, standard deviation {_score(dice['std'])}", class_="quiet"),
+            *_empty_in_both(summary),
             class_="card",
         ),
-        tag(
-            "div",
-            tag("h3", "Dice of each patient"),
-            tag("div", charts.dice_strip(by_patient, dice), class_="axes"),
-            class_="card",
-        ),
+        *([_strip(defined, dice)] if defined else []),
         class_="headline",
     )
     tiles = [
@@ -85,6 +82,17 @@ def scores(summary: Mapping[str, Any], rows: Sequence[Row]) -> list[Element]:
     ]
     by_class = _by_class(summary["classes"]) if "classes" in summary else []
     return [headline, tag("dl", *tiles, class_="tiles"), *by_class, *_postprocessing(summary["postprocess"])]
+
+
+def _empty_in_both(summary: Mapping[str, Any]) -> list[Element]:
+    empty = summary["patients_empty_in_both"]
+    text = f"{empty} of {summary['patients']} patients are empty in both and stand in no mean"
+    return [tag("p", text, class_="quiet")] if empty else []
+
+
+def _strip(by_patient: Mapping[str, float], dice: Mapping[str, Any]) -> Element:
+    strip = tag("div", charts.dice_strip(by_patient, dice), class_="axes")
+    return tag("div", tag("h3", "Dice of each patient"), strip, class_="card")
 
 
 def _by_class(classes: Mapping[str, Mapping[str, Any]]) -> list[Element]:
@@ -146,8 +154,7 @@ def _spread(scores: Mapping[str, Any], patients: int | None = None) -> tuple[str
 
 
 def _interval(scores: Mapping[str, Any]) -> str:
-    low, high = scores["ci95"]
-    return f"{low:.3f} to {high:.3f}"
+    return UNDEFINED if scores["ci95"] is None else "{:.3f} to {:.3f}".format(*scores["ci95"])
 
 
 def _score(value: float | None) -> str:
@@ -182,7 +189,7 @@ def training(epochs: Sequence[Mapping[str, Any]], scored_step: int) -> list[Elem
     if not epochs:
         return [tag("p", "The run's folder holds no history of epochs.", class_="quiet")]
     numbers = [record["epoch"] for record in epochs]
-    best = max(epochs, key=lambda record: record["val_dice"])["epoch"]
+    best = best_epoch(epochs)["epoch"]
     scored = next((record["epoch"] for record in epochs if record["step"] == scored_step), best)
     marks = {f"best and scored: epoch {best}": best} if scored == best else {"best": best, "scored": scored}
     loss = _series(epochs, {"train_loss": ("training", "training"), "val_loss": ("validation", "validation")})
@@ -209,7 +216,7 @@ def _series(epochs: Sequence[Mapping[str, Any]], names: Mapping[str, tuple[str, 
     return [
         Series(label, style, [record[key] for record in epochs])
         for key, (label, style) in names.items()
-        if all(key in record for record in epochs)
+        if all(record.get(key) is not None for record in epochs)
     ]
 
 
@@ -220,11 +227,17 @@ def _epochs(epochs: Sequence[Mapping[str, Any]]) -> Element:
         tag(
             "tr",
             tag("th", str(record["epoch"]), scope="row"),
-            *(tag("td", f"{value:.4g}" if isinstance(value := record.get(key), float) else str(value)) for key in keys),
+            *(tag("td", _cell(record.get(key))) for key in keys),
         )
         for record in epochs
     ]
     return tag("table", tag("thead", tag("tr", *head)), tag("tbody", *lines))
+
+
+def _cell(value: float | int | None) -> str:
+    if value is None:
+        return UNDEFINED
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def facts(summary: Mapping[str, Any], config: Mapping[str, Any]) -> list[Element]:

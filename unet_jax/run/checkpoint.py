@@ -31,12 +31,14 @@ class Restored:
         as_wanted: whether it is the one that was asked for; else it is the newest that verifies.
         items: its trees of arrays, by name.
         damaged: a line for each fault, by step.
+        record: of `save`; empty for a checkpoint from before version 0.1.
     """
 
     step: int
     as_wanted: bool
     items: dict[str, Any]
     damaged: dict[int, list[str]]
+    record: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def prepare(directory: Path) -> None:
@@ -48,7 +50,13 @@ def prepare(directory: Path) -> None:
     _on_primary(checkpoint_folder.clean, directory)
 
 
-def save(directory: Path, step: int, items: Mapping[str, Any], score: float | None) -> None:
+def save(
+    directory: Path,
+    step: int,
+    items: Mapping[str, Any],
+    score: float | None,
+    record: Mapping[str, Any] | None = None,
+) -> None:
     """Writes checkpoint `step`, then deletes those that are neither among the newest two nor the best.
 
     Blocks until the files are whole: the next step reuses the state's memory.
@@ -58,6 +66,7 @@ def save(directory: Path, step: int, items: Mapping[str, Any], score: float | No
         step: one that is there already is replaced.
         items: named trees of arrays; each process has the whole of every array.
         score: higher is better, and of equals the earliest counts as the best; None where there is none.
+        record: what the arrays were trained with, to be compared with what they are used with.
 
     Raises:
         StorageError: the disk is full, read-only or failing; what was saved before is as it was.
@@ -73,7 +82,7 @@ def save(directory: Path, step: int, items: Mapping[str, Any], score: float | No
                 _save_tree((unfinished / name).absolute(), tree)
         if is_primary():
             leaves = {name: manifest.leaf_digests(tree) for name, tree in arrays.items()}
-            checkpoint_folder.commit(unfinished, step, score, leaves)
+            checkpoint_folder.commit(unfinished, step, score, leaves, record or {})
     except (OSError, ValueError) as error:
         reason = _storage_fault(error)
         if reason is None:
@@ -113,7 +122,7 @@ def restore(directory: Path, wanted: Literal["best", "newest"], like: Mapping[st
             return restore(directory, wanted, like)  # the process that saves has deleted it meanwhile
         if not faults:
             multihost_utils.assert_equal(step, f"The processes read different checkpoints in {directory}")
-            return Restored(step, step == choice, items, damaged)
+            return Restored(step, step == choice, items, damaged, manifests[step].get("record", {}))
         damaged[step] = faults
     raise DamageError(
         "\n".join(

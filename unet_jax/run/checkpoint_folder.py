@@ -43,7 +43,9 @@ def clean(directory: Path) -> None:
         shutil.rmtree(path)
 
 
-def commit(unfinished: Path, step: int, score: float | None, leaves: Mapping[str, Any]) -> None:
+def commit(
+    unfinished: Path, step: int, score: float | None, leaves: Mapping[str, Any], record: Mapping[str, Any]
+) -> None:
     """Completes what was written to `unfinished` with a manifest and makes it checkpoint `step`.
 
     Those that are neither among the newest two nor the best are deleted then. The manifest tells which one is the
@@ -54,7 +56,8 @@ def commit(unfinished: Path, step: int, score: float | None, leaves: Mapping[str
     scores = {other: manifest["score"] for other, manifest in manifests.items() if manifest} | {step: score}
     scored = [(value, -other) for other, value in scores.items() if value is not None]
     best = -max(scored)[1] if scored else None
-    integrity.write_manifest(unfinished, {"step": step, "score": score, "best": best, "leaves": leaves})
+    facts = {"step": step, "score": score, "best": best, "leaves": leaves, "record": dict(record)}
+    integrity.write_manifest(unfinished, facts)
     if step in manifests:
         _delete(directory, step)
     os.rename(unfinished, directory / str(step))

@@ -4,9 +4,7 @@ A run's folder is data and no program, and may be somebody else's: nothing in it
 """
 
 import contextlib
-import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +12,8 @@ from ml_collections import ConfigDict
 
 from unet_jax.data import labels
 from unet_jax.data.labels import LabelMap
-from unet_jax.errors import DamageError, InputError
-from unet_jax.files import append_line, read_json, write_text
+from unet_jax.errors import InputError
+from unet_jax.files import read_json
 from unet_jax.runtime import lock
 from unet_jax.runtime.mesh import is_primary
 
@@ -37,7 +35,7 @@ def read_data(workdir: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     found = read_json(path)
-    if not isinstance(found, dict):
+    if not isinstance(found, dict) or ("channels" in found and found.keys() != {"channels", "files"}):
         raise InputError(f"{path} is not a description of data: restore it.")
     return found if "channels" in found else {"files": found}
 
@@ -100,47 +98,3 @@ def check_phantom(workdir: Path, config: ConfigDict) -> None:
             f"{workdir / CONFIG}: config.phantom.root={root} does not exist, and a run's folder may have the phantom "
             "made below the current folder only: start there, or score other data with --split=all --data=DIR."
         )
-
-
-def append_history(workdir: Path, record: Mapping) -> None:
-    """Adds one line to the history.
-
-    Raises:
-        StorageError: the disk is full, read-only or failing; the history is as it was.
-    """
-    append_line(workdir / HISTORY, json.dumps(record, allow_nan=False))
-
-
-def read_history(workdir: Path) -> list[dict]:
-    """All records so far, in order. A last line that a killed process left unfinished does not count.
-
-    Raises:
-        DamageError: another line is no record.
-    """
-    path = workdir / HISTORY
-    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-    return [_record(path, number, line) for number, line in enumerate(lines, 1) if line.endswith(b"\n")]
-
-
-def _record(path: Path, number: int, line: bytes) -> dict:
-    try:
-        record = json.loads(line)
-        if not isinstance(record["step"], int):
-            raise TypeError(f"step {record['step']!r} is no number")
-    except (KeyError, TypeError, ValueError) as error:
-        raise DamageError(f"{path}, line {number} is no record of a run ({error}): mend or remove it.") from None
-    return record
-
-
-def rewind_history(workdir: Path, step: int, epochs: int) -> list[dict]:
-    """Drops the records after `step` and `epochs`, those of the checkpoint to go on from, and returns the rest."""
-    records = [
-        record for record in read_history(workdir) if record["step"] <= step and record.get("epoch", 0) <= epochs
-    ]
-    write_text(workdir / HISTORY, "".join(json.dumps(record) + "\n" for record in records))
-    return records
-
-
-def epochs_of(records: list[dict]) -> list[dict]:
-    """The records that close an epoch, in order."""
-    return [record for record in records if "epoch" in record]

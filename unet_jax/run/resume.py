@@ -1,16 +1,20 @@
 """Whether the run in a folder is the one that is asked for: its config, its data, and whether there is one."""
 
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from ml_collections import ConfigDict
 
+from unet_jax.data import splits
 from unet_jax.data.cache import Digests
 from unet_jax.data.load import DataSet
+from unet_jax.data.splits import Split
 from unet_jax.errors import InputError
-from unet_jax.files import read_json, write_json
+from unet_jax.files import read_json, write_sealed_json
+from unet_jax.run.checkpoint import Restored
 from unet_jax.run.checkpoint_folder import steps
 from unet_jax.run.config import as_json, default_config, flatten, read_flat_config
-from unet_jax.run.folder import CHECKPOINTS, CLASSES, CONFIG, DATA, FINGERPRINT, read_data
+from unet_jax.run.folder import CHECKPOINTS, CLASSES, CONFIG, DATA, FINGERPRINT, SPLIT, read_data
 
 RESUME = ("auto", "must", "never")
 # What may change when a run goes on: where things lie, how long is waited and what is noted. The data are told by their
@@ -108,20 +112,20 @@ def record(workdir: Path, config: ConfigDict, data: DataSet) -> None:
     for name, content in contents.items():
         path = workdir / name
         if not path.exists() or read_json(path) != content:
-            write_json(path, content)
+            write_sealed_json(path, content)
 
 
-def check_files(workdir: Path, data: DataSet) -> str | None:
+def check_files(workdir: Path, data: DataSet) -> list[str]:
     """Checks that the data are those of the run in `workdir`, before they are scored as its own.
 
     Returns:
-        what a reader of the scores should know.
+        what a reader of the scores should know, a line each.
 
     Raises:
         InputError: files changed; each is listed.
     """
     if read_flat_config(workdir).get(FINGERPRINT) == data.fingerprint:
-        return None
+        return []
     lines = file_differences(workdir, data.digests)
     if lines:
         head = (
@@ -129,7 +133,24 @@ def check_files(workdir: Path, data: DataSet) -> str | None:
             "--data=DIR:"
         )
         raise InputError("\n  ".join([head, *lines]))
-    return f"The data's fingerprint is not the run's: {workdir} was made by another version of the program."
+    return [f"The data's fingerprint is not the run's: {workdir} was made by another version of the program."]
+
+
+def trained_on(data: DataSet, split: Split) -> dict[str, str]:
+    """What each checkpoint records: the data and the split that it was trained on."""
+    return {"data": data.fingerprint, "split": splits.digest(split)}
+
+
+def check_record(restored: Restored, record: Mapping[str, str]) -> None:
+    """Raises InputError if a checkpoint says that it was trained with another split than the run's folder has now.
+
+    Its data are compared file by file before: see `compare` and `check_files`.
+    """
+    if restored.record.get("split", record["split"]) != record["split"]:
+        raise InputError(
+            f"{SPLIT} is not the split that checkpoint {restored.step} was trained with: its scores could be of "
+            "patients that it was trained on. Restore that file, or train again with another --workdir."
+        )
 
 
 def file_differences(workdir: Path, digests: Digests) -> list[str]:

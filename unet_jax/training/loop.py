@@ -21,9 +21,9 @@ from unet_jax.inference.segment import segment_cases
 from unet_jax.inference.settings import SegmentSettings
 from unet_jax.metrics.cases import Predicted, count_slices
 from unet_jax.metrics.summary import case_rows, summarise
-from unet_jax.report import packed_masks, pictures
+from unet_jax.report import curves, packed_masks
 from unet_jax.report.packed_masks import PackedMask
-from unet_jax.run import folder as run_folder
+from unet_jax.run import history
 from unet_jax.runtime import host_memory
 from unet_jax.runtime.mesh import global_batch, is_primary, replicated
 from unet_jax.runtime.signals import StopRequest
@@ -52,6 +52,7 @@ class Run:
         settings: how the validation side is segmented.
         steps_per_epoch: how many.
         checkpoints: their folder.
+        record: what each of them says that it was trained on: see `resume.trained_on`.
         stop: whether a signal asked for it.
         watchdog: ends the run if nothing moves.
         events: where TensorBoard's events go, if anywhere.
@@ -67,6 +68,7 @@ class Run:
     settings: SegmentSettings
     steps_per_epoch: int
     checkpoints: Path
+    record: Mapping[str, str]
     stop: StopRequest
     watchdog: Watchdog
     events: EventFile | None
@@ -103,9 +105,9 @@ def train_epochs(
         )
         if is_primary():
             _note(run, record, masks)
-            pictures.write_curves(run.workdir / "curves.png", epochs)
+            curves.write(run.workdir / "curves.png", epochs)
         # Saved before the next batch is drawn: what is on disk always describes a step boundary.
-        state_on_disk.save(run.checkpoints, state, record["val_dice"])
+        state_on_disk.save(run.checkpoints, state, record["val_dice"], run.record)
         if is_primary():
             print(progress.epoch_line(run.config, epochs), flush=True)
     run.watchdog.rest()
@@ -146,7 +148,7 @@ def _train_epoch(run: Run, state: TrainState, batches: Iterator[dict[str, np.nda
             every = settings.checkpoint_every_steps
             if stopping or (every and number % every == 0 and number < last):
                 _check_numbers(run, newest)
-                state_on_disk.save(run.checkpoints, state, None)
+                state_on_disk.save(run.checkpoints, state, None, run.record)
             if stopping:
                 raise StopRequestedError(_saved(number))
     if newest:
@@ -163,7 +165,7 @@ def _step(run: Run, state: TrainState, batch: dict[str, np.ndarray]) -> tuple[Tr
 
 def _note(run: Run, record: dict[str, Any], masks: Mapping[int, PackedMask] | None = None) -> None:
     """Adds a record to the history, and to TensorBoard's events, with pictures of the validated masks."""
-    run_folder.append_history(run.workdir, record)
+    history.append(run.workdir, record)
     if run.events:
         run.events.append(record, tensorboard_pictures.draw(run.data.cases, masks or {}, lgg.FLAIR))
 
@@ -225,7 +227,7 @@ def _check_numbers(run: Run, step: _Step) -> None:
     if settings.nonfinite == "skip" and skipped <= settings.nonfinite_limit:
         if is_primary():
             record = {"step": step.number, "nonfinite": fault, "skipped": skipped, "slices": slices}
-            run_folder.append_history(run.workdir, record)
+            history.append(run.workdir, record)
         return
     remedy = {
         "image": "mend or leave out the file",
@@ -252,7 +254,7 @@ def _validate(run: Run, state: TrainState) -> tuple[dict, dict[int, PackedMask]]
     """The scores and masks of the validation side. A signal ends it where it stands, with the epoch's steps saved."""
 
     def save_unscored() -> str:
-        state_on_disk.save(run.checkpoints, state, None)
+        state_on_disk.save(run.checkpoints, state, None, run.record)
         return _saved(int(state.step))
 
     run.stop.anywhere(save_unscored)

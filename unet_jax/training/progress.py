@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Int32
 from ml_collections import ConfigDict
 
+from unet_jax.run.history import best_epoch
 from unet_jax.training.step import TrainState
 
 
@@ -17,18 +18,13 @@ def finished(config: ConfigDict, epochs: list[dict]) -> bool:
     """
     if len(epochs) >= config.train.epochs:
         return True
-    if not epochs or config.train.patience == 0 or best(epochs)["val_dice"] == 0:
+    if not epochs or config.train.patience == 0 or not best_epoch(epochs)["val_dice"]:
         return False
-    return len(epochs) - best(epochs)["epoch"] >= config.train.patience
-
-
-def best(epochs: list[dict]) -> dict:
-    """The first of the epochs with the highest validation Dice."""
-    return max(epochs, key=lambda record: record["val_dice"])
+    return len(epochs) - best_epoch(epochs)["epoch"] >= config.train.patience
 
 
 def epoch_record(state: TrainState, epoch: int, validation: dict, seconds: float) -> dict:
-    """The history's record of an epoch: its mean training loss and Dice, and `report.summarise`'s validation scores."""
+    """The history's record of an epoch: mean training loss and Dice, and validation scores of `summary.summarise`."""
     count = int(state.totals["steps"]) or 1  # every step of the epoch was skipped
     return {
         "step": int(state.step),
@@ -45,11 +41,15 @@ def epoch_record(state: TrainState, epoch: int, validation: dict, seconds: float
 
 def epoch_line(config: ConfigDict, epochs: list[dict]) -> str:
     """The last epoch in a line."""
-    record, top = epochs[-1], best(epochs)
+    record, top = epochs[-1], best_epoch(epochs)
+    validation = (
+        "undefined in validation (nothing is marked, nothing found)"
+        if record["val_dice"] is None
+        else f"{record['val_dice']:.3f} validation (best {top['val_dice']:.3f} in epoch {top['epoch']})"
+    )
     return (
         f"epoch {record['epoch']}/{config.train.epochs}: loss {record['train_loss']:.3f}, Dice "
-        f"{record['train_dice']:.3f} training, {record['val_dice']:.3f} validation "
-        f"(best {top['val_dice']:.3f} in epoch {top['epoch']}), {record['seconds']:.0f} s{_unusual(record)}"
+        f"{record['train_dice']:.3f} training, {validation}, {record['seconds']:.0f} s{_unusual(record)}"
     )
 
 

@@ -1,5 +1,6 @@
 """The training state as a checkpoint holds it, and back."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +9,13 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from unet_jax.errors import NumbersError
-from unet_jax.run import checkpoint
+from unet_jax.run import checkpoint, resume
 from unet_jax.runtime.mesh import replicated
 from unet_jax.training.step import TrainState
 
 
-def save(checkpoints: Path, state: TrainState, score: float | None) -> None:
-    """Writes the state as a checkpoint, with its validation score where one is known.
+def save(checkpoints: Path, state: TrainState, score: float | None, record: Mapping[str, str]) -> None:
+    """Writes the state as a checkpoint, with its validation score where one is known, and what it was trained on.
 
     Raises:
         NumbersError: the state holds NaN or infinity; it is not saved.
@@ -26,21 +27,24 @@ def save(checkpoints: Path, state: TrainState, score: float | None) -> None:
             f"The state after step {step} is NaN or infinite in {', '.join(leaves)}, and was not saved: train again "
             "with a smaller config.optim.learning_rate."
         )
-    checkpoint.save(checkpoints, step, items, score)
+    checkpoint.save(checkpoints, step, items, score, record)
 
 
-def restore(checkpoints: Path, state: TrainState, mesh: Mesh) -> tuple[TrainState, list[str]]:
+def restore(
+    checkpoints: Path, state: TrainState, mesh: Mesh, record: Mapping[str, str]
+) -> tuple[TrainState, list[str]]:
     """The newest checkpoint that is whole, or `state` itself before the first; and a line for each damaged one.
 
-    Damaged checkpoints are set aside.
+    Damaged checkpoints are set aside. `record` is compared with what the checkpoint was trained on.
 
     Raises:
-        InputError: the checkpoint does not fit the state.
+        InputError: the checkpoint does not fit the state, or was trained on something else.
         DamageError: there are checkpoints, and none is whole.
     """
     restored = checkpoint.restore(checkpoints, "newest", checkpoint.on_devices(_items(state), replicated(mesh)))
     if restored is None:
         return state, []
+    resume.check_record(restored, record)
     warnings = checkpoint.warnings(checkpoints, restored)
     checkpoint.set_aside(checkpoints, restored.damaged)
     model, training = restored.items["model"], restored.items["training"]

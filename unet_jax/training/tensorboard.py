@@ -89,7 +89,7 @@ def event_file(workdir: Path, resumed: int, config: Mapping[str, Any]) -> EventF
 
 
 def rewind(workdir: Path, step: int, epochs: int) -> None:
-    """Drops the events after `step` and `epochs`, as `run_folder.rewind_history` does with its records.
+    """Drops the events after `step` and `epochs`, as `history.rewind` does with its records.
 
     What follows an event that a killed process left unfinished, or that is damaged, is dropped as well: no reader gets
     beyond it.

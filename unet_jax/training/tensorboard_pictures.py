@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from unet_jax import colours
+from unet_jax.colours import rgb
 from unet_jax.data.case import Case
 from unet_jax.report import packed_masks
 from unet_jax.report.case_view import to_grey
@@ -14,9 +16,9 @@ from unet_jax.report.packed_masks import PackedMask
 CASES = 4
 # Pixels that the longer side of a picture has at least.
 SIDE = 384
-# The colours of `pictures`, in RGB. The true outline is wider, so that it is seen behind the predicted one.
-TRUE, TRUE_WIDTH = (0x00, 0x9E, 0x73), 3
-PREDICTED, PREDICTED_WIDTH = (0xE6, 0x9F, 0x00), 1
+# The true outline is wider, so that it is seen behind the predicted one.
+TRUE, TRUE_WIDTH = rgb(colours.TRUE), 3
+PREDICTED, PREDICTED_WIDTH = rgb(colours.PREDICTED), 1
 
 
 def draw(

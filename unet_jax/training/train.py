@@ -13,7 +13,7 @@ from unet_jax.evaluation import threshold
 from unet_jax.evaluation.evaluate import score
 from unet_jax.inference.network import make_probability_step
 from unet_jax.inference.settings import SegmentSettings
-from unet_jax.run import checkpoint, resume
+from unet_jax.run import checkpoint, history, resume
 from unet_jax.run import folder as run_folder
 from unet_jax.runtime import compilation_cache, host_memory
 from unet_jax.runtime.mesh import data_mesh, is_primary
@@ -81,19 +81,19 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
     graphdef, state = setup.initial_state(config, data.channels, optimizer, mesh, classes)
 
     # What the folder holds already, from here on the run that is described.
+    _say(progress.description(config, workdir, split.label, len(data.cases), index, state))
+    checkpoints = workdir / run_folder.CHECKPOINTS
+    checkpoint.prepare(checkpoints)
+    record = resume.trained_on(data, split)
+    state, warnings = state_on_disk.restore(checkpoints, state, mesh, record)
+    for line in warnings:
+        _warn(line)
+    resumed = int(state.step)
+    epochs = history.epochs_of(history.rewind(workdir, resumed, int(state.epochs)))
     if is_primary():
         resume.record(workdir, config, data)
         if not split_path.exists():
             splits.write(split, split_path)
-    _say(progress.description(config, workdir, split.label, len(data.cases), index, state))
-    checkpoints = workdir / run_folder.CHECKPOINTS
-    checkpoint.prepare(checkpoints)
-    state, warnings = state_on_disk.restore(checkpoints, state, mesh)
-    for line in warnings:
-        _warn(line)
-    resumed = int(state.step)
-    epochs = run_folder.epochs_of(run_folder.rewind_history(workdir, resumed, int(state.epochs)))
-    if is_primary():
         tensorboard.rewind(workdir, resumed, int(state.epochs))
     if resumed:
         _say(progress.resumption(config, workdir, resumed, epochs))
@@ -110,6 +110,7 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
         settings=SegmentSettings.of(config, mesh),
         steps_per_epoch=steps_per_epoch,
         checkpoints=checkpoints,
+        record=record,
         stop=stop,
         watchdog=watchdog,
         events=tensorboard.event_file(workdir, resumed, config.to_dict()) if config.train.tensorboard else None,
@@ -133,7 +134,7 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
 
     # The scores.
     stop.anywhere(lambda: "trained to the end and saved; run the same command to score it.")
-    scored = progress.best(epochs) if config.eval.checkpoint == "best" else epochs[-1]
+    scored = history.best_epoch(epochs) if config.eval.checkpoint == "best" else epochs[-1]
     _say(f"Trained {len(epochs)} epochs; scoring the {config.eval.checkpoint}, epoch {scored['epoch']}.")
     if config.eval.choose_threshold:
         config = config.copy_and_resolve_references()

@@ -7,14 +7,13 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from unet_jax.colours import rgb_of
+from unet_jax.colours import PREDICTED, rgb, rgb_of
 from unet_jax.data.cache import CaseFiles
 from unet_jax.data.case import Case
 from unet_jax.data.formats.file_sorts import PICTURE_SUFFIXES
 
 FOLDER = "overlays"
-# The predicted outline's orange in `pictures` (#E69F00), told apart by people with any kind of colour vision.
-OUTLINE = (0xE6, 0x9F, 0x00)
+OUTLINE = rgb(PREDICTED)
 
 
 def plan(files: CaseFiles) -> Path:
@@ -34,7 +33,7 @@ def encode(
         case: what was segmented.
         mask: 0 and 1, or the numbers of several classes.
         channel: which one is shown in grey; None shows pictures of three channels in their colours.
-        classes: how many there are; each of several has a colour of its own, that of `class_colours`.
+        classes: how many there are; each of several has a colour of its own, see `colours.colour_of`.
     """
     brightest = 255 if case.image.dtype == np.uint8 else max(float(case.image.max()), 1e-6)
     digits = len(str(len(mask)))

@@ -1,0 +1,83 @@
+"""Sheets of cases with true and predicted outlines."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from unet_jax.colours import PREDICTED, TRUE, colour_of
+from unet_jax.report.curves import write_figure
+
+# matplotlib is imported where it draws: its 0.5 s would delay a run's first step.
+
+SLICES_A_CASE = 6
+# Shares of a row of slices; a layout that matplotlib computes takes as long as the drawing.
+BY_HAND = {"left": 0.005, "right": 0.995, "bottom": 0.04, "wspace": 0.04}
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """A case to be shown: its title, one of its sequences, and both masks, of 0 and 1 or of several classes."""
+
+    title: str
+    image: UInt8[np.ndarray, "d h w"] | Float32[np.ndarray, "d h w"]
+    truth: UInt8[np.ndarray, "d h w"]
+    predicted: UInt8[np.ndarray, "d h w"]
+
+
+def write(path: Path, examples: Sequence[Example], caption: str, classes: Sequence[str] = ()) -> None:
+    """A sheet with a row a case: slices spread over the tumour, the true outline and the predicted one.
+
+    Args:
+        path: where the PNG goes.
+        examples: the cases.
+        caption: what they are from.
+        classes: the names of several, each with a colour of its own; empty for one.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    heights = [*(2.3 for _ in examples), 0.4]
+    figure = Figure(figsize=(2 * SLICES_A_CASE, sum(heights)))
+    *rows, foot = figure.subfigures(len(heights), 1, height_ratios=heights)
+    for row, example in zip(rows, examples, strict=True):
+        row.suptitle(example.title, fontsize=10, x=0.01, y=0.99, ha="left")
+        panels = row.subplots(1, SLICES_A_CASE, gridspec_kw=BY_HAND | {"top": 0.82})
+        for panel in panels:
+            panel.axis("off")
+        # strict is off: a case may have fewer slices than there are panels
+        for panel, number in zip(panels, slices_to_show(example.truth, example.predicted), strict=False):
+            _draw_slice(panel, example, number, classes)
+    true, predicted = (("0.4", "solid"), ("0.4", "dashed")) if classes else ((TRUE, "solid"), (PREDICTED, "solid"))
+    lines = {"true": true, "predicted": predicted}
+    lines |= {name: (colour_of(number), "solid") for number, name in enumerate(classes, 1)}
+    handles = [Line2D([], [], color=colour, linestyle=style, label=label) for label, (colour, style) in lines.items()]
+    legend = foot.legend(handles=handles, loc="center left", ncols=len(handles), frameon=False, fontsize=9)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+    foot.text(0.99, 0.5, caption, fontsize=9, ha="right", va="center")
+    write_figure(path, figure)
+
+
+def slices_to_show(truth: UInt8[np.ndarray, "d h w"], predicted: UInt8[np.ndarray, "d h w"]) -> list[int]:
+    """Slices spread evenly over those where either mask has tumour; over all of them where none has."""
+    with_tumour = np.flatnonzero((truth | predicted).any((1, 2)))
+    candidates = with_tumour if len(with_tumour) else np.arange(len(truth))
+    places = np.linspace(0, len(candidates) - 1, min(SLICES_A_CASE, len(candidates)))
+    return candidates[np.rint(places).astype(int)].tolist()
+
+
+def _draw_slice(panel: "matplotlib.axes.Axes", example: Example, number: int, classes: Sequence[str]) -> None:
+    panel.imshow(example.image[number], cmap="gray", vmin=0, vmax=max(float(example.image.max()), 1e-6))
+    truth, predicted = example.truth[number], example.predicted[number]
+    outlines = [(truth, TRUE, "solid"), (predicted, PREDICTED, "solid")]
+    if classes:
+        styles = ((truth, "solid"), (predicted, "dashed"))
+        numbers = range(1, len(classes) + 1)
+        outlines = [(mask == of_class, colour_of(of_class), style) for of_class in numbers for mask, style in styles]
+    for mask, colour, style in outlines:
+        if mask.any():
+            panel.contour(mask, levels=[0.5], colors=colour, linestyles=style, linewidths=1.2)
+    panel.set_title(f"slice {number + 1}", fontsize=8)
