@@ -7,39 +7,51 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Float32, UInt8
+from jaxtyping import Array, Float, Float32, Int32, UInt8
 
 # Pixels: an int or, in an export, a symbol that stands for any; jax has no public name for its type.
 Size = Any
 
 
 def prepare_image(
-    image: UInt8[Array, "*lead h w c"] | Float32[Array, "*lead h w c"], size: int
+    image: UInt8[Array, "*lead h w c"] | Float32[Array, "*lead h w c"],
+    size: int,
+    sizes: Int32[Array, "b 2"] | None = None,
 ) -> Float32[Array, "*lead {size} {size} c"]:
-    """Intensities in [0, 1] where the file had uint8, and as they are where it had floats; size × size pixels."""
+    """Intensities in [0, 1] where the file had uint8, and as they are where it had floats; size × size pixels.
+
+    Args:
+        image: as the files have it.
+        size: rows and columns of the result, in pixels.
+        sizes: rows and columns of each image of a batch, in pixels, where they differ: the images then lie in the upper
+            left of h × w pixels, and each becomes what it becomes alone. None where all fill theirs.
+    """
     scaled = image.astype(jnp.float32) / 255 if image.dtype == jnp.uint8 else image
-    return _resize(_pad_to_square(scaled), size)
+    return _to_square(scaled, size, sizes)
 
 
 def prepare_mask(
-    mask: UInt8[Array, "*lead h w"], size: int, classes: int = 1
+    mask: UInt8[Array, "*lead h w"], size: int, classes: int = 1, sizes: Int32[Array, "b 2"] | None = None
 ) -> Float32[Array, "*lead {size} {size} {classes}"]:
     """0 or 1 for each class at size × size pixels.
 
     One class is where the mask, resized as an image is, reaches a half. Of several, background among them, it is the
-    one with the largest share of the pixel, of equal ones the last.
+    one with the largest share of the pixel, of equal ones the last. `sizes` is as for `prepare_image`.
     """
-    square = _pad_to_square(mask[..., None].astype(jnp.float32))
     if classes == 1:
-        return (_resize(square, size) >= 0.5).astype(jnp.float32)
-    shares = _resize(jax.nn.one_hot(square[..., 0].astype(jnp.int32), classes + 1), size)
+        return (_to_square(mask[..., None].astype(jnp.float32), size, sizes) >= 0.5).astype(jnp.float32)
+    shares = _to_square(jax.nn.one_hot(mask.astype(jnp.int32), classes + 1), size, sizes)
+    # What is padded is background.
+    shares = shares.at[..., 0].add(1 - shares.sum(-1))
     largest = classes - jnp.argmax(shares[..., ::-1], axis=-1)
     return jax.nn.one_hot(largest, classes + 1)[..., 1:]
 
 
-def prepare_weights(weights: Float32[Array, "*lead h w"], size: int) -> Float32[Array, "*lead {size} {size} 1"]:
-    """Pixel weights at size × size pixels."""
-    return _resize(_pad_to_square(weights[..., None]), size)
+def prepare_weights(
+    weights: Float32[Array, "*lead h w"], size: int, sizes: Int32[Array, "b 2"] | None = None
+) -> Float32[Array, "*lead {size} {size} 1"]:
+    """Pixel weights at size × size pixels; `sizes` is as for `prepare_image`."""
+    return _to_square(weights[..., None], size, sizes)
 
 
 def restore_logits(
@@ -49,6 +61,38 @@ def restore_logits(
     side = jax.core.max_dim(height, width)
     top, left = (side - height) // 2, (side - width) // 2
     return _resize(logits, side)[..., top : top + height, left : left + width, :]
+
+
+def _to_square(
+    x: Float[Array, "*lead h w c"], size: int, sizes: Int32[Array, "b 2"] | None
+) -> Float[Array, "*lead size size c"]:
+    """Padded evenly to a square, then resized."""
+    if sizes is None:
+        return _resize(_pad_to_square(x), size)
+    side = sizes.max(-1)
+    rows, columns = (
+        jax.vmap(_resizing_matrix, (None, None, 0, 0))(size, x.shape[axis], side, (side - sizes[:, n]) // 2)
+        for n, axis in ((0, -3), (1, -2))
+    )
+    return jnp.einsum("bih,b...hwc,bjw->b...ijc", rows, x, columns, precision=jax.lax.Precision.HIGHEST)
+
+
+def _resizing_matrix(
+    size: int, length: int, side: Int32[Array, ""], start: Int32[Array, ""]
+) -> Float32[Array, "{size} {length}"]:
+    """What `_resize` does along one axis, from `side` pixels of which those before `start` are not in `length`."""
+    scale = side / size
+    # Where the new pixels' centres lie among the old pixels.
+    centres = (jnp.arange(size, dtype=jnp.float32)[:, None] + 0.5) * scale - 0.5
+    width = jnp.maximum(scale, 1.0)
+
+    def triangle(pixels: Float32[Array, " n"]) -> Float32[Array, "{size} n"]:
+        return jnp.maximum(1 - jnp.abs(pixels - centres) / width, 0)
+
+    square = jnp.arange(length, dtype=jnp.float32)  # the longest side is no longer than the array
+    total = jnp.where(square < side, triangle(square), 0).sum(-1, keepdims=True)
+    pixels = square + start
+    return jnp.where(pixels < side, triangle(pixels), 0) / total
 
 
 def _pad_to_square(x: Float[Array, "*lead h w c"]) -> Float[Array, "*lead side side c"]:

@@ -1,8 +1,8 @@
 """Scores of masks against masks, from integer counts on the host.
 
-Every score is None where it is undefined: a ratio of nothing to nothing, such as the Dice of an empty mask against
-an empty one. How often that happened is reported beside the means. The tutorial's convention, a Dice of 1 there, is for who
-asks for it: the mean by slice.
+Every score is None where it is undefined: a ratio of nothing to nothing, such as the Dice of two empty masks. How often
+that happened is reported beside the means. The tutorial's convention, a Dice of 1 there, is for who asks for it: the
+mean by slice.
 """
 
 from collections.abc import Iterable

@@ -29,12 +29,11 @@ from unet_jax.runtime.mesh import global_batch, is_primary, replicated
 from unet_jax.runtime.signals import StopRequest
 from unet_jax.runtime.watchdog import Watchdog
 from unet_jax.training import progress, state_on_disk, tensorboard_pictures
-from unet_jax.training.step import FAULTS, TrainState, zero_totals
+from unet_jax.training.step import FAULTS, ON_DEVICE, TrainState, zero_totals
 from unet_jax.training.tensorboard import EventFile
 
 # How much longer the first step and the first batch may take than others: programs are compiled, workers started.
 FIRST = 4
-ON_DEVICE = ("image", "mask", "weights")
 
 
 @dataclasses.dataclass(frozen=True)

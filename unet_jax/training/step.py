@@ -16,6 +16,8 @@ from unet_jax.losses import deep_supervision_loss
 from unet_jax.models.functional import forward, plain
 from unet_jax.training.augment import augment
 
+# What of a batch goes to the devices; the rest says whose slices they are.
+ON_DEVICE = ("image", "mask", "weights", "size")
 # Where a step first met NaN or infinity, by the number in its "fault"; 0 is nowhere.
 FAULTS = ("", "image", "loss", "gradient")
 # The share of a step's gradient norm in the running mean: about the last 50 steps count.
@@ -126,7 +128,8 @@ def make_train_step(
     """The compiled step: (state, batch) → (state, what to log). The state passed in is used up.
 
     A batch holds `image`, uint8 or float32 [b, h, w, c], and `mask`, uint8 [b, h, w] of 0 to `classes`, in 3-D with d
-    after b; and, for a loss with pixel weights, `weights`, float32 like the mask. Logged are the loss, the batch's
+    after b; for a loss with pixel weights, `weights`, float32 like the mask; and, where images differ in size, `size`,
+    int32 [b, 2]: see `preprocess.prepare_image`. Logged are the loss, the batch's
     Dice, the gradient's norm, the step's learning rate as `schedule` has it, `fault` (a place in FAULTS), and how many
     steps so far were spikes or were skipped.
     """
@@ -135,10 +138,11 @@ def make_train_step(
     def train_step(state: TrainState, batch: Mapping[str, Array]):
         key = jax.random.fold_in(jax.random.key(settings.seed), state.step)
         augment_key, dropout_key = jax.random.split(key)
-        image = prepare_image(batch["image"], image_size)
-        targets = prepare_mask(batch["mask"], image_size, classes)
+        sizes = batch.get("size")
+        image = prepare_image(batch["image"], image_size, sizes)
+        targets = prepare_mask(batch["mask"], image_size, classes, sizes)
         if "weights" in batch:
-            targets = jnp.concatenate([targets, prepare_weights(batch["weights"], image_size)], axis=-1)
+            targets = jnp.concatenate([targets, prepare_weights(batch["weights"], image_size, sizes)], axis=-1)
         image, targets = augment(augment_key, image, targets, settings.augment)
         mask, pixel_weights = targets[..., :classes], targets[..., classes:] if "weights" in batch else None
         if classes > 1:  # only now, as what augmentation brings in from outside is background
