@@ -29,6 +29,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from unet_jax.errors import InputError
+from unet_jax.run import config_file
 from unet_jax.run.config import default_config, read_config
 from unet_jax.run.config_keys import accept_none, check_keys, unknown_keys
 from unet_jax.run.resolve import resolve
@@ -62,13 +63,14 @@ VERIFY = flags.DEFINE_boolean("verify-data", False, "Only compares the data's fi
 def parse_flags(arguments: Sequence[str]) -> list[str]:
     """Parses the command line; what cannot be parsed ends the program with one line and exit code 2."""
     try:
+        config_file.check(arguments)
         rest = FLAGS(list(arguments))
         if len(rest) > 1:
             raise InputError(f"{rest[1]!r} is no flag: flags look like --mode=train.")
         getattr(CONFIG.value, "seed", None)  # what could not be loaded raises only when it is looked at
     except InputError as error:
         sys.exit(complain(error))
-    except Exception as error:  # the config file is a program: it can raise anything
+    except Exception as error:  # absl, ml_collections and the parsers of values have many kinds
         keys = [argument[len("--config.") :].split("=")[0] for argument in arguments if "--config." in argument]
         unknown = unknown_keys(keys, default_config()) if isinstance(error, (AttributeError, KeyError)) else []
         sys.exit(complain(InputError("\n".join(unknown) or _last_line(error))))
@@ -77,8 +79,8 @@ def parse_flags(arguments: Sequence[str]) -> list[str]:
 
 def _last_line(error: Exception) -> str:
     reason = error.__cause__ or error
-    lines = [line.strip() for line in str(reason).splitlines() if line.strip()] or [type(reason).__name__]
-    return f"--config cannot be loaded: {lines[-1]}" if isinstance(error, OSError) else lines[-1]
+    lines = [line.strip() for line in str(reason).splitlines() if line.strip()]
+    return lines[-1] if lines else type(reason).__name__
 
 
 def main(arguments: Sequence[str]) -> int:
