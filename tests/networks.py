@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import DTypeLike
 
 from unet_jax import models
+from unet_jax.models.layers import LayerOptions
 
 
 def make(name: str, in_channels: int = 1, num_classes: int = 2, **options) -> nnx.Module:
@@ -42,3 +44,8 @@ def check_gradients(gradients: dict[str, jax.Array]) -> None:
         assert jnp.isfinite(gradient).all(), path
         without = path.endswith("conv/bias")
         assert (jnp.abs(gradient).max() < 1e-5) == without, path
+
+
+def layer_options(rank: int = 2, dtype: DTypeLike = jnp.float32, init: str = "torch", seed: int = 0) -> LayerOptions:
+    """The options that a network gives its layers."""
+    return LayerOptions(rank, dtype, nnx.Rngs(seed), init)

@@ -143,8 +143,8 @@ def references():
     yield "smp", "dice", {"background": True}, "classes", labels(smp.DiceLoss("multiclass", smooth=0.5))
     yield "smp", "jaccard", {}, "binary", masks(smp.JaccardLoss("binary", smooth=1.0))
     yield "smp", "jaccard", {"background": True}, "classes", labels(smp.JaccardLoss("multiclass", smooth=1.0))
-    yield "MONAI", "bce_dice", {}, "binary", masks(monai.DiceCELoss(batch=True, **sigmoid, **one))
-    yield "MONAI", "ce_dice", {}, "volume", masks(monai.DiceCELoss(batch=True, **softmax, **one))
+    yield "MONAI", "bce + dice", {}, "binary", masks(monai.DiceCELoss(batch=True, **sigmoid, **one))
+    yield "MONAI", "ce + dice", {}, "volume", masks(monai.DiceCELoss(batch=True, **softmax, **one))
 
     for options in ({}, {"gamma": 0.5, "alpha": 0.25}):
         yield "MONAI", "focal", options, "binary", masks(monai.FocalLoss(**options))

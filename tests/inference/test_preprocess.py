@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from traced import equations, imprecise_products
 
 from unet_jax.inference import preprocess
 
@@ -181,3 +182,25 @@ def test_restoring_undoes_preparing_exactly_where_nothing_is_resized(height, wid
     image = np.random.default_rng(0).normal(size=(2, height, width, 1)).astype(np.float32)
     prepared = prepare_image(jnp.asarray(image), 9)
     np.testing.assert_array_equal(restore_logits(prepared, height, width), image)
+
+
+@pytest.mark.parametrize(
+    "prepare",
+    [
+        lambda image, mask, weights: preprocess.prepare_image(image, 8),
+        lambda image, mask, weights: preprocess.prepare_mask(mask, 8),
+        lambda image, mask, weights: preprocess.prepare_mask(mask, 8, 3),
+        lambda image, mask, weights: preprocess.prepare_weights(weights, 8),
+        lambda image, mask, weights: preprocess.restore_logits(weights[..., None], 12, 10),
+    ],
+)
+def test_no_device_resizes_in_reduced_precision(prepare):
+    """Resizing is a matrix product, which a GPU and a TPU round to TF32 or bfloat16 unless told otherwise."""
+    arguments = (
+        jax.ShapeDtypeStruct((2, 9, 9, 3), jnp.uint8),
+        jax.ShapeDtypeStruct((2, 9, 9), jnp.uint8),
+        jax.ShapeDtypeStruct((2, 9, 9), jnp.float32),
+    )
+    names = [one.primitive.name for one in equations(jax.make_jaxpr(prepare)(*arguments).jaxpr)]
+    assert "dot_general" in names
+    assert not imprecise_products(prepare, *arguments)

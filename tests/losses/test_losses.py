@@ -61,10 +61,9 @@ def _arrays(stored):
 def golden_answers():
     def answer(row):
         logits, mask, weights = _arrays(GOLDEN["inputs"][row["input"]])
-        loss = losses.LOSSES[row["loss"]]
-        return jax.value_and_grad(lambda x: loss(x, mask, weights if row["weighted"] else None, **row["options"]))(
-            logits
-        )
+        summed = {name: row["options"] for name in row["loss"].split(" + ")}
+        pixel_weights = weights if row["weighted"] else None
+        return jax.value_and_grad(lambda x: losses.total_loss(x, mask, summed, pixel_weights))(logits)
 
     return jax.jit(lambda: [answer(row) for row in GOLDEN["rows"]])()
 
@@ -126,13 +125,32 @@ def test_losses_of_one_class_are_refused_for_several():
     several = {"ce": 1.0, "dice": 1.0}
     losses.check_weights({"bce": 1.0, "dice": 1.0})
     losses.check_weights(several, classes=3)
-    for name, instead in (("bce", "ce"), ("bce_dice", "ce_dice")):
-        with pytest.raises(
-            InputError, match=rf"config\.loss\.{name} .* the masks have 3, .* use {instead}, as in"
-        ) as error:
-            losses.check_weights({name: 1.0, "dice": 1.0}, classes=3)
-        # What the error proposes can be given as it stands.
-        assert str(error.value).endswith(f"--config.loss='{json.dumps(several)}'.")
+    with pytest.raises(InputError, match=r"config\.loss\.bce .* the masks have 3, .* use ce, as in") as error:
+        losses.check_weights({"bce": 1.0, "dice": 1.0}, classes=3)
+    # What the error proposes can be given as it stands.
+    assert str(error.value).endswith(f"--config.loss='{json.dumps(several)}'.")
+
+
+@pytest.mark.parametrize(
+    ("name", "entry", "classes", "expected"),
+    [
+        ("bce_dice", 1.0, 1, {"bce": 1.0, "dice": 1.0}),
+        ("ce_dice", {"weight": 0.5, "smooth": 1e-5}, 2, {"ce": 0.5, "dice": {"weight": 0.5, "smooth": 1e-5}}),
+        ("ce_dice", {"per_sample": True}, 3, {"ce": 1.0, "dice": {"per_sample": True}}),
+    ],
+)
+def test_a_former_name_of_a_sum_is_answered_with_the_sum_of_the_same_value(name, entry, classes, expected):
+    with pytest.raises(InputError, match=rf"config\.loss has {name}, which no longer exists") as error:
+        losses.check_weights({name: entry}, classes)
+    proposed = json.loads(re.search(r"give the sum, (\{.*\}), which", str(error.value))[1])
+    assert proposed == expected
+    losses.check_weights(proposed, classes)
+    # What the former function returned: weight · (cross-entropy + Dice with its options).
+    options = dict(entry) if isinstance(entry, dict) else {"weight": entry}
+    weight = options.pop("weight", 1.0)
+    logits, mask = _random((*SHAPE, 1 if classes == 1 else classes + 1))
+    former = weight * (losses.LOSSES[name.split("_")[0]](logits, mask) + losses.dice(logits, mask, **options))
+    assert float(losses.total_loss(logits, mask, proposed)) == pytest.approx(float(former), rel=1e-6)
 
 
 @pytest.mark.parametrize("rank", range(4))
@@ -148,6 +166,8 @@ def test_nothing_is_computed_in_half_precision(k):
     program = str(jax.make_jaxpr(_values)(*arrays))
     assert "bf16" in program
     assert not re.search(r":bf16\[[\d,]*\] = ", program)
+    # Nor at the device's default precision, which products alone have.
+    assert "dot_general" not in program
 
 
 def test_one_class_equals_two_of_a_softmax():
@@ -155,7 +175,7 @@ def test_one_class_equals_two_of_a_softmax():
     two = jnp.concatenate([jnp.zeros_like(one), one], -1)
     both = jnp.concatenate([1 - mask, mask], -1)
     weights = jnp.asarray(np.random.default_rng(1).random(WEIGHTS.shape), jnp.float32)
-    alike = np.array([name not in ("bce", "bce_dice", "lovasz") for name, _ in ENTRIES])
+    alike = np.array([name not in ("bce", "lovasz") for name, _ in ENTRIES])
     np.testing.assert_allclose(_values(one, mask, weights)[alike], _values(two, both, weights)[alike], rtol=1e-5)
 
 
@@ -186,16 +206,6 @@ def test_per_sample_is_the_mean_of_the_samples(k):
     for index, (name, options) in enumerate(ENTRIES):
         if options == {"per_sample": True} and name != "topk":  # whose fraction is taken of all pixels
             assert float(together[index]) == pytest.approx(singly[ENTRIES.index((name, {}))], rel=1e-5), name
-
-
-@pytest.mark.parametrize("options", [{}, {"per_sample": True}])
-@pytest.mark.parametrize("name", ["bce", "ce"])
-def test_combined_losses_are_sums(name, options):
-    logits, mask = _random((*SHAPE, 2))
-    weights = jnp.asarray(np.random.default_rng(1).random(WEIGHTS.shape), jnp.float32)
-    values = np.asarray(_values(logits, mask, weights))
-    parts = values[ENTRIES.index((name, {}))] + values[ENTRIES.index(("dice", options))]
-    assert values[ENTRIES.index((f"{name}_dice", options))] == pytest.approx(parts, rel=1e-6)
 
 
 def test_total_loss_is_the_weighted_sum():
@@ -281,7 +291,7 @@ def test_resolutions_weigh_half_of_the_one_above_and_the_lowest_nothing():
 
 
 def test_the_highest_resolution_is_the_masks():
-    with pytest.raises(ValueError, match=r"\(1, 2, 2, 1\) to a mask of \(1, 4, 4, 1\)"):
+    with pytest.raises(ValueError, match=r"shape \(1, 2, 2, 1\) and the mask \(1, 4, 4, 1\)"):
         losses.deep_supervision_loss((jnp.zeros((1, 2, 2, 1)),), jnp.zeros((1, 4, 4, 1)), {"bce": 1.0})
 
 

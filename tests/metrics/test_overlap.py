@@ -30,11 +30,6 @@ def test_each_of_several_classes_is_counted_by_itself():
         np.testing.assert_array_equal(found[:, number - 1], alone)
 
 
-def test_a_mean_is_over_what_is_defined():
-    assert metrics.mean_of_defined([0.5, None, 1.0]) == 0.75
-    assert metrics.mean_of_defined([None, None]) is None
-
-
 @pytest.mark.parametrize(
     ("found", "dice", "iou", "precision", "recall"),
     [
@@ -67,50 +62,8 @@ def test_only_nothing_against_nothing_is_empty():
     assert not any(metrics.is_empty(counts(*one)) for one in np.eye(3, dtype=int))
 
 
-def test_distribution_of_known_values():
-    found = metrics.distribution([0.0, 0.5, 1.0, 0.9])
-    assert found["mean"] == pytest.approx(0.6)
-    assert found["median"] == pytest.approx(0.7)
-    # deviations -.6, -.1, .4, .3: squares sum to .62, over n - 1
-    assert found["std"] == pytest.approx((0.62 / 3) ** 0.5)
-
-
-def test_a_single_value_has_no_spread():
-    assert metrics.distribution([0.7]) == {"mean": 0.7, "median": 0.7, "std": 0.0, "ci95": [0.7, 0.7]}
-
-
-def test_the_interval_of_two_values_is_known():
-    # of two draws out of {0, 1}, a quarter are both 0 and a quarter both 1: far over 2.5 % each
-    assert overlap.bootstrap_interval(np.array([0.0, 1.0])) == [0.0, 1.0]
-
-
-def test_the_interval_follows_the_normal_one_for_many_values():
-    values = np.random.default_rng(1).normal(0.8, 0.1, 400)
-    half_width = 1.96 * values.std() / 20
-    expected = [values.mean() - half_width, values.mean() + half_width]
-    np.testing.assert_allclose(overlap.bootstrap_interval(values), expected, atol=0.03 * half_width)
-
-
-def test_the_interval_holds_the_mean_and_moves_with_the_values():
-    rng = np.random.default_rng(2)
-    for size in (2, 3, 11, 40):
-        values = rng.random(size)
-        low, high = overlap.bootstrap_interval(values)
-        assert values.min() <= low <= values.mean() <= high <= values.max()
-        np.testing.assert_allclose(overlap.bootstrap_interval(3 * values + 2), [3 * low + 2, 3 * high + 2])
-
-
-def test_the_interval_is_the_same_on_every_call():
-    values = np.random.default_rng(3).random(20)
-    assert overlap.bootstrap_interval(values) == overlap.bootstrap_interval(values)
-
-
 def test_specificity_is_the_share_of_the_background_that_was_left_alone():
     # 100 voxels, 10 of them tumour: 90 of background, of which 2 were predicted
     assert metrics.specificity(counts(6, 2, 4), 100) == 88 / 90
     assert metrics.specificity(counts(0, 0, 0), 100) == 1
     assert metrics.specificity(counts(7, 0, 3), 10) is None
-
-
-def test_a_distribution_of_nothing_is_undefined():
-    assert metrics.distribution([]) == {"mean": None, "median": None, "std": None, "ci95": None}

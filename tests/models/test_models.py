@@ -1,6 +1,5 @@
 import inspect
 import math
-from collections.abc import Iterator
 
 import golden
 import jax
@@ -8,7 +7,7 @@ import jax.numpy as jnp
 import networks
 import pytest
 from flax import nnx
-from jax.extend.core import jaxprs_in_params
+from traced import equations
 
 from unet_jax import models
 from unet_jax.errors import InputError
@@ -77,14 +76,6 @@ def test_every_parameter_has_a_gradient(name, options, size):
 
     gradients = gradient_of_loss(params, networks.image(2, *size, 1))
     networks.check_gradients(golden.flatten(gradients))
-
-
-def equations(jaxpr) -> Iterator:
-    """Every equation of a jaxpr, those of the functions it calls included."""
-    for equation in jaxpr.eqns:
-        yield equation
-        for inner in jaxprs_in_params(equation.params):
-            yield from equations(inner)
 
 
 @pytest.mark.parametrize(("name", "options", "size"), SMALL)

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from traced import imprecise_products
 
 from unet_jax.training import augment as module
 
@@ -185,6 +186,39 @@ def test_rotation_by_90_degrees_is_numpys(pictures):
     transformed = augment(KEY, *pictures, _settings(**_affine(rotate=90.0)))
     for before, after in zip(pictures, transformed, strict=True):
         np.testing.assert_allclose(after, np.rot90(before, 1, (1, 2)), atol=1e-5)
+
+
+def test_coordinates_are_exact_to_a_thousandth_of_a_pixel():
+    """An image of its own row and column numbers shows where each pixel was sampled."""
+    height, width = 256, 320
+    numbers = np.stack(np.meshgrid(np.arange(height), np.arange(width), indexing="ij"), -1).astype(np.float64)
+    settings = _settings(**_affine(shift=0.1, scale=0.3, rotate=45.0))
+    image = jnp.asarray(numbers, jnp.float32)[None]
+    for seed in range(3):
+        key = jax.random.key(seed)
+        found, _ = augment(key, image, image, settings)
+        [of_image] = jax.random.split(key, 1)
+
+        def draw(name, limit, shape=()):
+            drawn = jax.random.uniform(module._draw(of_image, name), shape, minval=-limit, maxval=limit)  # noqa: B023
+            return np.asarray(drawn, np.float64)
+
+        angle, scale = np.deg2rad(draw("rotate", 45.0)), 1 + draw("scale", 0.3)
+        turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) / scale
+        centre = (np.array([height, width]) - 1) / 2
+        source = (numbers - centre - draw("shift", 0.1, (2,)) * [height, width]) @ turn.T + centre
+        inside = ((source > 0) & (source < np.array([height, width]) - 1)).all(-1)
+        assert inside.mean() > 0.3
+        np.testing.assert_allclose(np.asarray(found)[0][inside], source[inside], rtol=0, atol=1e-3)
+
+
+def test_no_device_computes_coordinates_or_statistics_in_reduced_precision():
+    """A matrix product of coordinates is off by up to .05 pixel in TF32 and .4 in bfloat16, at 256²."""
+    image = jax.ShapeDtypeStruct((2, 8, 8, 3), jnp.float32)
+    mask = jax.ShapeDtypeStruct((2, 8, 8, 1), jnp.float32)
+    settings = EVERYTHING | {"per_channel": True}
+    assert imprecise_products(lambda x, y: x @ y, jnp.ones((2, 2)), jnp.ones((2, 2)))
+    assert not imprecise_products(lambda image, mask: module.augment(KEY, image, mask, settings), image, mask)
 
 
 def test_shifts_stay_within_their_limit_and_happen_as_often_as_asked():

@@ -7,7 +7,7 @@ import scipy.stats
 
 from unet_jax.crossval.folds import Fold
 from unet_jax.errors import InputError
-from unet_jax.metrics import overlap
+from unet_jax.metrics import statistics
 from unet_jax.metrics.cases import PIXELS, Row, worst_first
 from unet_jax.metrics.summary import dice_by_patient, summarise
 from unet_jax.report.scores import share, spread
@@ -98,7 +98,7 @@ def compare(ours: Mapping[str, float | None], theirs: Mapping[str, float | None]
     return {
         "patients": len(differences),
         "mean_difference": float(differences.mean()),
-        "ci95": overlap.bootstrap_interval(differences),
+        "ci95": statistics.bootstrap_interval(differences),
         "better": better,
         "worse": worse,
         "equal": len(differences) - better - worse,

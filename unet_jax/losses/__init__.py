@@ -1,6 +1,10 @@
-"""What `config.loss` names: the losses, their weighted sum, and that sum over several resolutions."""
+"""Losses from logits, in float32: the functions by name, and the weighted sum that `config.loss` asks for.
+
+Called by training; knows neither networks nor data.
+"""
 
 import inspect
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,55 +17,15 @@ from unet_jax.errors import InputError
 from unet_jax.losses.pixel import bce, ce, focal, topk
 from unet_jax.losses.region import dice, focal_tversky, jaccard, log_cosh_dice, lovasz, tversky
 
-
-def bce_dice(
-    logits: Float[Array, "b *spatial k"],
-    mask: Float[Array, "b *spatial k"],
-    pixel_weights: Float[Array, "b *spatial 1"] | None = None,
-    *,
-    smooth: float = 1.0,
-    per_sample: bool = False,
-    background: bool = False,
-) -> Float32[Array, ""]:
-    """`bce` + `dice`, with the options of `dice`."""
-    options = {"smooth": smooth, "per_sample": per_sample, "background": background}
-    return bce(logits, mask, pixel_weights) + dice(logits, mask, pixel_weights, **options)
-
-
-def ce_dice(
-    logits: Float[Array, "b *spatial k"],
-    mask: Float[Array, "b *spatial k"],
-    pixel_weights: Float[Array, "b *spatial 1"] | None = None,
-    *,
-    smooth: float = 1.0,
-    per_sample: bool = False,
-    background: bool = False,
-) -> Float32[Array, ""]:
-    """`ce` + `dice`, with the options of `dice`; nnU-Net's loss has smooth = 1e-5 (Isensee et al. 2021)."""
-    options = {"smooth": smooth, "per_sample": per_sample, "background": background}
-    return ce(logits, mask, pixel_weights) + dice(logits, mask, pixel_weights, **options)
-
-
-_FUNCTIONS = (
-    bce,
-    ce,
-    focal,
-    topk,
-    dice,
-    jaccard,
-    tversky,
-    focal_tversky,
-    log_cosh_dice,
-    lovasz,
-    bce_dice,
-    ce_dice,
-)
+_FUNCTIONS = (bce, ce, focal, topk, dice, jaccard, tversky, focal_tversky, log_cosh_dice, lovasz)
 LOSSES = {function.__name__: function for function in _FUNCTIONS}
 
-# Each class by its own sigmoid: no form for classes that exclude each other. Name → what takes its place.
-ONE_CLASS = {"bce": "ce", "bce_dice": "ce_dice"}
+# Has a sigmoid for each class, so it cannot be used for classes that exclude each other → what to use then.
+ONE_CLASS = {"bce": "ce"}
+# Former names of sums of two losses, which configs of old runs may have.
+SUMS = {"bce_dice": ("bce", "dice"), "ce_dice": ("ce", "dice")}
 
-# option → the values it may have, in words and as a test; None is allowed besides where it is the default
+# Option → its range, in words and as a test; None is allowed too if it is the default.
 VALUES = {
     "weight": ("above 0", lambda value: 0 < value < math.inf),
     "alpha": ("from 0 to 1", lambda value: 0 <= value <= 1),
@@ -75,23 +39,23 @@ VALUES = {
 
 
 def check_weights(weights: Mapping[str, Any], classes: int = 1) -> None:
-    """Checks the losses that `total_loss` is to sum.
+    """Checks the weights of the losses that `total_loss` sums.
 
     Args:
         weights: name of a loss → its weight, or a mapping of its weight (1 by default) and its options, the
             keyword arguments of its function: {"bce": 1.0, "tversky": {"weight": 0.5, "alpha": 0.2}}.
-        classes: that the masks tell from background.
+        classes: number of classes in the masks, the background not counted.
 
     Raises:
-        InputError: there is no loss, no loss or option of that name, a value is out of its range, or a loss is of one
-            class and there are several.
+        InputError: no loss is given, there is no such loss or option, a value is out of its range, or a loss of one
+            class is given for several; every fault is listed.
     """
     if not weights:
         raise InputError('config.loss is empty; it needs a loss, as in {"bce": 1.0, "dice": 1.0}.')
     faults = []
     for name, entry in weights.items():
         if name not in LOSSES:
-            faults.append(f"config.loss has {name}; it may have {', '.join(LOSSES)}.")
+            faults.append(_unknown(name, entry))
             continue
         options = _options(name)
         for option, value in (entry if isinstance(entry, Mapping) else {"weight": entry}).items():
@@ -101,12 +65,25 @@ def check_weights(weights: Mapping[str, Any], classes: int = 1) -> None:
                 faults.append(f"config.loss.{name}: {option} is {value!r}; it must be {VALUES[option][0]}.")
     if classes > 1:
         faults += [
-            f"config.loss.{name} is a loss of one class, and the masks have {classes}, which exclude each other: use "
+            f"config.loss.{name} is a loss for one class, and the masks have {classes}, which exclude each other: use "
             f'{ONE_CLASS[name]}, as in --config.loss=\'{{"ce": 1.0, "dice": 1.0}}\'.'
             for name in weights.keys() & ONE_CLASS
         ]
     if faults:
         raise InputError("\n".join(faults))
+
+
+def _unknown(name: str, entry: Any) -> str:
+    """The fault of a name that is not a loss; a former one is told by what to replace it."""
+    if name not in SUMS:
+        return f"config.loss has {name}; it may have {', '.join(LOSSES)}."
+    pixel, region = SUMS[name]
+    weight = entry.get("weight", 1.0) if isinstance(entry, Mapping) else entry
+    sum_of_both = json.dumps({pixel: weight, region: dict(entry) if isinstance(entry, Mapping) else entry})
+    return (
+        f"config.loss has {name}, which no longer exists: give the sum, {sum_of_both}, which is the same number. To "
+        "resume a run with it, write the sum into the run's config.json too."
+    )
 
 
 def _options(name: str) -> dict[str, Any]:
@@ -127,15 +104,21 @@ def total_loss(
     weights: Mapping[str, Any],
     pixel_weights: Float[Array, "b *spatial 1"] | None = None,
 ) -> Float32[Array, ""]:
-    """The weighted sum of the losses that `weights` names, as `check_weights` describes it.
+    """The weighted sum of the losses in `weights`.
 
-    A network that knows nothing, of two pixels of which one is tumour, has a cross-entropy of log 2 and half the Dice:
+    At logits of 0, for two pixels of which one is foreground, the cross-entropy is log 2 and the Dice loss a half:
 
         >>> logits, mask = jnp.zeros((1, 1, 2, 1)), jnp.array([[[[1.0], [0.0]]]])
         >>> round(float(bce(logits, mask)), 3), round(float(dice(logits, mask, smooth=0.0)), 3)
         (0.693, 0.5)
         >>> round(float(total_loss(logits, mask, {"bce": 1.0, "dice": {"weight": 2.0, "smooth": 0.0}})), 3)
         1.693
+
+    Args:
+        logits: any real numbers, the classes on the last axis.
+        mask: from 0 to 1; with several classes one-hot, the background first.
+        weights: as `check_weights` describes them, and checked by it.
+        pixel_weights: 0 or more; None weights all pixels by 1.
     """
     total = jnp.zeros((), jnp.float32)
     for name, entry in weights.items():
@@ -151,22 +134,22 @@ def deep_supervision_loss(
     weights: Mapping[str, Any],
     pixel_weights: Float[Array, "b *spatial 1"] | None = None,
 ) -> Float32[Array, ""]:
-    """`total_loss` at each resolution that a network with deep supervision answers in, weighted and summed.
+    """The weighted sum of `total_loss` over the resolutions of a network with deep supervision.
 
-    The weights halve from one resolution to the next, the lowest has none, and they sum to 1 (nnU-Net,
-    Isensee et al. 2021). Lower resolutions take mask and pixel weights from the nearest pixels.
+    The weights halve from one resolution to the next, the lowest has weight 0, and they sum to 1 (nnU-Net, Isensee et
+    al. 2021). For lower resolutions, mask and pixel weights are resized by their nearest pixels.
 
     Args:
-        logits: highest resolution, the mask's own, first; one alone has all the weight.
-        mask: as the losses take it.
-        weights: the losses, as `check_weights` describes them.
-        pixel_weights: as the losses take them.
+        logits: the highest resolution, that of the mask, first; a single one has weight 1.
+        mask: as in `total_loss`.
+        weights: as in `total_loss`.
+        pixel_weights: as in `total_loss`.
 
     Raises:
-        ValueError: the highest resolution is not the mask's.
+        ValueError: the first logits do not have the shape of the mask.
     """
     if logits[0].shape != mask.shape:
-        raise ValueError(f"The network answers with {logits[0].shape} to a mask of {mask.shape}.")
+        raise ValueError(f"The logits have the shape {logits[0].shape} and the mask {mask.shape}; they must be equal.")
     shares = [0.5**level for level in range(max(1, len(logits) - 1))]
     total = jnp.zeros((), jnp.float32)
     for share, level in zip(shares, logits, strict=False):

@@ -1,8 +1,8 @@
 """Losses that are a mean over pixels: cross-entropies, from logits and in float32.
 
-All take logits and a mask of the same shape, the classes on the last axis. The mask lies in [0, 1]; with
-several classes it is one-hot, background first. Pixel weights are 0 or more; their scale does not matter, and
-pixels of weight 0 do not count.
+All take logits and a mask of the same shape, the classes on the last axis. The mask lies in [0, 1]; with several
+classes it is one-hot, background first. Pixel weights are 0 or more; only their ratios matter, and pixels of weight 0
+do not count. The loss is 0 or more.
 """
 
 import jax
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Float32
 
-# The least that is divided by; its square is still a normal float32, so gradients stay finite.
+# The smallest divisor; its square is still a normal float32, so gradients stay finite.
 EPSILON = 1e-7
 
 
@@ -19,7 +19,7 @@ def bce(
     mask: Float[Array, "b *spatial k"],
     pixel_weights: Float[Array, "b *spatial 1"] | None = None,
 ) -> Float32[Array, ""]:
-    """Binary cross-entropy, each class by its own sigmoid, averaged over pixels and classes of the batch."""
+    """Binary cross-entropy, a sigmoid for each class, averaged over the pixels and classes of the batch."""
     losses = optax.sigmoid_binary_cross_entropy(logits.astype(jnp.float32), mask.astype(jnp.float32))
     return _mean(losses.mean(-1), pixel_weights)
 
@@ -46,12 +46,13 @@ def focal(
     Lin et al. 2017, section 3 (which divides by the number of objects instead).
 
     Args:
-        logits: k = 1 is a softmax over (background, class), the background's logit being 0.
+        logits: with k = 1, a softmax over (background, class), the background's logit being 0.
         mask: as above.
         pixel_weights: as above.
-        gamma: how much less a pixel counts that is nearly right; 0 is the (balanced) cross-entropy.
-        alpha: weight of every class but the background, whose weight is 1 - alpha; None weighs all by 1. The
-            paper's 0.25 favours the background.
+        gamma: 0 or more: the larger, the less do pixels count that are nearly right; 0 is the (balanced)
+            cross-entropy.
+        alpha: from 0 to 1: weight of every class but the background, whose weight is 1 - alpha; None weights all by
+            1. The paper's 0.25 favours the background.
     """
     logits, mask = logits.astype(jnp.float32), mask.astype(jnp.float32)
     if logits.shape[-1] == 1:
@@ -59,7 +60,7 @@ def focal(
         mask = jnp.concatenate([1 - mask, mask], -1)
     log_probability = jax.nn.log_softmax(logits)
     wrong = -jnp.expm1(log_probability)
-    # At 0 a power below 1 has no finite gradient, but the loss has: both it and its slope are 0 there.
+    # At 0, a power below 1 has no finite gradient, but the loss has: its value and its slope are 0 there.
     modulator = jnp.where(wrong > 0, jnp.where(wrong > 0, wrong, 1) ** gamma, 0)
     losses = -mask * modulator * log_probability
     if alpha is not None:
@@ -75,16 +76,16 @@ def topk(
     fraction: float = 0.1,
     per_sample: bool = False,
 ) -> Float32[Array, ""]:
-    """The mean cross-entropy of the hardest pixels, those whose (weighted) cross-entropy is highest.
+    """The mean cross-entropy of the hardest pixels: those with the highest (weighted) cross-entropy.
 
-    Wu et al. 2016 (bootstrapped cross-entropy); nnU-Net's TopK10 is the default, 10 % of the batch's pixels.
+    Wu et al. 2016 (bootstrapped cross-entropy). The default is nnU-Net's TopK10: 10 % of the batch's pixels.
 
     Args:
-        logits: as for `ce`.
-        mask: as for `ce`.
-        pixel_weights: as above, but pixels of weight 0 count among those that the fraction is taken of.
-        fraction: the share of the pixels, above 0 and at most 1; rounded down, at least one pixel.
-        per_sample: takes the hardest of each sample, not of the whole batch.
+        logits: as in `ce`.
+        mask: as in `ce`.
+        pixel_weights: as above, except that `fraction` is taken of all pixels, including those of weight 0.
+        fraction: share of the pixels, above 0 and at most 1; rounded down, but at least one pixel.
+        per_sample: whether to take the hardest pixels of each sample, and not of the whole batch.
     """
     rows = logits.shape[0] if per_sample else 1
     losses = _cross_entropy(logits, mask).reshape(rows, -1)

@@ -1,20 +1,20 @@
-"""Losses that compare regions as a whole: Dice and its family, and Lovász, from logits and in float32.
+"""Losses that compare whole regions: Dice and its family, and Lovász, from logits and in float32.
 
-All take logits and a mask of the same shape, the classes on the last axis: one class is a sigmoid, several
-are a softmax. The mask lies in [0, 1]; with several classes it is one-hot, background first. A pixel of
-weight w counts as w pixels. The loss is the mean over the regions. The options that the losses share:
+All take logits and a mask of the same shape, the classes on the last axis: a sigmoid for one class, a softmax for
+several. The mask lies in [0, 1]; with several classes it is one-hot, background first. A pixel of weight w counts as w
+pixels. A region is one class in the whole batch, and the loss is the mean over regions. Options that the losses share:
 
-    smooth       pixels added to the overlap and to what it is divided by, as each formula says: it softens
-                 the loss of small regions.
-    per_sample   a region is one class in one sample, not in the whole batch.
-    background   with several classes, the first of them is a region too.
+    smooth       pixels added to numerator and denominator, as each formula shows; 0 or more. The larger, the less
+                 do small regions count.
+    per_sample   whether a region is one class in one sample.
+    background   whether the first of several classes, the background, is a region too.
 """
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32
 
-# The least that is divided by; its square is still a normal float32, so gradients stay finite.
+# The smallest divisor; its square is still a normal float32, so gradients stay finite.
 EPSILON = 1e-7
 
 
@@ -29,7 +29,7 @@ def dice(
 ) -> Float32[Array, ""]:
     """1 - (2 Σ p m + smooth) / (Σ p + Σ m + smooth).
 
-    The soft Dice of Milletari et al. 2016 (section 3) without squares, as the tutorial has it.
+    The soft Dice of Milletari et al. 2016 (section 3) without squares, as in the tutorial. From 0 to 1.
     """
     return _tversky(logits, mask, pixel_weights, 0.5, 0.5, smooth / 2, per_sample, background).mean()
 
@@ -43,7 +43,7 @@ def jaccard(
     per_sample: bool = False,
     background: bool = False,
 ) -> Float32[Array, ""]:
-    """1 - (Σ p m + smooth) / (Σ p + Σ m - Σ p m + smooth): soft IoU (Rahman & Wang 2016)."""
+    """1 - (Σ p m + smooth) / (Σ p + Σ m - Σ p m + smooth), the soft IoU (Rahman & Wang 2016). From 0 to 1."""
     return _tversky(logits, mask, pixel_weights, 1.0, 1.0, smooth, per_sample, background).mean()
 
 
@@ -60,7 +60,7 @@ def tversky(
 ) -> Float32[Array, ""]:
     """1 - (TP + smooth) / (TP + alpha FP + beta FN + smooth), TP = Σ p m, FP = Σ p (1 - m), FN = Σ (1 - p) m.
 
-    Salehi et al. 2017, with the α and β that it found best.
+    Salehi et al. 2017, with the α and β that they found best. From 0 to 1.
     """
     return _tversky(logits, mask, pixel_weights, alpha, beta, smooth, per_sample, background).mean()
 
@@ -79,11 +79,11 @@ def focal_tversky(
 ) -> Float32[Array, ""]:
     """The `tversky` loss of each region to the power 1 / gamma.
 
-    Abraham & Khan 2019, whose α weighs FN, with the mean over regions in place of their sum. Some libraries
-    take the exponent itself, 0.75, as gamma.
+    Abraham & Khan 2019, except that their α weights FN and that they sum over regions. Some libraries' gamma is the
+    exponent itself, 0.75. From 0 to 1; `gamma` is above 0.
     """
     losses = _tversky(logits, mask, pixel_weights, alpha, beta, smooth, per_sample, background)
-    # The root has no finite gradient at 0, where nothing is left to learn.
+    # At 0, where nothing is left to learn, the root has no finite gradient.
     return jnp.where(losses > 0, jnp.where(losses > 0, losses, 1) ** (1 / gamma), 0).mean()
 
 
@@ -98,7 +98,7 @@ def log_cosh_dice(
 ) -> Float32[Array, ""]:
     """The log cosh of the `dice` loss of each region (Jadon 2020)."""
     losses = _tversky(logits, mask, pixel_weights, 0.5, 0.5, smooth / 2, per_sample, background)
-    # cosh x = 1 + 2 sinh² (x / 2), which keeps the digits of a small x.
+    # cosh x = 1 + 2 sinh² (x / 2) keeps the digits of a small x.
     return jnp.log1p(2 * jnp.sinh(losses / 2) ** 2).mean()
 
 
@@ -112,9 +112,9 @@ def _tversky(
     per_sample: bool,
     background: bool,
 ) -> Float32[Array, " regions"]:
-    """The Tversky loss of each region: (α FP + β FN) / (TP + α FP + β FN + smooth), which cancels no digits.
+    """The Tversky loss of each region, as (α FP + β FN) / (TP + α FP + β FN + smooth), which cancels no digits.
 
-    α = β = 1/2 is Dice with twice the smooth, α = β = 1 is Jaccard.
+    α = β = 1/2 is Dice with twice the `smooth`, α = β = 1 is Jaccard.
     """
     probability, mask = _probability(logits), mask.astype(jnp.float32)
     if logits.shape[-1] > 1 and not background:
@@ -142,8 +142,8 @@ def lovasz(
 ) -> Float32[Array, ""]:
     """The Lovász extension of the Jaccard loss: of hinge errors for one class, of softmax errors for several.
 
-    Berman et al. 2018. The softmax's is the mean over those classes, background included, that the mask has.
-    The mask holds 0 and 1 alone.
+    Berman et al. 2018. With several classes it is the mean over those in the mask, background included. The mask must
+    contain only 0 and 1. The loss is 0 or more.
     """
     mask = mask.astype(jnp.float32)
     if logits.shape[-1] == 1:
@@ -166,7 +166,10 @@ def lovasz(
 def _lovasz_extension(
     errors: Float32[Array, " pixels"], mask: Float32[Array, " pixels"], weights: Float32[Array, " pixels"]
 ) -> Float32[Array, ""]:
-    """Σ e_i (J_i - J_i-1), e falling, J_i the Jaccard loss if the first i pixels were wrong (algorithm 1)."""
+    """Σ e_i (J_i - J_{i-1}) over the errors e in falling order (algorithm 1 of Berman et al. 2018).
+
+    J_i is the Jaccard loss if the first i pixels were wrong and the others right.
+    """
     falling, mask, weights = jax.lax.sort((-errors, mask, weights), num_keys=1)
     union = jnp.sum(weights * mask) + jnp.cumsum(weights * (1 - mask))
     jaccard = jnp.cumsum(weights) / jnp.maximum(union, EPSILON)

@@ -1,4 +1,4 @@
-"""Pixel weights made from masks, on the host: the loss of Ronneberger et al. 2015 (section 3)."""
+"""Pixel weights from masks, in numpy: those of Ronneberger et al. 2015 (section 3)."""
 
 import math
 from collections.abc import Iterable
@@ -8,10 +8,10 @@ from jaxtyping import Float32, UInt8
 
 
 def balanced_class_weights(masks: Iterable[UInt8[np.ndarray, "..."]]) -> tuple[float, float]:
-    """The weights w_c of (background, foreground) with which both weigh the same, summed over all masks.
+    """Weights w_c of (background, foreground) with which both have the same total weight over all masks.
 
-    Each is pixels / (2 × pixels of the class), so that a pixel weighs 1 on average. Both are 1 where the
-    masks, of 0 and 1, lack one of the classes.
+    Each is pixels / (2 × pixels of the class), so that the mean weight of a pixel is 1. Both are 1 if the masks, of 0
+    and 1, lack one of the classes.
     """
     pixels = foreground = 0
     for mask in masks:
@@ -29,23 +29,23 @@ def border_weight_map(
     w0: float = 10.0,
     sigma: float = 5.0,
 ) -> Float32[np.ndarray, "*spatial"]:
-    """The weights w_c + w0 exp(-(d1 + d2)² / 2 sigma²), the second term on the background alone.
+    """The weights w_c + w0 exp(-(d1 + d2)² / (2 sigma²)), the second term on the background only.
 
-    d1 and d2 are the distances, in pixels, to the nearest and to the second nearest object: weights are high
-    in narrow gaps. An object is a connected component of the mask, connected through the faces of its pixels.
-    With fewer than two objects only w_c is left. The defaults are the paper's.
+    d1 and d2 are the distances, in pixels, to the nearest and to the second nearest object: weights are high in narrow
+    gaps. An object is a connected component of the mask, connected through the faces of its pixels. With fewer than two
+    objects, only w_c remains. The defaults are the paper's.
 
     Args:
         mask: 0 and 1, of any rank.
-        class_weights: w_c of (background, foreground); `balanced_class_weights` of the training set's masks.
-        w0: what a gap would add whose width is 0.
-        sigma: how fast that falls with the width of the gap, in pixels.
+        class_weights: w_c of (background, foreground): `balanced_class_weights` of the training masks.
+        w0: weight that a gap of width 0 would add.
+        sigma: how slowly that falls with the width of the gap, in pixels.
     """
-    from scipy import ndimage  # here, as its 0.2 s would delay a run's first step
+    from scipy import ndimage  # here, as importing it takes 0.2 s, before a run's first step
 
     objects, _ = ndimage.label(mask)
     nearest, second = np.full((2, *mask.shape), np.inf)
-    # Farther than seven sigma from an object the term is below w0 × 3e-11, which float32 loses beside w_c.
+    # Farther than seven sigma from an object, the term is below w0 × 3e-11, which float32 loses beside w_c.
     margin = math.ceil(7 * sigma)
     for number, box in enumerate(ndimage.find_objects(objects), start=1):
         window = tuple(slice(max(0, side.start - margin), side.stop + margin) for side in box)

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int32, Int64, UInt8
 
 from unet_jax.data.case import Case
-from unet_jax.metrics import lesions, overlap, surface
+from unet_jax.metrics import lesions, overlap, statistics, surface
 
 # A case's; with several classes, `CLASSES` holds the row of each by its name, and all else is taken over them.
 Row = dict[str, "str | int | float | dict[str, Row] | None"]
@@ -148,7 +148,7 @@ def over_classes(rows: Mapping[str, Row]) -> Row:
     row = dict(first)
     for name in (*OVERLAP, *DISTANCES):
         if name in row:
-            row[name] = overlap.mean_of_defined(one[name] for one in several)
+            row[name] = statistics.mean_of_defined(one[name] for one in several)
     for name in (*PIXELS, *LESIONS):
         if name in row:
             row[name] = None if first[name] is None else sum(one[name] for one in several)

@@ -3,24 +3,24 @@
 import numpy as np
 from jaxtyping import Int32, Int64, UInt8
 
-# Voxels belong together where they touch by a face, an edge or a corner.
+# Voxels are connected if they share a face, an edge or a corner.
 TOUCHING = np.ones((3, 3, 3), bool)
 
 
 def label(mask: UInt8[np.ndarray, "d h w"]) -> tuple[Int32[np.ndarray, "d h w"], int]:
-    """The lesions numbered from 1, by their first voxels, and how many there are; background is 0."""
-    from scipy import ndimage  # here, as its 0.2 s would delay a run's first step
+    """The mask (0 and 1) with its lesions numbered from 1, in the order of their first voxels; and their number."""
+    from scipy import ndimage  # here, as importing it takes 0.2 s, before a run's first step
 
     return ndimage.label(mask, TOUCHING)
 
 
 def count(predicted: UInt8[np.ndarray, "d h w"], truth: UInt8[np.ndarray, "d h w"]) -> Int64[np.ndarray, "3"]:
-    """Lesions that are (true positive, false positive, false negative).
+    """The numbers of (true positive, false positive, false negative) lesions; masks are 0 and 1.
 
-    One shared voxel is a match: a true lesion is found if any voxel of it was predicted, a predicted one is
-    false if no voxel of it is tumour. So each true lesion counts once, however many predicted pieces lie on
-    it, and a predicted piece that spans several true lesions finds all of them. The counts of one case or
-    of many can be given to `metrics.recall`, `metrics.precision` and `metrics.dice`, which is then F1.
+    One shared voxel is a match: a true lesion is found if any voxel of it was predicted, and a predicted one is false
+    if no voxel of it is in a true lesion. So each true lesion counts once, however many predicted pieces lie on it, and
+    a predicted piece that spans several true lesions finds all of them. Counts of one case, or sums over cases, can be
+    given to `metrics.recall`, `metrics.precision` and `metrics.dice`, which is then F1.
     """
     true_labels, true_lesions = label(truth)
     predicted_labels, predicted_lesions = label(predicted)

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int32, Int64
 
 from unet_jax.data.case import Case
-from unet_jax.metrics import overlap
+from unet_jax.metrics import overlap, statistics
 from unet_jax.metrics.cases import CLASSES, LESIONS, PIXELS, Row, over_classes, overlap_row, worst_first
 
 # what post-processing can be seen to change
@@ -60,12 +60,12 @@ def summarise(rows: list[Row], counts: Int64[np.ndarray, "n 3"] | Int64[np.ndarr
     by_class = _rows_by_class(rows)
     each = {name: _summary(of_class, counts[:, n]) for n, (name, of_class) in enumerate(by_class.items())}
     summary = _summary(rows, counts.sum(1)) | {
-        "dice_per_patient": overlap.distribution(dice_by_patient(rows).values()),
-        "iou_per_patient": overlap.distribution(_score_by_patient(rows, overlap.iou).values()),
+        "dice_per_patient": statistics.distribution(dice_by_patient(rows).values()),
+        "iou_per_patient": statistics.distribution(_score_by_patient(rows, overlap.iou).values()),
         "dice_per_slice": {"mean": float(np.mean([of["dice_per_slice"]["mean"] for of in each.values()]))},
     }
     for name in ("dice_global", "precision", "recall", "specificity"):
-        summary[name] = overlap.mean_of_defined(of[name] for of in each.values())
+        summary[name] = statistics.mean_of_defined(of[name] for of in each.values())
     return summary | {"classes": each}
 
 
@@ -87,8 +87,8 @@ def _summary(rows: list[Row], counts: Int64[np.ndarray, "n 3"]) -> dict:
         "patients_empty_in_both": sum(overlap.is_empty(of) for of in pooled),
         "slices": len(counts),
         "slices_empty_in_both": sum(overlap.is_empty(of) for of in counts),
-        "dice_per_patient": overlap.distribution(map(overlap.dice, pooled)),
-        "iou_per_patient": overlap.distribution(map(overlap.iou, pooled)),
+        "dice_per_patient": statistics.distribution(map(overlap.dice, pooled)),
+        "iou_per_patient": statistics.distribution(map(overlap.iou, pooled)),
         "dice_per_slice": {"mean": float(np.mean([overlap.dice(of, empty=1.0) for of in counts]))},
         "dice_global": overlap.dice(total),
         "precision": overlap.precision(total),
@@ -108,7 +108,7 @@ def _score_by_patient(
 ) -> dict[str, float | None]:
     if CLASSES in rows[0]:
         each = [_score_by_patient(of_class, score) for of_class in _rows_by_class(rows).values()]
-        return {patient: overlap.mean_of_defined(scores[patient] for scores in each) for patient in each[0]}
+        return {patient: statistics.mean_of_defined(scores[patient] for scores in each) for patient in each[0]}
     return {patient: score(_total(of_patient)) for patient, of_patient in _by_patient(rows).items()}
 
 
@@ -143,7 +143,7 @@ def _of_defined(patients: Iterable[list[float | None]]) -> dict:
     """The distribution over the patients with a defined value, and how many they are."""
     defined = [[value for value in of_patient if value is not None] for of_patient in patients]
     means = [float(np.mean(values)) for values in defined if values]
-    return {"patients": len(means), **overlap.distribution(means)}
+    return {"patients": len(means), **statistics.distribution(means)}
 
 
 def _of_lesions(rows: list[Row]) -> dict[str, int | float | None] | None:

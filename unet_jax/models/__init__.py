@@ -1,4 +1,7 @@
-"""Networks: image in, logits out, channels last. `build` makes one by name."""
+"""Networks: image → logits, channels last. `build` makes one by name.
+
+A network is one file, written with the `layers`; it knows neither losses nor data.
+"""
 
 import inspect
 
@@ -15,13 +18,10 @@ from unet_jax.models.unet import UNet
 
 __all__ = ["build", "check_size", "input_size_for"]
 
-# name → the module, and the arguments in which its source differs from the module's own defaults
+# name → the module, and the arguments in which the network's source differs from the module's defaults
 PRESETS: dict[str, tuple[type[nnx.Module], dict]] = {
     "tutorial": (UNet, {}),
-    "unet2015": (
-        UNet,
-        {"depth": 5, "up": "transposed", "padding": "valid", "init": "he", "dropout": 0.5},
-    ),
+    "unet2015": (UNet, {"depth": 5, "up": "transposed", "padding": "valid", "init": "he", "dropout": 0.5}),
     "buda2019": (UNet, {"width": 32, "depth": 5, "norm": "batch", "up": "transposed"}),
     "fpn": (FPN, {}),
     "resnext50_unet": (ResNeXtUNet, {}),
@@ -29,15 +29,24 @@ PRESETS: dict[str, tuple[type[nnx.Module], dict]] = {
     "resenc": (NNUNet, {"residual": True, "blocks": (1, 3, 4, 6, 6, 6, 6), "decoder_blocks": 1}),
 }
 
-
 COMPUTE_TYPES = tuple(jnp.dtype(name) for name in ("float32", "bfloat16"))
 
 
 def build(name: str, in_channels: int, num_classes: int, rngs: nnx.Rngs, **options) -> nnx.Module:
-    """The network called `name`; `options` replace the values of its source.
+    """The network called `name`, in training mode.
+
+    Args:
+        name: one of `PRESETS`.
+        in_channels: channels of the image.
+        num_classes: channels of the logits; 1 is foreground against background.
+        rngs: source of the initial parameters.
+        **options: keyword arguments of the network's class, in place of the values of its source.
+
+    Returns:
+        A module from an image [b, *spatial, in_channels] to logits [b, *spatial, num_classes].
 
     Raises:
-        InputError: no network has that name, it has no such option, or an option is out of its range.
+        InputError: there is no such network or option, or an option is out of its range.
     """
     if name not in PRESETS:
         raise InputError(f"config.model.name is {name!r}; it must be one of {', '.join(PRESETS)}.")
@@ -48,7 +57,7 @@ def build(name: str, in_channels: int, num_classes: int, rngs: nnx.Rngs, **optio
         if parameter.kind is parameter.KEYWORD_ONLY and key != "rngs"
     ]
     if unknown := sorted(set(options) - set(accepted)):
-        raise InputError(f"config.model has {', '.join(unknown)}, but {name!r} takes {', '.join(accepted)} alone.")
+        raise InputError(f"config.model has {', '.join(unknown)}, but {name!r} takes only {', '.join(accepted)}.")
     arguments = preset | options
     if "dtype" in arguments:
         arguments["dtype"] = _compute_type(arguments["dtype"])

@@ -1,4 +1,4 @@
-"""The feature pyramid of the LGG Kaggle kernel: a U-Net's encoder, its levels summed for segmentation."""
+"""The feature pyramid network of the LGG Kaggle kernel: a U-Net's encoder, whose levels are summed into logits."""
 
 import jax
 import jax.numpy as jnp
@@ -8,19 +8,24 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from unet_jax.errors import InputError
-from unet_jax.models.layers import DoubleConv, conv, max_pool, relu
+from unet_jax.models.layers import DoubleConv, LayerOptions, conv, max_pool, relu
 from unet_jax.models.sizes import check_size
 
 LEVELS = 5
 
 
 class FPN(nnx.Module):
-    """Feature pyramid network (Lin et al. 2017) that segments (Kirillov et al. 2019, section 3.1).
+    """Feature pyramid network (Lin et al. 2017) for segmentation (Kirillov et al. 2019, section 3.1).
 
-    Five double convolutions, each followed by 2×2 max pooling, give features c1 … c5 at 1/2 … 1/32 of the
-    image. p5 is c5 brought to `pyramid_width` channels; each of p4, p3, p2 is the level above, doubled, plus
-    its own features brought to that width. All but p5 pass a 3×3 convolution; then a branch takes each level
-    to 1/4 of the image, where their sum becomes the logits, which are enlarged four times.
+    Five double convolutions, each followed by 2×2 max pooling, give features c1 … c5 at 1/2 … 1/32 of the image's
+    size. p5 is c5 projected to `pyramid_width` channels; each of p4, p3, p2 is the level above, doubled in size, plus
+    its own features projected to that width. All but p5 pass through a 3×3 convolution. Then a branch takes each level
+    to 1/4 of the image's size; their sum becomes the logits, which are enlarged four times.
+
+    Attributes:
+        dtype: the type that layers compute in.
+        divisor: what image sizes must divide by: 32.
+        margin: 0, as the logits have the image's size; see `sizes`.
     """
 
     def __init__(
@@ -38,20 +43,19 @@ class FPN(nnx.Module):
         """Builds the network.
 
         Args:
-            in_channels: sequences of the image.
-            num_classes: channels of the logits; 1 is tumour against the rest.
-            width: channels of the first double convolution; each further one has twice as many.
+            in_channels: channels of the image.
+            num_classes: channels of the logits; 1 is foreground against background.
+            width: channels of the first double convolution; each later one has twice as many.
             pyramid_width: channels of every pyramid level and of the branches.
-            groups: of the branches' group normalisation.
+            groups: groups of the branches' group normalisation.
             rank: 2 for slices, 3 for volumes.
-            dtype: what every layer computes in; parameters are float32.
-            rngs: where the initial parameters come from.
+            dtype: the type that layers compute in; parameters are float32.
+            rngs: source of the initial parameters.
 
         Raises:
             InputError: an argument is out of its range.
         """
-        if rank not in (2, 3):
-            raise InputError(f"config.model.rank is {rank}; it must be 2 (slices) or 3 (volumes).")
+        options = LayerOptions(rank, dtype, rngs)
         if width < 1:
             raise InputError(f"config.model.width is {width}; it must be at least 1.")
         if pyramid_width < 1 or groups < 1 or pyramid_width % groups:
@@ -59,20 +63,19 @@ class FPN(nnx.Module):
                 f"config.model.pyramid_width is {pyramid_width} and groups {groups}; the width must be a "
                 "multiple of the groups, both at least 1."
             )
-        common = {"rank": rank, "rngs": rngs, "dtype": dtype}
         widths = [width * 2**level for level in range(LEVELS)]
         self.dtype = dtype
         self.divisor, self.margin = 2**LEVELS, 0
         self.encoder = nnx.List(
-            DoubleConv(before, after, norm="none", **common)
+            DoubleConv(before, after, options, norm="none")
             for before, after in zip([in_channels, *widths], widths, strict=False)
         )
-        self.laterals = nnx.List(conv(c, pyramid_width, kernel=1, **common) for c in widths[:0:-1])
-        self.smooths = nnx.List(conv(pyramid_width, pyramid_width, kernel=3, **common) for _ in range(3))
+        self.laterals = nnx.List(conv(c, pyramid_width, options, kernel=1) for c in widths[:0:-1])
+        self.smooths = nnx.List(conv(pyramid_width, pyramid_width, options, kernel=3) for _ in range(3))
         self.branches = nnx.List(
-            Branch(pyramid_width, doublings=doublings, groups=groups, **common) for doublings in (3, 2, 1, 0)
+            Branch(pyramid_width, options, doublings=doublings, groups=groups) for doublings in (3, 2, 1, 0)
         )
-        self.head = conv(pyramid_width, num_classes, kernel=1, **common)
+        self.head = conv(pyramid_width, num_classes, options, kernel=1)
 
     def __call__(self, image: Float[Array, "b *spatial c"]) -> Float[Array, "b *spatial classes"]:
         """Logits of the image's size, in `dtype`.
@@ -97,19 +100,18 @@ class FPN(nnx.Module):
 
 
 class Branch(nnx.Module):
-    """Takes a pyramid level to the finest one's size by blocks of convolution, normalisation, ReLU, doubling.
+    """Takes a pyramid level to the finest one's size, by blocks of convolution, normalisation, ReLU and doubling.
 
-    With no doublings it is one such block without any.
+    With 0 doublings it is one such block, without the doubling.
     """
 
-    def __init__(self, features: int, *, doublings: int, groups: int, rank: int, rngs: nnx.Rngs, dtype: DTypeLike):
+    def __init__(self, features: int, options: LayerOptions, *, doublings: int, groups: int):
         blocks = range(max(doublings, 1))
         self.doublings = doublings
-        self.convs = nnx.List(
-            conv(features, features, kernel=3, rank=rank, rngs=rngs, dtype=dtype, use_bias=False) for _ in blocks
-        )
+        self.convs = nnx.List(conv(features, features, options, kernel=3, use_bias=False) for _ in blocks)
         self.norms = nnx.List(
-            nnx.GroupNorm(features, num_groups=groups, epsilon=1e-5, dtype=dtype, rngs=rngs) for _ in blocks
+            nnx.GroupNorm(features, num_groups=groups, epsilon=1e-5, dtype=options.dtype, rngs=options.rngs)
+            for _ in blocks
         )
 
     def __call__(self, x: Float[Array, "b *spatial c"]) -> Float[Array, "b *larger c"]:
@@ -122,10 +124,10 @@ class Branch(nnx.Module):
 
 
 def enlarge(x: Float[Array, "b *spatial c"], factor: int) -> Float[Array, "b *larger c"]:
-    """Linear interpolation to `factor` times the samples on every spatial axis, first and last kept in place.
+    """Linear interpolation to `factor` times the samples on every spatial axis; the first and the last stay in place.
 
     This is align_corners=True: on an axis of n samples, output factor · k + r lies at input coordinate
-    k + (r (n - 1) - (factor - 1) k) / (factor · n - 1), which is less than one sample from k.
+    k + (r (n - 1) - (factor - 1) k) / (factor · n - 1), less than one sample from k.
     """
     for axis in range(1, x.ndim - 1):
         x = _enlarge_axis(x, axis, factor)

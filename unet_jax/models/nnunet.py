@@ -10,7 +10,15 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from unet_jax.errors import InputError
-from unet_jax.models.layers import activation_function, average_pool, conv, conv_transposed, each_axis, normalisation
+from unet_jax.models.layers import (
+    LayerOptions,
+    activation_function,
+    average_pool,
+    conv,
+    conv_transposed,
+    each_axis,
+    normalisation,
+)
 from unet_jax.models.sizes import check_size
 
 leaky_relu = activation_function("leaky_relu")
@@ -19,12 +27,13 @@ leaky_relu = activation_function("leaky_relu")
 class NNUNet(nnx.Module):
     """A U-Net of instance-normalised convolutions whose every stage has its own width, kernel and stride.
 
-    On the way down the first convolution of a stage carries its stride; on the way up a transposed convolution
-    of the same stride undoes it, and [upsampled, skip] go through the stage's convolutions. As in nnU-Net,
-    convolutions have a bias, although the normalisation after them takes it away again.
+    On the way down, the first convolution of a stage carries its stride. On the way up, a transposed convolution
+    of the same stride undoes it, and [upsampled, skip] passes through the stage's convolutions. As in nnU-Net,
+    convolutions have a bias, although the normalisation after them removes it again.
 
     Attributes:
-        divisor: what each axis of an image has to divide by.
+        dtype: the type that layers compute in.
+        divisor: what each axis of an image must divide by.
         margin: 0, as the logits have the image's size; see `sizes`.
     """
 
@@ -47,28 +56,28 @@ class NNUNet(nnx.Module):
         """Builds the network.
 
         Args:
-            in_channels: sequences of the image.
-            num_classes: channels of the logits; 1 is tumour against the rest.
-            features: channels of each stage, the finest first; as many as there are stages, at least two. nnU-Net
-                doubles them from 32 up to at most 512 in 2-D and 320 in 3-D.
-            kernels: samples a side, odd: one number, or for each stage one number or one an axis.
-            strides: one number, for all stages but the first; or for each stage one number or one an axis, the
+            in_channels: channels of the image.
+            num_classes: channels of the logits; 1 is foreground against background.
+            features: channels of each stage, the finest first; at least two stages. nnU-Net doubles them from 32 up to
+                at most 512 in 2-D and 320 in 3-D.
+            kernels: size of the kernels, odd: one number, or for each stage one number or one an axis.
+            strides: one number for all stages but the first; or for each stage one number or one an axis, the
                 first stage's 1.
-            blocks: convolutions, or with `residual` residual blocks, of the encoder: one number, or one a stage.
-            decoder_blocks: convolutions of the decoder: one number, or one for each stage but the coarsest, from
-                the coarsest to the finest.
+            blocks: number of convolutions, or with `residual` of residual blocks, of the encoder's stages: one number,
+                or one a stage.
+            decoder_blocks: number of convolutions of the decoder's stages: one number, or one for each stage but the
+                coarsest, from coarse to fine.
             residual: whether the encoder is residual: a convolution at full size, then blocks that add their input.
             deep_supervision: whether, in training mode, every stage of the decoder gives logits.
             rank: 2 for slices, 3 for volumes.
-            dtype: what every layer computes in; parameters are float32.
-            rngs: where the initial parameters come from: kernels N(0, √(2/N)) (He et al. 2015), biases 0, and the
-                last scale of each residual block 0.
+            dtype: the type that layers compute in; parameters are float32.
+            rngs: source of the initial parameters: kernels N(0, √(2/N)) (He et al. 2015), biases 0, and the last scale
+                of each residual block 0.
 
         Raises:
             InputError: an argument is out of its range.
         """
-        if rank not in (2, 3):
-            raise InputError(f"config.model.rank is {rank}; it must be 2 (slices) or 3 (volumes).")
+        options = LayerOptions(rank, dtype, rngs, init="he")
         stages = len(features)
         if stages < 2 or min(features) < 1:
             raise InputError(
@@ -85,15 +94,14 @@ class NNUNet(nnx.Module):
         blocks = _each_stage("blocks", blocks, stages, 1)
         decoder_blocks = _each_stage("decoder_blocks", decoder_blocks, stages - 1, 1)
 
-        common = {"rank": rank, "rngs": rngs, "dtype": dtype}
         self.dtype = dtype
         self.divisor = tuple(math.prod(axis) for axis in zip(*strides, strict=True))
         self.margin = 0
         before = features[0] if residual else in_channels
-        self.stem = ConvNorm(in_channels, before, kernel=kernels[0], **common) if residual else None
+        self.stem = ConvNorm(in_channels, before, options, kernel=kernels[0]) if residual else None
         self.encoder = nnx.List()
         for here, kernel, stride, (count,) in zip(features, kernels, strides, blocks, strict=True):
-            block = functools.partial(ResidualBlock if residual else ConvNorm, kernel=kernel, **common)
+            block = functools.partial(ResidualBlock if residual else ConvNorm, options=options, kernel=kernel)
             rest = [block(here, here) for _ in range(count - 1)]
             self.encoder.append(nnx.Sequential(block(before, here, stride=stride), *rest))
             before = here
@@ -102,16 +110,16 @@ class NNUNet(nnx.Module):
             features[:0:-1], features[-2::-1], kernels[-2::-1], strides[:0:-1], decoder_blocks, strict=True
         )
         for below, here, kernel, stride, (count,) in coarse_to_fine:
-            self.upsamples.append(conv_transposed(below, here, stride=stride, rngs=rngs, dtype=dtype, init="he"))
-            widths = [2 * here] + [here] * count
-            self.decoder.append(nnx.Sequential(*(ConvNorm(c, here, kernel=kernel, **common) for c in widths[:-1])))
+            self.upsamples.append(conv_transposed(below, here, options, stride=stride))
+            inputs = [2 * here] + [here] * (count - 1)
+            self.decoder.append(nnx.Sequential(*(ConvNorm(c, here, options, kernel=kernel) for c in inputs)))
         self.deep_supervision = deep_supervision
         heads = features[:-1] if deep_supervision else features[:1]
-        self.heads = nnx.List(conv(c, num_classes, kernel=1, init="he", **common) for c in heads)
+        self.heads = nnx.List(conv(c, num_classes, options, kernel=1) for c in heads)
         self.deterministic = False
 
     def set_view(self, deterministic: bool | None = None) -> None:
-        """What `nnx.view` can set: `deterministic` is True for prediction, with the finest logits alone."""
+        """Sets what `nnx.view` is given: `deterministic` is True for prediction, with only the finest logits."""
         if deterministic is not None:
             self.deterministic = deterministic
 
@@ -120,8 +128,7 @@ class NNUNet(nnx.Module):
     ) -> Float[Array, "b *spatial classes"] | tuple[Float[Array, "b *_ classes"], ...]:
         """Logits of the image's size, in `dtype`.
 
-        With `deep_supervision`, in training mode: a tuple, the logits of every stage of the decoder, the finest
-        first.
+        With `deep_supervision` in training mode: a tuple, the logits of every stage of the decoder, the finest first.
 
         Raises:
             InputError: an axis does not divide by the product of its strides.
@@ -151,29 +158,17 @@ class ConvNorm(nnx.Module):
         self,
         in_features: int,
         out_features: int,
+        options: LayerOptions,
         *,
         kernel: int | Sequence[int],
-        stride: Sequence[int] | int = 1,
+        stride: int | Sequence[int] = 1,
         use_bias: bool = True,
         activate: bool = True,
         scale_init: nnx.Initializer = nnx.initializers.ones,
-        rank: int,
-        rngs: nnx.Rngs,
-        dtype: DTypeLike,
     ):
         self.activate = activate
-        self.conv = conv(
-            in_features,
-            out_features,
-            kernel=kernel,
-            stride=stride,
-            use_bias=use_bias,
-            init="he",
-            rank=rank,
-            rngs=rngs,
-            dtype=dtype,
-        )
-        self.norm = normalisation("instance", out_features, scale_init=scale_init, rngs=rngs, dtype=dtype)
+        self.conv = conv(in_features, out_features, options, kernel=kernel, stride=stride, use_bias=use_bias)
+        self.norm = normalisation("instance", out_features, options, scale_init=scale_init)
 
     def __call__(self, x: Float[Array, "b *spatial c"]) -> Float[Array, "b *smaller d"]:
         """Features of 1/stride of the size."""
@@ -182,31 +177,28 @@ class ConvNorm(nnx.Module):
 
 
 class ResidualBlock(nnx.Module):
-    """Two convolutions around a shortcut; leaky ReLU after the first and after the sum (He et al. 2016).
+    """Two convolutions plus a shortcut; leaky ReLU after the first and after the sum (He et al. 2016).
 
-    Where the size changes, the shortcut is averaged over blocks of the stride; where the channels change, a 1×1
-    convolution without bias and a normalisation follow (ResNet-D, He et al. 2019, figure 2).
+    Where the size changes, the shortcut is average-pooled by the stride; where the channels change, a 1×1 convolution
+    without bias and a normalisation follow (ResNet-D, He et al. 2019, figure 2).
     """
 
     def __init__(
         self,
         in_features: int,
         out_features: int,
+        options: LayerOptions,
         *,
         kernel: Sequence[int],
-        stride: Sequence[int] | int = 1,
-        rank: int,
-        rngs: nnx.Rngs,
-        dtype: DTypeLike,
+        stride: int | Sequence[int] = 1,
     ):
-        common = {"rank": rank, "rngs": rngs, "dtype": dtype}
-        self.stride = each_axis(stride, rank)
-        self.conv1 = ConvNorm(in_features, out_features, kernel=kernel, stride=stride, **common)
-        # From a scale of 0 every block starts as its shortcut (Goyal et al. 2017, section 5.1).
+        self.stride = each_axis(stride, options.rank)
+        self.conv1 = ConvNorm(in_features, out_features, options, kernel=kernel, stride=stride)
+        # With a scale of 0 every block starts as its shortcut (Goyal et al. 2017, section 5.1).
         zeros = nnx.initializers.zeros
-        self.conv2 = ConvNorm(out_features, out_features, kernel=kernel, activate=False, scale_init=zeros, **common)
+        self.conv2 = ConvNorm(out_features, out_features, options, kernel=kernel, activate=False, scale_init=zeros)
         self.shortcut = (
-            ConvNorm(in_features, out_features, kernel=1, use_bias=False, activate=False, **common)
+            ConvNorm(in_features, out_features, options, kernel=1, use_bias=False, activate=False)
             if in_features != out_features
             else None
         )
@@ -220,10 +212,10 @@ class ResidualBlock(nnx.Module):
 
 
 def _each_stage(key: str, value: int | Sequence[int | Sequence[int]], stages: int, rank: int) -> list[tuple[int, ...]]:
-    """For every stage one number an axis.
+    """One number an axis for every stage.
 
     Raises:
-        InputError: there is not one value for each stage, not one number for each axis, or one below 1.
+        InputError: there is not one value a stage, or not one number an axis, or a number is below 1.
     """
     values = [value] * stages if isinstance(value, int) else value
     each = [each_axis(v, rank) for v in values]

@@ -1,4 +1,4 @@
-"""Random transforms of images and their masks on the device: a pure function of the key that is passed in."""
+"""Random transforms of images and masks, on the device: a pure function of the key."""
 
 import functools
 import zlib
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.scipy.ndimage import map_coordinates
 from jaxtyping import Array, Float, Key
 
-# In-plane axes, counted from the end so that slices and volumes share them.
+# In-plane axes, counted from the end, so that slices and volumes share them.
 ROWS, COLUMNS = -3, -2
 
 
@@ -19,16 +19,24 @@ def augment(
     mask: Float[Array, "b *spatial k"],
     settings: Mapping,
 ) -> tuple[Float[Array, "b *spatial c"], Float[Array, "b *spatial k"]]:
-    """Transforms each image and its mask alike, each image by a draw of its own.
+    """Transforms each image by random draws of its own, and its mask in the same way.
+
+    All slices of a volume are transformed alike. Flips and turns come first, then the affine transform, then, in the
+    image only, the intensities.
 
     Args:
-        key: decides everything random.
-        image: intensities in [0, 1].
-        mask: 0 or 1, and pixel weights where there are any; no new values come about but 0 from outside.
-        settings: the config's `augment` group. A probability of 0 costs nothing: its transform is not compiled.
+        key: determines every draw.
+        image: intensities, [0, 1] if gamma is on, which clips to that range. Rows and columns are the two axes before
+            the channels.
+        mask: 0 or 1, and pixel weights if there are any. It is sampled from the nearest pixels: the only new value is
+            0, from outside the image.
+        settings: the config's `augment` group. A transform of probability 0 is not compiled.
+
+    Returns:
+        The transformed image and mask, of the same shapes and types.
 
     Raises:
-        ValueError: rot90 or transpose is asked for and the images are not square.
+        ValueError: rot90 or transpose is on and the images are not square.
     """
     if (settings["rot90"] or settings["transpose"]) and image.shape[ROWS] != image.shape[COLUMNS]:
         raise ValueError(f"rot90 and transpose need square images; these are {image.shape[1:-1]}.")
@@ -40,12 +48,12 @@ def augment(
 
 
 def _draw(key: Key[Array, ""], name: str) -> Key[Array, ""]:
-    """The key of one named decision, so that switching one transform on leaves the others' draws as they were."""
+    """The key of one named draw. So switching a transform on does not change the draws of the others."""
     return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
 def _orient(key: Key[Array, ""], image: Array, mask: Array, settings: Mapping) -> tuple[Array, Array]:
-    """Flips of rows and of columns, a turn by 90, 180 or 270 degrees, a transposition: exact, no interpolation."""
+    """Flips of rows and of columns, transposition, a turn by 90, 180 or 270 degrees: exact, no interpolation."""
     both = (image, mask)
 
     def apply(name: str, probability: float, transform, both):
@@ -76,16 +84,17 @@ def _affine(key: Key[Array, ""], image: Array, mask: Array, settings: Mapping) -
         return jax.random.uniform(_draw(key, name), shape, minval=-limit, maxval=limit)
 
     height, width = image.shape[ROWS], image.shape[COLUMNS]
-    size = jnp.array([height, width], jnp.float32)
-    shift = uniform("shift", settings["shift"], (2,)) * size
+    shift = uniform("shift", settings["shift"], (2,))
     scale = 1 + uniform("scale", settings["scale"])
     angle = jnp.deg2rad(uniform("rotate", settings["rotate"]))
-    inverse = jnp.array([[jnp.cos(angle), jnp.sin(angle)], [-jnp.sin(angle), jnp.cos(angle)]]) / scale
-    centre = (size - 1) / 2
-    output = jnp.stack(jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij"), -1)
-    source = (output - centre - shift) @ inverse.T + centre
-    source = jnp.where(chosen, source, output)
-    coordinates = [source[..., 0], source[..., 1]]
+    rows, columns = jnp.meshgrid(*(jnp.arange(n, dtype=jnp.float32) for n in (height, width)), indexing="ij")
+    centre_row, centre_column = (height - 1) / 2, (width - 1) / 2
+    y, x = rows - centre_row - shift[0] * height, columns - centre_column - shift[1] * width
+    # Written out, for a matrix product runs at the device's default precision: coordinates of 256² pixels would be off
+    # by up to .05 pixel in TF32 and .4 in bfloat16.
+    cosine, sine = jnp.cos(angle) / scale, jnp.sin(angle) / scale
+    source = (cosine * y + sine * x + centre_row, cosine * x - sine * y + centre_column)
+    coordinates = [jnp.where(chosen, moved, own) for moved, own in zip(source, (rows, columns), strict=True)]
 
     def sample(x: Array, order: int) -> Array:
         planes = jnp.moveaxis(x, (ROWS, COLUMNS), (-2, -1)).reshape(-1, height, width)
@@ -96,7 +105,7 @@ def _affine(key: Key[Array, ""], image: Array, mask: Array, settings: Mapping) -
 
 
 def _intensity(key: Key[Array, ""], image: Array, settings: Mapping) -> Array:
-    """Brightness, contrast and gamma: of all channels alike, or of each by a draw of its own."""
+    """Brightness, contrast and gamma: one draw for all channels, or with `per_channel` one for each."""
     if not settings["per_channel"]:
         return _intensity_of_all(key, image, settings)
     keys = jax.vmap(lambda number: jax.random.fold_in(key, number))(jnp.arange(image.shape[-1]))
@@ -105,7 +114,7 @@ def _intensity(key: Key[Array, ""], image: Array, settings: Mapping) -> Array:
 
 
 def _intensity_of_all(key: Key[Array, ""], image: Array, settings: Mapping) -> Array:
-    """Brightness (a factor), contrast (a factor about the mean) and gamma (an exponent)."""
+    """Brightness (a factor), contrast (a factor about the image's mean) and gamma (an exponent), in this order."""
 
     def apply(name: str, transform, image: Array) -> Array:
         probability = settings[name]["probability"]

@@ -11,10 +11,20 @@ SCHEDULES = ("constant", "cosine")
 def learning_rate_schedule(
     name: str, *, peak: float, warmup_steps: int, steps_per_epoch: int, total_steps: int
 ) -> optax.Schedule:
-    """Linear warm-up from peak / 100, then `peak` ("constant") or a half cosine down to 0 ("cosine").
+    """Linear warm-up from peak / 100 to `peak`, then `peak` ("constant") or half a cosine down to 0 ("cosine").
 
-    The warm-up never outlasts the first epoch: it takes min(warmup_steps, steps_per_epoch - 1) steps, which is
-    torchvision's detection reference recipe, and the tutorial's.
+    The warm-up ends within the first epoch: it takes min(warmup_steps, steps_per_epoch - 1) steps, as in torchvision's
+    detection reference and in the tutorial.
+
+    Args:
+        name: one of `SCHEDULES`.
+        peak: learning rate after the warm-up.
+        warmup_steps: number of steps of the warm-up, at most; 0 is none.
+        steps_per_epoch: number of steps of an epoch.
+        total_steps: step at which the cosine reaches 0.
+
+    Returns:
+        step, counted from 0 → learning rate.
 
     Raises:
         InputError: there is no schedule of that name.
@@ -40,8 +50,9 @@ def optimizer(
     Args:
         name: "adam" (Kingma & Ba 2015), "adamax" (the same, section 7.1) or "sgd" (momentum 0.99, Nesterov).
         schedule: step → learning rate.
-        weight_decay: decoupled from the gradient (Loshchilov & Hutter 2019); 0 is none.
-        clip_norm: the gradient is scaled down to this global norm where it is longer; None leaves it.
+        weight_decay: decoupled from the gradient (Loshchilov & Hutter 2019), and multiplied by the learning rate; 0 is
+            none.
+        clip_norm: a gradient with a larger global norm is scaled down to it, before all else; None clips nothing.
 
     Raises:
         InputError: there is no optimiser of that name.

@@ -3,12 +3,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from networks import layer_options
 
 from unet_jax.models.fast import bias
 from unet_jax.models.fast.upsampled_conv import conv_joined
 from unet_jax.models.layers import conv, conv_transposed
 
-COMMON = {"rngs": nnx.Rngs(0), "dtype": jnp.bfloat16}
+BFLOAT16 = layer_options(dtype=jnp.bfloat16)
 
 
 def of_conv(layer, x):
@@ -22,13 +23,13 @@ def of_joined(layer, x):
 @pytest.mark.parametrize(
     ("layer", "call", "pixels"),
     [
-        (conv(3, 4, kernel=3, rank=2, **COMMON), of_conv, 32 * 32),
-        (conv_transposed(3, 4, stride=(2, 2), **COMMON), of_conv, 64 * 64),
-        (conv(3, 4, kernel=3, rank=2, **COMMON), of_joined, 64 * 64),
+        (conv(3, 4, BFLOAT16, kernel=3), of_conv, 32 * 32),
+        (conv_transposed(3, 4, BFLOAT16, stride=2), of_conv, 64 * 64),
+        (conv(3, 4, BFLOAT16, kernel=3), of_joined, 64 * 64),
     ],
 )
 def test_in_bfloat16_the_gradient_of_a_bias_counts_every_pixel(layer, call, pixels):
-    # A sum of ones in bfloat16 stands still at 256, since 257 is rounded to it.
+    # A sum of ones in bfloat16 stops at 256, since 257 is rounded to it.
     x = jnp.ones((2, 32, 32, 3), jnp.bfloat16)
     graphdef, params = nnx.split(layer)
     gradient = jax.jit(jax.grad(lambda params: call(nnx.merge(graphdef, params), x).astype(jnp.float32).sum()))(params)
@@ -37,7 +38,7 @@ def test_in_bfloat16_the_gradient_of_a_bias_counts_every_pixel(layer, call, pixe
 
 
 def test_it_is_added_as_by_flax():
-    layer = conv(2, 3, kernel=3, rank=2, rngs=nnx.Rngs(0), dtype=jnp.float32)
+    layer = conv(2, 3, layer_options(), kernel=3)
     theirs = nnx.Conv(2, 3, kernel_size=(3, 3), padding=1, rngs=nnx.Rngs(1))
     nnx.update(theirs, nnx.state(layer))
     x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 5, 6, 2)), jnp.float32)

@@ -6,10 +6,11 @@ import networks
 import numpy as np
 import pytest
 from flax import nnx
+from networks import layer_options
 
+from unet_jax.models.fast import upsampled_conv
 from unet_jax.models.fast.upsampled_conv import conv_joined, conv_upsampled
-from unet_jax.models.layers import conv
-from unet_jax.models.upsample import upsample_linear
+from unet_jax.models.layers import conv, upsample_linear
 
 
 def random(*shape: int, seed: int = 0) -> jax.Array:
@@ -41,14 +42,14 @@ def test_it_is_the_convolution_of_the_doubled_image_and_so_are_its_gradients(siz
 
 @pytest.mark.parametrize("use_bias", [True, False])
 def test_joined_it_convolves_the_concatenation(use_bias):
-    layer = conv(5, 3, kernel=3, rank=2, rngs=nnx.Rngs(0), dtype=jnp.float32, use_bias=use_bias)
+    layer = conv(5, 3, layer_options(), kernel=3, use_bias=use_bias)
     x, skip = random(1, 2, 3, 2), random(1, 4, 6, 3, seed=1)
     doubled = upsample_linear(upsample_linear(x, 1), 2)
     np.testing.assert_allclose(conv_joined(layer, x, skip), layer(jnp.concatenate([doubled, skip], axis=-1)), atol=1e-5)
 
 
 def test_it_computes_in_the_layers_type():
-    layer = conv(5, 3, kernel=3, rank=2, rngs=nnx.Rngs(0), dtype=jnp.bfloat16)
+    layer = conv(5, 3, layer_options(dtype=jnp.bfloat16), kernel=3)
     x, skip = random(1, 2, 3, 2), random(1, 4, 6, 3, seed=1)
     traced = jax.make_jaxpr(lambda x, skip: conv_joined(layer, x, skip))(x, skip)
     assert traced.out_avals[0].dtype == jnp.bfloat16
@@ -66,6 +67,30 @@ def test_a_network_gives_the_same_either_way(norm, monkeypatch):
     image = networks.image(2, 8, 12, 3)
     answers = []
     for backend in ("gpu", "tpu"):
-        monkeypatch.setattr("unet_jax.models.unet.backend_for", lambda shape, backend=backend: backend)
+        monkeypatch.setattr(upsampled_conv, "backend_for", lambda shape, backend=backend: backend)
         answers.append(jax.jit(lambda image: model(image))(image))
     np.testing.assert_allclose(*answers, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("backend", "settings", "expected"),
+    [
+        ("cpu", {}, True),
+        ("gpu", {}, True),
+        ("tpu", {}, False),
+        (None, {}, False),
+        ("cpu", {"kernel": 1}, False),
+        ("cpu", {"stride": 2}, False),
+        ("cpu", {"padding": "valid"}, False),
+        ("cpu", {"rank": 3}, False),
+    ],
+)
+def test_it_replaces_3_by_3_convolutions_that_keep_the_size_where_it_was_measured(
+    monkeypatch, backend, settings, expected
+):
+    monkeypatch.setattr(upsampled_conv, "backend_for", lambda shape: backend)
+    rank = settings.get("rank", 2)
+    layer = conv(5, 3, layer_options(rank), **{"kernel": 3} | {k: v for k, v in settings.items() if k != "rank"})
+    assert upsampled_conv.pays(layer, random(1, *(4,) * rank, 2)) == expected
+    # a training step splits the network and merges it again
+    assert upsampled_conv.pays(nnx.merge(*nnx.split(layer)), random(1, *(4,) * rank, 2)) == expected

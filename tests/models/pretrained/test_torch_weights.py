@@ -3,6 +3,7 @@ import re
 import sys
 from types import SimpleNamespace
 
+import disks
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -109,6 +110,16 @@ def test_all_keys_that_do_not_fit_are_listed_and_nothing_is_written(tmp_path, ca
     assert not (tmp_path / "out").exists()
 
 
+def test_a_full_disk_is_no_fault_of_the_file_and_nothing_is_left(tmp_path, capsys, state):
+    file, out = tmp_path / "in.safetensors", tmp_path / "out"
+    safetensors.numpy.save_file(state, file)
+    with disks.no_room_beyond(2000):
+        code, _, err = run(capsys, file, out, "--model=buda2019", "--option=width=2")
+    assert code == 5
+    assert f"{out / 'weights.npz'}: File too large" in err
+    assert [path.name for path in out.iterdir()] == ["model.json"]
+
+
 def test_another_number_of_channels_names_the_first_and_last_convolution(state):
     with pytest.raises(InputError) as error:
         convert(state, "buda2019", in_channels=1, num_classes=2, width=2)
@@ -123,7 +134,7 @@ def test_another_number_of_channels_names_the_first_and_last_convolution(state):
     ("model", "options", "message"),
     [
         ("unet", {}, r"--model is 'unet'; .*buda2019, fpn"),
-        ("buda2019", {"norm": "group"}, "--option has norm; buda2019 takes width, depth alone"),
+        ("buda2019", {"norm": "group"}, "--option has norm; buda2019 takes only width, depth\\."),
     ],
 )
 def test_what_cannot_be_converted_names_the_flag(state, model, options, message):
@@ -185,10 +196,10 @@ def test_torchs_files_are_read_as_weights_only(tmp_path, torch, state, suffix):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"state_dict": {"conv.weight": Tensor(0)}}, "holds more than named arrays"),
-        ([Tensor(0)], "holds more than named arrays"),
-        ({1: Tensor(0)}, "holds more than named arrays"),
-        (ValueError("much\nadvice"), r"no whole file of weights alone \(ValueError\)"),
+        ({"state_dict": {"conv.weight": Tensor(0)}}, "contains more than named arrays"),
+        ([Tensor(0)], "contains more than named arrays"),
+        ({1: Tensor(0)}, "contains more than named arrays"),
+        (ValueError("much\nadvice"), r"not a whole file of nothing but weights \(ValueError\)"),
     ],
 )
 def test_a_torch_file_of_anything_else_says_what_to_save(tmp_path, torch, content, message):
@@ -212,8 +223,8 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, state):
     safetensors.numpy.save_file(state, tmp_path / "whole.safetensors")
     (tmp_path / "cut.safetensors").write_bytes((tmp_path / "whole.safetensors").read_bytes()[:-10])
     for name, message in (
-        ("cut.safetensors", "no whole safetensors file"),
-        ("none.safetensors", "is no file"),
+        ("cut.safetensors", "not a whole safetensors file"),
+        ("none.safetensors", "is not a file"),
         ("in.onnx", "suffix '.onnx'"),
     ):
         with pytest.raises(InputError, match=rf"{re.escape(str(tmp_path / name))}.*{message}"):

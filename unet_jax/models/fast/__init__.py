@@ -1,4 +1,4 @@
 """Convolutions with gradients of their own, faster on one backend and the same mathematics on all.
 
-Called by the layers alone: no network sees which was chosen.
+Called by `models.layers` alone: no network sees which was chosen.
 """

@@ -1,7 +1,7 @@
-"""Convolutions with a bias whose gradient is summed in float32, also where the layer computes in bfloat16.
+"""Convolutions with a bias whose gradient is summed in float32, even if the layer computes in bfloat16.
 
-That gradient is a sum over all pixels of a batch. flax leaves its type to the layer, and a sum in bfloat16, of 8 bits,
-stands still where it is 256 times as large as what is added.
+That gradient is a sum over all pixels of a batch. flax sums it in the layer's type, and in bfloat16, with 8 significant
+bits, a sum stops growing once it is 256 times as large as what is added.
 """
 
 from typing import Any
@@ -14,11 +14,11 @@ from jaxtyping import Array, Float
 
 @jax.custom_jvp
 def add_bias(y: Float[Array, "b *spatial c"], bias: Float[Array, " c"]) -> Float[Array, "b *spatial c"]:
-    """Adds the bias in the type of y; the gradient of the bias has the type of the bias."""
+    """Adds `bias` to every pixel of `y`, in the type of `y`; the gradient of the bias has the type of the bias."""
     return y + bias.astype(y.dtype)
 
 
-# Repeated before it is rounded: the transpose of that sums after it was widened.
+# Broadcast, then round: transposed, that is widen, then sum.
 add_bias.defjvps(
     lambda tangent, out, y, bias: tangent,
     lambda tangent, out, y, bias: jnp.broadcast_to(tangent, y.shape).astype(y.dtype),
@@ -26,14 +26,14 @@ add_bias.defjvps(
 
 
 class _AddsBias:
-    """What both layers below do otherwise than flax's."""
+    """What the layers below change in flax's."""
 
     def __init__(self, *args: Any, **settings: Any):
         super().__init__(*args, **settings)
         self.use_bias = False  # so that flax does not add it
 
     def __call__(self, x: Float[Array, "b *spatial c"]) -> Float[Array, "b *spatial2 d"]:
-        """What flax's layer gives, and the bias where there is one."""
+        """The output of flax's layer, plus the bias if there is one."""
         y = super().__call__(x)
         return y if self.bias is None else add_bias(y, self.bias[...])
 

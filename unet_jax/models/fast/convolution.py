@@ -1,7 +1,7 @@
-"""Convolutions with a gradient of the kernel that suits a CPU; elsewhere, and otherwise, they are XLA's.
+"""Convolutions whose kernel gradient suits a CPU; all else is XLA's.
 
-XLA's gradient of a kernel is one matrix product as thin as the kernel and as long as all pixels together, which a CPU
-computes at a third of its rate. In blocks of pixels that stay in its cache it runs at nearly the whole; see
+XLA computes the gradient of a kernel as one matrix product, as thin as the kernel and as long as all pixels together,
+at a third of a CPU's rate. In blocks of pixels that stay in the cache it runs at nearly the full rate; see
 docs/performance.md.
 """
 
@@ -15,19 +15,19 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-# Zeros before and after the rows and the columns.
+# Zeros before and after, of rows and of columns.
 Padding = tuple[tuple[int, int], ...]
 
-# Pixels whose products are taken at once: with 64 channels, their 3×3 surroundings take 1 MB.
+# Pixels of one matrix product: with 64 channels, their 3×3 neighbourhoods take 1 MB.
 BLOCK = 512
-# Below so many channels the copying costs more than it gains.
+# With fewer channels, copying the neighbourhoods costs more than it gains.
 FEWEST_CHANNELS = 16
 
 
 def backend_for(shape: Sequence[Any]) -> str | None:
-    """What will run what is traced for this shape, by jax's name: "cpu", "gpu", "tpu".
+    """The backend that will run what is traced for `shape`, by jax's name: "cpu", "gpu" or "tpu".
 
-    None where sizes are open, which are those of an export, for any device.
+    None if a size is symbolic: that is an export, which any device may run.
     """
     return jax.default_backend() if all(isinstance(n, int) for n in shape) else None
 
@@ -35,7 +35,7 @@ def backend_for(shape: Sequence[Any]) -> str | None:
 def convolve(
     x: Float[Array, "b *spatial c"], kernel: Float[Array, "*size part d"], strides: Any, padding: Any, **options: Any
 ) -> Float[Array, "b *spatial2 d"]:
-    """`jax.lax.conv_general_dilated`, with the same arguments, as `nnx.Conv` calls it."""
+    """`jax.lax.conv_general_dilated`, to be given to `nnx.Conv`: same arguments, same result, another gradient."""
     suits = (
         backend_for(x.shape) == "cpu"
         and x.ndim == 4
@@ -77,14 +77,14 @@ _convolve.defvjp(_forward, _backward)
 def kernel_gradient(
     x: Float[Array, "b h w c"], gradient: Float[Array, "b h2 w2 d"], size: tuple[int, int]
 ) -> Float[Array, "s t c d"]:
-    """The gradient of the kernel of a convolution without padding, block by block.
+    """The gradient of the kernel of a convolution without padding, block by block, in float32.
 
     Args:
-        x: what was convolved.
-        gradient: of the convolution's output.
+        x: the convolution's input.
+        gradient: gradient of its output.
         size: rows and columns of the kernel.
     """
-    # Each device adds up the images that it has; with one sum for all, they would wait for each other at every block.
+    # Each device sums over its own images; with one sum for all, they would wait for each other at every block.
     devices = math.gcd(len(x), jax.device_count())
     x, gradient = (array.reshape(devices, -1, *array.shape[1:]) for array in (x, gradient))
     _, count, height, width, features = gradient.shape
@@ -95,9 +95,9 @@ def kernel_gradient(
         here = lax.dynamic_slice(gradient, first, (devices, images, rows, width, features))
         around = lax.dynamic_slice(x, first, (devices, images, rows + size[0] - 1, width + size[1] - 1, x.shape[-1]))
         moved = [around[:, :, s : s + rows, t : t + width] for s in range(size[0]) for t in range(size[1])]
-        surroundings = jnp.concatenate(moved, -1).reshape(devices, images * rows * width, -1)
+        neighbourhoods = jnp.concatenate(moved, -1).reshape(devices, images * rows * width, -1)
         product = jnp.einsum(
-            "npd,npk->ndk", here.reshape(devices, -1, features), surroundings, preferred_element_type=jnp.float32
+            "npd,npk->ndk", here.reshape(devices, -1, features), neighbourhoods, preferred_element_type=jnp.float32
         )
         return total + product, None
 
@@ -107,7 +107,7 @@ def kernel_gradient(
 
 
 def _block(count: int, height: int, width: int) -> tuple[int, int]:
-    """Images and rows of a block of at most BLOCK pixels, or of one row: both divide what there is."""
+    """Images and rows of a block of at most BLOCK pixels, or of one row; both divide what there is."""
     images = _largest_divisor(count, BLOCK // (height * width))
     rows = height if height * width <= BLOCK else _largest_divisor(height, BLOCK // width)
     return images, rows

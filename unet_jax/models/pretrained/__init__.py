@@ -1,4 +1,4 @@
-"""Weights from elsewhere: files of PyTorch converted once and for all, and weights to start from.
+"""Weights to start from: PyTorch's files, converted, and the folders that hold the result.
 
-Called by the set-up of training, and as a command.
+Called when training is set up, and as a command.
 """

@@ -1,4 +1,4 @@
-"""What PyTorch's state dictionaries call the layers here: for each layer (PyTorch's prefix, our path)."""
+"""Names of layers in PyTorch's state dictionaries: (PyTorch's prefix, our path) of each layer."""
 
 from unet_jax.models.fpn import FPN
 from unet_jax.models.resnext import Encoder, ResNeXtUNet
@@ -9,7 +9,7 @@ Names = list[tuple[str, str]]
 # The tutorial's `double_conv` is nn.Sequential(convolution, ReLU, convolution, ReLU).
 DOUBLE_CONV = (("0", "conv1"), ("2", "conv2"))
 
-# A residual block of torchvision's.
+# torchvision's residual block.
 BOTTLENECK = (
     ("conv1", "conv1"),
     ("bn1", "norm1"),
@@ -43,7 +43,7 @@ def buda2019(network: UNet) -> Names:
 
 
 def fpn(network: FPN) -> Names:
-    """The Kaggle kernel's FPN: its `seg_blocks` start at the finest level, our `branches` at the coarsest."""
+    """The Kaggle kernel's FPN. Its `seg_blocks` start at the finest level, our `branches` at the coarsest."""
     down = [(f"conv_down{level + 1}", f"encoder/{level}") for level in range(len(network.encoder))]
     names = _joined(down, DOUBLE_CONV)
     names += [("toplayer", "laterals/0")]

@@ -1,10 +1,11 @@
-"""Weights that PyTorch trained, brought here once and for all.
+"""Converts weights that were trained in PyTorch.
 
     python -m unet_jax.models.pretrained.torch_weights unet.pt weights/buda2019 --model=buda2019
 
 reads a state dictionary from a .safetensors file (needs the package safetensors) or a .pt or .pth file (needs
-PyTorch), and writes a folder that `weights.load` reads. Where the network's size differs from its source's,
---option=width=16 says so, once an option. Exit codes: 0 done, 2 something that was given cannot be used.
+PyTorch), and writes a folder that `weights.load` reads. If the network's size differs from its source's, give
+--option=width=16, once for each option. Exit codes: 0 done, 2 an argument or a file cannot be used,
+5 the disk cannot take the result.
 """
 
 import argparse
@@ -19,16 +20,19 @@ import numpy as np
 from flax import nnx
 from flax.traverse_util import unflatten_dict
 
-from unet_jax.errors import InputError
+from unet_jax.errors import InputError, RunError
 from unet_jax.models import build
 from unet_jax.models.pretrained import torch_names, weights
 
 
 class Source(NamedTuple):
-    """Who made a state dictionary.
+    """Where a state dictionary comes from.
 
-    It fits `network`, whose layers it calls by `names`, in any size that `options` give; keys that begin with
-    one of `ignored` are left out.
+    Attributes:
+        network: the name of the network that it fits.
+        names: PyTorch's names of the network's layers.
+        options: the network's options that set its size, and may be given.
+        ignored: keys that begin with one of these are left out.
     """
 
     network: str
@@ -44,25 +48,25 @@ SOURCES = {
     "tutorial": Source("tutorial", torch_names.tutorial, UNET_SIZES),
     "buda2019": Source("buda2019", torch_names.buda2019, UNET_SIZES),
     "fpn": Source("fpn", torch_names.fpn, ("width", "pyramid_width", "groups")),
-    # The kernel's module also holds the whole network from which it takes its encoder: the same arrays again.
+    # The kernel's module also keeps the whole network from which it takes its encoder: the same arrays again.
     "resnext50_unet": Source("resnext50_unet", torch_names.resnext50_unet, RESNEXT_SIZES, ignored=("base_model.",)),
-    # torchvision's file: the encoder alone, and a classifier.
+    # torchvision's file: only the encoder, and a classifier.
     "resnext50_encoder": Source("resnext50_unet", torch_names.resnext50_encoder, RESNEXT_SIZES, ignored=("fc.",)),
 }
 
-# PyTorch's name of a layer's array → ours.
+# Layer → PyTorch's names of its arrays → ours.
 ARRAYS: dict[type[nnx.Module], dict[str, str]] = {
     nnx.Conv: {"weight": "kernel", "bias": "bias"},
     nnx.ConvTranspose: {"weight": "kernel", "bias": "bias"},
     nnx.GroupNorm: {"weight": "scale", "bias": "bias"},
     nnx.BatchNorm: {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "var"},
 }
-# Counted by PyTorch for an average without decay, which no network here uses.
+# PyTorch counts batches for an average without decay, which no network here uses.
 UNUSED = ".num_batches_tracked"
 
 
 class Target(NamedTuple):
-    """An array of ours: its path from the collection on, its shape in PyTorch, and how to convert it."""
+    """One of our arrays: its path, which begins with the collection, its shape in PyTorch, and how to convert it."""
 
     path: tuple[str | int, ...]
     torch_shape: tuple[int, ...]
@@ -72,13 +76,15 @@ class Target(NamedTuple):
 def read(path: Path) -> dict[str, np.ndarray]:
     """The state dictionary in a .safetensors, .pt or .pth file.
 
+    A .pt file executes nothing: it is read with `weights_only=True`. Its arrays become float32.
+
     Raises:
-        InputError: it cannot be read, holds anything but named arrays, or needs a package that is missing.
+        InputError: it cannot be read, contains anything but named arrays, or needs a package that is missing.
     """
     if path.suffix not in (".safetensors", ".pt", ".pth"):
         raise InputError(f"{path} has the suffix {path.suffix!r}: give a .safetensors, .pt or .pth file.")
     if not path.is_file():
-        raise InputError(f"{path} is no file: give a state dictionary that PyTorch saved.")
+        raise InputError(f"{path} is not a file: give a state dictionary that PyTorch saved.")
     return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
 
 
@@ -90,7 +96,7 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     try:
         return safetensors.numpy.load_file(path)
     except safetensors.SafetensorError as error:
-        raise InputError(f"{path} is no whole safetensors file ({error}): fetch it again.") from None
+        raise InputError(f"{path} is not a whole safetensors file ({error}): fetch it again.") from None
 
 
 def _read_torch(path: Path) -> dict[str, np.ndarray]:
@@ -104,14 +110,14 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises its own, pickle's, zipfile's and more
         raise InputError(
-            f"{path} is no whole file of weights alone ({type(error).__name__}): "
+            f"{path} is not a whole file of nothing but weights ({type(error).__name__}): "
             "fetch it again, or save model.state_dict() by itself."
         ) from None
     whole = isinstance(state, dict) and all(
         isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()
     )
     if not whole:
-        raise InputError(f"{path} holds more than named arrays: save model.state_dict() by itself.")
+        raise InputError(f"{path} contains more than named arrays: save model.state_dict() by itself.")
     return {key: value.float().numpy() for key, value in state.items()}
 
 
@@ -128,21 +134,21 @@ def convert(
 
     Args:
         state: arrays by PyTorch's keys.
-        model: one of `SOURCES`. "resnext50_encoder" gives the encoder's part of "resnext50_unet".
-        where: what `state` is called in an error.
-        in_channels: sequences of the image.
+        model: one of `SOURCES`. "resnext50_encoder" gives only the encoder of "resnext50_unet".
+        where: name of `state` in an error.
+        in_channels: channels of the image.
         num_classes: channels of the logits.
         **options: sizes of the network that differ from its source's.
 
     Raises:
-        InputError: the source has no such option; or keys are missing or extra, or arrays have another shape,
-            and all of them are listed.
+        InputError: there is no such source or option; or keys are missing or left over, or arrays have another shape;
+            all of them are listed.
     """
     if model not in SOURCES:
         raise InputError(f"--model is {model!r}; it must be one of {', '.join(SOURCES)}.")
     source = SOURCES[model]
     if unknown := sorted(set(options) - set(source.options)):
-        raise InputError(f"--option has {', '.join(unknown)}; {model} takes {', '.join(source.options)} alone.")
+        raise InputError(f"--option has {', '.join(unknown)}; {model} takes only {', '.join(source.options)}.")
     network = nnx.eval_shape(lambda: build(source.network, in_channels, num_classes, nnx.Rngs(0), **options))
     targets = _targets(network, source.names(network))
     state = {
@@ -193,17 +199,17 @@ def _kernel(weight: np.ndarray) -> np.ndarray:
 
 
 def _transposed_kernel(weight: np.ndarray) -> np.ndarray:
-    """[in, out, *spatial] → [*spatial, in, out], mirrored: PyTorch's is the kernel of what it transposes."""
+    """[in, out, *spatial] → [*spatial, in, out], flipped: PyTorch's is the kernel of the convolution it transposes."""
     return np.moveaxis(np.flip(weight, range(2, weight.ndim)), (0, 1), (-2, -1))
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Converts a file as the command line says and returns the exit code."""
+    """Converts the file that the command line names, and returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m unet_jax.models.pretrained.torch_weights", allow_abbrev=False)
     parser.add_argument("source", type=Path, help="the state dictionary: .safetensors, .pt or .pth")
     parser.add_argument("out", type=Path, help="the folder to write")
-    parser.add_argument("--model", required=True, choices=SOURCES, help="whose names the file has")
-    parser.add_argument("--in_channels", type=int, default=3, help="sequences of the image")
+    parser.add_argument("--model", required=True, choices=SOURCES, help="source of the file, which gives its names")
+    parser.add_argument("--in_channels", type=int, default=3, help="channels of the image")
     parser.add_argument("--num_classes", type=int, default=1, help="channels of the logits")
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="a size, as JSON")
     given = parser.parse_args(arguments)
@@ -212,9 +218,9 @@ def main(arguments: Sequence[str]) -> int:
         arguments |= dict(_option(text) for text in given.option)
         params, batch_stats = convert(read(given.source), given.model, where=str(given.source), **arguments)
         weights.save(given.out, params, batch_stats, {"name": SOURCES[given.model].network, **arguments})
-    except InputError as error:
+    except RunError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return error.exit_code
     count = sum(array.size for array in jax.tree.leaves(params))
     print(f"{given.out}: {given.model}, {count:,} parameters.")
     return 0
@@ -228,7 +234,7 @@ def _option(text: str) -> tuple[str, int | list[int]]:
     except ValueError:
         value = None
     if not all(type(number) is int for number in (value if isinstance(value, list) else [value])):
-        raise InputError(f"--option={text}: give a whole number or a list of them, as --option=width=16.")
+        raise InputError(f"--option={text}: give a whole number or a list of them, as in --option=width=16.")
     return name, value
 
 

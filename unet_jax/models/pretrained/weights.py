@@ -1,6 +1,6 @@
-"""Weights to start from: a folder with the arrays of a network, or of a part of one, and what they are of."""
+"""A folder of weights to start from: the arrays of a network or of a part of one, and which network that is."""
 
-import os
+import io
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +11,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from unet_jax.errors import InputError
-from unet_jax.files import write_json
+from unet_jax.files import write_bytes, write_json
 
 WEIGHTS, MODEL = "weights.npz", "model.json"
 
@@ -21,18 +21,18 @@ FlatArrays = dict[tuple[str | int, ...], np.ndarray | jax.Array]
 def save(folder: Path, params: dict, batch_stats: dict, description: Mapping[str, Any]) -> None:
     """Writes the arrays, by paths like "params/head/kernel", and `description`, the arguments of `build`.
 
-    The arrays come last, and whole or not at all.
+    The arrays are written last, and completely or not at all.
 
     Raises:
         InputError: the folder cannot be written.
+        StorageError: the disk is full, read-only or failing.
     """
     arrays = {"/".join(map(str, path)): array for path, array in _flat(params, batch_stats).items()}
-    unfinished = folder / f".{WEIGHTS}.{os.getpid()}"
+    file = io.BytesIO()
+    np.savez(file, **arrays)
     try:
         write_json(folder / MODEL, description)
-        with open(unfinished, "wb") as file:
-            np.savez(file, **arrays)
-        os.replace(unfinished, folder / WEIGHTS)
+        write_bytes(folder / WEIGHTS, file.getvalue())
     except OSError as error:
         raise InputError(f"{folder} cannot be written ({error.strerror}): name another folder.") from None
 
@@ -41,7 +41,7 @@ def load(folder: Path) -> tuple[dict, dict]:
     """(params, batch_stats) as `save` wrote them.
 
     Raises:
-        InputError: they are missing or damaged; every array has a checksum.
+        InputError: they are missing or damaged, which each array's checksum shows.
     """
     path = folder / WEIGHTS
     try:
@@ -55,15 +55,16 @@ def load(folder: Path) -> tuple[dict, dict]:
             f"{path} cannot be read ({error.strerror}): python -m unet_jax.models.pretrained.torch_weights makes it."
         ) from None
     except (ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is damaged ({error}): make it again.") from None
+        raise InputError(f"{path} is damaged ({error}): convert it again.") from None
     return _nested(flat)
 
 
 def initialise(params: dict, batch_stats: dict, folder: Path) -> tuple[dict, dict]:
-    """A network's (params, batch_stats), where the folder has arrays with those, else as they were.
+    """A network's (params, batch_stats), with those arrays replaced that the folder has.
 
     Raises:
-        InputError: an array of the folder has no place in the network, or another shape; all are listed.
+        InputError: the folder cannot be read, or has arrays that the network does not have or has in another shape; all
+            of those are listed.
     """
     own, loaded = _flat(params, batch_stats), _flat(*load(folder))
     faults = []

@@ -2,10 +2,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
+from networks import layer_options
 
 from unet_jax.errors import InputError
-from unet_jax.models.upsample import Upsample, upsample_linear, upsample_nearest
+from unet_jax.models.layers import Upsample, conv, conv_joined, upsample_linear, upsample_nearest
 
 
 def random(*shape: int) -> np.ndarray:
@@ -34,14 +34,14 @@ def test_linear_has_the_transposed_map_for_gradient():
     np.testing.assert_allclose(pull_back(jnp.asarray(cotangent))[0], matrix.T @ cotangent, atol=1e-6)
 
 
-def test_nearest_says_everything_twice():
+def test_nearest_repeats_every_sample():
     np.testing.assert_array_equal(upsample_nearest(jnp.arange(3.0), 0), [0, 0, 1, 1, 2, 2])
 
 
 @pytest.mark.parametrize("how", ["bilinear", "nearest", "transposed"])
 @pytest.mark.parametrize("rank", [2, 3])
 def test_doubles_every_axis(how, rank):
-    layer = Upsample(4, 2, how=how, rank=rank, rngs=nnx.Rngs(0), dtype=jnp.float32)
+    layer = Upsample(4, 2, layer_options(rank), how=how)
     shape = jax.eval_shape(layer, jnp.zeros((1, *(3, 4, 5)[:rank], 4))).shape
     assert layer.out_features == (2 if how == "transposed" else 4)
     assert shape == (1, *(6, 8, 10)[:rank], layer.out_features)
@@ -49,4 +49,16 @@ def test_doubles_every_axis(how, rank):
 
 def test_an_unknown_way_names_its_config_key():
     with pytest.raises(InputError, match=r"config\.model\.up is 'cubic'; .*transposed"):
-        Upsample(4, 2, how="cubic", rank=2, rngs=nnx.Rngs(0), dtype=jnp.float32)
+        Upsample(4, 2, layer_options(), how="cubic")
+
+
+@pytest.mark.parametrize("how", ["bilinear", "nearest", "transposed"])
+@pytest.mark.parametrize(
+    ("rank", "settings"), [(2, {}), (2, {"padding": "valid"}), (2, {"kernel": 1}), (2, {"stride": 2}), (3, {})]
+)
+def test_joined_is_the_convolution_of_the_concatenation_whichever_way_it_is_computed(how, rank, settings):
+    upsample = Upsample(4, 3, layer_options(rank), how=how)
+    layer = conv(upsample.out_features + 2, 5, layer_options(rank, seed=1), **{"kernel": 3} | settings)
+    x, skip = jnp.asarray(random(1, *(3, 4, 2)[:rank], 4)), jnp.asarray(random(1, *(6, 8, 4)[:rank], 2))
+    plain = layer(jnp.concatenate([upsample(x), skip], axis=-1))
+    np.testing.assert_allclose(conv_joined(layer, upsample, x, skip), plain, atol=1e-5)

@@ -1,39 +1,34 @@
-"""What doubles the size on the way up: a transposed convolution, or interpolation."""
+"""Doubling the size: a transposed convolution or interpolation, and the convolution that follows."""
 
 import functools
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from unet_jax.models.layers import check_choice, conv_transposed
+from unet_jax.models.fast import upsampled_conv
+from unet_jax.models.fast.bias import Conv
+from unet_jax.models.layers.convolutions import conv_transposed
+from unet_jax.models.layers.options import LayerOptions, check_choice
 
 UPS = ("bilinear", "nearest", "transposed")
 
 
 class Upsample(nnx.Module):
-    """Doubles every spatial axis. "transposed" changes the channels to `out_features`; the others keep them."""
+    """Doubles every spatial axis.
 
-    def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        *,
-        how: str,
-        rank: int,
-        rngs: nnx.Rngs,
-        dtype: DTypeLike,
-        init: str = "torch",
-    ):
+    Attributes:
+        how: one of `UPS`; "bilinear" is trilinear in 3-D.
+        out_features: output channels. "transposed" gives the number it was made with; the others keep their input's.
+    """
+
+    def __init__(self, in_features: int, out_features: int, options: LayerOptions, *, how: str):
         check_choice("up", how, UPS)
         self.how = how
         self.out_features = out_features if how == "transposed" else in_features
         if how == "transposed":
-            self.transposed = conv_transposed(
-                in_features, out_features, stride=(2,) * rank, rngs=rngs, dtype=dtype, init=init
-            )
+            self.transposed = conv_transposed(in_features, out_features, options, stride=2)
 
     def __call__(self, x: Float[Array, "b *spatial c"]) -> Float[Array, "b *spatial2 d"]:
         """Features of twice the size."""
@@ -45,17 +40,29 @@ class Upsample(nnx.Module):
         return x
 
 
+def conv_joined(
+    conv: Conv, upsample: Upsample, x: Float[Array, "b *spatial c"], skip: Float[Array, "b *spatial2 d"]
+) -> Float[Array, "b *spatial3 e"]:
+    """The convolution `conv` of the concatenation [upsample(x), skip] over channels.
+
+    Where that is faster, channels are mixed before they are upsampled, with the same result to rounding.
+    """
+    if upsample.how == "bilinear" and upsampled_conv.pays(conv, x):
+        return upsampled_conv.conv_joined(conv, x, skip)
+    return conv(jnp.concatenate([upsample(x), skip], axis=-1))
+
+
 def upsample_nearest(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
-    """Every sample twice along `axis`."""
+    """Repeats every sample once along `axis`."""
     return jnp.repeat(x, 2, axis)
 
 
 def upsample_linear(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
-    """Linear interpolation to twice the samples along `axis`, first and last sample kept in place.
+    """Linear interpolation to twice the samples along `axis`; the first and the last sample stay in place.
 
     This is align_corners=True: output j lies at input coordinate j (n - 1) / (2 n - 1). So the even output
     2k = (1 - w) x[k] + w x[k-1] with w = k / (2n - 1), and the odd output 2k+1 mirrors it from the other end.
-    Shifts and products alone: a gather, and the scatter of its gradient, are many times slower on a CPU.
+    Only shifts and products: a gather, and the scatter of its gradient, are many times slower on a CPU.
     """
     n = x.shape[axis]
     weight = (jnp.arange(n) / (2 * n - 1)).astype(x.dtype)
