@@ -72,12 +72,17 @@ def test_empty_rows_and_columns_change_no_score():
         assert row | scoring.whole_case_scores(predicted, truth, None, 1.0) == row
 
 
-def test_a_case_that_is_empty_in_both_is_scored():
+def test_overlap_is_undefined_for_a_case_that_is_empty_in_both():
     empty = np.zeros((2, 4, 4), np.uint8)
     [row] = scoring.score_cases([case_of(empty)], whole(empty), tolerance=1.0, stages=OFF)["as_predicted"].rows
-    assert (row["dice"], row["specificity"], row["volume_difference"]) == (1.0, 1.0, 0)
-    undefined = ("precision", "recall", "relative_volume_difference", "hd95", "surface_dice")
-    assert [row[name] for name in undefined] == [None] * 5
+    assert (row["specificity"], row["volume_difference"]) == (1.0, 0)
+    undefined = ("dice", "iou", "precision", "recall", "relative_volume_difference", "hd95", "surface_dice")
+    assert [row[name] for name in undefined] == [None] * 7
+
+
+def test_cases_whose_dice_is_undefined_come_after_the_best():
+    rows = [{"case": name, "dice": dice} for name, dice in (("a", None), ("b", 1.0), ("c", 0.0), ("d", None))]
+    assert [row["case"] for row in scoring.worst_first(rows)] == ["c", "b", "a", "d"]
 
 
 def test_what_needs_the_whole_case_is_none_where_slices_are_missing():

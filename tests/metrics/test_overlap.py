@@ -40,7 +40,7 @@ def test_each_of_several_classes_is_counted_by_itself():
         (counts(0, 0, 4), 0, 0, None, 0),
         # no tumour: of nothing, no share can be found
         (counts(0, 3, 0), 0, 0, 0, None),
-        (counts(0, 0, 0), 1, 1, None, None),
+        (counts(0, 0, 0), None, None, None, None),
     ],
 )
 def test_scores_have_their_closed_form(found, dice, iou, precision, recall):
@@ -48,6 +48,11 @@ def test_scores_have_their_closed_form(found, dice, iou, precision, recall):
     assert metrics.iou(found) == iou
     assert metrics.precision(found) == precision
     assert metrics.recall(found) == recall
+
+
+def test_two_empty_masks_have_the_dice_that_is_asked_for():
+    assert metrics.dice(counts(0, 0, 0), empty=1.0) == 1
+    assert metrics.dice(counts(0, 0, 1), empty=1.0) == 0
 
 
 def test_dice_is_the_harmonic_mean_of_precision_and_recall_and_grows_with_iou():

@@ -4,7 +4,7 @@ import scored_cases
 from scored_cases import CASES, COUNTS, INDEX, NOTHING, score
 
 from unet_jax.metrics.cases import PIXELS
-from unet_jax.metrics.summary import CHANGED, best_median_worst, case_rows, effects, summarise
+from unet_jax.metrics.summary import CHANGED, best_median_worst, case_rows, dice_by_patient, effects, summarise
 from unet_jax.run.config import flatten
 
 
@@ -49,13 +49,33 @@ def test_a_slice_that_is_empty_in_both_counts_as_one_and_is_reported():
     assert summary["patients_empty_in_both"] == 0
 
 
-def test_a_patient_that_is_empty_in_both_counts_as_one_and_is_reported():
+def test_where_all_patients_are_empty_in_both_no_score_is_defined():
     summary = summarise(scored_cases.rows(NOTHING), NOTHING)
-    assert summary["dice_per_patient"]["mean"] == summary["iou_per_patient"]["mean"] == 1
-    assert summary["dice_global"] == 1
+    undefined = {"mean": None, "median": None, "std": None, "ci95": None}
+    assert summary["dice_per_patient"] == summary["iou_per_patient"] == undefined
+    assert summary["dice_global"] is None
+    assert summary["dice_per_slice"]["mean"] == 1
     assert summary["patients_empty_in_both"] == 2
     assert summary["precision"] is None
     assert summary["recall"] is None
+
+
+def test_a_patient_that_is_empty_in_both_stands_in_no_mean_and_is_reported():
+    rows = [dict(row) for row in scored_cases.rows()]
+    of_p = dice_by_patient(rows)["p"]
+    for row in rows:
+        if row["patient"] == "q":
+            row.update(dict.fromkeys(PIXELS, 0), dice=None, iou=None)
+    summary = summarise(rows, COUNTS)
+    assert summary["patients_empty_in_both"] == 1
+    assert dice_by_patient(rows) == {"p": of_p, "q": None}
+    assert summary["dice_per_patient"] == {"mean": of_p, "median": of_p, "std": 0.0, "ci95": [of_p, of_p]}
+
+
+def test_undefined_cases_are_shown_only_where_all_are():
+    rows = [{"case": "a", "dice": 0.2}, {"case": "b", "dice": 0.9}, {"case": "c", "dice": None}]
+    assert [(title, row["case"]) for title, row in best_median_worst(rows)] == [("best", "b"), ("worst", "a")]
+    assert [row["case"] for _, row in best_median_worst(rows[2:])] == ["c"]
 
 
 def test_specificity_is_of_all_pixels():
@@ -124,7 +144,7 @@ def test_several_classes_are_scored_one_by_one_and_their_mean_stands_over_them()
             assert rows[row["case"]]["classes"][name] == row
     assert [row["dice"] for row in together.rows] == sorted(row["dice"] for row in together.rows)
     core = rows["0"]["classes"]["core"]
-    assert (core["dice"], core["hd95"]) == (1, None)
+    assert (core["dice"], core["hd95"]) == (None, None)
     assert rows["0"]["hd95"] == rows["0"]["classes"]["edema"]["hd95"]
 
 
