@@ -1,12 +1,11 @@
 """Slices of cases, or slabs of them, copied straight out of memory maps into batches."""
 
-import functools
-import mmap
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Float32, Int, UInt8
 
+from unet_jax.data import mapped
 from unet_jax.data.case import Case
 from unet_jax.errors import InputError
 
@@ -64,8 +63,9 @@ class Slices:
         self._slab = slab
         self._weigh = weigh
         self._neighbours = neighbours
-        self._images = [case.image for case in cases]
-        self._masks = [case.mask for case in cases]
+        # Plain arrays: indexing an np.memmap costs several times as much.
+        self._images = [np.asarray(case.image) for case in cases]
+        self._masks = [np.asarray(case.mask) for case in cases]
 
     def __len__(self):
         return len(self.index)
@@ -90,10 +90,9 @@ class Slices:
                 start = slab_start(number, depth, self._slab)
                 slices = slice(start, start + self._slab)
                 filled = (row, slice(min(depth, self._slab)), slice(height), slice(width))
-            # A view as a plain array: indexing a memory map costs several times as much.
-            whole = np.asarray(self._images[case])
+            whole = self._images[case]
             image[filled] = with_neighbours(whole, number, self._neighbours) if self._neighbours else whole[slices]
-            mask[filled] = np.asarray(self._masks[case])[slices]
+            mask[filled] = self._masks[case][slices]
         batch = {"image": image, "mask": mask, "case": chosen[:, 0], "slice": chosen[:, 1]}
         if self._weigh is not None:
             batch["weights"] = np.stack([self._weigh(one) for one in mask])
@@ -101,18 +100,18 @@ class Slices:
 
     def with_tumour(self) -> Int[np.ndarray, " m"]:
         """The positions in `index` of slices whose mask is not empty."""
-        found = [np.asarray(mask).any((1, 2)) for mask in self._masks]
+        found = [mask.any((1, 2)) for mask in self._masks]
         return np.flatnonzero([found[case][number] for case, number in self.index.tolist()])
 
     def __getstate__(self):
         state = self.__dict__.copy()
         for name in ("_images", "_masks"):
-            state[name] = [_opener(array) for array in state[name]]
+            state[name] = mapped.by_name(state[name])
         return state
 
     def __setstate__(self, state):
         for name in ("_images", "_masks"):
-            state[name] = [open_array() for open_array in state[name]]
+            state[name] = mapped.arrived(state[name])
         self.__dict__.update(state)
 
 
@@ -137,10 +136,3 @@ def with_neighbours(
         for channel in range(channels):
             result[..., place * channels + channel] = image[one, ..., channel]
     return result
-
-
-def _opener(array: np.ndarray) -> Callable[[], np.ndarray]:
-    """Makes the array anew in a worker process; a memory map by its file's name, which spares its pixels."""
-    if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap):
-        return functools.partial(np.memmap, array.filename, array.dtype, "r", array.offset, array.shape)
-    return functools.partial(np.asarray, array)
