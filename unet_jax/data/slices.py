@@ -13,13 +13,13 @@ from unet_jax.errors import InputError
 class Slices:
     """Slices of cases in one flat list, gathered into batches.
 
-    Where the listed slices differ in rows or columns, they are padded with zeros at the bottom and the right, to the
-    largest of each. In 3-D an element is a slab: as many neighbouring slices with the listed one in their middle, moved
-    to lie within the case, or padded with zeros at its end where the case has fewer. With neighbours, an image has the
-    channels of the slices around it too: see `with_neighbours`.
+    Slices that differ in rows or columns are padded with zeros at the bottom and the right, to the largest of each. In
+    3-D an element is a slab: neighbouring slices with the listed one in their middle, shifted to lie within the case,
+    or padded with zeros at the end where the case has fewer. With neighbours, an image also has the channels of the
+    slices around it: see `with_neighbours`.
 
     Attributes:
-        index: position in cases, slice; one row an element.
+        index: (position in cases, slice) of each element.
         height: rows of every gathered slice, in pixels.
         width: columns of every gathered slice, in pixels.
     """
@@ -38,11 +38,11 @@ class Slices:
             cases: at least one, all with masks.
             index: which slices, as `splits.slices_of` gives them; all slices of all cases by default.
             slab: slices of a slab; None for single slices, without an axis for them.
-            weigh: makes pixel weights of a mask; None for none.
-            neighbours: how many slices on either side go into the channels; of single slices only.
+            weigh: maps a mask to pixel weights; None for none.
+            neighbours: how many slices on either side become channels; for single slices only.
 
         Raises:
-            InputError: a mask is missing, or cases differ in channels or type.
+            InputError: a mask is missing, or the cases differ in channels or type.
         """
         without = [case.name for case in cases if case.mask is None]
         if without:
@@ -74,9 +74,9 @@ class Slices:
         """Copies the slices at these positions of `index` into one batch.
 
         Returns:
-            image [b, height, width, channels · (1 + 2 · neighbours)] in the cases' own type, mask uint8 [b, height,
-            width] of the cases' numbers, case (position in cases) and slice, int32 [b] each. Slabs have their slices
-            between b and height. With `weigh`, also weights, float32 like the mask.
+            image [b, height, width, channels · (1 + 2 · neighbours)] in the cases' own type; mask, uint8 [b, height,
+            width]; case (position in cases) and slice, int32 [b] each. Slabs have an axis of slices after b. With
+            `weigh` also weights, float32 in the mask's shape.
         """
         chosen = self.index[np.asarray(positions, np.int64)]
         first = self._images[0]
@@ -123,10 +123,9 @@ def slab_start(middle: int, depth: int, slab: int) -> int:
 def with_neighbours(
     image: UInt8[np.ndarray, "d h w c"] | Float32[np.ndarray, "d h w c"], number: int, neighbours: int
 ) -> UInt8[np.ndarray, "h w k"] | Float32[np.ndarray, "h w k"]:
-    """Slice `number` between so many others on either side, their channels one after the other, the lowest slice first.
+    """Slice `number` with `neighbours` slices on either side as further channels, the lowest slice first.
 
-    Beyond the first and the last slice, that one is repeated. The one place where it is done, for training, scoring and
-    prediction.
+    The first and the last slice are repeated beyond the ends. Training, scoring and prediction all call this.
     """
     wanted = np.clip(np.arange(number - neighbours, number + neighbours + 1), 0, len(image) - 1)
     channels = image.shape[-1]
