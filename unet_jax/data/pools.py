@@ -25,7 +25,7 @@ import os
 import stat
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from jaxtyping import Shaped
@@ -47,8 +47,7 @@ KINDS = "biuf"
 Array = Shaped[np.ndarray, "..."]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where an array is stored, and what it must be.
 
     Attributes:
@@ -115,6 +114,7 @@ def _append(file: BinaryIO, pool: int, array: Array) -> Place:
     if array.dtype.kind not in KINDS:
         raise TypeError(f"arrays of {array.dtype} cannot be stored")
     offset = file.tell()
+    array = np.asarray(array, order="C")
     _write_array(file, array)
     return Place(pool, offset, array.dtype.str, array.shape, _digest(array))
 
@@ -255,8 +255,7 @@ def _head(body: bytes) -> bytes:
 
 
 def _line(record: Record) -> str:
-    places = {name: place and dataclasses.astuple(place) for name, place in record.places.items()}
-    return json.dumps({"facts": record.facts, "arrays": places}, allow_nan=False) + "\n"
+    return json.dumps({"facts": record.facts, "arrays": record.places}, allow_nan=False) + "\n"
 
 
 def _record(line: bytes) -> Record:
