@@ -704,27 +704,6 @@ def test_a_split_that_fits_is_read(tmp_path, cases):
     assert splits.read(tmp_path / "split.json", cases).val == {"TCGA_AA_10": [B]}
 
 
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        lambda folder: (folder / "index.json").write_text("{"),
-        lambda folder: (folder / "index.json").write_text('[{"name": "x"}]'),
-        lambda folder: (folder / "00000_image.npy").unlink(),
-        lambda folder: (folder / "00000_image.npy").write_bytes(b""),
-        lambda folder: os.truncate(folder / "00000_image.npy", 200),
-        lambda folder: np.save(folder / "00000_image.npy", np.array([{}]), allow_pickle=True),
-    ],
-    ids=["no JSON", "keys missing", "file missing", "file empty", "file cut", "pickle"],
-)
-def test_a_damaged_cache_is_answered(whole, tmp_path, spoil):
-    fingerprint = cache.load(lgg, whole, tmp_path)[1]
-    spoil(tmp_path / fingerprint)
-    with pytest.raises(InputError) as caught:
-        cache.load(lgg, whole, tmp_path)
-    [line] = str(caught.value).splitlines()
-    assert matches(line, f"{tmp_path / fingerprint}: these decoded cases are damaged (*): delete the folder, it is *")
-
-
 def test_a_file_that_changes_while_it_is_read_is_known_by_what_was_decoded(whole, tmp_path):
     root = tmp_path / "data"
     shutil.copytree(whole, root)

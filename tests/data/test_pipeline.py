@@ -258,6 +258,49 @@ def test_the_asked_share_of_each_batch_has_tumour():
     _assert_same(batches[4:], pipeline.training_batches(slices, **stream, start_step=4))
 
 
+@pytest.mark.parametrize(
+    ("share", "batch_size", "count"),
+    [
+        *((0.0, 4, 0), (0.1, 4, 0), (0.125, 4, 0), (0.2, 4, 1), (0.375, 4, 2), (0.5, 4, 2), (0.625, 4, 2), (1.0, 4, 4)),
+        *(
+            (1 / 3, 2, 1),
+            (1 / 3, 6, 2),
+            (0.34, 6, 2),
+            (0.33, 12, 4),
+            (0.25, 2, 0),
+            (0.75, 2, 2),
+            (0.5, 5, 2),
+            (0.5, 7, 4),
+        ),
+    ],
+)
+def test_a_tumour_share_rounds_to_whole_slices_and_halves_to_the_even_number(share, batch_size, count):
+    # One slice alone has tumour, and the order alone gives it once an epoch.
+    slices = Slices(_cases([1] * 10 + [2]))
+    drawn = _drawn(pipeline.training_batches(slices, batch_size=batch_size, seed=0, epochs=1, tumour_share=share))
+    assert len(drawn) == 12 // batch_size
+    places = [[place for place, one in enumerate(batch) if one == (10, 1)] for batch in drawn]
+    end = list(range(batch_size - count, batch_size))
+    assert all(of_batch[len(of_batch) - count :] == end for of_batch in places)
+    assert sum(len(of_batch) - count for of_batch in places) <= 1
+
+
+def test_slices_repeat_within_an_epoch_for_a_tumour_share_alone():
+    slices = Slices(_cases([12, 8]))
+    drawn = _drawn(pipeline.training_batches(slices, batch_size=4, seed=0, epochs=1, tumour_share=0.5))
+    from_order = [one for batch in drawn for one in batch[:2]]
+    assert len(set(from_order)) == len(from_order) == 10
+    assert {number % 2 for batch in drawn for _, number in batch[2:]} == {1}
+    everything = [one for batch in drawn for one in batch]
+    assert len(set(everything)) < len(everything)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.01, float("nan")])
+def test_a_tumour_share_that_cannot_be_is_refused(share):
+    with pytest.raises(InputError, match=r"config\.data\.tumour_share=.*: it must be from 0 to 1\."):
+        pipeline.training_batches(Slices(_cases([4])), batch_size=2, seed=0, epochs=1, tumour_share=share)
+
+
 def test_a_tumour_share_needs_tumour():
     with pytest.raises(InputError, match=r"config\.data\.tumour_share=0\.5: no slice"):
         pipeline.training_batches(Slices(_cases([1, 1])), batch_size=2, seed=0, epochs=1, tumour_share=0.5)

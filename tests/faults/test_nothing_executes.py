@@ -125,15 +125,15 @@ def test_the_canary_sings_when_it_is_unpickled(tmp_path):
 def test_pickles_in_the_decode_cache_are_not_loaded(theirs, tmp_path):
     config = read_config(theirs)
     [decoded] = (theirs / "cache").iterdir()
+    whole = {path: path.read_bytes() for path in decoded.iterdir()}
     pickled_array = io.BytesIO()
     np.save(pickled_array, np.array([Canary(tmp_path / "sung")], object), allow_pickle=True)
-    for name in ("00000_image.npy", "00000_mask.npy", "index.json"):
-        whole = (decoded / name).read_bytes()
+    assert sorted(path.name for path in whole) == ["index.jsonl", "pool-0000.bin"]
+    for path in whole:
         for content in (song(tmp_path), pickled_array.getvalue()):
-            (decoded / name).write_bytes(content)
-            with pytest.raises(RunError):
-                cache.load(lgg, Path(config.data.root), theirs / "cache")
-        (decoded / name).write_bytes(whole)
+            path.write_bytes(content)
+            cache.load(lgg, Path(config.data.root), theirs / "cache")
+            assert {path: path.read_bytes() for path in decoded.iterdir()} == whole
     assert outside(tmp_path) == [tmp_path / "here"]
 
 

@@ -1,3 +1,4 @@
+import json
 import shutil
 from pathlib import Path
 
@@ -5,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from unet_jax.data import pools
 from unet_jax.data.load import load
 from unet_jax.errors import InputError
 from unet_jax.evaluation.evaluate import evaluate
@@ -28,7 +30,8 @@ def root(tmp_path, write_scan):
 @pytest.fixture
 def workdir(root, tmp_path, configure, settings):
     """Of a run that has only begun."""
-    config = configure(settings | {"data.source": "lgg", "data.root": str(root)})
+    own = {"data.source": "lgg", "data.root": str(root), "data.cache": str(tmp_path / "cache")}
+    config = configure(settings | own)
     resume.record(tmp_path / "run", config, load(config))
     return tmp_path / "run"
 
@@ -42,7 +45,9 @@ def change_one_pixel(path: Path) -> None:
 def test_files_that_are_as_they_were_are_counted(workdir, root, tmp_path, capsys):
     before = sorted(workdir.iterdir())
     assert verify(workdir) == 12
-    assert capsys.readouterr().out.startswith(f"12 files verified in {root}: ")
+    files, decoded = capsys.readouterr().out.splitlines()
+    assert files.startswith(f"12 files verified in {root}: ")
+    assert decoded == f"2 decoded cases verified in {tmp_path / 'cache'}."
     moved = root.rename(tmp_path / "moved")
     assert verify(workdir, data=moved) == 12
     assert sorted(workdir.iterdir()) == before
@@ -69,6 +74,66 @@ def test_a_file_that_is_missing_damaged_or_new_is_named(workdir, root):
         f"  {NAMES[0]}/{NAMES[0]}_4.tif: is new",
         f"  {NAMES[0]}/{NAMES[0]}_4_mask.tif: is new",
     ]
+
+
+def inverted(folder: Path, kind: str, cases: list[int]) -> None:
+    """Inverts the images or the masks of some decoded cases: 0 becomes 1 in a mask, 255 in an image."""
+    [decoded] = folder.glob("*.pools-1")
+    records = pools.read_index(decoded)
+    for number in cases:
+        place = records[number].places[kind]
+        pool = np.memmap(decoded / "pool-0000.bin", np.uint8, "r+")
+        part = pool[place.offset : place.offset + np.prod(place.shape)]
+        part ^= 1 if kind == "mask" else 255
+        pool.flush()
+
+
+@pytest.mark.parametrize(("kind", "cases"), [("mask", [1]), ("image", [0, 1])])
+def test_damaged_decoded_cases_are_decoded_again_in_one_line(kind, cases, workdir, tmp_path, capsys):
+    [decoded] = (tmp_path / "cache").iterdir()
+    whole = (decoded / "pool-0000.bin").read_bytes()
+    inverted(tmp_path / "cache", kind, cases)
+    assert (decoded / "pool-0000.bin").read_bytes() != whole
+    assert verify(workdir) == 12
+    names = ", ".join(NAMES[number] for number in cases)
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.endswith(f"{len(cases)} decoded cases were damaged and were decoded again ({names}).")
+    assert (decoded / "pool-0000.bin").read_bytes() == whole
+    verify(workdir)
+    assert capsys.readouterr().err == ""
+
+
+def test_files_that_are_not_decoded_stay_so(workdir, tmp_path, capsys):
+    shutil.rmtree(tmp_path / "cache")
+    assert verify(workdir) == 12
+    assert capsys.readouterr().out.splitlines()[1].startswith(f"They are not decoded in {tmp_path / 'cache'}; ")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_neither_inverted_test_masks_nor_training_images_reach_a_run(settings, configure, tmp_path, capsys):
+    config = configure(settings | {"train.epochs": 2, "data.cache": str(tmp_path / "cache")})
+    train(config, tmp_path / "whole")
+    scores = (tmp_path / "whole" / "evaluation" / "test" / "metrics.json").read_bytes()
+    everyone = list(range(8))
+
+    inverted(tmp_path / "cache", "mask", everyone)
+    capsys.readouterr()
+    expected = json.loads(scores)
+    found = evaluate(tmp_path / "whole")
+    assert expected.pop("seconds_per_case")
+    assert found.pop("seconds_per_case")
+    assert found == expected
+    assert capsys.readouterr().err.count("8 decoded cases were damaged and were decoded again") == 1
+
+    inverted(tmp_path / "cache", "image", everyone)
+    train(config, tmp_path / "again")
+    assert capsys.readouterr().err.count("8 decoded cases were damaged and were decoded again") == 1
+    assert losses(tmp_path / "again") == losses(tmp_path / "whole")
+
+
+def losses(workdir: Path) -> list[float]:
+    lines = (workdir / "history.jsonl").read_text().splitlines()
+    return [record["loss"] for record in map(json.loads, lines) if "loss" in record]
 
 
 def test_a_run_that_noted_no_files_says_so(workdir):

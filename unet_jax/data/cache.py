@@ -7,34 +7,38 @@ A reader is a module, one a file format, or a `Reader` made for one data set, wi
 * `decode(files, read) -> Case`: the pixels; `read(path)` gives a file's bytes or raises InputError. All that is
   wrong with the case is one InputError, one line a fault.
 
-Where the paths of `CaseFiles` are no files of their own, there is a fourth: `read(root, path)`, as `read_file` has it.
+Where the paths of `CaseFiles` are not files themselves, there is a fourth: `read(root, path)`, as `read_file` has it.
 """
 
-import concurrent.futures
 import contextlib
 import dataclasses
+import errno
+import functools
 import hashlib
 import itertools
 import json
 import os
-import resource
+import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
+from unet_jax.data import pools
 from unet_jax.data.case import Case, check_finite
 from unet_jax.data.formats.image_file import read_file
-from unet_jax.data.names import name_faults
-from unet_jax.errors import InputError, StorageError
+from unet_jax.data.names import name_faults, shown
+from unet_jax.data.threads import in_threads
+from unet_jax.errors import DamageError, InputError, OutOfMemoryError, RunError, StorageError
+from unet_jax.files import FAILING, FULL, READ_ONLY
 
-LAYOUT = "one .npy for images and one for masks a case, version 1"
-
-# Of all that is neither images nor masks: checkpoints, devices, workers.
-OTHER_OPEN_FILES = 512
+# Part of every fingerprint, and runs have theirs on record: it stays as it is, however cases are stored.
+FINGERPRINTED = "one .npy for images and one for masks a case, version 1"
+# How decoded cases are stored: part of their folder's name, and changed with the layout.
+LAYOUT = "pools-1"
 
 # Of each file, by its path from the data set's root: size in bytes and SHA-256 in hexadecimal.
 Digests = dict[Path, tuple[int, str]]
@@ -72,9 +76,9 @@ class Reader:
 def load(reader: Reader | ModuleType, root: Path, cache: Path) -> tuple[list[Case], str, Digests]:
     """The cases under a folder, decoded now or taken from the cache, and what identifies their files.
 
-    The fingerprint is a SHA-256 over the reader's `DECODING` and every file's relative name, size and
-    SHA-256. Decoded cases lie in `<cache>/<fingerprint>/`. Every call hashes all files; it decodes them only
-    if the cache does not hold these very ones.
+    The fingerprint is a SHA-256 over the reader's `DECODING` and every file's relative name, size and SHA-256. Decoded
+    cases are stored in `<cache>/<fingerprint>.<LAYOUT>`, as `pools` describes. Every call hashes all files and
+    verifies every decoded array; what is damaged is decoded again, and a line on stderr says so.
 
     Args:
         reader: the module that knows the file format, such as `unet_jax.data.formats.lgg`.
@@ -82,18 +86,106 @@ def load(reader: Reader | ModuleType, root: Path, cache: Path) -> tuple[list[Cas
         cache: the folder for decoded cases (`config.data.cache`); made if missing.
 
     Returns:
-        Cases in the reader's order, their arrays read-only memory maps; the fingerprint in hexadecimal; and the
-        files' sizes and digests.
+        Cases in the reader's order, their arrays read-only views of memory maps; the fingerprint in hexadecimal; and
+        the files' sizes and digests.
 
     Raises:
         InputError: anything is wrong with the data (every fault is listed), or the cache cannot be used.
+        StorageError: the disk of the cache is full, read-only or failing.
+        OutOfMemoryError: there is no memory for the maps.
     """
-    listing = _with_name_faults(reader.find(root))
-    digests = _digests_of_files(reader, listing, root)
-    if digests is None or not (cache / _fingerprint(reader, digests) / "index.json").is_file():
-        digests = _decode_all(reader, listing, root, cache)
-    fingerprint = _fingerprint(reader, digests)
-    return _open(cache / fingerprint), fingerprint, digests
+    data = _DataSet(reader, root, _with_name_faults(reader.find(root)))
+    with _explained(cache, "read"):
+        # Where nothing was decoded yet, files are read once: decoding hashes what it reads.
+        files = data.hashed() if any(cache.glob(f"*.{LAYOUT}")) else None
+        is_decoded = files is not None and files.folder(cache).is_dir()
+    if files is None or not is_decoded:
+        files = _decode_all(data, cache)
+    records, files = _verified(data, cache, files)
+    with _explained(cache, "read"):
+        arrays = pools.open_arrays(files.folder(cache), records)
+    cases = [_case(record.facts, **of_case) for record, of_case in zip(records, arrays, strict=True)]
+    return cases, files.fingerprint, files.digests
+
+
+def verify(
+    reader: Reader | ModuleType, listing: Sequence[CaseFiles], root: Path, cache: Path, digests: Digests
+) -> int | None:
+    """Verifies the decoded cases of files whose digests are known; what is damaged is decoded again.
+
+    Args:
+        reader: as for `load`.
+        listing: what it finds in `root`.
+        root: the data set's folder.
+        cache: the folder for decoded cases.
+        digests: of every file of the listing.
+
+    Returns:
+        how many cases there are; None where these files were not decoded yet.
+
+    Raises:
+        RunError: as `load` raises it.
+    """
+    files = _Files(reader.DECODING, digests)
+    with _explained(cache, "read"):
+        if not files.folder(cache).is_dir():
+            return None
+    return len(_verified(_DataSet(reader, root, listing), cache, files)[0])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Files:
+    """What the files of a data set are, and how they are decoded."""
+
+    decoding: str
+    digests: Digests
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        files = sorted((path.as_posix(), *digest) for path, digest in self.digests.items())
+        text = json.dumps({"layout": FINGERPRINTED, "decoding": self.decoding, "files": files})
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def folder(self, cache: Path) -> Path:
+        return cache / f"{self.fingerprint}.{LAYOUT}"
+
+
+@dataclasses.dataclass(frozen=True)
+class _DataSet:
+    """Cases that can be decoded."""
+
+    reader: Reader | ModuleType
+    root: Path
+    listing: Sequence[CaseFiles]
+
+    def hashed(self) -> _Files | None:
+        """None where a fault is known already: decoding then lists it beside all others."""
+        paths = [path for files in self.listing for path in (*files.images, *files.masks)]
+        if any(files.faults for files in self.listing):
+            return None
+        digests = hash_files(self.reader, paths, self.root)
+        return _Files(self.reader.DECODING, digests) if len(digests) == len(paths) else None
+
+    def decoded(self, positions: Iterable[int] | None = None) -> Iterator[tuple[Case | None, Digests, str]]:
+        """Each case, or None and what is wrong with it, with the digests of the files that were read for it."""
+
+        def decode(files: CaseFiles) -> tuple[Case | None, Digests, str]:
+            digests = {}
+
+            def read(path: Path) -> bytes:
+                data = _read_of(self.reader)(self.root, path)
+                digests[path] = _digest(data)
+                return data
+
+            try:
+                case = self.reader.decode(files, read)
+                check_finite(case)
+            except InputError as error:
+                return None, digests, str(error)
+            return case, digests, ""
+
+        chosen = self.listing if positions is None else [self.listing[position] for position in positions]
+        return in_threads(decode, chosen, "decoding")
 
 
 def _with_name_faults(listing: list[CaseFiles]) -> list[CaseFiles]:
@@ -102,15 +194,6 @@ def _with_name_faults(listing: list[CaseFiles]) -> list[CaseFiles]:
         dataclasses.replace(files, faults=(*files.faults, *faults))
         for files, faults in zip(listing, found, strict=True)
     ]
-
-
-def _digests_of_files(reader: Reader | ModuleType, listing: list[CaseFiles], root: Path) -> Digests | None:
-    """None where a fault is known already: decoding then lists it beside all others."""
-    paths = [path for files in listing for path in (*files.images, *files.masks)]
-    if any(files.faults for files in listing):
-        return None
-    digests = hash_files(reader, paths, root)
-    return digests if len(digests) == len(paths) else None
 
 
 def hash_files(reader: Reader | ModuleType, paths: Iterable[Path], root: Path) -> Digests:
@@ -125,111 +208,132 @@ def hash_files(reader: Reader | ModuleType, paths: Iterable[Path], root: Path) -
         return digests
 
     by_folder = [list(group) for _, group in itertools.groupby(sorted(paths), key=lambda path: path.parent)]
-    return _merged(_in_threads(hash_folder, by_folder, "hashing"))
+    return _merged(in_threads(hash_folder, by_folder, "hashing", "folder"))
 
 
 def _read_of(reader: Reader | ModuleType) -> Callable[[Path, Path], bytes]:
     return getattr(reader, "read", read_file)
 
 
-def _decode_all(reader: Reader | ModuleType, listing: list[CaseFiles], root: Path, cache: Path) -> Digests:
-    """Writes every case beside its final place, then renames: a folder with a fingerprint's name is whole."""
+def _verified(data: _DataSet, cache: Path, files: _Files) -> tuple[list[pools.Record], _Files]:
+    """The records of a folder of decoded cases, once all of it is as it was written; and what its files are.
+
+    Damaged cases are decoded again and written where they belong. Where the index is damaged, or a case decodes to
+    other pixels than before, all are decoded again, and the files are those that were read for it.
+    """
+    folder = files.folder(cache)
     try:
+        with _explained(cache, "read"):
+            records = pools.read_index(folder)
+            damaged = pools.damaged(folder, records)
+        if damaged:
+            _restore(data, folder, records, damaged)
+        return records, files
+    except DamageError as error:
+        _warn(f"{error}: all {len(data.listing):,} cases are decoded again.")
+    files = _decode_all(data, cache, damaged=folder)
+    with _explained(cache, "read"):
+        return pools.read_index(files.folder(cache)), files
+
+
+def _restore(data: _DataSet, folder: Path, records: Sequence[pools.Record], damaged: Sequence[int]) -> None:
+    """Decodes damaged cases again and writes them where their records say.
+
+    Raises:
+        DamageError: a case decodes to other pixels than before.
+    """
+    with _explained(folder.parent, "written"), contextlib.closing(data.decoded(damaged)) as decoded:
+        for position, (case, _, fault) in zip(damaged, decoded, strict=True):
+            if case is None:
+                raise InputError(fault)
+            pools.restore(folder, records[position], _arrays(case))
+    names = ", ".join(shown(data.listing[position].name) for position in damaged[:3])
+    more = ", …" if len(damaged) > 3 else ""
+    _warn(f"{folder}: {len(damaged):,} decoded cases were damaged and were decoded again ({names}{more}).")
+
+
+def _decode_all(data: _DataSet, cache: Path, damaged: Path | None = None) -> _Files:
+    """Writes every case into a folder beside its final place, then renames it: what has a final name is whole.
+
+    Args:
+        data: what to decode.
+        cache: the folder for decoded cases.
+        damaged: a folder to remove first.
+
+    Returns:
+        the files as they were when they were decoded, whatever happened to them since they were hashed.
+
+    Raises:
+        InputError: every fault of every case, a line each.
+    """
+    digests: Digests = {}
+    faults = []
+
+    def entries() -> Iterator[tuple[dict, dict]]:
+        for case, read, fault in data.decoded():
+            digests.update(read)
+            if case is None:
+                faults.append(fault)
+            elif not faults:
+                yield {"name": case.name, "patient": case.patient, "spacing": case.spacing}, _arrays(case)
+
+    with _explained(cache, "written"):
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="unfinished-", dir=cache) as unfinished:
-            folder = Path(unfinished) / "cases"
-            folder.mkdir()
-            records, digests, faults = _write_cases(reader, listing, root, folder)
+            whole = Path(unfinished, "cases")
+            whole.mkdir()
+            pools.write(whole, entries())
             if faults:
                 raise InputError("\n".join(faults))
-            # From the very bytes that were decoded, so that files changed since the first hashing do no harm.
-            digests = _merged(digests)
-            fingerprint = _fingerprint(reader, digests)
-            (folder / "index.json").write_text(json.dumps(records, indent=1))
+            files = _Files(data.reader.DECODING, digests)
+            folder = files.folder(cache)
+            if damaged is not None:
+                with contextlib.suppress(FileNotFoundError):
+                    damaged.rename(Path(unfinished, "damaged"))
             try:
-                folder.rename(cache / fingerprint)
+                whole.rename(folder)
             except OSError:
                 # Another process may have finished the same cases first; its folder is as good.
-                if not (cache / fingerprint / "index.json").is_file():
+                if not folder.is_dir():
                     raise
-            return digests
-    except OSError as error:
-        kind = InputError if isinstance(error, (NotADirectoryError, FileExistsError)) else StorageError
-        raise kind(
-            f"config.data.cache={cache}: decoded cases cannot be written there ({error.strerror or error}): "
-            "name a folder that can be written to, on a disk with room."
-        ) from error
+    return files
 
 
-def _write_cases(
-    reader: Reader | ModuleType, listing: list[CaseFiles], root: Path, folder: Path
-) -> tuple[list[dict], list[Digests], list[str]]:
-    def convert(numbered: tuple[int, CaseFiles]) -> tuple[dict, Digests, str]:
-        number, files = numbered
-        digests = {}
-
-        def read(path: Path) -> bytes:
-            data = _read_of(reader)(root, path)
-            digests[path] = _digest(data)
-            return data
-
-        try:
-            case = reader.decode(files, read)
-            check_finite(case)
-        except InputError as error:
-            return {}, digests, str(error)
-        record = {"name": case.name, "patient": case.patient, "spacing": case.spacing}
-        for kind, array in (("image", case.image), ("mask", case.mask)):
-            record[kind] = None if array is None else f"{number:05d}_{kind}.npy"
-            if array is not None:
-                np.save(folder / record[kind], np.ascontiguousarray(array))
-        return record, digests, ""
-
-    records, digests, faults = zip(*_in_threads(convert, list(enumerate(listing)), "decoding"), strict=True)
-    return list(records), list(digests), [fault for fault in faults if fault]
+def _arrays(case: Case) -> dict[str, np.ndarray | None]:
+    return {"image": case.image, "mask": case.mask}
 
 
-def _open(folder: Path) -> list[Case]:
-    def open_array(name: str | None) -> np.ndarray | None:
-        return None if name is None else np.load(folder / name, mmap_mode="r", allow_pickle=False)
+def _case(facts: Mapping[str, Any], image: np.ndarray, mask: np.ndarray | None) -> Case:
+    spacing = None if facts["spacing"] is None else tuple(facts["spacing"])
+    return Case(facts["name"], facts["patient"], image, mask, spacing)
 
+
+@contextlib.contextmanager
+def _explained(cache: Path, verb: str) -> Iterator[None]:
+    """Turns what the system says when decoded cases are "read" or "written" into a line with its remedy."""
     try:
-        records = json.loads((folder / "index.json").read_text())
-        _allow_open_files(2 * len(records))
-        return [
-            Case(
-                name=record["name"],
-                patient=record["patient"],
-                image=open_array(record["image"]),
-                mask=open_array(record["mask"]),
-                spacing=None if record["spacing"] is None else tuple(record["spacing"]),
-            )
-            for record in records
-        ]
-    except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{folder}: these decoded cases are damaged ({error}): delete the folder, it is made again."
-        ) from error
+        yield
+    except OSError as error:
+        what, number = os.fspath(error.filename or cache), error.errno
+        kind: type[RunError] = InputError
+        if number in (errno.EMFILE, errno.ENFILE):
+            remedy = "close other programs, or allow more open files (ulimit -n)"
+        elif number == errno.ENOMEM:
+            kind, remedy = OutOfMemoryError, "close other programs, or allow this one more memory (ulimit -v)"
+        elif number in FAILING:
+            kind, remedy = StorageError, "check the disk"
+        elif number in READ_ONLY and verb == "read":
+            remedy = "make it readable, or name another folder"
+        elif number in (*FULL, *READ_ONLY):
+            kind, remedy = StorageError, "name a folder that can be written to, on a disk with room"
+        else:
+            remedy = "name another folder"
+        message = f"config.data.cache={cache}: decoded cases cannot be {verb} there"
+        raise kind(f"{message} ({what}: {error.strerror or error}): {remedy}.") from error
 
 
-def _allow_open_files(count: int) -> None:
-    """A memory map keeps its file open, and many systems allow a process 1024 open files unless it asks for more."""
-    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = count + OTHER_OPEN_FILES
-    if allowed != resource.RLIM_INFINITY and allowed < needed:
-        if most != resource.RLIM_INFINITY and most < needed:
-            raise InputError(
-                f"{count} files of decoded cases must be open at once, and this system allows {most}: raise its limit "
-                "(ulimit -Hn), or put the slices of each volume together with config.data.patient_pattern."
-            )
-        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, most))
-
-
-def _in_threads(function: Callable, items: list, title: str) -> list:
-    """Reading, hashing and decoding all leave Python's lock, so threads are enough."""
-    with concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        results = pool.map(function, items)
-        return list(tqdm(results, desc=title, total=len(items), unit="case", disable=None, delay=1))
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr, flush=True)
 
 
 def _digest(data: bytes) -> tuple[int, str]:
@@ -238,9 +342,3 @@ def _digest(data: bytes) -> tuple[int, str]:
 
 def _merged(digests: Iterable[Digests]) -> Digests:
     return {path: digest for some in digests for path, digest in some.items()}
-
-
-def _fingerprint(reader: Reader | ModuleType, digests: Digests) -> str:
-    files = sorted((path.as_posix(), *digest) for path, digest in digests.items())
-    text = json.dumps({"layout": LAYOUT, "decoding": reader.DECODING, "files": files})
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -17,12 +17,12 @@ class Case:
         name: unique in its data set; the folder's name for LGG.
         patient: whose scan it is. Splits and scores go by patient.
         image: slices, rows, columns, channels, in the files' own type and range.
-        mask: 0 is background, 1 tumour, or with several classes 1 the first, 2 the second …, of the image's size; None
-            where nobody drew one.
+        mask: of the image's size: 0 is background, 1 tumour; with several classes 1 is the first, 2 the second, and so
+            on. None where nobody drew one.
         spacing: millimetres between slices, rows and columns; None where the files do not say.
 
     Raises:
-        InputError: image and mask differ in size, or there is no pixel.
+        InputError: image and mask differ in size, or the image is empty.
     """
 
     name: str

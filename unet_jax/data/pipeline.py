@@ -18,10 +18,10 @@ from unet_jax.errors import InputError, RunError, StuckError
 
 
 def steps_per_epoch(slices: int, batch_size: int, shards: int = 1) -> int:
-    """Whole batches in one pass over so many slices; the slices left over change from epoch to epoch.
+    """Whole batches in one pass over the slices; those left over change from epoch to epoch.
 
     Raises:
-        InputError: not one batch can be filled, or the shards cannot share a batch evenly.
+        InputError: the slices do not fill a batch, or the shards cannot share one evenly.
     """
     if batch_size < 1 or batch_size % shards:
         raise InputError(
@@ -47,31 +47,35 @@ def training_batches(
     workers: int = 0,
     tumour_share: float = 0.0,
 ) -> grain.IterDataset:
-    """Shuffled batches, in a new order each epoch; no slice comes twice in an epoch.
+    """Shuffled batches, in a new order each epoch.
 
-    The batch of a step is a function of the slices, batch_size, seed and step alone. So the stream from
-    `start_step` on is the rest of the whole one to the bit, for any number of workers; and the batches of all
-    shards, one after the other, are the batch that a single shard would get.
+    No slice is in two batches of an epoch, or twice in one, unless it is among those drawn for `tumour_share`, which
+    may repeat. A batch is a function of the slices, batch_size, tumour_share, seed and step. So the stream from
+    `start_step` is the rest of the whole one to the bit, for any number of workers; and the batches of all shards,
+    concatenated, are the batch that a single shard would get.
 
     Args:
         slices: the training side.
         batch_size: slices a step, over all shards.
         seed: of the order; any integer from 0.
         epochs: passes over the slices.
-        start_step: steps to leave out, counted from the first epoch.
+        start_step: steps to skip, counted from the first epoch.
         shard: which part of each batch to gather; the process's number.
         shards: into how many parts a batch is cut; the number of processes.
         workers: processes that gather ahead of time; 0 gathers in this one, which is faster on few cores.
-            More need absl's flags to be parsed, as they are in a program run by `absl.app`.
-        tumour_share: share of each batch, its end, that is drawn anew from the slices with tumour instead
-            (nnU-Net takes a third; Isensee et al. 2021, supplementary note 4).
+            Others need absl's flags to be parsed, as they are in a program run by `absl.app`.
+        tumour_share: from 0 to 1. The last `round(tumour_share * batch_size)` slices of each batch (a half rounds to
+            the even number) are replaced by slices with tumour, drawn with replacement. nnU-Net takes a third
+            (Isensee et al. 2021, supplementary note 4).
 
     Returns:
         Batches as `Slices.gather` makes them, of batch_size / shards slices.
 
     Raises:
-        InputError: as `steps_per_epoch`.
+        InputError: as `steps_per_epoch`; or no slice has tumour, and some should be drawn.
     """
+    if not 0 <= tumour_share <= 1:
+        raise InputError(f"config.data.tumour_share={tumour_share}: it must be from 0 to 1.")
     steps = steps_per_epoch(len(slices), batch_size, shards)
     share = batch_size // shards
     part = slice(shard * share, (shard + 1) * share)
@@ -94,14 +98,14 @@ def training_batches(
 
 
 def stream(batches: grain.IterDataset) -> Iterator[dict[str, np.ndarray]]:
-    """The batches; when it is closed, and however else it ends, its worker processes end too.
+    """The batches; however the stream ends, its worker processes end with it.
 
     Workers get neither SIGTERM nor SIGINT, which a terminal or a scheduler sends to the whole group of processes: the
-    training process decides when they are done.
+    training process decides when they stop.
 
     Raises:
-        RunError: as gathering raises it.
-        StuckError: a worker died, or gathering failed otherwise.
+        RunError: gathering raised it.
+        StuckError: a worker died, or gathering failed in another way.
     """
     before = set(multiprocessing.active_children())
     iterator = iter(batches)
@@ -115,8 +119,8 @@ def stream(batches: grain.IterDataset) -> Iterator[dict[str, np.ndarray]]:
         raise
     except Exception as error:
         raise StuckError(
-            f"The next batch cannot be made ({type(error).__name__}: {error}): see that the files can be read and that "
-            "memory suffices, then give the same command again."
+            f"The next batch cannot be made ({type(error).__name__}: {error}): check that the files can be read and "
+            "that memory suffices, then run the same command again."
         ) from error
     finally:
         iterator.close()
@@ -128,8 +132,8 @@ def stream(batches: grain.IterDataset) -> Iterator[dict[str, np.ndarray]]:
 
 @contextlib.contextmanager
 def _held_back(*signals: int) -> Iterator[None]:
-    """Processes that are started within never get these signals; this one gets them late, or in another thread."""
-    # Python starts this helper with the first process, and then lets the signals through again.
+    """Processes started within never get these signals; this one gets them afterwards, or in another thread."""
+    # Python starts this helper with the first process, and unblocks the signals when it does.
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
@@ -178,7 +182,7 @@ def evaluation_batches(slices: Slices, batch_size: int) -> Iterator[dict[str, np
     """Every slice once, in order, in batches of one size.
 
     Yields:
-        Batches as `Slices.gather` makes them, with valid, bool [b]: False in the zeros that fill up the last.
+        Batches as `Slices.gather` makes them, with valid, bool [b]: False where the last is padded with zeros.
     """
     for start in range(0, len(slices), batch_size):
         batch = slices.gather(np.arange(start, min(start + batch_size, len(slices))))

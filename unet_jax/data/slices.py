@@ -1,12 +1,11 @@
 """Slices of cases, or slabs of them, copied straight out of memory maps into batches."""
 
-import functools
-import mmap
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Float32, Int, UInt8
 
+from unet_jax.data import mapped
 from unet_jax.data.case import Case
 from unet_jax.errors import InputError
 
@@ -14,13 +13,13 @@ from unet_jax.errors import InputError
 class Slices:
     """Slices of cases in one flat list, gathered into batches.
 
-    Where the listed slices differ in rows or columns, they are padded with zeros at the bottom and the right, to the
-    largest of each. In 3-D an element is a slab: as many neighbouring slices with the listed one in their middle, moved
-    to lie within the case, or padded with zeros at its end where the case has fewer. With neighbours, an image has the
-    channels of the slices around it too: see `with_neighbours`.
+    Slices that differ in rows or columns are padded with zeros at the bottom and the right, to the largest of each. In
+    3-D an element is a slab: neighbouring slices with the listed one in their middle, shifted to lie within the case,
+    or padded with zeros at the end where the case has fewer. With neighbours, an image also has the channels of the
+    slices around it: see `with_neighbours`.
 
     Attributes:
-        index: position in cases, slice; one row an element.
+        index: (position in cases, slice) of each element.
         height: rows of every gathered slice, in pixels.
         width: columns of every gathered slice, in pixels.
     """
@@ -39,11 +38,11 @@ class Slices:
             cases: at least one, all with masks.
             index: which slices, as `splits.slices_of` gives them; all slices of all cases by default.
             slab: slices of a slab; None for single slices, without an axis for them.
-            weigh: makes pixel weights of a mask; None for none.
-            neighbours: how many slices on either side go into the channels; of single slices only.
+            weigh: maps a mask to pixel weights; None for none.
+            neighbours: how many slices on either side become channels; for single slices only.
 
         Raises:
-            InputError: a mask is missing, or cases differ in channels or type.
+            InputError: a mask is missing, or the cases differ in channels or type.
         """
         without = [case.name for case in cases if case.mask is None]
         if without:
@@ -64,8 +63,9 @@ class Slices:
         self._slab = slab
         self._weigh = weigh
         self._neighbours = neighbours
-        self._images = [case.image for case in cases]
-        self._masks = [case.mask for case in cases]
+        # Plain arrays: indexing an np.memmap costs several times as much.
+        self._images = [np.asarray(case.image) for case in cases]
+        self._masks = [np.asarray(case.mask) for case in cases]
 
     def __len__(self):
         return len(self.index)
@@ -74,9 +74,9 @@ class Slices:
         """Copies the slices at these positions of `index` into one batch.
 
         Returns:
-            image [b, height, width, channels · (1 + 2 · neighbours)] in the cases' own type, mask uint8 [b, height,
-            width] of the cases' numbers, case (position in cases) and slice, int32 [b] each. Slabs have their slices
-            between b and height. With `weigh`, also weights, float32 like the mask.
+            image [b, height, width, channels · (1 + 2 · neighbours)] in the cases' own type; mask, uint8 [b, height,
+            width]; case (position in cases) and slice, int32 [b] each. Slabs have an axis of slices after b. With
+            `weigh` also weights, float32 in the mask's shape.
         """
         chosen = self.index[np.asarray(positions, np.int64)]
         first = self._images[0]
@@ -90,10 +90,9 @@ class Slices:
                 start = slab_start(number, depth, self._slab)
                 slices = slice(start, start + self._slab)
                 filled = (row, slice(min(depth, self._slab)), slice(height), slice(width))
-            # A view as a plain array: indexing a memory map costs several times as much.
-            whole = np.asarray(self._images[case])
+            whole = self._images[case]
             image[filled] = with_neighbours(whole, number, self._neighbours) if self._neighbours else whole[slices]
-            mask[filled] = np.asarray(self._masks[case])[slices]
+            mask[filled] = self._masks[case][slices]
         batch = {"image": image, "mask": mask, "case": chosen[:, 0], "slice": chosen[:, 1]}
         if self._weigh is not None:
             batch["weights"] = np.stack([self._weigh(one) for one in mask])
@@ -101,18 +100,18 @@ class Slices:
 
     def with_tumour(self) -> Int[np.ndarray, " m"]:
         """The positions in `index` of slices whose mask is not empty."""
-        found = [np.asarray(mask).any((1, 2)) for mask in self._masks]
+        found = [mask.any((1, 2)) for mask in self._masks]
         return np.flatnonzero([found[case][number] for case, number in self.index.tolist()])
 
     def __getstate__(self):
         state = self.__dict__.copy()
         for name in ("_images", "_masks"):
-            state[name] = [_opener(array) for array in state[name]]
+            state[name] = mapped.by_name(state[name])
         return state
 
     def __setstate__(self, state):
         for name in ("_images", "_masks"):
-            state[name] = [open_array() for open_array in state[name]]
+            state[name] = mapped.arrived(state[name])
         self.__dict__.update(state)
 
 
@@ -135,10 +134,9 @@ def slab_start(middle: int, depth: int, slab: int) -> int:
 def with_neighbours(
     image: UInt8[np.ndarray, "d h w c"] | Float32[np.ndarray, "d h w c"], number: int, neighbours: int
 ) -> UInt8[np.ndarray, "h w k"] | Float32[np.ndarray, "h w k"]:
-    """Slice `number` between so many others on either side, their channels one after the other, the lowest slice first.
+    """Slice `number` with `neighbours` slices on either side as further channels, the lowest slice first.
 
-    Beyond the first and the last slice, that one is repeated. The one place where it is done, for training, scoring and
-    prediction.
+    The first and the last slice are repeated beyond the ends. Training, scoring and prediction all call this.
     """
     wanted = np.clip(np.arange(number - neighbours, number + neighbours + 1), 0, len(image) - 1)
     channels = image.shape[-1]
@@ -148,10 +146,3 @@ def with_neighbours(
         for channel in range(channels):
             result[..., place * channels + channel] = image[one, ..., channel]
     return result
-
-
-def _opener(array: np.ndarray) -> Callable[[], np.ndarray]:
-    """Makes the array anew in a worker process; a memory map by its file's name, which spares its pixels."""
-    if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap):
-        return functools.partial(np.memmap, array.filename, array.dtype, "r", array.offset, array.shape)
-    return functools.partial(np.asarray, array)

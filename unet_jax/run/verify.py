@@ -1,4 +1,4 @@
-"""Compares the files of a run's data with what they were when it began."""
+"""Compares the files of a run's data with what they were when it began, and what was decoded of them."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from unet_jax.run.folder import DATA
 
 
 def verify(workdir: Path, *, data: Path | None = None) -> int:
-    """Hashes every file and says how many there are; nothing is decoded, and nothing is written.
+    """Hashes every file and every decoded array, and says how many there are; nothing of the run is written.
 
     Args:
         workdir: the run's folder.
@@ -21,17 +21,25 @@ def verify(workdir: Path, *, data: Path | None = None) -> int:
         how many files were verified.
 
     Raises:
-        InputError: a file has another content, is missing or is new; each is listed. Or the run noted no files.
+        InputError: a file has another content, is missing or is new; each is listed. Or the run has no list of files.
+        RunError: decoded cases are damaged and cannot be decoded again, which is done otherwise: see `cache.load`.
     """
     settings = read_config(workdir).data
-    root = data or Path(settings.root)
+    root, folder = data or Path(settings.root), Path(settings.cache)
     recorded = resume.read_files(workdir)
     if recorded is None:
-        raise InputError(f"{workdir} has no {DATA}: a run writes it when it is begun or goes on.")
+        raise InputError(f"{workdir} has no {DATA}: a run writes it when it begins or resumes.")
     reader = sources.reader(root, settings.source, sources.settings(settings.to_dict()))
-    listed = {path for files in reader.find(root) for path in (*files.images, *files.masks)}
-    lines = resume.file_differences(workdir, cache.hash_files(reader, listed | recorded.keys(), root))
+    listing = reader.find(root)
+    listed = {path for files in listing for path in (*files.images, *files.masks)}
+    digests = cache.hash_files(reader, listed | recorded.keys(), root)
+    lines = resume.file_differences(workdir, digests)
     if lines:
         raise InputError("\n  ".join([f"{root} is not as it was when {workdir} was trained:", *lines]))
+    decoded = cache.verify(reader, listing, root, folder, digests)
     print(f"{len(recorded):,} files verified in {root}: they are those that {workdir} was trained on.", flush=True)
+    if decoded is None:
+        print(f"They are not decoded in {folder}; the next run does that.", flush=True)
+    else:
+        print(f"{decoded:,} decoded cases verified in {folder}.", flush=True)
     return len(recorded)
