@@ -64,6 +64,10 @@ class Fields:
             self.faults.append(f"{self.place(key)} is {written(value)}: it must be {kind.needed}.")
             return None
 
+    def put(self, key: str, value: Any) -> None:
+        """Adds a value, as if the file had it."""
+        self._left[key] = value
+
     def inner(self, key: str) -> "Fields":
         """The object under a key."""
         values = self.take(key, OBJECT)
@@ -134,16 +138,25 @@ def one_of(names: Iterable[Any]) -> Kind:
     )
 
 
-def sequence(kind: Kind, lengths: Iterable[int] = ()) -> Kind:
+def sequence(kind: Kind, lengths: Iterable[int] = (), *, empty: bool = False) -> Kind:
     """A list of one kind of values, as a tuple; of one of `lengths` where they are given, else not empty."""
     lengths = tuple(lengths)
 
     def read(values: Any) -> tuple:
-        if not isinstance(values, list) or (len(values) not in lengths if lengths else not values):
+        if not isinstance(values, list) or (len(values) not in lengths if lengths else not (values or empty)):
             raise ValueError
         return tuple(kind.read(value) for value in values)
 
     return Kind(f"a list of {' or '.join(map(str, lengths))}{' ' if lengths else ''}values, each {kind.needed}", read)
+
+
+def permutation(length: int) -> Kind:
+    """The numbers from 0 in some order, as a tuple."""
+    return _checked(
+        f"the numbers 0 to {length - 1} in some order, each once",
+        sequence(whole(0), [length]).read,
+        lambda values: sorted(values) == list(range(length)),
+    )
 
 
 def or_none(kind: Kind) -> Kind:

@@ -86,12 +86,17 @@ def choose_patch(
         memory_gb: of the accelerator.
 
     Raises:
-        InputError: not even a patch of one voxel an axis fits.
+        InputError: no patch fits, or the median case has no voxel.
     """
     axes = len(spacing)
     budget = preset.activations[axes] * (memory_gb / preset.memory_gb)
     reference = REFERENCE_BATCH[axes]
 
+    if min(median_shape) == 0:
+        raise InputError(
+            f"In a spacing of {_written(spacing)} mm the median case has {_written(median_shape)} voxels: give a finer "
+            "config.plan.spacing."
+        )
     stages = topology(spacing, np.minimum(_first_patch(spacing), median_shape).tolist())
     tried = [_estimate(stages, preset, classes)]
     while _needs(tried[-1], preset, reference) > budget:
