@@ -20,8 +20,10 @@ Locations = dict[Key, Int32[np.ndarray, "n 3"]]
 
 
 def classes(dataset: Dataset) -> list[Key]:
-    """What locations are drawn of: labels or regions without the background; and last, where a label is ignored, every
-    voxel that somebody labelled, which has the key (-1, 0, 1, …)."""
+    """What locations are drawn of: each label or region but the background.
+
+    Where a label is ignored, the last key is (-1, 0, 1, …): every voxel that somebody labelled.
+    """
     if dataset.regions is None:
         found: list[Key] = [number for number in dataset.numbers if number > 0]
     else:
@@ -39,7 +41,8 @@ def locations(mask: Integer[np.ndarray, "d h w"], keys: list[Key]) -> Locations:
     Returns:
         Places of voxels, in the order of the draw; none of a class that is not there.
     """
-    generator = np.random.RandomState(SEED)  # noqa: NPY002 - nnU-Net's numbers come from this one
+    # Not default_rng: nnU-Net's draw comes from this generator.
+    generator = np.random.RandomState(SEED)
     found = {}
     for key in keys:
         labels = sorted(set(key)) if isinstance(key, tuple) else [key]
