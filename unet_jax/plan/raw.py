@@ -7,7 +7,7 @@ turned to the patient: a plan and its resampled cases are then nnU-Net's own.
 import dataclasses
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,13 +81,26 @@ def find(root: Path, dataset: Dataset, name: str) -> RawCase:
     return found[name]
 
 
-def read(raw: RawCase, dataset: Dataset, reader: str | None = None) -> tuple[Case, dict[str, Any]]:
+def load_file(path: Path) -> bytes:
+    """The bytes of a file, or of what it is a link to, as data sets are often folders of links.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    place = path.resolve()
+    return read_file(place.parent, Path(place.name))
+
+
+def read(
+    raw: RawCase, dataset: Dataset, reader: str | None = None, load: Callable[[Path], bytes] = load_file
+) -> tuple[Case, dict[str, Any]]:
     """A case and where its voxels are.
 
     Args:
         raw: its files.
         dataset: whose case it is.
         reader: nnU-Net's reader that a plan names; else the one for the file's ending.
+        load: gives the bytes of a file.
 
     Returns:
         The case, float32, channels last, with its spacing; and nnU-Net's geometry of it: the spacing, and for a NIfTI
@@ -97,9 +110,9 @@ def read(raw: RawCase, dataset: Dataset, reader: str | None = None) -> tuple[Cas
         InputError: a file cannot be read, or channels and mask do not fit each other or `dataset`.
     """
     reader = reader or reader_of(dataset, flat=True)
-    images = [_read_file(path, reader) for path in raw.images]
+    images = [_decode(load(path), path.name, reader) for path in raw.images]
     channels = [channel for array, _ in images for channel in array]
-    masks = [] if raw.mask is None else [_read_file(raw.mask, reader)]
+    masks = [] if raw.mask is None else [_decode(load(raw.mask), raw.mask.name, reader)]
     raise_faults(shown(raw.name), _disagreements(raw, images, masks, dataset))
     image = np.stack(channels, axis=-1).astype(np.float32, copy=False)
     geometry = images[0][1]
@@ -134,21 +147,18 @@ def _of_table(root: Path, table: Any) -> list[RawCase]:
     return found
 
 
-def _read_file(path: Path, reader: str | None) -> Read:
-    # Data sets are often folders of links.
-    place = path.resolve()
-    data = read_file(place.parent, Path(place.name))
+def _decode(data: bytes, name: str, reader: str | None) -> Read:
     if reader == PICTURES:
-        pixels = decode_image(data, path.name)
+        pixels = decode_image(data, name)
         if read_header(data).bits == 1:
             pixels = pixels // 255
         channels = [pixels] if pixels.ndim == 2 else list(np.moveaxis(pixels, -1, 0))
         return [channel[None] for channel in channels], {"spacing": PICTURE_SPACING}
-    if reader in KNOWN and path.name.endswith((".nii", ".nii.gz")):
-        volume, geometry = _read_nifti(data, path.name, reader)
+    if reader in KNOWN and name.endswith((".nii", ".nii.gz")):
+        volume, geometry = _read_nifti(data, name, reader)
         return [volume], geometry
     raise InputError(
-        f"{path.name}: nnU-Net's reader for it, {reader}, is not one of those understood here "
+        f"{shown(name)}: nnU-Net's reader for it, {reader}, is not one of those understood here "
         f"({', '.join(KNOWN)}): convert it to .nii.gz."
     )
 
