@@ -32,7 +32,7 @@ class Budget:
     """
 
     preset: Preset
-    memory_gb: float
+    memory_gb: int | float
     classes: int
     cases: int
 
@@ -48,7 +48,7 @@ class Choice:
     """
 
     spacing: tuple[float, ...]
-    median_shape: tuple[float, ...]
+    median_shape: tuple[int | float, ...]
     patch: PatchChoice
 
 

@@ -98,6 +98,12 @@ def _read_whole(value: Any) -> int:
 def _read_number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError
+    return float(value)
+
+
+def _read_size(value: Any) -> int | float:
+    if _read_number(value) <= 0:
+        raise ValueError
     return value
 
 
@@ -111,10 +117,12 @@ def _instance(kind: type) -> Callable[[Any], Any]:
 
 
 OBJECT = Kind("an object {…}", _instance(dict))
+ANYTHING = Kind("anything", lambda value: value)
 LIST = Kind("a list […]", _instance(list))
 TEXT = Kind("a text", _instance(str))
 FLAG = Kind("true or false", _instance(bool))
 NUMBER = Kind("a number", _read_number)
+SIZE = Kind("a number above 0", _read_size)  # which stays whole where it is
 
 
 def whole(least: int) -> Kind:
@@ -122,11 +130,11 @@ def whole(least: int) -> Kind:
     return _checked(f"a whole number from {least}", _read_whole, lambda value: value >= least)
 
 
-def number(*, above: float | None = None, least: float | None = None) -> Kind:
-    """A finite number above, or at least, something."""
+def number(*, above: int | None = None, least: int | None = None) -> Kind:
+    """A finite number above, or at least, something, as a float."""
     if above is not None:
-        return _checked(f"a number above {above:g}", _read_number, lambda value: value > above)
-    return _checked(f"a number from {least:g}", _read_number, lambda value: value >= least)
+        return _checked(f"a number above {above}", _read_number, lambda value: value > above)
+    return _checked(f"a number from {least}", _read_number, lambda value: value >= least)
 
 
 def one_of(names: Iterable[Any]) -> Kind:

@@ -53,12 +53,12 @@ class Fingerprint:
 
 @dataclasses.dataclass(frozen=True)
 class _Measured:
-    """What a case adds; no samples where it has no foreground."""
+    """What a case adds; no samples where it has no foreground, else those of each channel."""
 
     spacing: tuple[float, float, float]
     shape: tuple[int, int, int]
     relative_size: float
-    samples: tuple[Float32[np.ndarray, " samples"], ...]
+    samples: list[Float32[np.ndarray, " samples"]]
     channels: int
 
 
@@ -130,12 +130,12 @@ def _measure(case: Case, share: int) -> _Measured:
         spacing=spacing_of(case),
         shape=labels.shape,
         relative_size=labels.size / case.mask.size,
-        samples=draw(voxels, share) if len(voxels) else (),
+        samples=draw(voxels, share) if len(voxels) else [],
         channels=image.shape[-1],
     )
 
 
-def draw(voxels: Float32[np.ndarray, "n c"], count: int) -> tuple[Float32[np.ndarray, " count"], ...]:
+def draw(voxels: Float32[np.ndarray, "n c"], count: int) -> list[Float32[np.ndarray, " count"]]:
     """Draws voxels with replacement, each channel's anew; the same ones each time."""
     generator = np.random.RandomState(SEED)
     drawn = []
@@ -145,19 +145,19 @@ def draw(voxels: Float32[np.ndarray, "n c"], count: int) -> tuple[Float32[np.nda
             part = values[start : start + _PART]
             part[:] = channel[generator.randint(0, len(channel), len(part))]
         drawn.append(values)
-    return tuple(drawn)
+    return drawn
 
 
 def _pooled(found: list[_Measured]) -> Iterator[Num[np.ndarray, " samples"]]:
-    """The samples of one channel after the other.
+    """The samples of one channel after the other, which are then no longer in `found`: they would be held twice.
 
     In nnU-Net, a case without foreground has an empty list in the place of samples, which makes float64 of all: the
     statistics then differ in the eighth digit.
     """
     samples = [each.samples for each in found if each.samples]
     kind = np.float32 if len(samples) == len(found) else np.float64
-    for channel in range(len(samples[0])):
-        yield np.concatenate([each[channel] for each in samples], dtype=kind)
+    while samples[0]:
+        yield np.concatenate([each.pop(0) for each in samples], dtype=kind)
 
 
 def _statistics(values: Num[np.ndarray, " samples"]) -> Intensities:

@@ -31,7 +31,8 @@ def read_all(
     found = {}
     for name, values in _resolved(configurations or {}, faults).items():
         fields = Fields(values, f"configurations.{name}", [])
-        found[name] = read(fields)
+        if (configuration := read(fields)) is not None:
+            found[name] = configuration
         written_here = tuple(fields.place(key) for key in configurations[name])
         is_heir = KEY in configurations[name]
         faults += [line for line in fields.faults if not is_heir or line.startswith(written_here)]

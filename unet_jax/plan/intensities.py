@@ -37,10 +37,9 @@ def from_fields(fields: Fields, faults: list[str]) -> tuple[Intensities, ...]:
     found = []
     for index in range(len(names)):
         channel = fields.inner(str(index))
-        before = len(faults)
         values: dict[str, Any] = {name: channel.take(name, kind) for name, kind in _KINDS.items()}
         channel.close()
-        if len(faults) == before:
+        if None not in values.values():
             found.append(Intensities(**values))
             faults += _disorder(found[-1], channel.where)
     return tuple(found)

@@ -8,7 +8,21 @@ from typing import Any
 from unet_jax.errors import InputError
 from unet_jax.plan import inheritance, intensities
 from unet_jax.plan.dataset import READERS
-from unet_jax.plan.fields import FLAG, LIST, TEXT, Fields, Kind, number, one_of, or_none, permutation, sequence, whole
+from unet_jax.plan.fields import (
+    ANYTHING,
+    FLAG,
+    LIST,
+    SIZE,
+    TEXT,
+    Fields,
+    Kind,
+    number,
+    one_of,
+    or_none,
+    permutation,
+    sequence,
+    whole,
+)
 from unet_jax.plan.network import Network
 from unet_jax.plan.nnunet_legacy import modernise
 from unet_jax.plan.normalisation import NNUNET
@@ -182,7 +196,7 @@ def _read_configuration(fields: Fields) -> Configuration | None:
         "spacing": fields.take("spacing", sequence(number(above=0), [2, 3])),
         "patch_size": patch,
         "batch_size": fields.take("batch_size", whole(1)),
-        "median_shape": fields.take("median_image_size_in_voxels", sequence(number(above=0), [2, 3])),
+        "median_shape": fields.take("median_image_size_in_voxels", sequence(SIZE, [2, 3])),
         "normalisation": fields.take("normalization_schemes", sequence(one_of(SCHEMES))),
         "inside_only": fields.take("use_mask_for_norm", sequence(FLAG)),
         "network": _read_architecture(fields.inner("architecture"), len(patch or ())),
@@ -213,6 +227,8 @@ def _read_resampling(fields: Fields, theirs: str, is_mask: bool) -> Resampling |
     order_z = options.take("order_z", one_of(range(4)), 0)
     separate = options.take("force_separate_z", or_none(FLAG), None)
     options.close()
+    if order is None or order_z is None:
+        return None
     return Resampling(order=order, order_z=order_z, separate_z=separate)
 
 
@@ -232,8 +248,9 @@ def _read_architecture(fields: Fields, axes: int) -> Network | None:
         "blocks": options.take(_blocks_key(residual), COUNTS),
         "decoder_blocks": options.take("n_conv_per_stage_decoder", COUNTS),
     }
-    for key, value in _fixed(axes).items() if axes else ():
-        options.take(key, one_of([value]))
+    for key, value in _fixed(axes).items():
+        # Without a patch, nobody knows how many axes there are.
+        options.take(key, one_of([value]) if axes else ANYTHING)
     options.close()
     if options.faults or features is None:
         return None

@@ -11,7 +11,7 @@ import numpy as np
 
 from unet_jax.errors import InputError
 from unet_jax.plan import presets
-from unet_jax.plan.memory import activations
+from unet_jax.plan.memory_proxy import activations
 from unet_jax.plan.network import Network
 from unet_jax.plan.presets import MIN_BATCH, REFERENCE_BATCH, Preset
 from unet_jax.plan.topology import Topology, topology
@@ -27,7 +27,7 @@ class Estimate:
     Attributes:
         patch: voxels an axis.
         network: for that patch.
-        activations: of a batch of one; see `memory.activations`.
+        activations: of a batch of one; see `memory_proxy.activations`.
     """
 
     patch: tuple[int, ...]
@@ -66,12 +66,12 @@ class PatchChoice:
 
 def choose_patch(
     spacing: Sequence[float],
-    median_shape: Sequence[float],
+    median_shape: Sequence[int | float],
     voxels: float,
     *,
     classes: int,
     preset: Preset,
-    memory_gb: float,
+    memory_gb: int | float,
 ) -> PatchChoice:
     """Starts from the median case, or a large patch where that is larger, and shrinks it until the network fits.
 
@@ -121,11 +121,11 @@ def _first_patch(spacing: Sequence[float]) -> list[int]:
     return [round(n) for n in (shape * scale).tolist()]
 
 
-def _needs(estimate: Estimate, preset: Preset, reference: int) -> float:
+def _needs(estimate: Estimate, preset: Preset, reference: int) -> int | float:
     return estimate.activations / reference * MIN_BATCH if preset.fills_smallest_batch else estimate.activations
 
 
-def _smaller(spacing: Sequence[float], stages: Topology, median_shape: Sequence[float]) -> list[int]:
+def _smaller(spacing: Sequence[float], stages: Topology, median_shape: Sequence[int | float]) -> list[int]:
     """The patch less one step along the axis that is longest beside the median case.
 
     The step is what the shorter patch has to divide by, which may be half of what the longer one has to: 256 is
@@ -152,5 +152,5 @@ def _estimate(stages: Topology, preset: Preset, classes: int) -> Estimate:
     return Estimate(stages.patch, network, activations(network, stages.patch, classes))
 
 
-def _written(shape: Sequence[float]) -> str:
+def _written(shape: Sequence[int | float]) -> str:
     return " × ".join(f"{n:g}" for n in shape)

@@ -4,11 +4,13 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from unet_jax.errors import InputError
 from unet_jax.files import write_json
 from unet_jax.plan import inheritance, intensities, nnunet_plans
 from unet_jax.plan.dataset import READERS
 from unet_jax.plan.fields import (
     FLAG,
+    SIZE,
     TEXT,
     Fields,
     number,
@@ -19,6 +21,7 @@ from unet_jax.plan.fields import (
     read_object,
     sequence,
     whole,
+    written,
 )
 from unet_jax.plan.network import Network
 from unet_jax.plan.normalisation import NNUNET
@@ -48,7 +51,7 @@ _CONFIGURATION = {
     "spacing": sequence(number(above=0), _AXES),
     "patch_size": sequence(whole(1), _AXES),
     "batch_size": whole(1),
-    "median_shape": sequence(number(above=0), _AXES),
+    "median_shape": sequence(SIZE, _AXES),
     "normalisation": sequence(one_of(NNUNET)),
     "inside_only": sequence(FLAG),
     "batch_dice": FLAG,
@@ -74,6 +77,9 @@ def read_plans(path: Path) -> Plans:
             each other; each mistake is a line.
     """
     values = read_object(path)
+    if not {MARK, "plans_name", "configurations"} & values.keys():
+        keys = ", ".join(map(written, values)) or "none"
+        raise InputError(f"{path} holds nothing of a plan (its keys are {keys}): give a {NAME}, or nnU-Net's plans.")
     faults: list[str] = []
     plans = _from_json(values, faults) if MARK in values else nnunet_plans.from_json(values, faults)
     raise_faults(str(path), faults or contradictions(plans))

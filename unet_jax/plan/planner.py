@@ -45,8 +45,8 @@ class Settings:
     """
 
     preset: str = "default"
-    memory_gb: float | None = None
-    spacing: tuple[float, float, float] | None = None
+    memory_gb: int | float | None = None
+    spacing: tuple[int | float, ...] | None = None
     transpose: bool = True
     name: str | None = None
 

@@ -34,7 +34,7 @@ class Configuration:
     spacing: tuple[float, ...]
     patch_size: tuple[int, ...]
     batch_size: int
-    median_shape: tuple[float, ...]
+    median_shape: tuple[int | float, ...]
     normalisation: tuple[str, ...]
     inside_only: tuple[bool, ...]
     network: Network
@@ -175,5 +175,5 @@ def _of_stages(name: str, all_of_them: Mapping[str, Configuration]) -> list[str]
     return faults
 
 
-def _shape(values: Sequence[float]) -> str:
+def _shape(values: Sequence[int | float]) -> str:
     return " × ".join(f"{n:g}" for n in values)

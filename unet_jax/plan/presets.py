@@ -21,7 +21,7 @@ class Preset:
         planner: nnU-Net's name of it.
         plans: the name that its plans have unless another is given.
         residual: whether the encoder is residual.
-        activations: what a network at `memory_gb` may hold at once, in the counts of `memory.activations`, by the
+        activations: what a network at `memory_gb` may hold at once, in the counts of `memory_proxy.activations`, by the
             number of axes.
         memory_gb: of the accelerator for which `activations` were chosen.
         coverage: the part of all voxels that a batch may cover at most.
@@ -47,10 +47,10 @@ class Preset:
 
 
 PRESETS = {
-    "default": Preset("ExperimentPlanner", "nnUNetPlans", False, {3: 560e6, 2: 85e6}, 8, 0.05, True),
-    "resenc_m": Preset("nnUNetPlannerResEncM", "nnUNetResEncUNetMPlans", True, {3: 680e6, 2: 135e6}, 8, 1.0),
-    "resenc_l": Preset("nnUNetPlannerResEncL", "nnUNetResEncUNetLPlans", True, {3: 2.1e9, 2: 380e6}, 24, 1.0),
-    "resenc_xl": Preset("nnUNetPlannerResEncXL", "nnUNetResEncUNetXLPlans", True, {3: 3.6e9, 2: 560e6}, 40, 1.0),
+    "default": Preset("ExperimentPlanner", "nnUNetPlans", False, {3: 560e6, 2: 85e6}, 8.0, 0.05, True),
+    "resenc_m": Preset("nnUNetPlannerResEncM", "nnUNetResEncUNetMPlans", True, {3: 680e6, 2: 135e6}, 8.0, 1.0),
+    "resenc_l": Preset("nnUNetPlannerResEncL", "nnUNetResEncUNetLPlans", True, {3: 2.1e9, 2: 380e6}, 24.0, 1.0),
+    "resenc_xl": Preset("nnUNetPlannerResEncXL", "nnUNetResEncUNetXLPlans", True, {3: 3.6e9, 2: 560e6}, 40.0, 1.0),
 }
 
 

@@ -1,7 +1,7 @@
 """Says in words why each number of a plan is what it is."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Float64
@@ -23,6 +23,7 @@ from unet_jax.plan.normalisation import BY_NAME, CROPPED
 from unet_jax.plan.plans import Plans
 from unet_jax.plan.presets import MIN_BATCH, REFERENCE_BATCH
 from unet_jax.plan.spacing import COARSE, FINE_PERCENTILE, coarse_axis
+from unet_jax.plan.topology import MIN_SIZE
 
 
 def lines(
@@ -62,8 +63,8 @@ def _cases(fingerprint: Fingerprint, dataset: Dataset) -> list[str]:
     if found == dataset.training_cases:
         return []
     return [
-        f"The fingerprint is of {found} cases and dataset.json has numTraining {dataset.training_cases}: batch sizes go "
-        "by the latter, spacings and shapes by the former."
+        f"The fingerprint is of {found} cases and dataset.json has numTraining {dataset.training_cases}: batch sizes "
+        "go by the latter, spacings and shapes by the former."
     ]
 
 
@@ -81,8 +82,8 @@ def _spacing(fingerprint: Fingerprint, target: Float64[np.ndarray, " 3"], *, giv
     if finest < np.delete(target, axis).max():
         instead += ", but no finer than the other axes"
     return (
-        f"{start}; along axis {axis}, whose voxels are more than {COARSE} times as long as the others' and of which there "
-        f"are more than {COARSE} times fewer, {instead}."
+        f"{start}; along axis {axis}, whose voxels are more than {COARSE} times as long as the others' and more than "
+        f"{COARSE} times fewer, {instead}."
     )
 
 
@@ -127,8 +128,8 @@ def _volumes(choices: Choices, budget: Budget) -> list[str]:
         *found,
         f"{LOWRES} is there as {covers}, less than {LOWRES_BELOW:.0%}; its spacing is {spacing}.",
         *_configuration(LOWRES, lowres, budget),
-        f"{CASCADE} sees the masks of {LOWRES} beside the image; with it, the Dice loss of {FULLRES} takes a batch as one "
-        "sample.",
+        f"{CASCADE} sees the masks of {LOWRES} beside the image. With it, the Dice loss of {FULLRES} takes a batch as "
+        "one sample.",
     ]
 
 
@@ -146,20 +147,18 @@ def _configuration(name: str, chosen: Choice, budget: Budget) -> list[str]:
         how = "the median case, padded"
     else:
         how = "the largest that is looked for"
-    limits = {
-        f"memory allows {choice.batch_by_memory}": choice.batch_by_memory,
-        f"{preset.coverage:.0%} of all voxels are {choice.batch_by_coverage}": choice.batch_by_coverage,
-    }
     rule = "the smaller" if choice.batch_size > MIN_BATCH else f"the smaller, but at least {MIN_BATCH}"
     divisor = [math.prod(axis) for axis in zip(*network.strides, strict=True)]
     return [
         f"{name}: patch {_shape(last.patch)}, {how}: a batch of {reference} counts {needs:.3g} in nnU-Net's "
         f"memory proxy, and {budget.memory_gb:g} GB {choice.budget:.3g}.",
-        f"{name}: {len(network.features)} stages, {network.features[0]} to {network.features[-1]} features; axes are halved "
-        f"while they have 8 voxels or more and are less than twice as coarse as the finest, by {_shape(divisor)} in all.",
-        f"{name}: batch size {choice.batch_size}: {' and '.join(limits)} patches; it is {rule}.",
+        f"{name}: {len(network.features)} stages, {network.features[0]} to {network.features[-1]} features: axes are "
+        f"halved while {MIN_SIZE} voxels are left, together with those less than twice as coarse, by {_shape(divisor)} "
+        "in all.",
+        f"{name}: batch size {choice.batch_size}: memory allows {choice.batch_by_memory}, and {preset.coverage:.0%} of "
+        f"all voxels are {choice.batch_by_coverage} patches; it is {rule}.",
     ]
 
 
-def _shape(values: Sequence[float]) -> str:
+def _shape(values: Iterable[int | float]) -> str:
     return " × ".join(f"{n:.6g}" for n in values)

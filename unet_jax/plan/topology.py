@@ -33,7 +33,7 @@ class Topology:
         return tuple(math.prod(axis) for axis in zip(*self.strides, strict=True))
 
 
-def topology(spacing: Sequence[float], size: Sequence[float]) -> Topology:
+def topology(spacing: Sequence[float], size: Sequence[int | float]) -> Topology:
     """Halves the finest axes, and those less than twice as coarse with them, until too few voxels are left.
 
     Args:
@@ -58,7 +58,7 @@ def topology(spacing: Sequence[float], size: Sequence[float]) -> Topology:
     return Topology(tuple(strides), tuple(kernels), patch)
 
 
-def _axes_to_pool(spacing: Sequence[float], size: Sequence[float]) -> list[int]:
+def _axes_to_pool(spacing: Sequence[float], size: Sequence[int | float]) -> list[int]:
     large = [axis for axis, n in enumerate(size) if n >= 2 * MIN_SIZE]
     if not large:
         return []
