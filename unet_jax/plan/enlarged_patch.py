@@ -36,8 +36,8 @@ def rotation(patch: Sequence[int]) -> float:
 def enlarged_patch(patch: Sequence[int]) -> tuple[int, ...]:
     """Voxels an axis to cut for a final patch of 2 or 3 axes.
 
-    The patch's far corner is turned about each axis in turn, one way; the largest it reaches along each axis counts.
-    Turned the other way, it may reach farther: the corners are then empty, as they are in nnU-Net.
+    One corner of the patch is turned about each axis, one way; how far it reaches along each axis counts. Others may
+    reach farther, and are then empty, as they are in nnU-Net.
     """
     angle = math.radians(min(rotation(patch), MOST))
     if is_flat(patch):

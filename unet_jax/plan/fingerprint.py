@@ -151,8 +151,8 @@ def draw(voxels: Float32[np.ndarray, "n c"], count: int) -> list[Float32[np.ndar
 def _pooled(found: list[_Measured]) -> Iterator[Num[np.ndarray, " samples"]]:
     """The samples of one channel after the other, which are then no longer in `found`: they would be held twice.
 
-    In nnU-Net, a case without foreground has an empty list in the place of samples, which makes float64 of all: the
-    statistics then differ in the eighth digit.
+    In nnU-Net, a case without foreground has an empty list in the place of samples, which makes float64 of all and
+    changes the last digits of the statistics.
     """
     samples = [each.samples for each in found if each.samples]
     kind = np.float32 if len(samples) == len(found) else np.float64
