@@ -8,13 +8,18 @@ from disks import make_read_only, no_room_beyond, small_disk
 
 from unet_jax import pictures, report, run_folder
 from unet_jax.errors import InputError, StorageError
-from unet_jax.files import append_line, read_json, storage_error, write_bytes, write_json, write_text
+from unet_jax.files import append_line, read_json, storage_error, write_bytes, write_json, write_parts, write_text
 
 
 def test_what_is_written_is_read_back(tmp_path):
     value = {"seed": 0, "names": ["Müller", "a/b"], "rate": 1e-3, "clip": None, "on": True}
     write_json(tmp_path / "new" / "folder" / "x.json", value)
     assert read_json(tmp_path / "new" / "folder" / "x.json") == value
+
+
+def test_parts_are_one_file(tmp_path):
+    write_parts(tmp_path / "a", [b"one", memoryview(b"two"), b""])
+    assert (tmp_path / "a").read_bytes() == b"onetwo"
 
 
 def test_writing_replaces_and_leaves_nothing_beside_it(tmp_path):

@@ -129,7 +129,7 @@ def place(shape: Places, size: Places, patch: Places, centre: Places | None, gen
     return tuple(int(generator.integers(low, high + 1)) for low, high in zip(lows, highs, strict=True))
 
 
-def cut(volume: Shaped[np.ndarray, "d h w ..."], begin: Places, size: Places, fill: float) -> np.ndarray:
+def cut(volume: Shaped[np.ndarray, "d h w ..."], begin: Places, size: Places, fill: int | float) -> np.ndarray:
     """A patch of a volume, `fill` where there is none; of a memory map, only its pages are read.
 
     Args:

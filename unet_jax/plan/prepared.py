@@ -259,12 +259,14 @@ def _claim(data: bytes) -> tuple[tuple[int, ...], tuple[float, ...]]:
     except InputError:
         pass
     import nibabel
+    from nibabel.spatialimages import HeaderDataError
+    from nibabel.wrapstruct import WrapStructError
 
     try:
         stream = gzip.GzipFile(fileobj=io.BytesIO(data)) if data[:2] == b"\x1f\x8b" else io.BytesIO(data)
         header = nibabel.Nifti1Header.from_fileobj(stream, check=False)
-        shape, spacing = header.get_data_shape()[:3], header.get_zooms()[:3]
-    except (OSError, EOFError, ValueError, zlib.error, nibabel.spatialimages.HeaderDataError):
+        shape, spacing = header.get_data_shape()[:3], tuple(map(float, header.get_zooms()[:3]))
+    except (OSError, EOFError, ValueError, zlib.error, HeaderDataError, WrapStructError):
         # Reading it says what is wrong.
         return (0, 0, 0), (1.0, 1.0, 1.0)
     return (shape[::-1], spacing[::-1]) if len(shape) == 3 and min(spacing) > 0 else ((0, 0, 0), (1.0, 1.0, 1.0))

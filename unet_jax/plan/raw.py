@@ -30,7 +30,7 @@ KNOWN = (PICTURES, ITK, NIBABEL, TO_RAS)
 PICTURE_SPACING = (999.0, 1.0, 1.0)
 
 # The channels of a file, and nnU-Net's geometry of it.
-Read = tuple[list[Num[np.ndarray, "d h w"]], dict[str, Any]]
+Read = tuple[list[Num[np.ndarray, "_ _ _"]], dict[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,5 +233,5 @@ def _unknown_labels(mask: Num[np.ndarray, "d h w"], name: str, dataset: Dataset)
     return [f"{name} has voxels of {values}, which dataset.json has no label for: correct one of them."]
 
 
-def _by(numbers: Sequence[float]) -> str:
+def _by(numbers: Sequence[int] | Sequence[float]) -> str:
     return " × ".join(f"{n:g}" for n in numbers)

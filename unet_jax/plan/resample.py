@@ -125,13 +125,13 @@ def resample_mask(
     Raises:
         InputError: `how` asks for an order above 1.
     """
+    if not _changes(mask, shape, how):
+        return mask
     if max(how.order, how.order_z) > 1:
         raise InputError(
             f"resampling_fn_seg_kwargs asks for order {how.order}, order_z {how.order_z}; masks are resampled with "
             "order 0 (nearest) or 1 (linear): set them to that."
         )
-    if not _changes(mask, shape, how):
-        return mask
     axis = thick_axis(spacing, target, how.separate_z)
     if axis is None:
         return (resize_mask.resize_linear if how.order else resize_mask.resize_nearest)(mask, shape)

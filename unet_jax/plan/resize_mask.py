@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int, Integer
 
 Labels = Integer[np.ndarray, "d h w"]
+Resized = Integer[np.ndarray, "D H W"]
 
 # Slices of the result that are made at a time.
 SLAB = 32
@@ -28,7 +29,7 @@ class Axis:
     nearest: Int[np.ndarray, " n"]
 
 
-def resize_linear(mask: Labels, shape: tuple[int, int, int]) -> Labels:
+def resize_linear(mask: Labels, shape: tuple[int, int, int]) -> Resized:
     """What linear interpolation of an indicator for each label says, by the largest value.
 
     Exact ties go to the nearest voxel's label if it is among the tied, else to the smallest, as in batchgenerators
@@ -47,12 +48,12 @@ def resize_linear(mask: Labels, shape: tuple[int, int, int]) -> Labels:
     return result
 
 
-def resize_nearest(mask: Labels, shape: tuple[int, int, int]) -> Labels:
+def resize_nearest(mask: Labels, shape: tuple[int, int, int]) -> Resized:
     """The nearest voxel's label."""
     return mask[np.ix_(*(_axis(n, m).nearest for n, m in zip(mask.shape, shape, strict=True)))]
 
 
-def resize_slices(mask: Labels, shape: tuple[int, int, int], order: int, order_z: int) -> Labels:
+def resize_slices(mask: Labels, shape: tuple[int, int, int], order: int, order_z: int) -> Resized:
     """Each slice resized by itself, then the slices: the nearest, or by majority.
 
     Args:

@@ -22,7 +22,7 @@ Logits = Float[np.ndarray, "d h w k"]
 
 def to_mask(
     logits: Logits, geometry: Geometry, plans: Plans, configuration: Configuration, dataset: Dataset
-) -> UInt8[np.ndarray, "d h w"] | UInt16[np.ndarray, "d h w"]:
+) -> UInt8[np.ndarray, "D H W"] | UInt16[np.ndarray, "D H W"]:
     """The predicted mask of a case, in the files' geometry; 0 outside of the box that the case was cut to.
 
     Args:
@@ -42,7 +42,7 @@ def to_mask(
 
 def to_probabilities(
     logits: Logits, geometry: Geometry, plans: Plans, configuration: Configuration, dataset: Dataset
-) -> Float32[np.ndarray, "d h w k"]:
+) -> Float32[np.ndarray, "D H W k"]:
     """The predicted probabilities of a case, in the files' geometry; outside of the box it is background for certain.
 
     Args:
