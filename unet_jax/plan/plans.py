@@ -94,14 +94,11 @@ def contradictions(plans: Plans) -> list[str]:
     for name, each in plans.configurations.items():
         base = plans.configurations.get(each.inherits_from)
         # What is inherited is the other's fault.
-        ours = [line for line in _of_configuration(each, plans) if base is None or line not in _lines(base, plans)]
-        faults += [f"configurations.{name}: {line}" for line in ours]
+        inherited = [] if base is None else _of_configuration(base, plans)
+        own = [line for line in _of_configuration(each, plans) if line not in inherited]
+        faults += [f"configurations.{name}: {line}" for line in own]
         faults += _of_stages(name, plans.configurations)
     return faults
-
-
-def _lines(configuration: Configuration, plans: Plans) -> list[str]:
-    return _of_configuration(configuration, plans)
 
 
 def _of_configuration(each: Configuration, plans: Plans) -> list[str]:
