@@ -10,15 +10,29 @@ import pytest
 from disks import make_read_only, no_room_beyond, small_disk
 
 from unet_jax.errors import InputError, StorageError
-from unet_jax.files import append_line, read_json, replace_folder, storage_error, write_bytes, write_json, write_text
-from unet_jax.report import pictures, scores
-from unet_jax.run import folder as run_folder
+from unet_jax.files import (
+    append_line,
+    read_json,
+    replace_folder,
+    storage_error,
+    write_bytes,
+    write_json,
+    write_parts,
+    write_text,
+)
+from unet_jax.report import case_sheet, curves, scores
+from unet_jax.run import history
 
 
 def test_what_is_written_is_read_back(tmp_path):
     value = {"seed": 0, "names": ["Müller", "a/b"], "rate": 1e-3, "clip": None, "on": True}
     write_json(tmp_path / "new" / "folder" / "x.json", value)
     assert read_json(tmp_path / "new" / "folder" / "x.json") == value
+
+
+def test_parts_are_one_file(tmp_path):
+    write_parts(tmp_path / "a", [b"one", memoryview(b"two"), b""])
+    assert (tmp_path / "a").read_bytes() == b"onetwo"
 
 
 def test_writing_replaces_and_leaves_nothing_beside_it(tmp_path):
@@ -140,11 +154,11 @@ def test_what_a_run_writes_says_which_file_had_no_room(tmp_path):
     epochs = [{"epoch": 1, "train_loss": 1.0, "train_dice": 0.5, "val_dice": 0.5}]
     mask = np.ones((2, 8, 8), np.uint8)
     writers = {
-        "curves.png": lambda path: pictures.write_curves(path, epochs),
-        "cases.png": lambda path: pictures.write_cases(path, [pictures.Example("one", mask, mask, mask)], "test"),
+        "curves.png": lambda path: curves.write(path, epochs),
+        "cases.png": lambda path: case_sheet.write(path, [case_sheet.Example("one", mask, mask, mask)], "test"),
         "metrics.json": lambda path: scores.write(path.parent, {"split": "test" * 200}, [{"case": "one"}]),
         "cases.csv": lambda path: scores.write(path.parent, {}, [{"case": "one" * 200}]),
-        "history.jsonl": lambda path: run_folder.append_history(path.parent, {"step": 1, "loss": "0" * 200}),
+        "history.jsonl": lambda path: history.append(path.parent, {"step": 1, "loss": "0" * 200}),
     }
     for name, write in writers.items():
         with (

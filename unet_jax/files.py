@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,19 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises:
         StorageError: the disk is full, read-only or failing; the old file, if any, is as it was.
     """
+    write_parts(path, [data])
+
+
+def write_parts(path: Path, parts: Sequence[bytes | memoryview]) -> None:
+    """Writes `parts`, one after the other, in the same way; large ones need not be copied into one."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(path)
         # "x" never follows a link.
         with open(unfinished, "xb") as file:
-            file.write(data)
+            for part in parts:
+                file.write(part)
             file.flush()
             # Some file systems find out only now that there is no room.
             os.fsync(file.fileno())
@@ -42,7 +48,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             unfinished.unlink()
-        raise storage_error(error, path, len(data)) or error from None
+        raise storage_error(error, path, sum(memoryview(part).nbytes for part in parts)) or error from None
 
 
 @contextlib.contextmanager

@@ -169,7 +169,6 @@ def _install(fault: dict, struck: Path) -> None:
     if not fault:
         return
     from unet_jax.run import checkpoint
-    from unet_jax.run import folder as run_folder
     from unet_jax.training import loop, train
 
     count = collections.Counter()
@@ -218,7 +217,7 @@ def _install(fault: dict, struck: Path) -> None:
 
             loop.segment_cases = segmented
         case "history":
-            append = run_folder.append_history
+            append = history.append
 
             def appended(*arguments):
                 here = reached()
@@ -228,7 +227,7 @@ def _install(fault: dict, struck: Path) -> None:
                 if here:
                     strike("after a line of the history")
 
-            run_folder.append_history = appended
+            history.append = appended
         case "save":
             save = checkpoint.save
             events = []

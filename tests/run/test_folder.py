@@ -76,14 +76,14 @@ def test_what_is_no_note_of_data_is_refused(content, workdir):
 
 def _append(workdir, *records):
     for record in records:
-        run_folder.append_history(workdir, record)
+        history.append(workdir, record)
 
 
 def test_history_is_read_in_the_order_it_was_written(workdir):
-    assert run_folder.read_history(workdir) == []
+    assert history.read(workdir) == []
     records = [{"step": 1, "loss": 0.5}, {"step": 2, "loss": 0.25}]
     _append(workdir, *records)
-    assert run_folder.read_history(workdir) == records
+    assert history.read(workdir) == records
 
 
 def test_a_half_written_last_line_does_not_count(workdir):
@@ -92,7 +92,7 @@ def test_a_half_written_last_line_does_not_count(workdir):
     whole = path.read_text()
     for length in range(len(whole) // 2 + 1, len(whole)):
         path.write_text(whole[:length])
-        assert run_folder.read_history(workdir) == [{"step": 1}]
+        assert history.read(workdir) == [{"step": 1}]
 
 
 def test_rewinding_drops_what_came_after_the_checkpoint(workdir):
@@ -100,7 +100,7 @@ def test_rewinding_drops_what_came_after_the_checkpoint(workdir):
     _append(workdir, *records)
     with open(workdir / "history.jsonl", "a") as file:
         file.write('{"step": 50, "lo')
-    assert run_folder.rewind_history(workdir, 30, 0) == records[:3]
+    assert history.rewind(workdir, 30, 0) == records[:3]
     _append(workdir, {"step": 31})
     lines = (workdir / "history.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == [*records[:3], {"step": 31}]
@@ -109,14 +109,14 @@ def test_rewinding_drops_what_came_after_the_checkpoint(workdir):
 def test_rewinding_drops_an_epoch_that_the_checkpoint_has_not_validated(workdir):
     records = [{"step": 10, "loss": 0.5}, {"step": 10, "epoch": 1}, {"step": 20, "loss": 0.4}, {"step": 20, "epoch": 2}]
     _append(workdir, *records)
-    assert run_folder.rewind_history(workdir, 20, 1) == records[:3]
+    assert history.rewind(workdir, 20, 1) == records[:3]
 
 
 def test_a_run_that_starts_from_nothing_has_an_empty_history(workdir):
-    assert run_folder.rewind_history(workdir, 0, 0) == []
+    assert history.rewind(workdir, 0, 0) == []
     _append(workdir, {"step": 10})
-    assert run_folder.rewind_history(workdir, 0, 0) == []
-    assert run_folder.read_history(workdir) == []
+    assert history.rewind(workdir, 0, 0) == []
+    assert history.read(workdir) == []
 
 
 @pytest.mark.parametrize("line", ["{", "[]", '{"loss": 1}', '{"step": "x"}', "\x00"])
@@ -126,4 +126,4 @@ def test_a_damaged_line_is_named(line, workdir):
         file.write(line + "\n")
     _append(workdir, {"step": 3})
     with pytest.raises(DamageError, match=r"history\.jsonl, line 2 is no record of a run"):
-        run_folder.read_history(workdir)
+        history.read(workdir)

@@ -29,7 +29,7 @@ def test_early_stopping(dice, finished):
 
 
 def test_the_best_epoch_is_the_first_of_equals():
-    assert progress.best(epochs(0.1, 0.7, 0.7, 0.2))["epoch"] == 2
+    assert best_epoch(epochs(0.1, 0.7, 0.7, 0.2))["epoch"] == 2
 
 
 def test_the_line_of_an_epoch():
