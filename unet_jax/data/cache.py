@@ -27,6 +27,7 @@ import numpy as np
 from tqdm import tqdm
 
 from unet_jax.data.case import Case, check_finite
+from unet_jax.data.faults import FULL_LIST, lines_of, summary
 from unet_jax.data.formats.image_file import read_file
 from unet_jax.data.names import name_faults
 from unet_jax.errors import InputError, StorageError
@@ -141,7 +142,7 @@ def _decode_all(reader: Reader | ModuleType, listing: list[CaseFiles], root: Pat
             folder.mkdir()
             records, digests, faults = _write_cases(reader, listing, root, folder)
             if faults:
-                raise InputError("\n".join(faults))
+                raise InputError(summary(faults, cache / FULL_LIST))
             # From the very bytes that were decoded, so that files changed since the first hashing do no harm.
             digests = _merged(digests)
             fingerprint = _fingerprint(reader, digests)
@@ -164,7 +165,7 @@ def _decode_all(reader: Reader | ModuleType, listing: list[CaseFiles], root: Pat
 def _write_cases(
     reader: Reader | ModuleType, listing: list[CaseFiles], root: Path, folder: Path
 ) -> tuple[list[dict], list[Digests], list[str]]:
-    def convert(numbered: tuple[int, CaseFiles]) -> tuple[dict, Digests, str]:
+    def convert(numbered: tuple[int, CaseFiles]) -> tuple[dict, Digests, list[str]]:
         number, files = numbered
         digests = {}
 
@@ -177,16 +178,16 @@ def _write_cases(
             case = reader.decode(files, read)
             check_finite(case)
         except InputError as error:
-            return {}, digests, str(error)
+            return {}, digests, lines_of(error)
         record = {"name": case.name, "patient": case.patient, "spacing": case.spacing}
         for kind, array in (("image", case.image), ("mask", case.mask)):
             record[kind] = None if array is None else f"{number:05d}_{kind}.npy"
             if array is not None:
                 np.save(folder / record[kind], np.ascontiguousarray(array))
-        return record, digests, ""
+        return record, digests, []
 
     records, digests, faults = zip(*_in_threads(convert, list(enumerate(listing)), "decoding"), strict=True)
-    return list(records), list(digests), [fault for fault in faults if fault]
+    return list(records), list(digests), [fault for some in faults for fault in some]
 
 
 def _open(folder: Path) -> list[Case]:

@@ -11,7 +11,8 @@ import pytest
 from unet_jax.data import cache, phantom
 from unet_jax.data.formats import lgg, sources
 from unet_jax.data.formats.image_file import read_file
-from unet_jax.data.formats.sources import Settings, guess, image_reader, notes, reader
+from unet_jax.data.formats import layouts
+from unet_jax.data.formats.sources import Settings, image_reader, notes, reader
 from unet_jax.errors import InputError
 
 
@@ -41,18 +42,18 @@ def test_the_source_is_guessed_from_what_lies_in_the_folder(tmp_path, names, sou
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"")
-    found, sentence = guess(tmp_path)
-    assert found == source
-    assert sentence.startswith(f"Data: {tmp_path} holds ")
-    assert sentence.endswith(f"(config.data.source={source}).")
+    layout = layouts.find(tmp_path)
+    assert (layout.source, layout.root) == (source, tmp_path)
+    assert layout.note.startswith(f"Data: {tmp_path} holds ")
+    assert layout.note.endswith(f"(config.data.source={source}).")
 
 
 def test_what_cannot_be_guessed_is_said(tmp_path):
     _picture(tmp_path / "a.png")
     with pytest.raises(InputError, match=r"holds neither imagesTr, .* see docs/data\.md"):
-        guess(tmp_path)
+        layouts.find(tmp_path)
     with pytest.raises(InputError, match="there is no such folder"):
-        guess(tmp_path / "nowhere")
+        layouts.find(tmp_path / "nowhere")
 
 
 def test_lgg_is_as_its_reader_gives_it_unless_it_is_normalised(tmp_path):
