@@ -5,6 +5,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import data_sets
 import jax
 import networks
 import numpy as np
@@ -12,7 +13,8 @@ import pytest
 
 from unet_jax.errors import InputError
 from unet_jax.export import export
-from unet_jax.inference.from_config import load_network
+from unet_jax.inference.network import load_network
+from unet_jax.models.functional import split_model
 from unet_jax.run import checkpoint
 from unet_jax.run import resume as identity
 from unet_jax.runtime.mesh import data_mesh
@@ -32,13 +34,13 @@ def workdir(config, tmp_path_factory):
     _, params, batch_stats = split_model(networks.make(in_channels=3, num_classes=1, **config.model))
     checkpoint.prepare(folder / "checkpoints")
     checkpoint.save(folder / "checkpoints", 7, {"model": {"params": params, "batch_stats": batch_stats}}, 0.5)
-    identity.record(folder, config, "fingerprint", {})
+    identity.record(folder, config, data_sets.of(channels=3))
     return folder
 
 
 @pytest.fixture(scope="module")
 def network(config, workdir):
-    return load_network(workdir, config, 3, data_mesh())[0]
+    return load_network(workdir, config, data_mesh())[0]
 
 
 def images(*shape):

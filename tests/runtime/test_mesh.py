@@ -17,8 +17,12 @@ import numpy as np
 from flax import nnx
 from jax.sharding import AxisType, Mesh
 from configs import default
-from unet_jax import models, optim, sharding, steps
+from unet_jax import models
 from unet_jax.errors import InputError
+from unet_jax.models.functional import split_model
+from unet_jax.runtime import mesh as sharding
+from unet_jax.training import optim
+from unet_jax.training import step as steps
 
 rng = np.random.default_rng(0)
 augmentation = default.get_config().augment
@@ -35,14 +39,10 @@ def losses(mesh, norm):
     )
     optimizer = optim.optimizer("adam", schedule, weight_decay=0.0, clip_norm=None)
     state = jax.device_put(steps.init_state(params, batch_stats, optimizer), sharding.replicated(mesh))
-    step = steps.make_train_step(
-        graphdef,
-        optimizer,
-        image_size=16,
-        loss_weights={"bce": 1.0, "dice": 1.0},
-        augment_settings=augmentation,
-        seed=0,
+    settings = steps.StepSettings(
+        image_size=16, loss={"bce": 1.0, "dice": 1.0}, augment=augmentation.to_dict(), seed=0
     )
+    step = steps.make_train_step(graphdef, optimizer, settings, schedule)
     logged = []
     for number in range(5):
         batch = sharding.global_batch({"image": image[number], "mask": mask[number]}, mesh)

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Self
 
 import jax
 from jax.sharding import Mesh
@@ -36,7 +35,7 @@ class SegmentSettings:
     postprocess: Mapping[str, int | bool] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def of(cls, config: ConfigDict, mesh: Mesh) -> Self:
+    def of(cls, config: ConfigDict, mesh: Mesh) -> "SegmentSettings":
         """The config's."""
         return cls(
             batch_size=config.train.batch_size,

@@ -24,7 +24,7 @@ def case_rows(
 
     Args:
         cases: of the data set.
-        index: (position in `cases`, slice) of each scored slice; the slices of a case stand together.
+        index: (position in `cases`, slice) of each scored slice, in any order.
         counts: its (true positive, false positive, false negative) pixels; with several classes, those of each.
         classes: the names of several; empty for one.
     """
@@ -36,8 +36,9 @@ def case_rows(
         rows = (overlap_row(case, of_case[:, number]) for number in range(len(classes)))
         return over_classes(dict(zip(classes, rows, strict=True)))
 
-    starts = np.flatnonzero(np.diff(index[:, 0], prepend=-1))
-    return worst_first(map(row, index[starts, 0].tolist(), np.split(counts, starts[1:])))
+    by_case = np.argsort(index[:, 0], kind="stable")
+    positions, starts = np.unique(index[by_case, 0], return_index=True)
+    return worst_first(map(row, positions.tolist(), np.split(counts[by_case], starts[1:])))
 
 
 def summarise(rows: list[Row], counts: Int64[np.ndarray, "n 3"] | Int64[np.ndarray, "n k 3"]) -> dict:

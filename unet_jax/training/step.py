@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -103,7 +103,7 @@ class StepSettings:
     ema_decay: float | None = None
 
     @classmethod
-    def of(cls, config: ConfigDict, classes: int) -> Self:
+    def of(cls, config: ConfigDict, classes: int) -> "StepSettings":
         """The config's."""
         return cls(
             image_size=config.data.image_size,
