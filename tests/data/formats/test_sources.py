@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from unet_jax.data import cache, phantom
-from unet_jax.data.formats import lgg, sources
+from unet_jax.data.formats import layouts, lgg, sources
 from unet_jax.data.formats.image_file import read_file
-from unet_jax.data.formats import layouts
 from unet_jax.data.formats.sources import Settings, image_reader, notes, reader
 from unet_jax.errors import InputError
 
@@ -134,7 +133,8 @@ def test_masks_of_several_classes_hold_their_numbers(tmp_path):
 def test_pictures_that_count_as_patients_are_announced():
     [note] = notes("pairs", Settings())
     assert note.startswith("Each picture counts as a patient of its own")
-    assert notes("pairs", Settings(patient_pattern="(?P<patient>.)")) == notes("nifti", Settings()) == []
+    assert notes("nifti", Settings())[0].startswith("Each case counts as a patient of its own")
+    assert notes("pairs", Settings(patient_pattern="(?P<patient>.)")) == notes("lgg", Settings()) == []
 
 
 def test_settings_are_those_of_the_config():
@@ -179,11 +179,11 @@ def test_a_missing_package_is_named_with_its_extra(tmp_path, monkeypatch, packag
             raise ImportError(name)
         return real_import(name, *args, **kwargs)
 
-    for name in [name for name in sys.modules if name.startswith("unet_jax.data.")]:
-        if name.split(".")[2] in ("nifti", "nifti_file", "voxel_grid", "dicom"):
-            monkeypatch.delitem(sys.modules, name)
-    # What `from unet_jax.data import nifti` would find without importing.
-    monkeypatch.delattr(importlib.import_module("unet_jax.data"), module, raising=False)
+    formats = "unet_jax.data.formats"
+    for name in ("nifti", "nifti_file", "voxel_grid", "dicom"):
+        monkeypatch.delitem(sys.modules, f"{formats}.{name}", raising=False)
+        # What `from unet_jax.data.formats import nifti` would find without importing.
+        monkeypatch.delattr(importlib.import_module(formats), name, raising=False)
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(InputError, match=rf"need the package {package}: pip install \.\[{module}\]"):
         image_reader(tmp_path / file, Settings())

@@ -144,10 +144,13 @@ def classes(root: Path, source: str, settings: Settings) -> labels.LabelMap:
     return label_map if label_map and len(label_map) > 1 else {}
 
 
-def image_reader(path: Path, settings: Settings) -> tuple[Reader, Path]:
+def image_reader(path: Path, settings: Settings, channels: int | None = None) -> tuple[Reader, Path]:
     """The reader of images without masks, for prediction, and the root that its paths start from.
 
-    `path` is a picture, a NIfTI or DICOM file, or a folder of one of these; masks of a training set are passed over.
+    Args:
+        path: a picture, a NIfTI or DICOM file, or a folder of one of these; masks of a training set are passed over.
+        settings: the run's.
+        channels: how many the network takes, which tells NIfTI files that are channels from those that are cases.
 
     Raises:
         InputError: there is no such path, it holds no image, or images of several sorts.
@@ -155,10 +158,9 @@ def image_reader(path: Path, settings: Settings) -> tuple[Reader, Path]:
     intensity.check_mode(settings.intensity)
     sort = sort_of(path)
     if sort == "nifti":
-        from unet_jax.data.formats import nifti
+        from unet_jax.data.formats import nifti, nifti_listing
 
-        folder = path / nifti.IMAGES
-        root, found = nifti.find_images(folder if folder.is_dir() else path)
+        root, found = nifti_listing.find_images(path, channels)
 
         def decode(files: CaseFiles, read: Read) -> Case:
             return nifti.decode(files, read, {})
