@@ -5,7 +5,7 @@ import dataclasses
 import re
 from pathlib import Path
 
-from unet_jax.data.faults import Fault, FaultsError
+from unet_jax.data.faults import Fault, FaultsError, summary
 from unet_jax.data.formats.file_sorts import NIFTI_SUFFIXES, PICTURE_SUFFIXES
 from unet_jax.data.names import shown
 from unet_jax.errors import InputError
@@ -100,7 +100,7 @@ def _check_pattern(pattern: str) -> None:
     try:
         groups = re.compile(pattern).groupindex
     except re.error as error:
-        raise InputError(f"{where}: is no regular expression ({error}).") from error
+        raise InputError(f"{where}: is not a regular expression ({error}).") from error
     if "patient" not in groups:
         raise InputError(f"{where}: it needs a group for the patient, such as '(?P<patient>[^_]+)_(?P<slice>[0-9]+)'.")
 
@@ -122,9 +122,10 @@ def _read_csv(path: Path) -> dict[str, Place]:
         name = SUFFIX.sub("", line["file"] or "")
         patient, digits = (line["patient"] or "").strip(), (line.get("slice") or "").strip()
         if not name or not patient or name in table or not re.fullmatch("[0-9]*", digits):
-            faults.append(f"{path}, line {number}: needs a new file, a patient and, if any, a whole number as slice.")
+            mistake = "needs a new file, a patient and, if any, a whole number as slice."
+            faults.append(Fault(f"{path}, line {number}", mistake))
             continue
         table[name] = Place(patient, patient if digits else name, int(digits) if digits else None)
     if faults:
-        raise InputError("\n".join(faults))
+        raise InputError(summary(faults))
     return table
