@@ -29,6 +29,7 @@ import numpy as np
 
 from unet_jax.data import pools
 from unet_jax.data.case import Case, check_finite
+from unet_jax.data.faults import FULL_LIST, lines_of, summary
 from unet_jax.data.formats.image_file import read_file
 from unet_jax.data.names import name_faults, shown
 from unet_jax.data.threads import in_threads
@@ -166,10 +167,10 @@ class _DataSet:
         digests = hash_files(self.reader, paths, self.root)
         return _Files(self.reader.DECODING, digests) if len(digests) == len(paths) else None
 
-    def decoded(self, positions: Iterable[int] | None = None) -> Iterator[tuple[Case | None, Digests, str]]:
+    def decoded(self, positions: Iterable[int] | None = None) -> Iterator[tuple[Case | None, Digests, list[str]]]:
         """Each case, or None and what is wrong with it, with the digests of the files that were read for it."""
 
-        def decode(files: CaseFiles) -> tuple[Case | None, Digests, str]:
+        def decode(files: CaseFiles) -> tuple[Case | None, Digests, list[str]]:
             digests = {}
 
             def read(path: Path) -> bytes:
@@ -181,8 +182,8 @@ class _DataSet:
                 case = self.reader.decode(files, read)
                 check_finite(case)
             except InputError as error:
-                return None, digests, str(error)
-            return case, digests, ""
+                return None, digests, lines_of(error)
+            return case, digests, []
 
         chosen = self.listing if positions is None else [self.listing[position] for position in positions]
         return in_threads(decode, chosen, "decoding")
@@ -243,9 +244,9 @@ def _restore(data: _DataSet, folder: Path, records: Sequence[pools.Record], dama
         DamageError: a case decodes to other pixels than before.
     """
     with _explained(folder.parent, "written"), contextlib.closing(data.decoded(damaged)) as decoded:
-        for position, (case, _, fault) in zip(damaged, decoded, strict=True):
+        for position, (case, _, faults) in zip(damaged, decoded, strict=True):
             if case is None:
-                raise InputError(fault)
+                raise InputError("\n".join(faults))
             pools.restore(folder, records[position], _arrays(case))
     names = ", ".join(shown(data.listing[position].name) for position in damaged[:3])
     more = ", …" if len(damaged) > 3 else ""
@@ -270,10 +271,10 @@ def _decode_all(data: _DataSet, cache: Path, damaged: Path | None = None) -> _Fi
     faults = []
 
     def entries() -> Iterator[tuple[dict, dict]]:
-        for case, read, fault in data.decoded():
+        for case, read, found in data.decoded():
             digests.update(read)
             if case is None:
-                faults.append(fault)
+                faults.extend(found)
             elif not faults:
                 yield {"name": case.name, "patient": case.patient, "spacing": case.spacing}, _arrays(case)
 
@@ -284,7 +285,7 @@ def _decode_all(data: _DataSet, cache: Path, damaged: Path | None = None) -> _Fi
             whole.mkdir()
             pools.write(whole, entries())
             if faults:
-                raise InputError("\n".join(faults))
+                raise InputError(summary(faults, cache / FULL_LIST))
             files = _Files(data.reader.DECODING, digests)
             folder = files.folder(cache)
             if damaged is not None:

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from unet_jax.data import cache, phantom
 from unet_jax.data.cache import Digests
 from unet_jax.data.case import Case
-from unet_jax.data.formats import sources
+from unet_jax.data.formats import layouts, sources
 from unet_jax.data.labels import LabelMap
 
 
@@ -56,6 +56,6 @@ def load_classes(config: ConfigDict) -> LabelMap:
 
 def take_cases_from(data: Path, config: ConfigDict) -> None:
     """Makes `config` read the cases in another folder, and says what lies there."""
-    source, found = sources.guess(data)
-    print(found, flush=True)
-    config.data.update(source=source, root=str(data))
+    found = layouts.find(data)
+    print(found.note, flush=True)
+    config.data.update(source=found.source, root=str(found.root))

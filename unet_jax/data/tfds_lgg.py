@@ -115,7 +115,7 @@ def build(root: Path, data_dir: Path) -> Path:
     builder = LggMri(data_dir=data_dir)
     folder = Path(builder.data_dir)
     if folder.exists():
-        raise InputError(f"{folder}: exists; remove it to build it anew, or name another --data_dir.")
+        raise InputError(f"{folder}: exists; remove it to build it again, or name another --data_dir.")
     lgg.find(root)
     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=root))
     return folder

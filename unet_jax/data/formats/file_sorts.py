@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from unet_jax.data.listing import entries
 from unet_jax.data.names import shown
 from unet_jax.errors import InputError
 
@@ -19,7 +20,7 @@ def sort_of(path: Path) -> str:
     if not path.exists():
         raise InputError(f"{path}: there is no such file or folder.")
     found: dict[str, Path] = {}
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+    for file in [path / entry for entry in entries(path)] if path.is_dir() else [path]:
         sort = sort_of_file(file)
         if sort is not None:
             found.setdefault(sort, file)

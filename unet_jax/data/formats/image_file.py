@@ -7,6 +7,7 @@ from pathlib import Path, PurePath
 import cv2
 import numpy as np
 
+from unet_jax.data.faults import lines_of
 from unet_jax.data.formats.image_header import SUFFIXES, Header, read_header
 from unet_jax.data.names import shown
 from unet_jax.errors import InputError
@@ -111,7 +112,7 @@ def decode_or_note(
     try:
         return decode(read(path), path)
     except InputError as error:
-        faults.append(str(error))
+        faults += lines_of(error)
     return None
 
 
