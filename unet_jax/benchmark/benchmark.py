@@ -55,7 +55,7 @@ def benchmark(config: ConfigDict, workdir: Path, command: Sequence[str] = ()) ->
     starts = first_step.cold_and_warm(command) if command and config.benchmark.first_step else None
     mesh = data_mesh()
     setup.check(config, mesh, classes)
-    training_side = splits.slices_of(setup.draw_split(config, cases), cases, "train")
+    training_side = splits.slices_of(setup.choose_split(config, data_set, workdir / SPLIT)[0], cases, "train")
     weigh = setup.pixel_weights(config, cases, training_side)
     slices = Slices(cases, training_side, config.data.slab, weigh, config.data.neighbours)
 

@@ -74,7 +74,9 @@ class Reader:
     read: Callable[[Path, Path], bytes] = read_file
 
 
-def load(reader: Reader | ModuleType, root: Path, cache: Path) -> tuple[list[Case], str, Digests]:
+def load(
+    reader: Reader | ModuleType, root: Path, cache: Path, listing: Sequence[CaseFiles] | None = None
+) -> tuple[list[Case], str, Digests]:
     """The cases under a folder, decoded now or taken from the cache, and what identifies their files.
 
     The fingerprint is a SHA-256 over the reader's `DECODING` and every file's relative name, size and SHA-256. Decoded
@@ -85,6 +87,7 @@ def load(reader: Reader | ModuleType, root: Path, cache: Path) -> tuple[list[Cas
         reader: the module that knows the file format, such as `unet_jax.data.formats.lgg`.
         root: the data set's folder.
         cache: the folder for decoded cases (`config.data.cache`); made if missing.
+        listing: what the reader finds in `root`, if that is known already.
 
     Returns:
         Cases in the reader's order, their arrays read-only views of memory maps; the fingerprint in hexadecimal; and
@@ -95,7 +98,7 @@ def load(reader: Reader | ModuleType, root: Path, cache: Path) -> tuple[list[Cas
         StorageError: the disk of the cache is full, read-only or failing.
         OutOfMemoryError: there is no memory for the maps.
     """
-    data = _DataSet(reader, root, _with_name_faults(reader.find(root)))
+    data = _DataSet(reader, root, _with_name_faults(reader.find(root) if listing is None else listing))
     with _explained(cache, "read"):
         # Where nothing was decoded yet, files are read once: decoding hashes what it reads.
         files = data.hashed() if any(cache.glob(f"*.{LAYOUT}")) else None
@@ -189,7 +192,7 @@ class _DataSet:
         return in_threads(decode, chosen, "decoding")
 
 
-def _with_name_faults(listing: list[CaseFiles]) -> list[CaseFiles]:
+def _with_name_faults(listing: Sequence[CaseFiles]) -> list[CaseFiles]:
     found = name_faults([(files.name, files.patient) for files in listing])
     return [
         dataclasses.replace(files, faults=(*files.faults, *faults))

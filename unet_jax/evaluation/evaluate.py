@@ -78,7 +78,7 @@ def score(
     """
     classes = _classes_of_both(workdir, config, data)
     notes = [] if elsewhere is not None else resume.check_files(workdir, data)
-    split = None if elsewhere is not None else splits.read(workdir / run_folder.SPLIT, data.cases)
+    split = None if elsewhere is not None else splits.read(workdir / run_folder.SPLIT, data.cases, data.unit)
     index = all_slices(data.cases) if side == "all" else splits.slices_of(split, data.cases, side)
 
     compilation_cache.use(config.train.compilation_cache)

@@ -70,7 +70,9 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
 
     # Who is trained on, and who is scored.
     split_path = workdir / run_folder.SPLIT
-    split = splits.read(split_path, data.cases) if split_path.exists() else setup.draw_split(config, data.cases)
+    split, notes = setup.choose_split(config, data, split_path)
+    for line in notes:
+        _say(line)
     index = {side: splits.slices_of(split, data.cases, side) for side in splits.SIDES}
     weigh = setup.pixel_weights(config, data.cases, index["train"])
     slices = Slices(data.cases, index["train"], config.data.slab, weigh, config.data.neighbours)
