@@ -67,7 +67,7 @@ def evaluate(
 def score(
     workdir: Path, config: ConfigDict, data: DataSet, *, side: str = "test", elsewhere: Path | None = None
 ) -> dict:
-    """`evaluate` for who holds the run's folder and has its config and its data.
+    """Does what `evaluate` does, for a caller that holds the lock and has the run's config and data.
 
     Args:
         workdir: the run's folder.

@@ -50,7 +50,7 @@ class Task:
         classes: several, of the run; empty for one.
         output: the folder.
         probabilities: whether they are written.
-        overlays: likewise.
+        overlays: whether they are written.
     """
 
     reader: Reader

@@ -128,7 +128,7 @@ def restore(directory: Path, wanted: Literal["best", "newest"], like: Mapping[st
         "\n".join(
             [
                 f"No checkpoint in {directory} is whole: put one back from a copy, or name another --workdir to train "
-                "anew.",
+                "again.",
                 *(f"  {fault}" for faults in damaged.values() for fault in faults),
             ]
         )
@@ -147,7 +147,7 @@ def warnings(directory: Path, restored: Restored) -> list[str]:
 
 
 def set_aside(directory: Path, damaged: Iterable[int]) -> None:
-    """Renames damaged checkpoints to `damaged-<step>`, so that their steps can be saved anew; nothing is deleted.
+    """Renames damaged checkpoints to `damaged-<step>`, so that their steps can be saved again; nothing is deleted.
 
     Raises:
         StorageError: the folder cannot be written.
@@ -225,7 +225,7 @@ def _check_fit(saved: Mapping[str, dict], like: Any, where: str) -> None:
         if needed.get(name) != found.get(name)
     ]
     if faults:
-        raise InputError("\n".join([f"{where} does not fit; train anew with another --workdir:", *faults]))
+        raise InputError("\n".join([f"{where} does not fit; train again with another --workdir:", *faults]))
 
 
 def _described(leaf: Mapping[str, Any]) -> str:
@@ -269,5 +269,5 @@ def _unsaved(directory: Path, step: int, needed: int, reason: str) -> StorageErr
     return StorageError(
         f"checkpoint {step} could not be saved in {directory} ({reason}): it needs {needed:,} bytes{free}. "
         + ("There is none before it. " if last is None else f"The last good one is that of step {last}. ")
-        + "Make room or mend the disk, then give the same command again: it goes on from there."
+        + "Make room or mend the disk, then run the same command to resume from there."
     )

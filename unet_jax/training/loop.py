@@ -216,7 +216,7 @@ class _Step:
 
 
 def _check_numbers(run: Run, step: _Step) -> None:
-    """Waits for the step; raises NumbersError where it met NaN or infinity, or notes that it was skipped."""
+    """Waits for the step; raises NumbersError if it met NaN or infinity, or records that it was skipped."""
     fault = FAULTS[int(step.logged["fault"])]
     if not fault or step.checked:
         return
