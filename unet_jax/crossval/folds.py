@@ -85,8 +85,8 @@ def _read(workdir: Path, number: int) -> Fold:
     config = read_flat_config(folder)
     if config["data.folds"] < 2 or config["data.fold"] != number:
         raise InputError(
-            f"{folder} holds fold {config['data.fold']} of {config['data.folds']}: rename the folder, or train it again "
-            f"with --config.data.fold={number}."
+            f"{folder} holds fold {config['data.fold']} of {config['data.folds']}: rename the folder, or train it "
+            f"again with --config.data.fold={number}."
         )
     with open(scores / "cases.csv", newline="") as file:
         rows = [

@@ -1,4 +1,4 @@
-"""Pictures of a cross-validation's best, median and worst cases, each segmented again by the network that was scored."""
+"""Pictures of a cross-validation: best, median and worst cases, segmented again by the network that was scored."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -80,7 +80,7 @@ def _to_square(
 def _resizing_matrix(
     size: int, length: int, side: Int32[Array, ""], start: Int32[Array, ""]
 ) -> Float32[Array, "{size} {length}"]:
-    """What `_resize` does along one axis, from `side` pixels, `length` at most, of which the first `start` are zeros."""
+    """What `_resize` does along one axis of `side` pixels, at most `length`, of which the first `start` are zeros."""
     scale = side / size
     # Where the new pixels' centres lie among the old pixels.
     centres = (jnp.arange(size, dtype=jnp.float32)[:, None] + 0.5) * scale - 0.5
