@@ -23,10 +23,11 @@ from unet_jax.runtime.mesh import data_mesh, is_primary, replicated
 from unet_jax.runtime.out_of_memory import explained
 from unet_jax.runtime.signals import StopRequest
 from unet_jax.runtime.watchdog import Watchdog
-from unet_jax.training import loop, progress, tensorboard
+from unet_jax.training import loop, progress
 from unet_jax.training import setup as recipe
 from unet_jax.training import step as steps
 from unet_jax.training.step import TrainState
+from unet_jax.training.tensorboard import EventFile
 
 STACKS = "stacks.txt"
 
@@ -93,9 +94,8 @@ def _train(
     checkpoint.prepare(checkpoints)
     state = _restore(checkpoints, state, mesh)
     resumed = int(state.step)
-    epochs = run_folder.epochs_of(run_folder.rewind_history(workdir, resumed, int(state.epochs)))
-    if is_primary():
-        tensorboard.rewind(workdir, resumed, int(state.epochs))
+    history = run_folder.rewind_history(workdir, resumed, int(state.epochs))
+    epochs = run_folder.epochs_of(history)
     if resumed:
         _say(progress.resumption(config, workdir, resumed, epochs))
 
@@ -113,7 +113,7 @@ def _train(
         save=functools.partial(_save, checkpoints),
         stop=stop,
         watchdog=watchdog,
-        events=tensorboard.event_file(workdir, resumed, config.to_dict()) if config.train.tensorboard else None,
+        events=EventFile(workdir, resumed, history, config.to_dict()) if config.train.tensorboard else None,
     )
     stop.anywhere(lambda: f"nothing was trained since step {resumed}; the same command goes on.")
     stream = pipeline.stream(recipe.training_batches(config, slices, resumed))
