@@ -16,7 +16,7 @@ PROJECT = Path(__file__).parents[2]
 # A signal comes while the main thread is in C and Python cannot react; then a second one, into the last words.
 BUSY_IN_C = """
 import ctypes, os, signal, sys, threading, time
-from unet_jax import signals
+from unet_jax.runtime import signals
 
 signals.GRACE = 0.2
 def save():

@@ -157,7 +157,7 @@ def _random_like(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def _compile(step: Callable, *arguments: Any) -> tuple[jax.stages.Compiled, dict[str, float]]:
     """The compiled step, and the seconds of tracing it, compiling it, and loading it from a compilation cache."""
-    with tempfile.TemporaryDirectory() as folder, compilation_cache.fresh(folder):
+    with tempfile.TemporaryDirectory() as folder, compilation_cache.replaced_by(folder):
         seconds = {}
         for name in ("compile_seconds", "load_seconds"):
             jax.clear_caches()

@@ -78,7 +78,7 @@ def held(workdir: Path, *, wait: bool = False) -> contextlib.AbstractContextMana
     if not is_primary():
         return contextlib.nullcontext()
     run_folder.check_links(workdir)
-    return lock.hold(workdir, wait=wait)
+    return lock.lock_folder(workdir, wait=wait)
 
 
 def score(workdir: Path, config: ConfigDict, *, side: str = "test", data: Path | None = None) -> dict:

@@ -1,9 +1,9 @@
 """TensorBoard's events of a run: the numbers of its history, pictures of validated slices and, once, its config.
 
-tensorboardX makes the events and writes them as records. Its SummaryWriter is not used: it hands events to a thread that
-dies on a full disk and tells nobody, after which the run waits forever for room in the queue; and its `flush` does not
-wait for that thread, so what is queued is lost when the process is killed. Here an event is on the disk, or its error
-raised, before the run continues.
+tensorboardX makes the events and writes them as records. Its SummaryWriter is not used: it hands events to a thread
+that dies on a full disk and tells nobody, after which the run waits forever for room in the queue; and its `flush` does
+not wait for that thread, so what is queued is lost when the process is killed. Here an event is on the disk, or its
+error raised, before the run continues.
 """
 
 import contextlib
@@ -35,8 +35,8 @@ VERSION = "brain.Event:2"
 class EventFile:
     """The events since the program was started, in a file of their own. The first of them makes the file.
 
-    TensorBoard reads a run's files one after the other. It drops what the files before this one have from the first step
-    on that this one repeats: so a killed and resumed run shows each step and each epoch once.
+    TensorBoard reads a run's files one after the other, and drops what earlier files have from the first step on that
+    this one writes again: so a killed and resumed run shows each step and each epoch once.
 
     Args:
         workdir: the run's folder.

@@ -30,7 +30,7 @@ def draw(
         channel: the one to show in grey; the last one where there are fewer.
 
     Returns:
-        RGB by title, the case's name and the slice's number from 1. The true outline is green, the predicted one orange.
+        RGB by title: the case's name and the slice's number from 1. The true outline is green, the predicted orange.
     """
     positions = sorted(predicted)
     spread = np.linspace(0, len(positions) - 1, min(CASES, len(positions)))
