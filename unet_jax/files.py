@@ -6,6 +6,7 @@ import glob
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +42,43 @@ def write_bytes(path: Path, data: bytes) -> None:
         raise storage_error(error, path, len(data)) or error from None
 
 
+@contextlib.contextmanager
+def replace_folder(folder: Path) -> Iterator[Path]:
+    """A new folder to write files into, which takes the place of `folder` when all of them are written.
+
+    What else lies in the old folder moves to the new one. If writing fails, or the process is killed, the old folder
+    stays; what killed writers left beside it is removed.
+
+    Raises:
+        StorageError: the disk is full, read-only or failing; the old folder, if any, is as it was.
+    """
+    unfinished, replaced = (folder.with_name(f".{folder.name}.{kind}{os.getpid()}") for kind in ("", "old."))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(folder)
+        unfinished.mkdir()
+        yield unfinished
+        if folder.exists():
+            for path in folder.iterdir():
+                if not (unfinished / path.name).exists():
+                    os.rename(path, unfinished / path.name)
+            os.rename(folder, replaced)
+        os.rename(unfinished, folder)
+        shutil.rmtree(replaced, ignore_errors=True)
+    except OSError as error:
+        raise storage_error(error, folder) or error from None
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
 def _remove_leftovers(path: Path) -> None:
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*"):
         writer = leftover.name.rpartition(".")[2]
         if writer.isdigit() and (int(writer) == os.getpid() or not _is_alive(int(writer))):
-            leftover.unlink(missing_ok=True)
+            if leftover.is_dir() and not leftover.is_symlink():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
 
 
 def _is_alive(process: int) -> bool:

@@ -5,12 +5,11 @@ import cv2
 import numpy as np
 import pytest
 
-from unet_jax.data import cache
-from unet_jax.data.formats import lgg
+from unet_jax.data.load import load
 from unet_jax.errors import InputError
 from unet_jax.evaluation.evaluate import evaluate
-from unet_jax.run import folder as run_folder
-from unet_jax.run import resume as identity
+from unet_jax.run import resume
+from unet_jax.run.config import read_config
 from unet_jax.run.verify import verify
 from unet_jax.training.train import train
 
@@ -30,8 +29,7 @@ def root(tmp_path, write_scan):
 def workdir(root, tmp_path, configure, settings):
     """Of a run that has only begun."""
     config = configure(settings | {"data.source": "lgg", "data.root": str(root)})
-    _, fingerprint, digests = cache.load(lgg, root, tmp_path / "cache")
-    identity.record(tmp_path / "run", config, fingerprint, digests)
+    resume.record(tmp_path / "run", config, load(config))
     return tmp_path / "run"
 
 
@@ -84,10 +82,10 @@ def test_one_changed_pixel_stops_a_resumed_run_and_an_evaluation(settings, confi
     shutil.copytree(settings["phantom.root"], root)
     own = {"data.source": "lgg", "data.root": str(root), "train.epochs": 1}
     config = configure(settings | own)
-    train(config, workdir, resume="never")
+    train(config, workdir, resuming="never")
     before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
     with pytest.raises(InputError, match="holds a run already"):
-        train(config, workdir, resume="never")
+        train(config, workdir, resuming="never")
 
     changed = sorted(root.rglob("*_2.tif"))[0]
     whole = changed.read_bytes()
@@ -100,5 +98,5 @@ def test_one_changed_pixel_stops_a_resumed_run_and_an_evaluation(settings, confi
 
     changed.write_bytes(whole)
     moved = str(root.rename(tmp_path / "moved"))
-    train(configure(settings | own | {"data.root": moved}), workdir, resume="must")
-    assert run_folder.read_config(workdir).data.root == moved
+    train(configure(settings | own | {"data.root": moved}), workdir, resuming="must")
+    assert read_config(workdir).data.root == moved

@@ -48,7 +48,7 @@ class Normalised(nnx.Module):
 
 def _start(model, optimizer, **options):
     """The compiled step and the state before it, as training makes them."""
-    graphdef, params, batch_stats = steps.split_model(model)
+    graphdef, params, batch_stats = split_model(model)
     settings = {"loss_weights": {"bce": 1.0}, "augment_settings": NO_AUGMENTATION, "seed": 0} | options
     state = jax.device_put(steps.init_state(params, batch_stats, optimizer), sharding.replicated(MESH))
     return steps.make_train_step(graphdef, optimizer, image_size=SIZE, **settings), state
@@ -267,7 +267,7 @@ def test_batch_statistics_move_in_training_and_rule_afterwards():
     np.testing.assert_allclose(statistics["mean"], [0.1 * x.mean()], rtol=1e-5)
     np.testing.assert_allclose(statistics["var"], [0.9 + 0.1 * x.var()], rtol=1e-5)
 
-    probability = steps.make_probability_step(steps.split_model(Normalised())[0], image_size=SIZE)
+    probability = steps.make_probability_step(split_model(Normalised())[0], image_size=SIZE)
     found = probability(state.params, state.batch_stats, batch["image"])
     z = (x - 0.1 * x.mean()) / np.sqrt(0.9 + 0.1 * x.var() + 1e-5)
     np.testing.assert_allclose(found, _sigmoid(z), rtol=1e-5)
@@ -275,7 +275,7 @@ def test_batch_statistics_move_in_training_and_rule_afterwards():
 
 def test_the_average_of_the_weights_by_hand():
     """After n steps it keeps min(decay, (1 + n) / (10 + n)): a tenth of the first weights, 2/11, then the decay."""
-    graphdef, params, batch_stats = steps.split_model(Normalised())
+    graphdef, params, batch_stats = split_model(Normalised())
     optimizer = optax.sgd(0.5)
     state = jax.device_put(steps.init_state(params, batch_stats, optimizer, averaged=True), sharding.replicated(MESH))
     options = {"loss_weights": {"bce": 1.0}, "augment_settings": NO_AUGMENTATION, "seed": 0, "ema_decay": 0.2}
@@ -296,7 +296,7 @@ def test_the_average_of_the_weights_by_hand():
 
 
 def _probability(image, model=None):
-    graphdef, params, batch_stats = steps.split_model(model or Line())
+    graphdef, params, batch_stats = split_model(model or Line())
     return steps.make_probability_step(graphdef, image_size=SIZE)(params, batch_stats, jnp.asarray(image))
 
 
