@@ -47,7 +47,7 @@ def forbid_training(monkeypatch):
         raise AssertionError("trained or segmented again")
 
     monkeypatch.setattr(verb, "train", fail)
-    monkeypatch.setattr(verb.crossval_pictures, "write", fail)
+    monkeypatch.setattr(verb.fold_pictures, "write", fail)
 
 
 def test_every_patient_is_scored_once_by_a_network_that_never_saw_it(workdir, settings):
