@@ -582,9 +582,9 @@ def split(**changes):
 
 RESTORE_SPLIT = "{path}: give the data it was made for, or train in a new workdir."
 SPLITS = {
-    "no JSON": ("{", "{path} is no JSON (*): restore it."),
-    "empty": ("", "{path} is no JSON (*): restore it."),
-    "no text": (b"\xff\xfe\0", "{path} is no JSON (*): restore it."),
+    "no JSON": ("{", "{path} is not JSON (*): restore it."),
+    "empty": ("", "{path} is not JSON (*): restore it."),
+    "no text": (b"\xff\xfe\0", "{path} is not JSON (*): restore it."),
     "list": ("[]", "{path}: is not a split (*): restore or delete it."),
     "null": ("null", "{path}: is not a split (*): restore or delete it."),
     "side missing": ('{"split_by": "patient"}', "{path}: is not a split (KeyError('train')): restore or delete it."),

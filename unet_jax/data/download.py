@@ -19,7 +19,7 @@ from unet_jax.data.formats import lgg
 from unet_jax.data.formats.image_file import read_file
 from unet_jax.errors import InputError
 from unet_jax.files import storage_error
-from unet_jax.runtime.command_line import answered
+from unet_jax.runtime.command_line import run_and_report
 
 DATASET = "mateuszbuda/lgg-mri-segmentation"
 PAGE = f"https://www.kaggle.com/datasets/{DATASET}"
@@ -123,7 +123,7 @@ def main(arguments: Sequence[str]) -> int:
         done = "downloaded" if download(given.root) else "is there already"
         return f"{given.root}: {done} and verified: {PUBLISHED}."
 
-    return answered(run)
+    return run_and_report(run)
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ def lock_run(workdir: Path, *, wait: bool = False) -> contextlib.AbstractContext
     if not is_primary():
         return contextlib.nullcontext()
     check_links(workdir)
-    return lock.hold(workdir, wait=wait)
+    return lock.lock_folder(workdir, wait=wait)
 
 
 def check_links(workdir: Path) -> None:

@@ -20,8 +20,9 @@ from unet_jax.runtime.mesh import data_mesh, is_primary
 from unet_jax.runtime.out_of_memory import explained
 from unet_jax.runtime.signals import StopRequest
 from unet_jax.runtime.watchdog import Watchdog
-from unet_jax.training import loop, progress, setup, state_on_disk, tensorboard
+from unet_jax.training import loop, progress, setup, state_on_disk
 from unet_jax.training.step import StepSettings, make_train_step
+from unet_jax.training.tensorboard import EventFile
 
 STACKS = "stacks.txt"
 
@@ -91,12 +92,12 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
     for line in warnings:
         _warn(line)
     resumed = int(state.step)
-    epochs = history.epochs_of(history.rewind(workdir, resumed, int(state.epochs)))
+    records = history.rewind(workdir, resumed, int(state.epochs))
+    epochs = history.epochs_of(records)
     if is_primary():
         resume.record(workdir, config, data)
         if not split_path.exists():
             splits.write(split, split_path)
-        tensorboard.rewind(workdir, resumed, int(state.epochs))
     if resumed:
         _say(progress.resumption(config, workdir, resumed, epochs))
 
@@ -115,7 +116,7 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
         record=record,
         stop=stop,
         watchdog=watchdog,
-        events=tensorboard.event_file(workdir, resumed, config.to_dict()) if config.train.tensorboard else None,
+        events=EventFile(workdir, resumed, records, config.to_dict()) if config.train.tensorboard else None,
     )
     stop.anywhere(lambda: f"nothing was trained since step {resumed}; run the same command to resume.")
     stream = pipeline.stream(
