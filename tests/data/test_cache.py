@@ -284,6 +284,25 @@ def test_what_keeps_a_damaged_case_from_being_decoded_again_is_named(root, tmp_p
     assert pool.read_bytes() == spoilt
 
 
+def test_what_another_process_has_made_whole_meanwhile_is_kept(root, tmp_path, monkeypatch, capsys):
+    _, fingerprint, _ = cache.load(lgg, root, tmp_path / "cache")
+    index = tmp_path / "cache" / f"{fingerprint}.pools-1" / "index.jsonl"
+    whole = index.read_bytes()
+    folder = index.parent.stat().st_ino
+    index.write_bytes(b"")
+    write = pools.write
+
+    def meanwhile(*arguments):
+        write(*arguments)
+        index.write_bytes(whole)
+
+    monkeypatch.setattr(pools, "write", meanwhile)
+    assert len(cache.load(lgg, root, tmp_path / "cache")[0]) == 2
+    assert index.parent.stat().st_ino == folder
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [index.parent.name]
+    assert "the index is damaged" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("number", "kind", "remedy"),
     [

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from unet_jax.data.cache import CaseFiles, Digests
 from unet_jax.data.case import Case
 from unet_jax.data.faults import Fault, summary
 from unet_jax.data.names import shown
+from unet_jax.data.reader import CaseFiles, Digests
 from unet_jax.data.splits import SIDES, Split, slices_of
 from unet_jax.errors import InputError
 

@@ -12,12 +12,12 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from unet_jax.data import labels
-from unet_jax.data.cache import CaseFiles, Reader
 from unet_jax.data.formats import lgg, sources
 from unet_jax.data.formats.file_sorts import sort_of
 from unet_jax.data.formats.image_file import read_file
 from unet_jax.data.labels import LabelMap
 from unet_jax.data.names import shown
+from unet_jax.data.reader import CaseFiles, Reader
 from unet_jax.errors import InputError
 from unet_jax.files import storage_error, write_bytes
 from unet_jax.inference import postprocess

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from unet_jax.data.cache import CaseFiles
 from unet_jax.data.formats import nifti_file
 from unet_jax.data.formats.image_file import read_file
 from unet_jax.data.labels import LabelMap
+from unet_jax.data.reader import CaseFiles
 from unet_jax.inference.writers.kinds import as_labels, kinds, of_each
 
 
