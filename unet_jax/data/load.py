@@ -1,12 +1,13 @@
 """The data set that a config names: its cases decoded, its classes, and what identifies its files."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from unet_jax.data import cache, phantom
-from unet_jax.data.cache import Digests
+from unet_jax.data.cache import CaseFiles, Digests
 from unet_jax.data.case import Case
 from unet_jax.data.formats import layouts, sources
 from unet_jax.data.labels import LabelMap
@@ -21,12 +22,16 @@ class DataSet:
         classes: what the masks tell apart, where that is several; empty for one.
         fingerprint: of the files and of how they are decoded.
         digests: size and SHA-256 of every file.
+        listing: which files each case is made of, in the order of the cases.
+        unit: what counts as a patient: see `sources.unit`.
     """
 
     cases: list[Case]
     classes: LabelMap
     fingerprint: str
     digests: Digests
+    listing: Sequence[CaseFiles] = ()
+    unit: str = "patient"
 
     @property
     def channels(self) -> int:
@@ -44,9 +49,13 @@ def load(config: ConfigDict) -> DataSet:
     if config.data.source == "phantom":
         made = config.phantom
         phantom.write_once(root, seed=made.seed, patients=made.patients, size=made.size, slices=tuple(made.slices))
-    reader = sources.reader(root, config.data.source, sources.settings(config.data.to_dict()))
+    settings = sources.settings(config.data.to_dict())
+    reader = sources.reader(root, config.data.source, settings)
+    listing = reader.find(root)
+    reader = dataclasses.replace(reader, find=lambda _: listing)
     cases, fingerprint, digests = cache.load(reader, root, Path(config.data.cache))
-    return DataSet(cases, load_classes(config), fingerprint, digests)
+    unit = sources.unit(config.data.source, settings)
+    return DataSet(cases, load_classes(config), fingerprint, digests, listing, unit)
 
 
 def load_classes(config: ConfigDict) -> LabelMap:

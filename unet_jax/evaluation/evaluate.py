@@ -10,8 +10,7 @@ import numpy as np
 from jaxtyping import Int32
 from ml_collections import ConfigDict
 
-from unet_jax.data import load, splits
-from unet_jax.data.case import Case
+from unet_jax.data import leaks, load, splits
 from unet_jax.data.load import DataSet
 from unet_jax.data.slices import all_slices
 from unet_jax.errors import InputError
@@ -80,7 +79,7 @@ def score(
     """
     classes = _classes_of_both(workdir, config, data)
     note = None if elsewhere is not None else resume.check_files(workdir, data)
-    index, label = _slices_to_score(workdir, data.cases, side, elsewhere)
+    index, label = _slices_to_score(workdir, data, side, elsewhere)
 
     compilation_cache.use(config.train.compilation_cache)
     mesh = data_mesh()
@@ -139,12 +138,13 @@ def _classes_of_both(workdir: Path, config: ConfigDict, data: DataSet) -> Sequen
 
 
 def _slices_to_score(
-    workdir: Path, cases: list[Case], side: str, elsewhere: Path | None
+    workdir: Path, data: DataSet, side: str, elsewhere: Path | None
 ) -> tuple[Int32[np.ndarray, "n 2"], str]:
     """(position in cases, slice) of what is to be scored, and what a reader must know of the split."""
     if elsewhere is not None:
-        return all_slices(cases), f"every case of {elsewhere}"
-    split = splits.read(workdir / run_folder.SPLIT, cases)
+        return all_slices(data.cases), f"every case of {elsewhere}"
+    split = splits.read(workdir / run_folder.SPLIT, data.cases, data.unit)
     if side == "all":
-        return all_slices(cases), "training cases included"
-    return splits.slices_of(split, cases, side), split.label
+        return all_slices(data.cases), "training cases included"
+    leaks.check_leaks(split, data.cases, data.listing, data.digests)
+    return splits.slices_of(split, data.cases, side), split.label

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from unet_jax.data import labels
 from unet_jax.data.cache import CaseFiles, Reader
+from unet_jax.data.faults import FULL_LIST, summary
 from unet_jax.data.formats import lgg, sources
 from unet_jax.data.formats.file_sorts import sort_of
 from unet_jax.data.formats.image_file import read_file
@@ -97,19 +98,26 @@ def predict(
         StorageError: the disk is full, read-only or failing; each file there is an old or a new one, whole.
     """
     config = read_config(workdir, flips=flips, tiles=tiles)
-    task = _plan(config, run_folder.read_classes(workdir), source, output, probabilities, overlays)
+    channels = image_channels(workdir, config)
+    task = _plan(config, run_folder.read_classes(workdir), channels, source, output, probabilities, overlays)
     _check_output(task, source, overwrite)
     with explained(config):
-        return _predict(workdir, config, task)
+        return _predict(workdir, config, task, channels)
 
 
 def _plan(
-    config: ConfigDict, classes: LabelMap, source: Path, output: Path, probabilities: bool, overlays: bool
+    config: ConfigDict,
+    classes: LabelMap,
+    channels: int,
+    source: Path,
+    output: Path,
+    probabilities: bool,
+    overlays: bool,
 ) -> Task:
     settings = sources.settings(config.data.to_dict())
     if settings.patient_csv and not Path(settings.patient_csv).exists():
         settings = dataclasses.replace(settings, patient_csv=None)  # it is of the training set, which may be elsewhere
-    reader, root = sources.image_reader(source, settings)
+    reader, root = sources.image_reader(source, settings, channels)
     writer = _writer(sort_of(source))
     return Task(reader, root, reader.find(root), writer, classes, output, probabilities, overlays)
 
@@ -160,10 +168,9 @@ def _planned(task: Task) -> list[Path]:
     return paths
 
 
-def _predict(workdir: Path, config: ConfigDict, task: Task) -> list[tables.Row]:
+def _predict(workdir: Path, config: ConfigDict, task: Task, channels: int) -> list[tables.Row]:
     compilation_cache.use(config.train.compilation_cache)
     mesh = data_mesh()
-    channels = image_channels(workdir, config)
     probability, restored = load_network(workdir, config, mesh)
     for line in checkpoint.warnings(workdir / run_folder.CHECKPOINTS, restored):
         print(f"warning: {line}", file=sys.stderr, flush=True)
@@ -198,7 +205,8 @@ def _predict(workdir: Path, config: ConfigDict, task: Task) -> list[tables.Row]:
         )
     if faults:
         rest = "all others are written" if rows else "there were no others"
-        raise InputError("\n".join([f"{len(faults)} of {len(task.listing)} cases have no mask; {rest}:", *faults]))
+        lines = summary("\n".join(faults).splitlines(), task.output / FULL_LIST)
+        raise InputError(f"{len(faults)} of {len(task.listing)} cases have no mask; {rest}:\n{lines}")
     return rows
 
 

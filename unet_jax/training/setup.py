@@ -13,8 +13,10 @@ from jaxtyping import Int32
 from ml_collections import ConfigDict
 
 from unet_jax import losses, models
-from unet_jax.data import splits
+from unet_jax.data import split_of_run
 from unet_jax.data.case import Case
+from unet_jax.data.load import DataSet
+from unet_jax.data.splits import Split
 from unet_jax.errors import InputError
 from unet_jax.inference import postprocess
 from unet_jax.inference.network import input_channels
@@ -76,17 +78,9 @@ def _check_geometry(config: ConfigDict) -> None:
         models.check_size(size, model.divisor)
 
 
-def draw_split(config: ConfigDict, cases: list[Case]) -> splits.Split:
-    """The split that the config's seed draws, or its seed for splits."""
-    return splits.make(
-        cases,
-        split_by=config.data.split_by,
-        seed=config.seed if config.data.split_seed is None else config.data.split_seed,
-        val_fraction=config.data.val_fraction,
-        test_fraction=config.data.test_fraction,
-        fold=config.data.fold,
-        folds=config.data.folds,
-    )
+def choose_split(config: ConfigDict, data: DataSet, path: Path) -> tuple[Split, list[str]]:
+    """The run's split, which `path` may hold, and what the user should be told of it: see `split_of_run.choose`."""
+    return split_of_run.choose(path, config.data.to_dict(), config.seed, data.cases, data.listing, data.unit)
 
 
 def pixel_weights(config: ConfigDict, cases: list[Case], index: Int32[np.ndarray, "n 2"]) -> Callable | None:
