@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from unet_jax.data import labels
+from unet_jax.data.faults import FULL_LIST, summary
 from unet_jax.data.formats import lgg, sources
 from unet_jax.data.formats.file_sorts import sort_of
 from unet_jax.data.formats.image_file import read_file
@@ -204,7 +205,8 @@ def _predict(workdir: Path, config: ConfigDict, channels: int, task: Task) -> li
         )
     if faults:
         rest = "all others are written" if rows else "there were no others"
-        raise InputError("\n".join([f"{len(faults)} of {len(task.listing)} cases have no mask; {rest}:", *faults]))
+        lines = summary("\n".join(faults).splitlines(), task.output / FULL_LIST)
+        raise InputError(f"{len(faults)} of {len(task.listing)} cases have no mask; {rest}:\n{lines}")
     return rows
 
 

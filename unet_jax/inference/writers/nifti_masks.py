@@ -17,7 +17,7 @@ def plan(files: CaseFiles, probabilities: bool, classes: LabelMap | None = None)
     """`<case>_mask` and, if asked for, `<case>_probability`, compressed if the case's first channel is."""
     if not files.images:
         return []
-    ending = ".nii.gz" if files.images[0].name.endswith(".gz") else ".nii"
+    ending = ".nii.gz" if files.images[0].name.lower().endswith(".gz") else ".nii"
     return [Path(f"{files.name}_{kind}{ending}") for kind in kinds(probabilities, classes)]
 
 
