@@ -105,6 +105,7 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
         _say(progress.resumption(config, workdir, resumed, epochs))
 
     # The epochs.
+    events = EventFile(workdir, resumed, records, config.to_dict()) if config.train.tensorboard else None
     run = loop.Run(
         config=config,
         workdir=workdir,
@@ -119,7 +120,7 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
         record=record,
         stop=stop,
         watchdog=watchdog,
-        events=EventFile(workdir, resumed, records, config.to_dict()) if config.train.tensorboard else None,
+        events=events,
     )
     stop.anywhere(lambda: f"nothing was trained since step {resumed}; run the same command to resume.")
     stream = pipeline.stream(
@@ -135,7 +136,8 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
             tumour_share=config.data.tumour_share,
         )
     )
-    with host_memory.thawing(), contextlib.closing(stream) as batches:
+    closing_events = contextlib.closing(events) if events else contextlib.nullcontext()
+    with host_memory.thawing(), contextlib.closing(stream) as batches, closing_events:
         epochs = loop.train_epochs(run, state, batches, epochs)
 
     # The scores.
