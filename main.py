@@ -14,14 +14,13 @@ be used, 3 stopped by a signal and saved, 4 damaged files, 5 a full or read-only
 of memory, 9 the run's folder is in use.
 """
 
-from unet_jax.runtime import host_memory
+from unet_jax.runtime import start_up
 
 if __name__ == "__main__":
-    # It starts this program anew, which would make what is imported before be imported twice.
-    host_memory.tune_malloc()
+    # Before the other imports: re-executing would import them twice.
+    start_up.re_execute()
 
 import contextlib
-import gc
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +33,7 @@ from unet_jax.run import config_file
 from unet_jax.run.config import default_config, read_config
 from unet_jax.run.config_keys import accept_none, check_keys, unknown_keys
 from unet_jax.run.resolve import resolve
-from unet_jax.runtime.command_line import answered, complain
+from unet_jax.runtime.command_line import complain, run_and_report
 from unet_jax.runtime.out_of_memory import explained
 
 MODES = ("train", "evaluate", "predict", "export", "benchmark", "crossval", "plan")
@@ -90,11 +89,9 @@ def _last_line(error: Exception) -> str:
 def main(arguments: Sequence[str]) -> int:
     """Runs what --mode names and returns the exit code."""
     del arguments
-    # Importing jax and tracing a network make a million objects that stay; to look for garbage at every 700th of them,
-    # as Python does, takes half a second of the start.
-    gc.set_threshold(100_000)
+    start_up.collect_rarely()
     logging.set_verbosity(logging.ERROR)
-    return answered(_run)
+    return run_and_report(_run)
 
 
 def _run() -> None:

@@ -1,1 +1,1 @@
-"""Measurements; their results stand in docs/."""
+"""Measurements, whose results stand in docs/. What they measure with is in unet_jax/benchmark."""

@@ -1,24 +1,24 @@
-"""Puts the cross-validations that docs/results holds into docs/results.md, between the markers there.
+"""Fills the tables of docs/results.md from the cross-validations in docs/results, between the markers there.
 
     python main.py --mode=crossval --config=… --workdir=runs/wide
     cp runs/wide/crossval.json docs/results/wide.json
     python -m benchmarks.ablation
 
-A file's name is the recipe's name in the tables. `one+more.json` is compared with `one.json`, and what has no such name
-with `baseline.json`: there is a table for each that others are compared with.
+A file's name is the recipe's name in the tables. `one+more.json` is compared with `one.json`, any other with
+`baseline.json`: there is a table for each that others are compared with.
 """
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from benchmarks import results
 from unet_jax.crossval import pooled
 
 PAGE = Path(__file__).parent.parent / "docs" / "results.md"
 FOLDER = PAGE.parent / "results"
 BASELINE = "baseline"
-START, END = "<!-- ablation -->\n", "<!-- end of ablation -->"
+SECTION = "ablation"
 COLUMNS = (
     "recipe",
     "changed",
@@ -114,13 +114,8 @@ def _against(one: Mapping, other: Mapping) -> list[str]:
 
 
 def fill(page: str, folder: Path = FOLDER) -> str:
-    """The page with the tables made anew."""
-    pattern = rf"({re.escape(START)}).*?({re.escape(END)})"
-    text = tables(read(folder))
-    page, count = re.subn(pattern, lambda match: f"{match[1]}{text}\n{match[2]}", page, flags=re.DOTALL)
-    if count != 1:
-        raise SystemExit(f"{PAGE} has {count} sections {START.strip()}; it needs one.")
-    return page
+    """The page with the tables of what is in `folder`."""
+    return results.fill_section(page, SECTION, tables(read(folder)))
 
 
 if __name__ == "__main__":

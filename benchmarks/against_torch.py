@@ -23,15 +23,14 @@ from absl import app, flags
 from flax import nnx
 from jax.sharding import AxisType
 
-from benchmarks import results, side_by_side, torch_unet
+from benchmarks import results, torch_unet
 from unet_jax import models
-from unet_jax.benchmark import benchmark, device_peak, flops
+from unet_jax.benchmark import device_peak, flops, memory, side_by_side
 from unet_jax.inference.network import make_probability_step
 from unet_jax.models.functional import split_model
 from unet_jax.run.config import default_config
-from unet_jax.runtime import cpu_devices
-from unet_jax.runtime import environment as surroundings
-from unet_jax.runtime import mesh as sharding
+from unet_jax.runtime import cpu_devices, environment
+from unet_jax.runtime.mesh import by_batch, replicated
 from unet_jax.training import optim
 from unet_jax.training.step import StepSettings, init_state, make_train_step
 
@@ -111,8 +110,8 @@ def _ours(row: Row, batch: dict) -> tuple[dict, dict[str, Callable], float, int,
     # As many devices as the program takes for this batch.
     devices = jax.devices()[: cpu_devices.device_count(row.batch, jax.device_count())]
     mesh = jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
-    on_device = jax.device_put(batch, sharding.by_batch(mesh))
-    params, batch_stats = jax.device_put((params, batch_stats), sharding.replicated(mesh))
+    on_device = jax.device_put(batch, by_batch(mesh))
+    params, batch_stats = jax.device_put((params, batch_stats), replicated(mesh))
     if row.kind == "predict":
         predict = make_probability_step(graphdef, image_size=row.size)
         arguments = (params, batch_stats, on_device["image"])
@@ -135,10 +134,10 @@ def _ours(row: Row, batch: dict) -> tuple[dict, dict[str, Callable], float, int,
         seed=0,
     )
     step = make_train_step(graphdef, optimizer, settings, optax.constant_schedule(1e-3))
-    state = jax.device_put(init_state(params, batch_stats, optimizer), sharding.replicated(mesh))
+    state = jax.device_put(init_state(params, batch_stats, optimizer), replicated(mesh))
     count = flops.count(step, state, on_device)
     # The device's own count would have in it what compiling took to try convolutions out.
-    planned = benchmark.planned_memory_gb(step.lower(state, on_device).compile())
+    planned = memory.planned(step.lower(state, on_device).compile())
     state, logged = step(state, on_device)
     held = [state]
 
@@ -193,7 +192,7 @@ def main(_) -> None:
         )
     }
     found = {
-        **surroundings.describe((*surroundings.PACKAGES, "torch")),
+        **environment.describe((*environment.PACKAGES, "torch")),
         "threads": threads,
         "peak_tflops": peak,
         "rows": [],

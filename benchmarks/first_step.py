@@ -13,7 +13,7 @@ from absl import app, flags
 
 from benchmarks import results
 from unet_jax.benchmark.first_step import cold_and_warm
-from unet_jax.runtime import environment as surroundings
+from unet_jax.runtime import environment
 
 ROUNDS = flags.DEFINE_integer("rounds", 5, "Starts with compiled programs on disk; the median counts.")
 KEEP = flags.DEFINE_bool("keep", True, "Whether the figures go to benchmarks/results.")
@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> None:
     cold_and_warm(command, warm=0)
     starts = cold_and_warm(command, warm=ROUNDS.value)
     found = {
-        **surroundings.describe(),
+        **environment.describe(),
         "arguments": arguments[1:],
         "cold": starts[0],
         "warm": starts[1:],

@@ -22,11 +22,13 @@ import torch
 from absl import app, flags
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
-from benchmarks import results, side_by_side
+from benchmarks import results
+from unet_jax.benchmark import side_by_side
+from unet_jax.benchmark.rates import images_per_second
 from unet_jax.data import cache, phantom, pipeline
 from unet_jax.data.formats import lgg
 from unet_jax.data.slices import Slices
-from unet_jax.runtime import environment as surroundings
+from unet_jax.runtime import environment
 
 DATA = flags.DEFINE_string("data", None, "A folder in the Kaggle layout; by default a phantom of 256² is made.")
 BATCH = flags.DEFINE_integer("batch", 32, "Slices a batch.")
@@ -109,19 +111,16 @@ def measure(root: Path, batch: int, workers: int, seconds: float) -> dict:
         # One call of each before the samples: the first epoch does not count.
         calls = {name: functools.partial(_take, stream, batches) for name, stream in streams.items()}
         samples = side_by_side.alternate(calls, seconds)
-    speed = {name: batches * batch / np.array(one) for name, one in samples.items()}
     return {
         "slices": len(pairs),
         "image": list(cases[0].image.shape[1:]),
         "batch": batch,
         "workers": workers,
         "first_decoding_seconds": decoding,
-        "rounds": len(speed["unet_jax"]),
-        "images_per_second": {name: float(np.median(one)) for name, one in speed.items()},
+        "rounds": len(samples["unet_jax"]),
+        "images_per_second": {name: images_per_second(one, batches * batch) for name, one in samples.items()},
         "against": {
-            name: side_by_side.compare(list(1 / speed["unet_jax"]), list(1 / one))
-            for name, one in speed.items()
-            if name != "unet_jax"
+            name: side_by_side.compare(samples["unet_jax"], one) for name, one in samples.items() if name != "unet_jax"
         },
     }
 
@@ -135,7 +134,7 @@ def main(_) -> None:
             phantom.write(root, seed=0, patients=PATIENTS.value, size=SIZE.value, slices=(20, 28))
         found = measure(root, BATCH.value, WORKERS.value, SECONDS.value)
     packages = ("numpy", "grain", "opencv-python-headless", "torch", "albumentations")
-    found = {**surroundings.describe(packages), "data": "LGG" if DATA.value else "phantom", **found}
+    found = {**environment.describe(packages), "data": "LGG" if DATA.value else "phantom", **found}
     for name, speed in found["images_per_second"].items():
         print(f"{name}: {speed:,.0f} images/s")
     for name, one in found["against"].items():

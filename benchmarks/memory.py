@@ -18,7 +18,7 @@ from scipy import stats
 
 from benchmarks import results
 from unet_jax.run import history
-from unet_jax.runtime import environment as surroundings
+from unet_jax.runtime import environment
 
 EPOCHS = flags.DEFINE_integer("epochs", 30, "Of the run.")
 KEEP = flags.DEFINE_bool("keep", True, "Whether the figures go to benchmarks/results.")
@@ -77,7 +77,7 @@ def main(arguments: list[str]) -> None:
         command = [sys.executable, "main.py", *arguments[1:], *overrides]
         megabytes = watch(command, Path(folder) / "run")
     found = {
-        **surroundings.describe(),
+        **environment.describe(),
         "arguments": arguments[1:],
         "megabytes": megabytes,
         "peak_resident": max(megabytes["resident"]),

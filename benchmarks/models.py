@@ -1,11 +1,7 @@
 """The table of docs/models.md: parameters, operations and images a second of every network, on this machine's device.
 
-python -m benchmarks.models [--size=256] [--repeats=5]
+python -m benchmarks.models [--size=256] [--seconds=1]
 """
-
-import statistics
-import time
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +9,14 @@ from absl import app, flags
 from flax import nnx
 
 from unet_jax import models
+from unet_jax.benchmark import flops, timing
+from unet_jax.benchmark.rates import images_per_second
 from unet_jax.inference.network import make_probability_step
 from unet_jax.models.functional import split_model
 
 SIZE = flags.DEFINE_integer("size", 256, "Pixels a side.")
-REPEATS = flags.DEFINE_integer("repeats", 5, "Timed calls of each network; the median counts.")
-# 3-D networks are measured on a slab of this many slices, an image being a slice of it.
+SECONDS = flags.DEFINE_float("seconds", 1, "Of each network's timed calls, of which there are at least three.")
+# 3-D networks are measured on a slab of so many slices; an image is one of them.
 SLAB = 16
 
 # label, name, options
@@ -50,19 +48,9 @@ def measure(name: str, **options) -> tuple[int, float, float]:
     image = jax.random.randint(jax.random.key(0), shape, 0, 256).astype(jnp.uint8)
     compiled = probability.lower(params, batch_stats, image).compile()
     images = SLAB if rank == 3 else 1
-    flop = compiled.cost_analysis()["flops"]
-    seconds = _median_seconds(lambda: compiled(params, batch_stats, image))
-    return sum(leaf.size for leaf in jax.tree.leaves(params)), flop / images / 1e9, images / seconds
-
-
-def _median_seconds(call: Callable[[], jax.Array]) -> float:
-    jax.block_until_ready(call())
-    seconds = []
-    for _ in range(REPEATS.value):
-        began = time.perf_counter()
-        jax.block_until_ready(call())
-        seconds.append(time.perf_counter() - began)
-    return statistics.median(seconds)
+    samples = timing.sample(lambda: compiled(params, batch_stats, image), SECONDS.value)
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
+    return parameters, flops.gflop_by_xla(compiled) / images, images_per_second(samples, images)
 
 
 def main(_) -> None:

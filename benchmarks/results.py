@@ -1,20 +1,30 @@
-"""Where measurements are kept: one JSON a script and device."""
+"""Where measurements are kept: one JSON a script and device, and sections of pages in docs/ that are made from them."""
 
-import json
+import re
 from pathlib import Path
+
+from unet_jax.files import read_json, write_json
 
 FOLDER = Path(__file__).parent / "results"
 
 
 def write(name: str, results: dict, folder: Path = FOLDER) -> Path:
     """Keeps the results under `name`, in place of earlier ones."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
-    path.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n")
+    write_json(path, results)
     return path
 
 
 def read(name: str, folder: Path = FOLDER) -> dict | None:
     """The results under `name`; None where nothing was measured yet."""
     path = folder / f"{name}.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    return read_json(path) if path.exists() else None
+
+
+def fill_section(page: str, name: str, text: str) -> str:
+    """The page with `text` between the markers <!-- name --> and <!-- end of name -->, in place of what is there."""
+    pattern = rf"(<!-- {re.escape(name)} -->\n).*?(<!-- end of {re.escape(name)} -->)"
+    page, count = re.subn(pattern, lambda match: f"{match[1]}{text}\n{match[2]}", page, flags=re.DOTALL)
+    if count != 1:
+        raise SystemExit(f"The page has {count} sections <!-- {name} -->; it needs one.")
+    return page

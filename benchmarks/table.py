@@ -1,9 +1,8 @@
-"""Puts what benchmarks/results holds into docs/performance.md, between the markers there.
+"""Fills the tables of docs/performance.md from benchmarks/results, between the markers there.
 
 python -m benchmarks.table
 """
 
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -14,7 +13,7 @@ NOT_MEASURED = "Not measured: {why}. This fills it in:\n\n```\n{command}\npython
 
 
 def against_torch(found: Mapping) -> str:
-    """The rows against PyTorch; the floor of each is its operations over the fastest measured matrix product."""
+    """The rows against PyTorch; a row's floor is its operations over the rate of the fastest matrix product."""
     names = list(found["rows"][0]["against"])
     lines = [
         _origin(found) + f" {found['threads']} threads each.",
@@ -106,14 +105,11 @@ SECTIONS: dict[str, tuple[Callable[[Mapping], str], str, str]] = {
 
 
 def fill(page: str, folder: Path = results.FOLDER) -> str:
-    """The page with every section between its markers made anew."""
+    """The page with every section made from what was measured."""
     for name, (write, command, why) in SECTIONS.items():
         found = results.read(name, folder)
         text = write(found) if found else NOT_MEASURED.format(why=why, command=command)
-        pattern = rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)"
-        page, count = re.subn(pattern, lambda match, text=text: f"{match[1]}{text}\n{match[2]}", page, flags=re.DOTALL)
-        if count != 1:
-            raise SystemExit(f"{PAGE} has {count} sections <!-- {name} -->; it needs one.")
+        page = results.fill_section(page, name, text)
     return page
 
 

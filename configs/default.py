@@ -36,7 +36,7 @@ def get_config() -> ConfigDict:
     config.data.labels = placeholder(str)
     # Whose a picture or NIfTI case is, by its name without suffix: a regular expression such as
     # "(?P<patient>[^_]+)_(?P<slice>[0-9]+)", which puts the slices of a scan together as well; or the path of a CSV
-    # with the columns file, patient and, if any, slice. None: each is a patient of its own.
+    # with the columns file, patient and, if any, slice. None: each counts as a patient, and scores say "by picture".
     config.data.patient_pattern = placeholder(str)
     config.data.patient_csv = placeholder(str)
     # Where decoded cases are kept, to be read straight from memory; about the size of the pixels (0.8 GB for LGG).
@@ -46,6 +46,10 @@ def get_config() -> ConfigDict:
     # "patient" keeps all slices of a patient on one side. "slice" is what the tutorial did: neighbours of the test
     # slices are trained on, so its scores are inflated and are labelled as leaky.
     config.data.split_by = "patient"
+    # A split of your own: a CSV with the columns side (train, val or test) and case, file or patient; a split.json; or
+    # nnU-Net's splits_final.json, of which `fold` is taken. None: that of folders train, val and test, if the data lie
+    # in such, else one is drawn. Where there is no test side, val is it, and a validation side is drawn.
+    config.data.split_file = placeholder(str)
     # What the split is drawn with; None: `seed`. With a number, runs of several seeds have the same split.
     config.data.split_seed = placeholder(int)
     # The share of all that validates, then the share of the rest that tests: the tutorial's 10 % and 15 %.

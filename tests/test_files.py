@@ -104,7 +104,7 @@ def test_a_missing_file_is_named(tmp_path):
 @pytest.mark.parametrize("content", [b"", b'{"seed": ', b"\xff\xfe\x00"])
 def test_a_damaged_file_is_named(tmp_path, content):
     (tmp_path / "config.json").write_bytes(content)
-    with pytest.raises(InputError, match=r"config\.json is no JSON \(.+\): restore it\."):
+    with pytest.raises(InputError, match=r"config\.json is not JSON \(.+\): restore it\."):
         read_json(tmp_path / "config.json")
 
 
@@ -310,3 +310,8 @@ def test_errors_of_a_disk_are_told_from_others(number, remedy):
     error = storage_error(OSError(number, os.strerror(number), "runs/x/metrics.json"))
     assert str(error).startswith(f"runs/x/metrics.json: {os.strerror(number)}: {remedy}")
     assert storage_error(FileNotFoundError(errno.ENOENT, "gone", "x")) is None
+
+
+def test_a_path_that_is_not_utf8_is_written_escaped(tmp_path):
+    write_text(tmp_path / "x.txt", os.fsdecode(b"l\xe4ufe and l\xc3\xa4ufe"))
+    assert (tmp_path / "x.txt").read_text(encoding="utf-8") == "l\\udce4ufe and läufe"

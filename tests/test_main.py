@@ -11,7 +11,7 @@ import main
 from configs import default
 from unet_jax import errors
 from unet_jax.run import resume
-from unet_jax.runtime.lock import hold
+from unet_jax.runtime.lock import lock_folder
 
 PROJECT = Path(__file__).parent.parent
 RECIPE = "--config=configs/default.py"
@@ -70,7 +70,7 @@ def test_a_slip_is_answered_in_one_line(arguments, line):
         (["--mode=evaluate", "--workdir=x", "--split=tset"], "--split is 'tset'; it must be one of train"),
         (["--mode=evaluate", "--workdir=x", "--data=y"], "--data needs --split=all"),
         (["--verify-data", "--workdir=x"], "x/config.json cannot be read"),
-        ([RECIPE, "--resume=must", "--workdir=x"], "x has no checkpoint to go on from, as --resume=must demands"),
+        ([RECIPE, "--resume=must", "--workdir=x"], "x has no checkpoint to resume from, as --resume=must demands"),
         (
             [RECIPE, "--config.data.source=phantom", "--config.model.name=tutoral"],
             "config.model.name is 'tutoral'; it must be one of tutorial",
@@ -88,7 +88,7 @@ def test_a_slip_that_only_a_verb_can_tell(arguments, line, tmp_path):
 
 def test_a_folder_in_use_is_answered_with_the_holders_number(tmp_path):
     resume.record(tmp_path / "run", default.get_config(), data_sets.of())
-    with hold(tmp_path / "run"):
+    with lock_folder(tmp_path / "run"):
         done = run("--mode=evaluate", f"--workdir={tmp_path / 'run'}")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (9, "", 1)
     assert f"error: {tmp_path / 'run'} is in use by process {os.getpid()} on " in done.stderr

@@ -94,7 +94,7 @@ class Segmenter:
         """The mask, of the image's shape without c: 1 where there is tumour, or the number of a class; 0 elsewhere.
 
         Raises:
-            InputError: the image has another shape or type than described, or pixels that are no finite numbers.
+            InputError: the image has another shape or type than described, or pixels that are not finite.
             OutOfMemoryError: the device has too little memory for a batch.
         """
         masks = [postprocess.apply(done.mask, self._settings.postprocess) for done in self._segment(image)]
@@ -107,7 +107,7 @@ class Segmenter:
 
         Raises:
             InputError: as for a mask.
-            OutOfMemoryError: likewise.
+            OutOfMemoryError: as for a mask.
         """
         found = [done.probability for done in self._segment(image, keep_probabilities=True)]
         return np.stack(found).reshape(*np.shape(image)[:-1], *found[0].shape[3:])

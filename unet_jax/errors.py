@@ -1,10 +1,10 @@
-"""What can end a run and is no bug: each kind has an exit code, and a message that says what to do."""
+"""What can end a run without being a bug: each kind has an exit code, and a message that says what to do."""
 
 from typing import ClassVar
 
 
 class RunError(Exception):
-    """Ends the program with its message on one line (one line a fault) and its exit code, without a traceback.
+    """Ends the program with its message, one line a mistake, and its exit code, without a traceback.
 
     The message says what was found, what was needed and what to do, and names the file, the step or the config key.
     """
@@ -19,13 +19,13 @@ class InputError(RunError):
 
 
 class StopRequestedError(RunError):
-    """A signal asked the run to stop; it has saved, and the same command goes on."""
+    """A signal asked the run to stop; it has saved, and the same command resumes it."""
 
     exit_code = 3
 
 
 class DamageError(RunError):
-    """What a run wrote is not what is on disk now, and nothing whole is left to go on from."""
+    """What a run wrote is not what is on disk now, and nothing whole is left to resume from."""
 
     exit_code = 4
 
@@ -43,7 +43,7 @@ class NumbersError(RunError):
 
 
 class StuckError(RunError):
-    """A worker died, or nothing moved for too long."""
+    """A worker process died, or the run hung."""
 
     exit_code = 7
 

@@ -1,4 +1,4 @@
-"""Small files written whole or not at all, and what a disk says that cannot take them."""
+"""Small files written whole or not at all, and what it means when a disk refuses them."""
 
 import contextlib
 import errno
@@ -21,9 +21,9 @@ FAILING = (errno.EIO,)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Writes `data` to `path`; a reader finds the old file or the whole new one, never half of one.
+    """Writes `data` to `path`: a reader finds the old file or the whole new one, never a part of it.
 
-    What writers that were killed left beside it is removed.
+    What killed writers left beside it is removed.
 
     Raises:
         StorageError: the disk is full, read-only or failing; the old file, if any, is as it was.
@@ -42,7 +42,7 @@ def write_parts(path: Path, parts: Sequence[bytes | memoryview]) -> None:
             for part in parts:
                 file.write(part)
             file.flush()
-            # Some file systems find out only now that there is no room.
+            # Some file systems notice only now that there is no room.
             os.fsync(file.fileno())
         os.replace(unfinished, path)
     except OSError as error:
@@ -124,12 +124,12 @@ def _is_alive(process: int) -> bool:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes `text`, in UTF-8, in the same way."""
-    write_bytes(path, text.encode())
+    """Writes `text` as UTF-8, by `write_bytes`; bytes of a path that are not UTF-8 are escaped."""
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes `value` as JSON in the same way."""
+    """Writes `value` as JSON, by `write_bytes`."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
@@ -144,24 +144,18 @@ def json_digest(value: Any) -> str:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Adds a line to the end of `path` in the way of `append_bytes`."""
-    append_bytes(path, f"{line}\n".encode())
-
-
-def append_bytes(path: Path, data: bytes) -> None:
-    """Adds `data` to the end of `path`, or, where the disk refuses, leaves it as it was.
-
-    They outlive the process that wrote them, but not a power cut.
+    """Adds a line to the end of `path`. It outlives this process, but not a power cut.
 
     Raises:
-        StorageError: the disk is full, read-only or failing.
+        StorageError: the disk is full, read-only or failing; the file is as it was.
     """
+    data = f"{line}\n".encode(errors="backslashreplace")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "ab", buffering=0) as file:
             end = file.seek(0, os.SEEK_END)
             try:
-                # A disk that fills up takes a part and says nothing; the next call tells.
+                # A disk that fills up takes a part in silence; the next call raises.
                 done = 0
                 while done < len(data):
                     done += file.write(data[done:])
@@ -173,11 +167,11 @@ def append_bytes(path: Path, data: bytes) -> None:
 
 
 def storage_error(error: OSError, path: Path | str | None = None, needed: int | None = None) -> StorageError | None:
-    """What an error means that a disk caused by being full, read-only or failing; None of any other error.
+    """The StorageError that an error of a full, read-only or failing disk stands for; None for any other error.
 
     Args:
-        error: what the system said.
-        path: what was written, where `error` does not say.
+        error: what the system raised.
+        path: the file; None for the one that `error` names.
         needed: bytes that were to be written.
     """
     path = path or error.filename or "a file"

@@ -1,13 +1,10 @@
-import itertools
 import json
 
 import jax
-import optax
 import pytest
 
 from unet_jax.benchmark import benchmark
 from unet_jax.benchmark.table import table
-from unet_jax.training.step import init_state
 
 
 @pytest.fixture(scope="module")
@@ -17,8 +14,8 @@ def measured(settings, configure, tmp_path_factory):
     config = configure(settings | {"benchmark.seconds": 0.05, "benchmark.trace": True, "data.image_size": 32})
     order = []
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("_memory", "_peak"):
-            patch.setattr(benchmark, name, _noting(order, getattr(benchmark, name)))
+        for module, name in ((benchmark.memory, "peaks"), (benchmark.rates, "peak_tflops")):
+            patch.setattr(module, name, _noting(order, getattr(module, name)))
         return benchmark.benchmark(config, workdir), workdir, order
 
 
@@ -31,7 +28,7 @@ def _noting(order, function):
 
 
 def test_what_measures_the_peak_is_not_counted_as_memory(measured):
-    assert measured[2] == ["_memory", "_peak"]
+    assert measured[2] == ["peaks", "peak_tflops"]
 
 
 def test_the_results_are_written_as_they_are(measured):
@@ -75,32 +72,3 @@ def test_the_table_shows_every_part(measured):
     starts = {"seconds": 12.34, "cpu_seconds": 5.67}
     assert "from start to first step" not in table(results)
     assert "12.3 s (5.7 s of processor)" in table(results | {"first_step": {"cold": starts, "warm": starts}})
-
-
-def test_a_machine_that_slows_down_changes_no_ratio(monkeypatch):
-    """Steps with new batches take 1.25 times as long as others; all take twice as long after each pair of turns."""
-    turns = itertools.count()
-
-    def run(training, batches, seconds):
-        assert seconds == pytest.approx(1 / benchmark.TURNS)
-        return [2.0 ** (next(turns) // 2) * (1.25 if next(batches)["new"] else 1.0)] * 3
-
-    monkeypatch.setattr(benchmark._Training, "run", run)
-    training = benchmark._Training(lambda: None, init_state({}, {}, optax.identity()))
-    still, moving, ratio = benchmark._alternate(training, {"new": False}, itertools.repeat({"new": True}), 1.0)
-    assert ratio == pytest.approx(0.8)
-    assert len(still) == len(moving) == 3 * benchmark.TURNS
-    assert sum(moving) == pytest.approx(1.25 * sum(still))
-
-
-def test_steps_are_taken_in_order_and_each_waits_for_the_one_before():
-    seen = []
-
-    def step(state, batch):
-        seen.append((int(state.step), batch))
-        return state.replace(step=state.step + 1), {"loss": state.step}
-
-    training = benchmark._Training(step, init_state({}, {}, optax.identity()))
-    assert len(training.run(({"number": n} for n in range(100)), count=4)) == 4
-    assert seen == [(n, {"number": n}) for n in range(6)]
-    assert training.state.step == 6

@@ -69,7 +69,7 @@ def test_what_is_compared_with_has_to_be_there(folder):
 
 
 def test_the_table_stands_between_its_markers(folder):
-    page = f"before\n{ablation.START}earlier\n{ablation.END}\nafter\n"
+    page = "before\n<!-- ablation -->\nearlier\n<!-- end of ablation -->\nafter\n"
     filled = ablation.fill(page, folder)
     assert "earlier" not in filled
     assert filled.startswith("before\n")

@@ -66,7 +66,7 @@ def test_folds_that_end_together_are_pooled_one_after_the_other(copied):
     aside = copied / "fold1"
     aside.rename(copied / "elsewhere")
     results = []
-    with lock.hold(copied):
+    with lock.lock_folder(copied):
         waiting = threading.Thread(target=lambda: results.append(crossval(None, copied)))
         waiting.start()
         waiting.join(1)

@@ -48,7 +48,7 @@ def test_a_csv_that_is_none_is_refused(tmp_path, text):
 
 
 @pytest.mark.parametrize(
-    ("pattern", "complaint"), [("(", "is no regular expression"), ("([^_]+)_.*", r"needs a group for the patient")]
+    ("pattern", "complaint"), [("(", "is not a regular expression"), ("([^_]+)_.*", r"needs a group for the patient")]
 )
 def test_a_pattern_that_cannot_be_used_is_refused(pattern, complaint):
     with pytest.raises(InputError, match=rf"config\.data\.patient_pattern=.*{complaint}"):

@@ -167,7 +167,7 @@ def test_a_file_that_is_no_split_is_named(tmp_path, text):
     path = tmp_path / "split.json"
     if text is not None:
         path.write_text(text)
-    with pytest.raises(InputError, match=r"split\.json:? (is no split|cannot be read|is no JSON)"):
+    with pytest.raises(InputError, match=r"split\.json:? (is not a split|cannot be read|is not JSON)"):
         splits.read(path, [])
 
 

@@ -31,7 +31,7 @@ sys.path.insert(0, str(PROJECT))
 
 from unet_jax.run import checkpoint, checkpoint_folder, manifest  # noqa: E402
 from unet_jax.run import folder as run_folder  # noqa: E402
-from unet_jax.runtime import mesh as sharding  # noqa: E402
+from unet_jax.runtime import mesh  # noqa: E402
 
 KINDS = ("flip", "truncate", "remove")
 SMALL_RUN = {
@@ -81,7 +81,7 @@ def likeness(folder: Path) -> dict:
     """Shapes and types of the arrays of a checkpoint's network, as its manifest tells them."""
     step = checkpoint_folder.steps(folder)[-1]
     leaves = manifest.read_manifest(folder / str(step))["leaves"]["model"]
-    replicated = sharding.replicated(sharding.data_mesh())
+    replicated = mesh.replicated(mesh.data_mesh())
     tree: dict = {"params": {}, "batch_stats": {}}
     for name, leaf in leaves.items():
         *groups, last = name.split("/")

@@ -204,3 +204,35 @@ def test_no_device_resizes_in_reduced_precision(prepare):
     names = [one.primitive.name for one in equations(jax.make_jaxpr(prepare)(*arguments).jaxpr)]
     assert "dot_general" in names
     assert not imprecise_products(prepare, *arguments)
+
+
+@pytest.mark.parametrize("size", [16, 32, 56])
+@pytest.mark.parametrize("canvas", [(40, 40), (24, 40), (40, 21)])
+def test_images_of_mixed_sizes_become_in_a_batch_what_they_become_alone(canvas, size):
+    rng = np.random.default_rng(0)
+    sizes = np.array([(rng.integers(4, canvas[0] + 1), rng.integers(4, canvas[1] + 1)) for _ in range(7)] + [canvas])
+    images, masks = np.zeros((8, *canvas, 3), np.uint8), np.zeros((8, *canvas), np.uint8)
+    for number, (height, width) in enumerate(sizes):
+        images[number, :height, :width] = rng.integers(0, 256, (height, width, 3))
+        # Blocks of one class: where the shares of two are equal, either may be the larger after rounding.
+        blocks = rng.integers(0, 3, (height // 8 + 1, width // 8 + 1)).repeat(8, 0).repeat(8, 1)
+        masks[number, :height, :width] = blocks[:height, :width]
+    sizes = sizes.astype(np.int32)
+    together = preprocess.prepare_image(jnp.asarray(images), size, jnp.asarray(sizes))
+    together_masks = preprocess.prepare_mask(jnp.asarray(masks), size, 2, jnp.asarray(sizes))
+    for number, (height, width) in enumerate(sizes.tolist()):
+        alone = preprocess.prepare_image(jnp.asarray(images[number, :height, :width]), size)
+        np.testing.assert_allclose(together[number], alone, atol=5e-6)
+        mask = preprocess.prepare_mask(jnp.asarray(masks[number, :height, :width]), size, 2)
+        assert (np.asarray(together_masks[number]) != np.asarray(mask)).mean() < 0.01
+
+
+def test_slabs_of_mixed_sizes_are_resized_slice_by_slice():
+    rng = np.random.default_rng(1)
+    slabs = np.zeros((2, 3, 12, 10, 1), np.float32)
+    slabs[0] = rng.random((3, 12, 10, 1))
+    slabs[1, :, :6, :7] = rng.random((3, 6, 7, 1))
+    found = preprocess.prepare_image(jnp.asarray(slabs), 8, jnp.asarray([(12, 10), (6, 7)], jnp.int32))
+    for number, (height, width) in enumerate([(12, 10), (6, 7)]):
+        alone = preprocess.prepare_image(jnp.asarray(slabs[number, :, :height, :width]), 8)
+        np.testing.assert_allclose(found[number], alone, atol=1e-6)

@@ -12,9 +12,9 @@ from unet_jax.data.slices import Slices
 from unet_jax.inference import segment as inference
 from unet_jax.inference.settings import SegmentSettings
 from unet_jax.inference.windows import Wanted
-from unet_jax.runtime import mesh as sharding
+from unet_jax.runtime import mesh
 
-SHARDING = sharding.by_batch(sharding.data_mesh())
+SHARDING = mesh.by_batch(mesh.data_mesh())
 
 
 def _brightness(image):

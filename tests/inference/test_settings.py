@@ -2,7 +2,7 @@ import pytest
 
 from configs import default
 from unet_jax.inference.settings import SegmentSettings, flips_of
-from unet_jax.runtime import mesh as sharding
+from unet_jax.runtime.mesh import by_batch, data_mesh
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ def test_the_mean_is_over_flips_that_training_has(tta, rows, columns, flips):
 
 
 def test_the_settings_are_the_configs():
-    mesh = sharding.data_mesh()
+    mesh = data_mesh()
     config = default.get_config()
     config.train.batch_size = 7
     config.data.update({"image_size": 96, "neighbours": 2})
@@ -33,7 +33,7 @@ def test_the_settings_are_the_configs():
     expected = SegmentSettings(
         batch_size=7,
         threshold=0.25,
-        sharding=sharding.by_batch(mesh),
+        sharding=by_batch(mesh),
         neighbours=2,
         flips=("columns",),
         postprocess={"minimum_voxels": 9, "largest_component": False},

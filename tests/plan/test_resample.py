@@ -1,4 +1,5 @@
-import resource
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -6,7 +7,6 @@ from nnunet_arrays import answers, arrays, part
 
 from unet_jax.errors import InputError
 from unet_jax.plan.resample import (
-    MASKS,
     Resampling,
     new_shape,
     resample_image,
@@ -67,15 +67,23 @@ def test_a_mask_of_nearest_voxels():
     np.testing.assert_array_equal(found, mask.repeat(2, 0).repeat(2, 1).repeat(2, 2))
 
 
+CT = """
+import resource, sys
+import numpy as np
+from unet_jax.plan.resample import new_shape, resample_image, resample_mask
+image, spacing, target = np.random.default_rng(0).standard_normal((600, 512, 512, 1), np.float32), (1.0, 0.8, 0.8), {}
+shape = new_shape(image.shape[:3], spacing, target)
+found = resample_image(image, shape, spacing, target)
+assert found.shape[:3] == shape and image.min() <= found.min() < found.max() <= image.max()
+del found
+assert resample_mask((image[..., 0] > 2).astype(np.int8), shape, spacing, target).shape == shape
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("target", [(0.8, 0.65, 0.65), (1.5, 1.2, 1.2)])
-def test_a_whole_body_ct_needs_less_than_4_gb(target):
-    # 512 × 512 × 600 voxels; seconds are measured by hand, as other work on the machine would change them.
-    image = np.random.default_rng(0).standard_normal((600, 512, 512, 1), np.float32)
-    spacing = (1.0, 0.8, 0.8)
-    shape = new_shape(image.shape[:3], spacing, target)
-    found = resample_image(image, shape, spacing, target)
-    mask = resample_mask((image[..., 0] > 2).astype(np.int8), shape, spacing, target, MASKS)
-    assert found.shape[:3] == mask.shape == shape
-    assert image.min() <= found.min() < found.max() <= image.max()
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 4 * 2**20
+def test_a_ct_of_512_512_600_needs_less_than_4_gb(target):
+    # Seconds are measured by hand: other work on the machine would change them.
+    done = subprocess.run([sys.executable, "-c", CT.format(target)], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 4 * 2**20

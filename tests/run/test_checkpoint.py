@@ -16,9 +16,9 @@ import pytest
 
 from unet_jax.errors import DamageError, InputError, StorageError
 from unet_jax.run import checkpoint, checkpoint_folder
-from unet_jax.runtime import mesh as sharding
+from unet_jax.runtime import mesh
 
-REPLICATED = sharding.replicated(sharding.data_mesh())
+REPLICATED = mesh.replicated(mesh.data_mesh())
 OPTIMIZER = optax.chain(optax.scale_by_adam(), optax.scale_by_learning_rate(optax.constant_schedule(0.1)))
 
 
@@ -380,12 +380,12 @@ import json, sys
 import jax, numpy as np
 from pathlib import Path
 from unet_jax.run import checkpoint
-from unet_jax.runtime import mesh as sharding
+from unet_jax.runtime import mesh
 
 rank, port, folder = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
 jax.config.update("jax_cpu_collectives_implementation", "gloo")
 jax.distributed.initialize(f"localhost:{port}", 2, rank)
-replicated = sharding.replicated(sharding.data_mesh())
+replicated = mesh.replicated(mesh.data_mesh())
 found = []
 
 def items(number):

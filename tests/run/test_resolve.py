@@ -41,7 +41,8 @@ def test_the_layout_decides_the_source_unless_it_is_named(config, tmp_path):
     assert "config.data.source=pairs" in found
     assert note.startswith("Each picture counts as a patient of its own")
     config.data.source = "nifti"
-    assert resolve(config, {})[1] == []
+    [note] = resolve(config, {})[1]
+    assert note.startswith("Each case counts as a patient of its own")
     assert resolve(config, {})[0].data.source == "nifti"
 
 

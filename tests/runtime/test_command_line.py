@@ -1,9 +1,28 @@
 import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from unet_jax.errors import InputError
-from unet_jax.runtime.command_line import answered
+from unet_jax.runtime.command_line import run_and_report
+
+# Prints what ASCII lacks, and a path with bytes that are not UTF-8, to stdout and as an error.
+SPEAKING = """
+import sys
+from unet_jax.errors import InputError
+from unet_jax.runtime.command_line import run_and_report
+
+def work():
+    print("64² → läufe", sys.argv[1])
+    raise InputError(f"{sys.argv[1]}: läufe")
+
+code = run_and_report(work)
+print(sys.stdout.errors)
+sys.exit(code)
+"""
 
 
 def _raising(error):
@@ -14,7 +33,7 @@ def _raising(error):
 
 
 def test_the_line_is_printed(capsys):
-    assert answered(lambda: "done.") == 0
+    assert run_and_report(lambda: "done.") == 0
     assert capsys.readouterr() == ("done.\n", "")
 
 
@@ -30,7 +49,7 @@ def test_the_line_is_printed(capsys):
     ],
 )
 def test_what_is_no_bug_has_one_line_and_a_code(error, code, line, capsys):
-    assert answered(_raising(error)) == code
+    assert run_and_report(_raising(error)) == code
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith(line)
@@ -39,4 +58,18 @@ def test_what_is_no_bug_has_one_line_and_a_code(error, code, line, capsys):
 
 def test_a_bug_is_left_to_be_seen():
     with pytest.raises(FileNotFoundError):
-        answered(_raising(FileNotFoundError(errno.ENOENT, "No such file or directory", "c")))
+        run_and_report(_raising(FileNotFoundError(errno.ENOENT, "No such file or directory", "c")))
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_whatever_stdouts_encoding_every_text_is_printed(encoding):
+    done = subprocess.run(
+        [sys.executable, "-c", SPEAKING, b"J\xfcrg"],
+        cwd=Path(__file__).parents[2],
+        env=os.environ | {"PYTHONIOENCODING": encoding},
+        capture_output=True,
+    )
+    shown = "64² → läufe J\\udcfcrg\nstrict\n".encode(encoding, "backslashreplace")
+    assert done.stdout == shown
+    assert done.stderr == "error: J\\udcfcrg: läufe\n".encode(encoding, "backslashreplace")
+    assert done.returncode == 2

@@ -23,9 +23,9 @@ def test_a_folder_is_used_unless_one_is_set_or_none_is_wanted(tmp_path):
     assert jax.config.jax_compilation_cache_dir == str(tmp_path / "first")
 
 
-def test_a_fresh_cache_keeps_what_is_compiled_and_gives_way_to_the_old_one(tmp_path):
+def test_another_cache_keeps_what_is_compiled_and_gives_way_to_the_old_one(tmp_path):
     before = jax.config.jax_compilation_cache_dir
-    with compilation_cache.fresh(str(tmp_path)):
+    with compilation_cache.replaced_by(str(tmp_path)):
         jax.jit(lambda x: jnp.sin(x) * 3.25).lower(jnp.ones(7)).compile()
         assert any(path.name.endswith("-cache") for path in tmp_path.iterdir())
     assert jax.config.jax_compilation_cache_dir == before

@@ -10,17 +10,17 @@ import pytest
 from disks import make_read_only, small_disk
 
 from unet_jax.errors import BusyError, InputError, StorageError
-from unet_jax.runtime.lock import LOCK, hold
+from unet_jax.runtime.lock import LOCK, lock_folder
 
 PROJECT = Path(__file__).parents[2]
 # Holds a folder with a worker process as grain starts them, says so, and waits.
 HOLDER = """
 import multiprocessing, sys, time
 from pathlib import Path
-from unet_jax.runtime.lock import hold
+from unet_jax.runtime.lock import lock_folder
 
 if __name__ == "__main__":
-    with hold(Path(sys.argv[1])):
+    with lock_folder(Path(sys.argv[1])):
         worker = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,), daemon=True)
         worker.start()
         print(worker.pid, flush=True)
@@ -36,13 +36,13 @@ def test_a_second_process_is_told_who_holds_the_folder_and_a_killed_ones_is_take
     holder = subprocess.Popen([sys.executable, script, folder], env=environment, stdout=subprocess.PIPE, text=True)
     worker = int(holder.stdout.readline())
     with pytest.raises(BusyError, match=f"{folder} is in use by process {holder.pid} on .*: wait .* another --workdir"):
-        hold(folder).__enter__()
+        lock_folder(folder).__enter__()
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     try:
         os.kill(worker, 0)  # it lives on, and does not keep the folder
         assert (folder / LOCK).exists()
-        with hold(folder):
+        with lock_folder(folder):
             assert (folder / LOCK).read_text().startswith(f"process {os.getpid()} on ")
     finally:
         os.kill(worker, signal.SIGKILL)
@@ -52,10 +52,10 @@ def test_whoever_waits_comes_next(tmp_path):
     order = []
 
     def follow():
-        with hold(tmp_path, wait=True):
+        with lock_folder(tmp_path, wait=True):
             order.append("second")
 
-    with hold(tmp_path):
+    with lock_folder(tmp_path):
         second = threading.Thread(target=follow)
         second.start()
         second.join(0.3)
@@ -74,7 +74,7 @@ def test_one_at_a_time_however_many_come_and_go(tmp_path):
     def come_and_go():
         while time.monotonic() < end:
             try:
-                with hold(folder):
+                with lock_folder(folder):
                     os.close(os.open(inside, os.O_CREAT | os.O_EXCL))
                     entered.append(1)
                     os.unlink(inside)
@@ -92,24 +92,24 @@ def test_one_at_a_time_however_many_come_and_go(tmp_path):
     assert len(entered) > 20
 
 
-def test_what_it_made_and_what_stayed_empty_is_taken_away_again(tmp_path):
-    with hold(tmp_path / "runs" / "new"):
+def test_what_it_made_and_what_stayed_empty_is_removed_again(tmp_path):
+    with lock_folder(tmp_path / "runs" / "new"):
         assert [path.name for path in (tmp_path / "runs" / "new").iterdir()] == [LOCK]
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "mine").mkdir()
-    with hold(tmp_path / "mine"):
+    with lock_folder(tmp_path / "mine"):
         pass
     assert list((tmp_path / "mine").iterdir()) == []
-    with hold(tmp_path / "runs" / "new"):
+    with lock_folder(tmp_path / "runs" / "new"):
         (tmp_path / "runs" / "new" / "config.json").write_text("{}")
     assert [path.name for path in (tmp_path / "runs" / "new").iterdir()] == ["config.json"]
 
 
-def test_what_is_no_folder_is_refused(tmp_path):
+def test_what_is_not_a_folder_is_refused(tmp_path):
     (tmp_path / "file").write_text("mine")
     for folder in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(InputError, match=f"{folder} is no folder"):
-            hold(folder).__enter__()
+        with pytest.raises(InputError, match=f"{folder} is not a folder"):
+            lock_folder(folder).__enter__()
     assert (tmp_path / "file").read_text() == "mine"
 
 
@@ -118,7 +118,7 @@ def test_a_planted_link_is_not_followed(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / LOCK).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(StorageError, match="cannot be locked"):
-        hold(tmp_path / "run").__enter__()
+        lock_folder(tmp_path / "run").__enter__()
     assert (tmp_path / "elsewhere").read_text() == "mine"
 
 
@@ -126,4 +126,4 @@ def test_a_read_only_disk_is_named(tmp_path):
     with small_disk(tmp_path / "disk", "64k") as disk:
         make_read_only(disk)
         with pytest.raises(StorageError, match=f"{disk}.*: Read-only file system"):
-            hold(disk / "run").__enter__()
+            lock_folder(disk / "run").__enter__()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unet_jax.runtime import mesh as sharding
+from unet_jax.runtime.mesh import by_batch, data_mesh, global_batch, is_primary
 
 # Trains for five steps on one device and on four, in a process of its own that has four.
 CHILD = """
@@ -20,7 +20,7 @@ from configs import default
 from unet_jax import models
 from unet_jax.errors import InputError
 from unet_jax.models.functional import split_model
-from unet_jax.runtime import mesh as sharding
+from unet_jax.runtime.mesh import check_batch_size, data_mesh, global_batch, replicated
 from unet_jax.training import optim
 from unet_jax.training import step as steps
 
@@ -38,16 +38,16 @@ def losses(mesh, norm):
         "constant", peak=0.01, warmup_steps=2, steps_per_epoch=5, total_steps=5
     )
     optimizer = optim.optimizer("adam", schedule, weight_decay=0.0, clip_norm=None)
-    state = jax.device_put(steps.init_state(params, batch_stats, optimizer), sharding.replicated(mesh))
+    state = jax.device_put(steps.init_state(params, batch_stats, optimizer), replicated(mesh))
     settings = steps.StepSettings(
         image_size=16, loss={"bce": 1.0, "dice": 1.0}, augment=augmentation.to_dict(), seed=0
     )
     step = steps.make_train_step(graphdef, optimizer, settings, schedule)
     logged = []
     for number in range(5):
-        batch = sharding.global_batch({"image": image[number], "mask": mask[number]}, mesh)
+        batch = global_batch({"image": image[number], "mask": mask[number]}, mesh)
         state, values = step(state, batch)
-        state = state.replace(totals=jax.device_put(steps.zero_totals(), sharding.replicated(mesh)))
+        state = state.replace(totals=jax.device_put(steps.zero_totals(), replicated(mesh)))
         logged.append(float(values["loss"]))
     devices = {len(leaf.devices()) for leaf in jax.tree.leaves(state)}
     return {"losses": logged, "devices": sorted(devices), "compilations": step._cache_size()}
@@ -55,12 +55,12 @@ def losses(mesh, norm):
 
 def complaint(batch_size, mesh):
     try:
-        sharding.check_batch_size(batch_size, mesh)
+        check_batch_size(batch_size, mesh)
     except InputError as error:
         return str(error)
 
 
-four = sharding.data_mesh()
+four = data_mesh()
 one = Mesh(four.devices[:1], four.axis_names, axis_types=(AxisType.Auto,))
 result = {norm: [losses(mesh, norm) for mesh in (one, four)] for norm in ("none", "batch")}
 result["complaints"] = {size: complaint(size, four) for size in (2, 4, 6, 8, 32, 33)}
@@ -106,9 +106,9 @@ def test_a_batch_that_the_devices_cannot_share_is_refused_with_one_that_they_can
 
 
 def test_one_process_brings_the_whole_batch_and_is_the_one_that_writes():
-    mesh = sharding.data_mesh()
+    mesh = data_mesh()
     image = np.arange(8 * mesh.size, dtype=np.uint8).reshape(-1, 2, 2, 1)
-    batch = sharding.global_batch({"image": image}, mesh)
+    batch = global_batch({"image": image}, mesh)
     np.testing.assert_array_equal(batch["image"], image)
-    assert batch["image"].sharding == sharding.by_batch(mesh)
-    assert sharding.is_primary()
+    assert batch["image"].sharding == by_batch(mesh)
+    assert is_primary()

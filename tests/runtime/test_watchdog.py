@@ -1,3 +1,5 @@
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -49,3 +51,50 @@ def test_what_comes_in_time_ends_nothing(tmp_path):
         watchdog.rest()
         time.sleep(1)
     assert list(tmp_path.iterdir()) == []
+
+
+# Takes steps of 0.1 s that are expected within 1.5 s, until it is told to hang.
+STEPPING = """
+import pathlib, sys, threading, time
+from unet_jax.runtime.watchdog import Watchdog
+
+hang = threading.Event()
+threading.Thread(target=lambda: (sys.stdin.readline(), hang.set()), daemon=True).start()
+with Watchdog(pathlib.Path(sys.argv[1])) as watchdog:
+    while True:
+        watchdog.expect("the end of a step", 1.5)
+        time.sleep(0.1)
+        print("step", flush=True)
+        if hang.is_set():
+            time.sleep(1000)
+"""
+
+
+def test_a_suspended_process_resumes_and_one_that_hangs_then_is_ended(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", STEPPING, str(tmp_path / "stacks.txt")],
+        cwd=PROJECT,
+        env=os.environ | {"PYTHONPATH": "."},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout.readline() == "step\n"
+        for _ in range(2):
+            process.send_signal(signal.SIGSTOP)
+            time.sleep(4)
+            process.send_signal(signal.SIGCONT)
+            end = time.monotonic() + 2  # time enough to be called hung
+            while time.monotonic() < end:
+                assert process.stdout.readline() == "step\n"
+            assert process.poll() is None
+        began = time.monotonic()
+        process.stdin.write("hang\n")
+        _, complaint = process.communicate(timeout=60)
+        assert 1 < time.monotonic() - began < 20
+        assert process.returncode == 7
+        assert "error: no sign of the end of a step for 1.5 s; all stacks are in " in complaint
+    finally:
+        process.kill()

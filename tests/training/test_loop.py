@@ -16,7 +16,7 @@ from unet_jax.inference.network import make_probability_step
 from unet_jax.inference.settings import SegmentSettings
 from unet_jax.models.functional import split_model
 from unet_jax.run import checkpoint
-from unet_jax.runtime import mesh as sharding
+from unet_jax.runtime.mesh import data_mesh, replicated
 from unet_jax.runtime.signals import StopRequest
 from unet_jax.runtime.watchdog import Watchdog
 from unet_jax.training import loop, optim
@@ -46,7 +46,7 @@ def begin(settings, configure, tmp_path):
 
     def make(schedule, **changes):
         config = configure(settings | SETTINGS | changes)
-        mesh = sharding.data_mesh()
+        mesh = data_mesh()
         batch = next(_batches())
         data = DataSet([Case("a", "a", batch["image"], batch["mask"])], {}, "abc", {})
         graphdef, params, batch_stats = split_model(Line())
@@ -67,7 +67,7 @@ def begin(settings, configure, tmp_path):
             watchdog=Watchdog(tmp_path / "stacks.txt"),
             events=None,
         )
-        return run, jax.device_put(init_state(params, batch_stats, optimizer), sharding.replicated(mesh))
+        return run, jax.device_put(init_state(params, batch_stats, optimizer), replicated(mesh))
 
     return make
 

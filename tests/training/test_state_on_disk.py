@@ -8,11 +8,11 @@ import pytest
 
 from unet_jax.errors import NumbersError
 from unet_jax.run import checkpoint
-from unet_jax.runtime import mesh as sharding
+from unet_jax.runtime import mesh
 from unet_jax.training import state_on_disk
 from unet_jax.training.step import init_state
 
-MESH = sharding.data_mesh()
+MESH = mesh.data_mesh()
 
 
 def _state(step=0, *, averaged=False):
@@ -22,7 +22,7 @@ def _state(step=0, *, averaged=False):
     leaves, tree = jax.tree.flatten(state)
     filled = [np.full(leaf.shape, step + place / 100).astype(leaf.dtype) for place, leaf in enumerate(leaves)]
     state = jax.tree.unflatten(tree, filled).replace(step=np.int32(step), epochs=np.int32(step // 2))
-    return jax.device_put(state, sharding.replicated(MESH))
+    return jax.device_put(state, mesh.replicated(MESH))
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_a_state_comes_back_to_the_bit_and_on_every_device(folder, averaged):
     restored, warnings = state_on_disk.restore(folder, _state(averaged=averaged), MESH)
     assert warnings == []
     jax.tree.map(np.testing.assert_array_equal, restored, _state(5, averaged=averaged))
-    assert {leaf.sharding for leaf in jax.tree.leaves(restored)} == {sharding.replicated(MESH)}
+    assert {leaf.sharding for leaf in jax.tree.leaves(restored)} == {mesh.replicated(MESH)}
 
 
 def test_what_predicts_is_the_average_where_there_is_one(folder):
@@ -46,7 +46,7 @@ def test_what_predicts_is_the_average_where_there_is_one(folder):
         state = _state(step, averaged=averaged)
         state_on_disk.save(folder, state, None)
         weights = dict(zip(("params", "batch_stats"), state.weights, strict=True))
-        like = checkpoint.on_devices(weights, sharding.replicated(MESH))
+        like = checkpoint.on_devices(weights, mesh.replicated(MESH))
         found = checkpoint.restore(folder, "newest", {"model": like}).items["model"]
         jax.tree.map(np.testing.assert_array_equal, found, weights)
     assert not np.array_equal(found["params"]["head"]["kernel"], state.params["head"]["kernel"])

@@ -14,11 +14,11 @@ from unet_jax.inference.network import make_probability_step
 from unet_jax.inference.segment import segment_cases
 from unet_jax.inference.settings import SegmentSettings
 from unet_jax.models.functional import split_model
-from unet_jax.runtime import mesh as sharding
+from unet_jax.runtime import mesh
 from unet_jax.training import optim
 from unet_jax.training import step as steps
 
-MESH = sharding.data_mesh()
+MESH = mesh.data_mesh()
 SIZE = 8
 RATE = optax.constant_schedule(0.5)
 OFF = {"probability": 0.0, "range": (1.0, 1.0)}
@@ -42,7 +42,7 @@ def _start(model, optimizer, schedule=RATE, **options):
     step = steps.make_train_step(graphdef, optimizer, steps.StepSettings(**settings), schedule)
     averaged = "ema_decay" in options
     state = steps.init_state(params, batch_stats, optimizer, averaged=averaged)
-    return step, jax.device_put(state, sharding.replicated(MESH))
+    return step, jax.device_put(state, mesh.replicated(MESH))
 
 
 def _copy(state):
@@ -53,7 +53,7 @@ def _copy(state):
 def _batch(seed=0):
     """Random intensities, and tumour where the first sequence is bright."""
     image = np.random.default_rng(seed).integers(0, 256, (4, SIZE, SIZE, 3), np.uint8)
-    return sharding.global_batch({"image": image, "mask": (image[..., 0] > 128).astype(np.uint8)}, MESH)
+    return mesh.global_batch({"image": image, "mask": (image[..., 0] > 128).astype(np.uint8)}, MESH)
 
 
 def _by_hand(batch):
@@ -99,8 +99,8 @@ def test_one_step_by_hand(line):
 def test_dice_of_empty_and_full_masks(line, tumour, offset, dice):
     step, state = line
     state = _copy(state)
-    state.params["offset"] = jax.device_put(jnp.float32(offset), sharding.replicated(MESH))
-    batch = _batch() | sharding.global_batch({"mask": np.full((4, SIZE, SIZE), tumour, np.uint8)}, MESH)
+    state.params["offset"] = jax.device_put(jnp.float32(offset), mesh.replicated(MESH))
+    batch = _batch() | mesh.global_batch({"mask": np.full((4, SIZE, SIZE), tumour, np.uint8)}, MESH)
     assert step(state, batch)[1]["dice"] == dice
 
 
@@ -113,8 +113,8 @@ def test_a_pixel_of_exactly_a_half_is_tumour_for_the_dice_of_training_and_in_the
     network = functools.partial(
         make_probability_step(split_model(Line())[0], image_size=SIZE), *jax.tree.map(jnp.copy, state.weights)
     )
-    _, logged = step(state, sharding.global_batch({"image": image, "mask": mask}, MESH))
-    settings = SegmentSettings(batch_size=4, threshold=0.5, sharding=sharding.by_batch(MESH))
+    _, logged = step(state, mesh.global_batch({"image": image, "mask": mask}, MESH))
+    settings = SegmentSettings(batch_size=4, threshold=0.5, sharding=mesh.by_batch(MESH))
     index = np.array([(0, number) for number in range(4)], np.int32)
     [(_, _, predicted)] = segment_cases(network, [Case("a", "a", image, mask)], index, settings, title="")
     np.testing.assert_array_equal(predicted, image[..., 0] >= 0.5)
@@ -134,7 +134,7 @@ def test_one_step_of_several_classes_by_hand():
     x, _, z = _by_hand(batch)
     probability = softmax(z)
     truth = np.stack([mask == number for number in range(3)])
-    _, logged = step(_copy(state), batch | sharding.global_batch({"mask": mask}, MESH))
+    _, logged = step(_copy(state), batch | mesh.global_batch({"mask": mask}, MESH))
     assert logged["loss"] == pytest.approx(-np.log((probability * truth).sum(0)).mean(), rel=1e-5)
     error = probability - truth
     gradient = (error[1] - error[2]) * x, error[1] - error[2]
@@ -176,7 +176,7 @@ def test_a_network_learns_and_its_step_is_compiled_once(unet):
     state, losses = _copy(state), []
     for number in range(40):
         if number % 5 == 0:
-            state = state.replace(totals=jax.device_put(steps.zero_totals(), sharding.replicated(MESH)))
+            state = state.replace(totals=jax.device_put(steps.zero_totals(), mesh.replicated(MESH)))
         state, logged = step(state, _batch(number % 3))
         losses.append(float(logged["loss"]))
     assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:5])
@@ -203,7 +203,7 @@ def test_what_is_random_is_a_function_of_seed_and_step():
     for seed in (0, 1):
         step, state = _start(Line(), optax.sgd(0.5), augment=augmentation, seed=seed)
         for number in (0, 1, 2, 2):
-            again = _copy(state.replace(step=jax.device_put(jnp.int32(number), sharding.replicated(MESH))))
+            again = _copy(state.replace(step=jax.device_put(jnp.int32(number), mesh.replicated(MESH))))
             loss = float(step(again, _batch())[1]["loss"])
             assert losses.setdefault((seed, number), loss) == loss
     assert len(set(losses.values())) == 6
@@ -214,7 +214,7 @@ def test_dropout_is_a_function_of_seed_and_step():
     step, state = _start(model, optax.sgd(0.5))
     losses = []
     for number in (0, 1, 0):
-        again = _copy(state.replace(step=jax.device_put(jnp.int32(number), sharding.replicated(MESH))))
+        again = _copy(state.replace(step=jax.device_put(jnp.int32(number), mesh.replicated(MESH))))
         losses.append(float(step(again, _batch())[1]["loss"]))
     assert losses[0] == losses[2] != losses[1]
 
@@ -224,7 +224,7 @@ def test_pixel_weights_weigh_the_loss(line):
     weights = np.random.default_rng(5).uniform(0.5, 2, (4, SIZE, SIZE)).astype(np.float32)
     batch = _batch()
     _, m, z = _by_hand(batch)
-    _, logged = step(_copy(state), batch | sharding.global_batch({"weights": weights}, MESH))
+    _, logged = step(_copy(state), batch | mesh.global_batch({"weights": weights}, MESH))
     expected = np.average(np.logaddexp(0, z) - z * m, weights=weights)
     assert logged["loss"] == pytest.approx(expected, rel=1e-5)
 
@@ -234,7 +234,7 @@ def test_pixel_weights_move_with_the_image():
     step, state = _start(Line(), optax.sgd(0.5), augment=NO_AUGMENTATION | {"flip_columns": 0.5})
     batch = _batch()
     _, m, z = _by_hand(batch)
-    weights = sharding.global_batch({"weights": np.asarray(m, np.float32)}, MESH)
+    weights = mesh.global_batch({"weights": np.asarray(m, np.float32)}, MESH)
     _, logged = step(state, batch | weights)
     assert logged["loss"] == pytest.approx(np.average(np.logaddexp(0, z) - z * m, weights=m), rel=1e-5)
 
@@ -244,7 +244,7 @@ def test_a_volume_costs_what_its_slices_cost(line):
     batch = _batch()
     _, flat = step(_copy(state), batch)
     volumes = {key: np.asarray(x).reshape(2, 2, *x.shape[1:]) for key, x in batch.items()}
-    _, deep = step(_copy(state), sharding.global_batch(volumes, MESH))
+    _, deep = step(_copy(state), mesh.global_batch(volumes, MESH))
     for key, value in flat.items():
         assert deep[key] == pytest.approx(float(value), rel=1e-5)
 
@@ -306,7 +306,7 @@ def _float_batch(fill=None):
     image = np.random.default_rng(0).random((4, SIZE, SIZE, 3), np.float32)
     if fill is not None:
         image[2, 3, 4, 1] = fill
-    return sharding.global_batch({"image": image, "mask": (image[..., 0] > 0.5).astype(np.uint8)}, MESH)
+    return mesh.global_batch({"image": image, "mask": (image[..., 0] > 0.5).astype(np.uint8)}, MESH)
 
 
 @pytest.mark.parametrize(
@@ -321,7 +321,7 @@ def _float_batch(fill=None):
 )
 def test_what_is_not_finite_is_named_and_can_be_skipped(model, slope, fill, fault):
     step, state = _start(model(), optax.adam(0.5), skip_nonfinite=True)
-    state.params["slope"] = jax.device_put(jnp.float32(slope), sharding.replicated(MESH))
+    state.params["slope"] = jax.device_put(jnp.float32(slope), mesh.replicated(MESH))
     before = jax.tree.map(np.asarray, _copy(state))
     after, logged = step(state, _float_batch(fill))
     assert steps.FAULTS[int(logged["fault"])] == fault
@@ -376,7 +376,7 @@ def test_spikes_are_counted_against_the_running_mean_of_the_norm():
     for factor in factors:
         image = np.zeros((4, SIZE, SIZE, 3), np.float32)
         image[..., 0] = factor * 100
-        batch = sharding.global_batch({"image": image, "mask": np.zeros((4, SIZE, SIZE), np.uint8)}, MESH)
+        batch = mesh.global_batch({"image": image, "mask": np.zeros((4, SIZE, SIZE), np.uint8)}, MESH)
         state, logged = step(state, batch)
         norms.append(float(logged["gradient_norm"]))
         counted.append(int(logged["spikes"]))

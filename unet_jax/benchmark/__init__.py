@@ -1,4 +1,4 @@
-"""How fast a recipe runs on the device at hand: the measuring code of `--mode=benchmark` and of `benchmarks/`.
+"""How fast a recipe runs on the device at hand: what `--mode=benchmark` and the scripts in benchmarks/ measure with.
 
-Called by these two alone.
+Called by these alone.
 """

@@ -1,11 +1,11 @@
-"""What a device can do at most: a large matrix product, measured, and what its maker says."""
+"""The most a device can do: a large matrix product, measured, and what its maker publishes."""
 
 import jax
 import jax.numpy as jnp
 
 from unet_jax.benchmark import timing
 
-# Dense matrix products in bfloat16, TFLOP/s, from the makers' data sheets; by the start of jax's name of the device,
+# Dense matrix products in bfloat16, TFLOP/s, from the makers' data sheets, by the start of jax's name for the device;
 # longer names first.
 PUBLISHED = {
     "NVIDIA H200": 989.4,
@@ -22,7 +22,7 @@ PUBLISHED = {
     "TPU v2": 45.0,
 }
 
-# A product should take this long, so that starting it does not count; nor should matrices outgrow the device.
+# A product takes at least this long, so that starting it does not count, unless the matrices outgrow the device.
 LONG_ENOUGH, LARGEST = 0.02, 16384
 
 
@@ -32,9 +32,9 @@ def published_tflops(device_kind: str) -> float | None:
 
 
 def measured_tflops(dtype: str, seconds: float) -> float:
-    """TFLOP/s of a square matrix product of random numbers on one device, the median of as many as fit in `seconds`.
+    """TFLOP/s of a square matrix product of random numbers on one device: the median of as many as fit in `seconds`.
 
-    The matrices double in size until one product takes 20 ms. float32 is multiplied as the networks' layers do it: at
+    The matrices double in size until one product takes 20 ms. float32 is multiplied as in the networks' layers: at
     jax's default precision, which is less than 24 bits on GPU and TPU.
     """
     product = jax.jit(jnp.matmul)

@@ -1,4 +1,4 @@
-"""From the start of a training process to the end of its first step, as its user waits for it."""
+"""The time from the start of a training process to the end of its first step, as its user waits for it."""
 
 import os
 import signal
@@ -15,15 +15,15 @@ POLL_SECONDS = 0.01
 
 
 def cold_and_warm(command: Sequence[str], warm: int = 1) -> list[dict[str, float]]:
-    """Starts training without compiled programs on disk, then with those of the first time.
+    """Starts training without compiled programs on disk, then with those of the first start.
 
     Args:
         command: a training command; its run's folder and its compilation cache are replaced by temporary ones.
         warm: how often it is started again.
 
     Returns:
-        of each start, seconds, and seconds of processor time (cpu_seconds), to the end of the first step. The data are
-        decoded already, if they were decoded before.
+        for each start, the seconds and the processor's seconds (cpu_seconds) to the end of the first step. The data are
+        decoded already if they were decoded before.
 
     Raises:
         InputError: a process ended before its first step; its last line says why.
@@ -49,7 +49,7 @@ def _once(command: Sequence[str], folder: Path, name: str) -> dict[str, float]:
     try:
         while not (history.exists() and history.stat().st_size):
             if process.poll() is not None:
-                lines = errors.read_text(errors="replace").splitlines() or ["it said nothing"]
+                lines = errors.read_text(errors="replace").splitlines() or ["it printed nothing"]
                 raise InputError(f"training ended with code {process.returncode} before its first step: {lines[-1]}")
             time.sleep(POLL_SECONDS)
         seconds = time.perf_counter() - began

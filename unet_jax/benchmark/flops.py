@@ -1,4 +1,4 @@
-"""How many floating-point operations a function's convolutions and matrix products take, loops counted as they run."""
+"""Floating-point operations of a function's convolutions and matrix products, loops counted as often as they run."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -8,13 +8,19 @@ import jax
 
 
 def count(function: Callable, *arguments: Any) -> int:
-    """Operations of all convolutions and matrix products of `function(*arguments)`, a product and a sum counting two.
+    """Operations of all convolutions and matrix products of `function(*arguments)`; a multiply-add counts two.
 
-    XLA's own cost analysis counts the body of a loop once. This follows what the function traces to: each scan as often
-    as it runs, of alternatives the costliest, a `while` of unknown length once. The zeros that pad a convolution count
-    as other samples do, as is usual; XLA leaves them out.
+    XLA's cost analysis counts the body of a loop once. This follows what the function traces to: a scan as often as it
+    runs, the costliest of alternatives, a `while` of unknown length once. The zeros that pad a convolution count like
+    other samples, as is usual; XLA leaves them out.
     """
     return _of_jaxpr(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+
+def gflop_by_xla(compiled: jax.stages.Compiled) -> float | None:
+    """XLA's own count of a program's operations, in 10⁹; None where it has none."""
+    flops = (compiled.cost_analysis() or {}).get("flops")
+    return flops / 1e9 if flops else None
 
 
 def _of_jaxpr(jaxpr: Any) -> int:
@@ -38,7 +44,7 @@ def _of_equation(equation: Any) -> int:
 
 
 def _of_convolution(equation: Any) -> int:
-    """Each output sample takes as many products as its kernel has samples, less those with the zeros of a dilation."""
+    """Each output sample takes a product per sample of its kernel, less those with the zeros of a dilated input."""
     kernel, numbers = equation.invars[1].aval, equation.params["dimension_numbers"]
     products = kernel.size // kernel.shape[numbers.rhs_spec[0]]
     dilation = math.prod(equation.params["lhs_dilation"])

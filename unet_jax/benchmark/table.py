@@ -1,8 +1,8 @@
-"""What `--mode=benchmark` measured, for reading."""
+"""The results of `--mode=benchmark` as a table to read."""
 
 
 def table(results: dict) -> str:
-    """The table of what benchmark.json holds."""
+    """The table of benchmark.json's contents."""
     config, peak, memory = results["config"], results["peak_tflops"], results["memory_gb"]
     lines = [
         f"{config['model']['name']}, {config['image_size']}×{config['image_size']}, batch {config['batch_size']}, on "

@@ -1,4 +1,4 @@
-"""How long calls take: warmed up, waited for, and often enough for a median."""
+"""How long calls take: after a warm-up, until their arrays are computed, and often enough for a median."""
 
 import time
 from collections.abc import Callable
@@ -11,7 +11,7 @@ FEWEST = 3
 
 
 def sample(call: Callable[[], Any], seconds: float) -> list[float]:
-    """The seconds of each call until `seconds` are over, after one that does not count; at least three.
+    """The seconds of each call, after one that does not count, until `seconds` are over; at least three calls.
 
     A call ends when all arrays that it returns are computed.
     """

@@ -32,7 +32,7 @@ def crossval(
     """Trains the folds that are not yet trained and scored, then pools all that are.
 
     Fold k is an ordinary run in `<workdir>/fold<k>` with config.data.fold = k: it resumes as runs do, can be scored or
-    predicted with by itself, and may as well have been trained by a command of its own.
+    predicted with on its own, and may have been trained by a command of its own.
 
     Args:
         config: resolved, with every key; folds is FOLDS where it is 0. None trains nothing and pools what is there.
@@ -44,7 +44,7 @@ def crossval(
         what crossval.json holds: see `pooled.pool` and, with `against`, `pooled.compare`.
 
     Raises:
-        RunError: as `train` raises it; the folds before are kept, and the same command goes on.
+        RunError: as `train` raises it; the folds before are kept, and the same command resumes.
         InputError: a fold is of another config or other data, there is none, or `against` has other patients.
     """
     if config is not None:
@@ -55,7 +55,7 @@ def crossval(
 
 
 def _pool(workdir: Path, against: Path | None) -> dict:
-    """Pools the folds that are there, for who holds the folder."""
+    """Pools the folds that are there, for a caller that holds the lock."""
     found = folds.read(workdir)
     results, rows = pooled.pool(found)
     if against is not None:
@@ -65,7 +65,7 @@ def _pool(workdir: Path, against: Path | None) -> dict:
     results["recipe"] = _recipe(found[0])
     if is_primary():
         print(f"{workdir}: cross-validation\n{pooled.table(results)}", flush=True)
-        # Networks must be loaded for these, so they are made anew only where the scores are new.
+        # Networks must be loaded for these, so they are made again only where the scores are new.
         if not (workdir / CASES).exists() or _scored_before(workdir) != results["dice_by_patient"]:
             fold_pictures.write(workdir / CASES, found, rows)
         dice = {

@@ -30,7 +30,7 @@ class Fold:
         folder: of the run.
         config: the run's, flattened, with the data's fingerprint.
         metrics: of its test side, as metrics.json has them.
-        rows: likewise, as cases.csv has them.
+        rows: of its test side, as cases.csv has them.
         epochs: the records of its epochs.
     """
 
@@ -85,8 +85,8 @@ def _read(workdir: Path, number: int) -> Fold:
     config = read_flat_config(folder)
     if config["data.folds"] < 2 or config["data.fold"] != number:
         raise InputError(
-            f"{folder} holds fold {config['data.fold']} of {config['data.folds']}: rename the folder, or train it anew "
-            f"with --config.data.fold={number}."
+            f"{folder} holds fold {config['data.fold']} of {config['data.folds']}: rename the folder, or train it "
+            f"again with --config.data.fold={number}."
         )
     with open(scores / "cases.csv", newline="") as file:
         rows = [

@@ -1,4 +1,4 @@
-"""Pictures of a cross-validation's best, median and worst cases, each segmented anew by the network that was scored."""
+"""Pictures of a cross-validation: best, median and worst cases, segmented again by the network that was scored."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,7 +59,8 @@ def _examples(fold: Fold, titles: dict[str, str]) -> dict[str, Example]:
     config = read_config(fold.folder, flips=fold.metrics["tta"], tiles=fold.metrics["tiles"])
     with explained(config):
         compilation_cache.use(config.train.compilation_cache)
-        cases = load.load(config).cases
+        data = load.load(config)
+        cases = data.cases
         index = [
             (place, number)
             for place, case in enumerate(cases)
@@ -73,7 +74,11 @@ def _examples(fold: Fold, titles: dict[str, str]) -> dict[str, Example]:
         found = segment_cases(network, cases, np.array(index, np.int32), settings, title=title)
         return {
             cases[place].name: example(
-                titles[cases[place].name], cases[place], numbers, postprocess.apply(mask, settings.postprocess)
+                titles[cases[place].name],
+                cases[place],
+                numbers,
+                postprocess.apply(mask, settings.postprocess),
+                data.shown,
             )
             for place, numbers, mask in found
         }

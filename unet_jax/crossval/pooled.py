@@ -17,7 +17,7 @@ LISTED = 5
 
 
 def pool(folds: Sequence[Fold]) -> tuple[dict, list[Row]]:
-    """What crossval.json and cases.csv hold: scores over the patients of all folds, and of each fold by itself.
+    """What crossval.json and cases.csv hold: scores over the patients of all folds, and of each fold.
 
     Minutes are those of the epochs, validation and compilation included; what a killed process had not saved is not
     in them.

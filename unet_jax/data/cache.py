@@ -29,6 +29,7 @@ import numpy as np
 
 from unet_jax.data import pools
 from unet_jax.data.case import Case, check_finite
+from unet_jax.data.faults import FULL_LIST, lines_of, summary
 from unet_jax.data.formats.image_file import read_file
 from unet_jax.data.names import name_faults, shown
 from unet_jax.data.threads import in_threads
@@ -73,7 +74,9 @@ class Reader:
     read: Callable[[Path, Path], bytes] = read_file
 
 
-def load(reader: Reader | ModuleType, root: Path, cache: Path) -> tuple[list[Case], str, Digests]:
+def load(
+    reader: Reader | ModuleType, root: Path, cache: Path, listing: Sequence[CaseFiles] | None = None
+) -> tuple[list[Case], str, Digests]:
     """The cases under a folder, decoded now or taken from the cache, and what identifies their files.
 
     The fingerprint is a SHA-256 over the reader's `DECODING` and every file's relative name, size and SHA-256. Decoded
@@ -84,6 +87,7 @@ def load(reader: Reader | ModuleType, root: Path, cache: Path) -> tuple[list[Cas
         reader: the module that knows the file format, such as `unet_jax.data.formats.lgg`.
         root: the data set's folder.
         cache: the folder for decoded cases (`config.data.cache`); made if missing.
+        listing: what the reader finds in `root`, if that is known already.
 
     Returns:
         Cases in the reader's order, their arrays read-only views of memory maps; the fingerprint in hexadecimal; and
@@ -94,7 +98,7 @@ def load(reader: Reader | ModuleType, root: Path, cache: Path) -> tuple[list[Cas
         StorageError: the disk of the cache is full, read-only or failing.
         OutOfMemoryError: there is no memory for the maps.
     """
-    data = _DataSet(reader, root, _with_name_faults(reader.find(root)))
+    data = _DataSet(reader, root, _with_name_faults(reader.find(root) if listing is None else listing))
     with _explained(cache, "read"):
         # Where nothing was decoded yet, files are read once: decoding hashes what it reads.
         files = data.hashed() if any(cache.glob(f"*.{LAYOUT}")) else None
@@ -166,10 +170,10 @@ class _DataSet:
         digests = hash_files(self.reader, paths, self.root)
         return _Files(self.reader.DECODING, digests) if len(digests) == len(paths) else None
 
-    def decoded(self, positions: Iterable[int] | None = None) -> Iterator[tuple[Case | None, Digests, str]]:
+    def decoded(self, positions: Iterable[int] | None = None) -> Iterator[tuple[Case | None, Digests, list[str]]]:
         """Each case, or None and what is wrong with it, with the digests of the files that were read for it."""
 
-        def decode(files: CaseFiles) -> tuple[Case | None, Digests, str]:
+        def decode(files: CaseFiles) -> tuple[Case | None, Digests, list[str]]:
             digests = {}
 
             def read(path: Path) -> bytes:
@@ -181,14 +185,14 @@ class _DataSet:
                 case = self.reader.decode(files, read)
                 check_finite(case)
             except InputError as error:
-                return None, digests, str(error)
-            return case, digests, ""
+                return None, digests, lines_of(error)
+            return case, digests, []
 
         chosen = self.listing if positions is None else [self.listing[position] for position in positions]
         return in_threads(decode, chosen, "decoding")
 
 
-def _with_name_faults(listing: list[CaseFiles]) -> list[CaseFiles]:
+def _with_name_faults(listing: Sequence[CaseFiles]) -> list[CaseFiles]:
     found = name_faults([(files.name, files.patient) for files in listing])
     return [
         dataclasses.replace(files, faults=(*files.faults, *faults))
@@ -243,9 +247,9 @@ def _restore(data: _DataSet, folder: Path, records: Sequence[pools.Record], dama
         DamageError: a case decodes to other pixels than before.
     """
     with _explained(folder.parent, "written"), contextlib.closing(data.decoded(damaged)) as decoded:
-        for position, (case, _, fault) in zip(damaged, decoded, strict=True):
+        for position, (case, _, faults) in zip(damaged, decoded, strict=True):
             if case is None:
-                raise InputError(fault)
+                raise InputError("\n".join(faults))
             pools.restore(folder, records[position], _arrays(case))
     names = ", ".join(shown(data.listing[position].name) for position in damaged[:3])
     more = ", …" if len(damaged) > 3 else ""
@@ -270,10 +274,10 @@ def _decode_all(data: _DataSet, cache: Path, damaged: Path | None = None) -> _Fi
     faults = []
 
     def entries() -> Iterator[tuple[dict, dict]]:
-        for case, read, fault in data.decoded():
+        for case, read, found in data.decoded():
             digests.update(read)
             if case is None:
-                faults.append(fault)
+                faults.extend(found)
             elif not faults:
                 yield {"name": case.name, "patient": case.patient, "spacing": case.spacing}, _arrays(case)
 
@@ -284,7 +288,7 @@ def _decode_all(data: _DataSet, cache: Path, damaged: Path | None = None) -> _Fi
             whole.mkdir()
             pools.write(whole, entries())
             if faults:
-                raise InputError("\n".join(faults))
+                raise InputError(summary(faults, cache / FULL_LIST))
             files = _Files(data.reader.DECODING, digests)
             folder = files.folder(cache)
             if damaged is not None:

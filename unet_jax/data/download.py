@@ -14,11 +14,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from unet_jax.data.faults import lines_of, summary
 from unet_jax.data.formats import lgg
 from unet_jax.data.formats.image_file import read_file
 from unet_jax.errors import InputError
 from unet_jax.files import storage_error
-from unet_jax.runtime.command_line import answered
+from unet_jax.runtime.command_line import run_and_report
 
 DATASET = "mateuszbuda/lgg-mri-segmentation"
 PAGE = f"https://www.kaggle.com/datasets/{DATASET}"
@@ -71,24 +72,24 @@ def verify(root: Path, expected: Counts) -> None:
     """Decodes every file under `root` and counts; nothing is written.
 
     Raises:
-        InputError: files are damaged or missing (each is listed), or there are more or fewer than `expected`.
+        InputError: files are damaged or missing (see `faults.summary`), or there are more or fewer than `expected`.
     """
     patients, slices, tumour_slices, faults = set(), 0, 0, []
     for files in tqdm(lgg.find(root), desc="verifying", unit="case", disable=None, delay=1):
         try:
             case = lgg.decode(files, lambda path: read_file(root, path))
         except InputError as error:
-            faults.append(str(error))
+            faults += lines_of(error)
             continue
         patients.add(case.patient)
         slices += len(case.mask)
         tumour_slices += int(case.mask.any(axis=(1, 2)).sum())
     if faults:
-        raise InputError("\n".join(faults))
+        raise InputError(summary(faults))
     found = Counts(len(patients), slices, tumour_slices)
     if found != expected:
         raise InputError(
-            f"{root}: holds {found}, and the data set has {expected}: move the folder away and download it anew."
+            f"{root}: holds {found}, and the data set has {expected}: move the folder away and download it again."
         )
 
 
@@ -122,7 +123,7 @@ def main(arguments: Sequence[str]) -> int:
         done = "downloaded" if download(given.root) else "is there already"
         return f"{given.root}: {done} and verified: {PUBLISHED}."
 
-    return answered(run)
+    return run_and_report(run)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
 """The data set that a config names: its cases decoded, its classes, and what identifies its files."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from unet_jax.data import cache, phantom
-from unet_jax.data.cache import Digests
+from unet_jax.data.cache import CaseFiles, Digests
 from unet_jax.data.case import Case
-from unet_jax.data.formats import sources
+from unet_jax.data.formats import layouts, sources
 from unet_jax.data.labels import LabelMap
 
 
@@ -21,12 +22,20 @@ class DataSet:
         classes: what the masks tell apart, where that is several; empty for one.
         fingerprint: of the files and of how they are decoded.
         digests: size and SHA-256 of every file.
+        listing: the files of each case, in the order of the cases.
+        channel_names: what the images' channels are called.
+        shown: the channel that stands for an image where one is shown in grey.
+        unit: what a split keeps together: see `sources.unit`.
     """
 
     cases: list[Case]
     classes: LabelMap
     fingerprint: str
     digests: Digests
+    listing: Sequence[CaseFiles] = ()
+    channel_names: tuple[str, ...] = ()
+    shown: int = 0
+    unit: str = "patient"
 
     @property
     def channels(self) -> int:
@@ -44,9 +53,21 @@ def load(config: ConfigDict) -> DataSet:
     if config.data.source == "phantom":
         made = config.phantom
         phantom.write_once(root, seed=made.seed, patients=made.patients, size=made.size, slices=tuple(made.slices))
-    reader = sources.reader(root, config.data.source, sources.settings(config.data.to_dict()))
-    cases, fingerprint, digests = cache.load(reader, root, Path(config.data.cache))
-    return DataSet(cases, load_classes(config), fingerprint, digests)
+    source, settings = config.data.source, sources.settings(config.data.to_dict())
+    reader = sources.reader(root, source, settings)
+    listing = reader.find(root)
+    cases, fingerprint, digests = cache.load(reader, root, Path(config.data.cache), listing)
+    names = sources.channel_names(source, root, cases[0].image.shape[-1])
+    return DataSet(
+        cases,
+        load_classes(config),
+        fingerprint,
+        digests,
+        listing,
+        names,
+        sources.channel_to_show(source, names),
+        sources.unit(source, settings),
+    )
 
 
 def load_classes(config: ConfigDict) -> LabelMap:
@@ -56,6 +77,6 @@ def load_classes(config: ConfigDict) -> LabelMap:
 
 def take_cases_from(data: Path, config: ConfigDict) -> None:
     """Makes `config` read the cases in another folder, and says what lies there."""
-    source, found = sources.guess(data)
-    print(found, flush=True)
-    config.data.update(source=source, root=str(data))
+    found = layouts.find(data)
+    print(found.note, flush=True)
+    config.data.update(source=found.source, root=str(found.root))

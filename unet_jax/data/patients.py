@@ -5,7 +5,14 @@ import dataclasses
 import re
 from pathlib import Path
 
+from unet_jax.data.faults import Fault, FaultsError, summary
+from unet_jax.data.formats.file_sorts import NIFTI_SUFFIXES, PICTURE_SUFFIXES
+from unet_jax.data.names import shown
 from unet_jax.errors import InputError
+
+# The longest first: what ends in .nii.gz does not end in .gz alone.
+_SUFFIXES = sorted((*NIFTI_SUFFIXES, *PICTURE_SUFFIXES), key=len, reverse=True)
+SUFFIX = re.compile(f"({'|'.join(map(re.escape, _SUFFIXES))})$", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,20 +53,26 @@ class Patients:
         """
         if self.table is not None:
             if name not in self.table:
-                raise InputError(f"{name}: config.data.patient_csv={self.csv} has no line for this file: add one.")
+                raise FaultsError([Fault(name, f"config.data.patient_csv={self.csv} {self._lacks(name)}.")])
             return self.table[name]
         if self.pattern is None:
             return Place(name, name)
         found = re.fullmatch(self.pattern, name)
         if found is None or not found["patient"]:
-            raise InputError(
-                f"{name}: config.data.patient_pattern={self.pattern!r} does not match this name: mend the pattern "
-                "or rename the file."
-            )
+            where = f"config.data.patient_pattern={self.pattern!r}"
+            mistake = f"{where} does not match this name: mend the pattern or rename the file."
+            raise FaultsError([Fault(name, mistake, "patient_pattern")])
         if found.groupdict().get("slice") is None:
             return Place(found["patient"], name)
         start, end = found.span("slice")
         return Place(found["patient"], name[:start] + name[end:], int(found["slice"]))
+
+    def _lacks(self, name: str) -> str:
+        last = name.rpartition("/")[2].casefold()
+        near = next((other for other in self.table or {} if other.rpartition("/")[2].casefold() == last), None)
+        if near is None:
+            return "has no line for this file: add one"
+        return f"has no line for this file, and one for {shown(near)}: write the name as it stands here"
 
     def describe(self) -> str:
         """Text that changes whenever the same names would be grouped otherwise."""
@@ -87,7 +100,7 @@ def _check_pattern(pattern: str) -> None:
     try:
         groups = re.compile(pattern).groupindex
     except re.error as error:
-        raise InputError(f"{where}: is no regular expression ({error}).") from error
+        raise InputError(f"{where}: is not a regular expression ({error}).") from error
     if "patient" not in groups:
         raise InputError(f"{where}: it needs a group for the patient, such as '(?P<patient>[^_]+)_(?P<slice>[0-9]+)'.")
 
@@ -106,12 +119,13 @@ def _read_csv(path: Path) -> dict[str, Place]:
     table, faults = {}, []
     for number, line in enumerate(lines, 2):
         # A file may be named with its suffix or without; a dot elsewhere in its name is part of it.
-        name = re.sub(r"\.(png|tiff?|jpe?g|nii(\.gz)?)$", "", line["file"] or "", flags=re.IGNORECASE)
+        name = SUFFIX.sub("", line["file"] or "")
         patient, digits = (line["patient"] or "").strip(), (line.get("slice") or "").strip()
         if not name or not patient or name in table or not re.fullmatch("[0-9]*", digits):
-            faults.append(f"{path}, line {number}: needs a new file, a patient and, if any, a whole number as slice.")
+            mistake = "needs a new file, a patient and, if any, a whole number as slice."
+            faults.append(Fault(f"{path}, line {number}", mistake))
             continue
         table[name] = Place(patient, patient if digits else name, int(digits) if digits else None)
     if faults:
-        raise InputError("\n".join(faults))
+        raise InputError(summary(faults))
     return table

@@ -60,6 +60,7 @@ class Slices:
         self.index = index.astype(np.int32)
         sizes = [cases[position].image.shape[1:3] for position in np.unique(index[:, 0])]
         self.height, self.width = (max(axis) for axis in zip(*sizes, strict=True))
+        self._mixed = len(set(sizes)) > 1
         self._slab = slab
         self._weigh = weigh
         self._neighbours = neighbours
@@ -76,7 +77,8 @@ class Slices:
         Returns:
             image [b, height, width, channels · (1 + 2 · neighbours)] in the cases' own type; mask, uint8 [b, height,
             width]; case (position in cases) and slice, int32 [b] each. Slabs have an axis of slices after b. With
-            `weigh` also weights, float32 in the mask's shape.
+            `weigh` also weights, float32 in the mask's shape. Where the listed slices differ in size, also size, int32
+            [b, 2]: the rows and columns of each.
         """
         chosen = self.index[np.asarray(positions, np.int64)]
         first = self._images[0]
@@ -94,6 +96,8 @@ class Slices:
             image[filled] = with_neighbours(whole, number, self._neighbours) if self._neighbours else whole[slices]
             mask[filled] = self._masks[case][slices]
         batch = {"image": image, "mask": mask, "case": chosen[:, 0], "slice": chosen[:, 1]}
+        if self._mixed:
+            batch["size"] = np.array([self._images[case].shape[1:3] for case in chosen[:, 0].tolist()], np.int32)
         if self._weigh is not None:
             batch["weights"] = np.stack([self._weigh(one) for one in mask])
         return batch

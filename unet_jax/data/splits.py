@@ -2,20 +2,23 @@
 
 import dataclasses
 import itertools
-import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int, Int32
+from jaxtyping import Bool, Float64, Int32
 
 from unet_jax import files
+from unet_jax.data import draws
 from unet_jax.data.case import Case
 from unet_jax.data.names import shown
 from unet_jax.errors import InputError
 
 SIDES = ("train", "val", "test")
+# A message names so many patients or cases and counts the others.
+NAMED = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,24 +30,28 @@ class Split:
         train: patient → names of the cases, or, by slice, name of the case → slices, counted from 0.
         val: as train.
         test: as train.
+        unit: what counts as a patient: "patient" where somebody named them, else "picture" or "case": see
+            `sources.unit`. It is not written, as the data's settings tell it.
 
     Raises:
-        InputError: a side is empty, or a patient (by slice: a slice) stands on two sides; all are named.
+        InputError: a side is empty, or a patient (by slice: a slice) is on two sides; all are named.
     """
 
     split_by: str
     train: dict[str, list]
     val: dict[str, list]
     test: dict[str, list]
+    unit: str = "patient"
 
     def __post_init__(self):
         if self.split_by not in ("patient", "slice"):
             raise InputError(f"config.data.split_by={self.split_by!r}: it must be 'patient' or 'slice'.")
         faults = [f"{side}: this side of the split is empty." for side in SIDES if not getattr(self, side)]
+        unit = "slice" if self.split_by == "slice" else self.unit
         for one, other in itertools.combinations(SIDES, 2):
             shared = self._members(one) & self._members(other)
             if shared:
-                faults.append(f"{one} and {other} share {_names(shared)}: put each {self.split_by} on one side only.")
+                faults.append(f"{one} and {other} share {names_of(shared)}: put each {unit} on one side only.")
         if faults:
             raise InputError("\n".join(faults))
 
@@ -52,7 +59,7 @@ class Split:
     def label(self) -> str:
         """What a report must say of the split beside any score."""
         if self.split_by == "patient":
-            return "by patient"
+            return f"by {self.unit}"
         return "leaky: slices of one patient stand on several sides"
 
     def _members(self, side: str) -> set:
@@ -71,6 +78,7 @@ def make(
     test_fraction: float = 0.15,
     fold: int = 0,
     folds: int = 0,
+    unit: str = "patient",
 ) -> Split:
     """Draws a split, the same one each time for the same cases and arguments.
 
@@ -92,6 +100,7 @@ def make(
         test_fraction: between 0 and 1, both excluded; of no effect with folds.
         fold: from 0 to folds - 1.
         folds: 0 for none, else at least 2.
+        unit: see `Split`.
 
     Raises:
         InputError: an argument is out of range, a mask is missing, or there are too few patients.
@@ -99,36 +108,42 @@ def make(
     _check_arguments(split_by, val_fraction, test_fraction, fold, folds)
     without = [case.name for case in cases if case.mask is None]
     if without:
-        raise InputError(f"{_names(without)}: these cases have no mask; leave them out of training and scoring.")
+        raise InputError(f"{names_of(without)}: these cases have no mask; leave them out of training and scoring.")
     units = _units(cases, split_by)
-    _check_enough(len(units), split_by, val_fraction, test_fraction, folds)
-    measure = _tumour_shares(cases) if split_by == "patient" else _shows_tumour(cases)
+    drawn = "slice" if split_by == "slice" else unit
+    _check_enough(len(units), drawn, val_fraction, test_fraction, folds)
+    measure = tumour_shares(cases) if split_by == "patient" else _shows_tumour(cases)
 
     rng = np.random.default_rng(seed)
     everyone = np.arange(len(units))
     if folds:
-        test = everyone[_folds(measure, folds, rng) == fold]
+        test = everyone[draws.deal(measure, folds, rng) == fold]
         rest = np.setdiff1d(everyone, test)
-        val = rest[_draw(measure[rest], _count(val_fraction, len(rest)), rng)]
+        val = rest[draws.draw(measure[rest], draws.count(val_fraction, len(rest)), rng)]
     else:
-        val = everyone[_draw(measure, _count(val_fraction, len(units)), rng)]
+        val = everyone[draws.draw(measure, draws.count(val_fraction, len(units)), rng)]
         rest = np.setdiff1d(everyone, val)
-        test = rest[_draw(measure[rest], _count(test_fraction, len(rest)), rng)]
+        test = rest[draws.draw(measure[rest], draws.count(test_fraction, len(rest)), rng)]
     train = np.setdiff1d(everyone, np.concatenate([val, test]))
-    return Split(split_by, *(_grouped(pair for i in side.tolist() for pair in units[i]) for side in (train, val, test)))
+    sides = (grouped(pair for position in side.tolist() for pair in units[position]) for side in (train, val, test))
+    return Split(split_by, *sides, unit)
 
 
 def write(split: Split, path: Path) -> None:
     """Writes a split as JSON; a reader sees the old file or the new one, never half of one."""
-    files.write_sealed_json(path, dataclasses.asdict(split))
+    files.write_sealed_json(path, _contents(split))
 
 
 def digest(split: Split) -> str:
     """What tells a split from any other, in hexadecimal."""
-    return files.json_digest(dataclasses.asdict(split))
+    return files.json_digest(_contents(split))
 
 
-def read(path: Path, cases: Sequence[Case]) -> Split:
+def _contents(split: Split) -> dict[str, Any]:
+    return {"split_by": split.split_by} | {side: getattr(split, side) for side in SIDES}
+
+
+def read(path: Path, cases: Sequence[Case], unit: str = "patient") -> Split:
     """Reads a split and checks that it places exactly the cases at hand.
 
     Raises:
@@ -137,22 +152,22 @@ def read(path: Path, cases: Sequence[Case]) -> Split:
     """
     content = files.read_json(path)
     try:
-        if unknown := content.keys() - {field.name for field in dataclasses.fields(Split)}:
+        if unknown := content.keys() - {"split_by", *SIDES}:
             raise KeyError(*sorted(unknown))
-        split = Split(content["split_by"], *({**content[side]} for side in SIDES))
-        placed = _grouped(
+        split = Split(content["split_by"], *({**content[side]} for side in SIDES), unit)
+        placed = grouped(
             (key, member) for side in SIDES for key, members in content[side].items() for member in members
         )
     except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: is no split ({error!r}): restore or delete it.") from error
+        raise InputError(f"{path}: is not a split ({error!r}): restore or delete it.") from error
     except InputError as error:
         raise InputError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from error
 
-    at_hand = _grouped(pair for unit in _units(cases, split.split_by) for pair in unit)
+    at_hand = grouped(pair for unit in _units(cases, split.split_by) for pair in unit)
     differing = {name for name in placed.keys() & at_hand.keys() if placed[name] != at_hand[name]}
-    what = "patients" if split.split_by == "patient" else "cases"
+    what = f"{unit}s" if split.split_by == "patient" else "cases"
     faults = [
-        f"{path}: {complaint}: {_names(names)}."
+        f"{path}: {complaint}: {names_of(names)}."
         for complaint, names in (
             (f"these {what} of the split are not in the data", placed.keys() - at_hand.keys()),
             (f"these {what} of the data are not in the split", at_hand.keys() - placed.keys()),
@@ -188,14 +203,16 @@ def _units(cases: Sequence[Case], split_by: str) -> list[list[tuple]]:
     return list(scans.values())
 
 
-def _grouped(pairs: Iterable[tuple]) -> dict[str, list]:
+def grouped(pairs: Iterable[tuple]) -> dict[str, list]:
+    """Members by their group, sorted."""
     groups = {}
     for group, member in pairs:
         groups.setdefault(group, []).append(member)
     return {group: sorted(members) for group, members in groups.items()}
 
 
-def _tumour_shares(cases: Sequence[Case]) -> Float64[np.ndarray, " patients"]:
+def tumour_shares(cases: Sequence[Case]) -> Float64[np.ndarray, " patients"]:
+    """The share of each patient's voxels that is tumour, in the order in which the cases name patients."""
     tumour, voxels = Counter(), Counter()
     for case in cases:
         tumour[case.patient] += np.count_nonzero(case.mask)
@@ -207,44 +224,12 @@ def _shows_tumour(cases: Sequence[Case]) -> Bool[np.ndarray, " slices"]:
     return np.concatenate([case.mask.any(axis=(1, 2)) for case in cases])
 
 
-def _ordered(measure: np.ndarray, rng: np.random.Generator) -> Int[np.ndarray, " n"]:
-    """Positions from the smallest measure to the largest, ties in random order."""
-    return np.lexsort((rng.permutation(len(measure)), measure))
-
-
-def _draw(measure: np.ndarray, count: int, rng: np.random.Generator) -> Int[np.ndarray, " count"]:
-    """One position from each of `count` blocks of neighbours, whose lengths differ by one at most."""
-    edges = np.arange(count + 1) * len(measure) // count
-    return _ordered(measure, rng)[rng.integers(edges[:-1], edges[1:])]
-
-
-def _folds(measure: np.ndarray, folds: int, rng: np.random.Generator) -> Int[np.ndarray, " n"]:
-    rounds = [rng.permutation(folds) for _ in range(0, len(measure), folds)]
-    fold_of = np.empty(len(measure), int)
-    fold_of[_ordered(measure, rng)] = np.concatenate(rounds)[: len(measure)]
-    return fold_of
-
-
-def _count(fraction: float, total: int) -> int:
-    # The inner rounding keeps a product such as 0.07 * 100 = 7.000000000000001 from becoming 8.
-    return math.ceil(round(fraction * total, 9))
-
-
-def _left_to_train(total: int, val_fraction: float, test_fraction: float, folds: int) -> int:
-    """How many units are left, in the fold with the largest test side."""
-    if folds:
-        rest = total - math.ceil(total / folds)
-        return rest - _count(val_fraction, rest) if total >= folds else 0
-    rest = total - _count(val_fraction, total)
-    return rest - _count(test_fraction, rest)
-
-
-def _check_enough(found: int, split_by: str, val_fraction: float, test_fraction: float, folds: int) -> None:
-    if _left_to_train(found, val_fraction, test_fraction, folds) < 1:
-        needed = next(n for n in itertools.count(1) if _left_to_train(n, val_fraction, test_fraction, folds) > 0)
+def _check_enough(found: int, unit: str, val_fraction: float, test_fraction: float, folds: int) -> None:
+    if draws.left_to_train(found, val_fraction, test_fraction, folds) < 1:
+        needed = next(n for n in itertools.count(1) if draws.left_to_train(n, val_fraction, test_fraction, folds) > 0)
         test = f"folds={folds}" if folds else f"test_fraction={test_fraction}"
         raise InputError(
-            f"config.data.val_fraction={val_fraction} and {test} need at least {needed} {split_by}s, and the "
+            f"config.data.val_fraction={val_fraction} and {test} need at least {needed} {unit}s, and the "
             f"data hold {found}: add cases, or lower the fractions or folds."
         )
 
@@ -267,5 +252,8 @@ def _check_arguments(split_by: str, val_fraction: float, test_fraction: float, f
         raise InputError("\n".join(faults))
 
 
-def _names(names: Iterable[str]) -> str:
-    return ", ".join(map(shown, sorted(names)))
+def names_of(names: Iterable[str]) -> str:
+    """Names in a row, in order, the first of them if there are many."""
+    ordered = [shown(name) for name in sorted(names)]
+    more = f" and {len(ordered) - NAMED:,} more" if len(ordered) > NAMED else ""
+    return ", ".join(ordered[:NAMED]) + more

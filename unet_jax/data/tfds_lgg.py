@@ -25,7 +25,7 @@ from unet_jax.data.cache import CaseFiles
 from unet_jax.data.formats import lgg
 from unet_jax.data.formats.image_file import read_file
 from unet_jax.errors import InputError
-from unet_jax.runtime.command_line import answered
+from unet_jax.runtime.command_line import run_and_report
 
 FEATURES = tfds.features.FeaturesDict(
     {
@@ -115,7 +115,7 @@ def build(root: Path, data_dir: Path) -> Path:
     builder = LggMri(data_dir=data_dir)
     folder = Path(builder.data_dir)
     if folder.exists():
-        raise InputError(f"{folder}: exists; remove it to build it anew, or name another --data_dir.")
+        raise InputError(f"{folder}: exists; remove it to build it again, or name another --data_dir.")
     lgg.find(root)
     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=root))
     return folder
@@ -134,7 +134,7 @@ def main(arguments: Sequence[str]) -> int:
         folder = build(given.root, given.data_dir)
         return f"{folder}: built. To train from it: --config.data.source=tfds --config.data.root={given.data_dir}"
 
-    return answered(run)
+    return run_and_report(run)
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ def evaluate(
 def score(
     workdir: Path, config: ConfigDict, data: DataSet, *, side: str = "test", elsewhere: Path | None = None
 ) -> dict:
-    """`evaluate` for who holds the run's folder and has its config and its data.
+    """Does what `evaluate` does, for a caller that holds the lock and has the run's config and data.
 
     Args:
         workdir: the run's folder.
@@ -78,7 +78,7 @@ def score(
     """
     classes = _classes_of_both(workdir, config, data)
     notes = [] if elsewhere is not None else resume.check_files(workdir, data)
-    split = None if elsewhere is not None else splits.read(workdir / run_folder.SPLIT, data.cases)
+    split = None if elsewhere is not None else splits.read(workdir / run_folder.SPLIT, data.cases, data.unit)
     index = all_slices(data.cases) if side == "all" else splits.slices_of(split, data.cases, side)
 
     compilation_cache.use(config.train.compilation_cache)

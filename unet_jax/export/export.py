@@ -1,8 +1,8 @@
-"""A run's network as one file for programs that have neither this package nor the run: StableHLO, or ONNX."""
+"""A run's network as one file for programs that have neither this package nor the run: StableHLO or ONNX."""
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -23,11 +23,11 @@ from unet_jax.runtime import compilation_cache
 from unet_jax.runtime.mesh import data_mesh
 from unet_jax.runtime.out_of_memory import explained
 
-# suffix of the file → what makes the program, runs it, and puts it into a file with its facts
+# suffix of the file → the module that traces a program, runs it, and packs it with its facts
 FORMATS = {".zip": stablehlo, ".onnx": onnx_file}
-# How far the file's probabilities may lie from the checkpoint's.
+# The largest difference from the checkpoint's probabilities.
 TOLERANCE = 1e-5
-# Slices, or slabs, of a case that the file is tried on.
+# The file is tried on so many slices, or slabs, of a case.
 TRIED = 3
 
 
@@ -38,23 +38,23 @@ def export(
     data: Path | None = None,
     overwrite: bool = False,
 ) -> dict:
-    """Writes the checkpoint that the config names, with preprocessing, as a program, and says how exact the file is.
+    """Writes the checkpoint that the config names, with its preprocessing, as a program, and prints how exact it is.
 
-    The program ends with the sigmoid of one class, or the softmax of several. It is tried on slices of a case, as it
-    will lie on disk, before it is written.
+    The program ends with the sigmoid of one class or the softmax of several. It is tried on slices of a case, in the
+    form in which it is written, before it is.
 
     Args:
         workdir: the run's folder.
         output: the file; its suffix names the format, one of FORMATS.
-        data: a folder of cases to try it on, if not those that the run was trained on.
-        overwrite: whether `output` may be there already.
+        data: a folder of cases to try it on; None for those that the run was trained on.
+        overwrite: whether to replace `output` if it exists.
 
     Returns:
-        the facts that the file holds.
+        the facts in the file.
 
     Raises:
-        InputError: the folder holds no run or there are no cases; `output` is there, or names no format; a package is
-            missing; or the network cannot be had in that format, or not as exactly as TOLERANCE.
+        InputError: the folder holds no run, or there are no cases; `output` exists, or names no format; a package is
+            missing; or the network cannot be written in that format, or differs by more than TOLERANCE.
         DamageError: no checkpoint is whole.
         StorageError: the file cannot be written; what was there before is as it was.
     """
@@ -88,7 +88,7 @@ def export(
         "run": workdir.resolve().name,
         "checkpoint_step": restored.step,
         "model": config.model.to_dict(),
-        **form.interface(image, classes),
+        **_interface(form.axes(image), image, classes),
         **({"classes": classes} if classes else {}),
         **{key: config.data[key] for key in ("image_size", "slab", "intensity", "neighbours")},
         "threshold": None if classes else config.eval.threshold,
@@ -108,6 +108,16 @@ def export(
     return facts
 
 
+def _interface(axes: Sequence[str | int], image: np.ndarray, classes: Sequence[str]) -> dict[str, dict]:
+    """What goes into a program whose image has these axes before its channels, and what comes out."""
+    channels = [1 + len(classes)] if classes else []
+    meaning = f"probabilities of {', '.join(['background', *classes])}" if classes else "probability of tumour"
+    return {
+        "input": {"shape": [*axes, image.shape[-1]], "dtype": str(image.dtype)},
+        "output": {"shape": [*axes, *channels], "dtype": "float32", "is": meaning},
+    }
+
+
 def _tried_on(case: Case, slab: int | None, neighbours: int) -> np.ndarray:
     """Slices, or slabs, from the middle of a case: [n, h, w, c] or [n, slab, h, w, c]."""
     depth = len(case.image)
@@ -119,6 +129,6 @@ def _tried_on(case: Case, slab: int | None, neighbours: int) -> np.ndarray:
 def _difference(
     network: Callable[[jax.Array], jax.Array], exported: Callable[[np.ndarray], np.ndarray], image: np.ndarray
 ) -> float:
-    """The largest between the two functions, for `image` and for the first of it alone."""
+    """The largest between the results of the two functions, for the whole batch and for its first image alone."""
     batches = (image, image[:1])
     return max(float(np.abs(exported(batch) - np.asarray(network(batch))).max()) for batch in batches)

@@ -1,10 +1,10 @@
-"""A function of jax and its facts in one ONNX file.
+"""A function of jax as an ONNX file, with its facts among the metadata.
 
-The batch stays open; rows and columns are those of the image that is given.
+The batch is open; rows and columns are those of the given image.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -21,10 +21,10 @@ MISSING = "ONNX needs the packages onnx and onnxruntime: pip install .[onnx]"
 
 
 def trace(network: Callable[[jax.Array], jax.Array], image: np.ndarray) -> bytes:
-    """`network`, for images like `image` in any number, as the bytes of an ONNX model.
+    """The bytes of an ONNX model of `network` for any number of images like `image`.
 
     Raises:
-        InputError: the package onnx is missing, or the network has an operation that is not known here.
+        InputError: the package onnx is missing, or the network has an operation that has no translation here.
     """
     try:
         import onnx
@@ -55,22 +55,13 @@ def trace(network: Callable[[jax.Array], jax.Array], image: np.ndarray) -> bytes
     return model.SerializeToString()
 
 
-def interface(image: np.ndarray, classes: Sequence[str] = ()) -> dict[str, Any]:
-    """What goes into a model of `trace` and what comes out, for the facts of `pack`.
-
-    `classes` are the names of several; empty for one.
-    """
-    channels = [1 + len(classes)] if classes else []
-    meaning = f"probabilities of {', '.join(['background', *classes])}" if classes else "probability of tumour"
-    *size, _ = shape = list(image.shape[1:])
-    return {
-        "input": {"shape": ["batch", *shape], "dtype": str(image.dtype)},
-        "output": {"shape": ["batch", *size, *channels], "dtype": "float32", "is": meaning},
-    }
+def axes(image: np.ndarray) -> list[str | int]:
+    """The axes of a model of `trace` before its channels: a name for the one that is open."""
+    return ["batch", *image.shape[1:-1]]
 
 
 def run(program: bytes, image: np.ndarray) -> Float32[np.ndarray, "*batch"]:
-    """What a model of `trace` answers to `image`.
+    """The result of a model of `trace` for `image`, on the CPU.
 
     Raises:
         InputError: the package onnxruntime is missing.
@@ -84,7 +75,7 @@ def run(program: bytes, image: np.ndarray) -> Float32[np.ndarray, "*batch"]:
 
 
 def pack(program: bytes, facts: Mapping[str, Any]) -> bytes:
-    """The model with `facts`, as JSON, among its metadata."""
+    """The model with `facts` as JSON among its metadata."""
     import onnx
 
     model = onnx.load_model_from_string(program)

@@ -1,7 +1,7 @@
-"""Operations of jax as ONNX nodes, for those that networks for images consist of.
+"""jax's operations as ONNX nodes: those that the networks here consist of.
 
-Whatever does not depend on the image is computed while the graph is made: the weights of a resizing, for instance,
-become constants.
+What does not depend on the image is computed while the graph is made: the weights of a resizing become constants, for
+instance.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ SAME = {
     "sub": "Sub",
     "tanh": "Tanh",
 }
-# Operations that only wrap others, and the parameter that holds those.
+# Operations that wrap others, and the parameter that holds those.
 WRAPPERS = {
     "jit": "jaxpr",
     "closed_call": "call_jaxpr",
@@ -54,8 +54,8 @@ class Graph:
     """The nodes and constants so far.
 
     Attributes:
-        nodes: in order of computation.
-        constants: by name.
+        nodes: in the order of computation.
+        constants: arrays by name.
     """
 
     def __init__(self):
@@ -63,7 +63,7 @@ class Graph:
         self.constants: dict[str, np.ndarray] = {}
 
     def add(self, jaxpr: Jaxpr, consts: Sequence[Value], arguments: Sequence[Value]) -> list[Value]:
-        """Adds the operations of `jaxpr` and returns its results."""
+        """Adds the operations of `jaxpr`, and returns its results."""
         values: dict[Var, Value] = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *arguments], strict=True))
 
         def value_of(atom: Var | Literal) -> Value:
@@ -75,7 +75,7 @@ class Graph:
         return [value_of(atom) for atom in jaxpr.outvars]
 
     def node(self, kind: str, inputs: Sequence[Value], output: str | None = None, **attributes: Any) -> str:
-        """Adds a node with one output and returns that one's name."""
+        """Adds a node with one output, and returns the output's name."""
         import onnx
 
         output = output or f"x{len(self.nodes)}"
@@ -97,7 +97,7 @@ class Graph:
             inner = params[WRAPPERS[name]]
             return self.add(inner.jaxpr, inner.consts, inputs)
         if name == "platform_index":
-            # What is not for one kind of device alone.
+            # The branch for any kind of device.
             return [np.array(params["platforms"].index(None))]
         if name == "cond" and isinstance(inputs[0], np.ndarray):
             inner = params["branches"][int(inputs[0])]
@@ -110,18 +110,18 @@ class Graph:
             return [self._reshape(inputs[0], eqn.outvars[0].aval.shape)]
         method = getattr(self, f"_{name}", None)
         if method is None:
-            raise _not_known(name)
+            raise _unknown(name)
         return method(eqn, *inputs)
 
     def _reshape(self, x: Value, shape: Sequence[Any]) -> str:
-        """To `shape`, of which one number at most may be open."""
+        """To `shape`, of which at most one size may be open."""
         return self.node("Reshape", [x, np.array([-1 if _is_open(n) else n for n in shape], np.int64)])
 
     def _broadcast_in_dim(self, eqn: JaxprEqn, x: Value) -> list[Value]:
         shape = eqn.params["shape"]
         before = dict(zip(eqn.params["broadcast_dimensions"], eqn.invars[0].aval.shape, strict=True))
         x = self._reshape(x, [before.get(axis, 1) for axis in range(len(shape))])
-        # A 1 leaves the axis as it is.
+        # Expanding to 1 leaves an axis as it is.
         return [self.node("Expand", [x, np.array([1 if _is_open(n) else n for n in shape], np.int64)])]
 
     def _concatenate(self, eqn: JaxprEqn, *parts: Value) -> list[Value]:
@@ -133,7 +133,7 @@ class Graph:
         return [self.node("Concat", parts, axis=axis)]
 
     def _conv_general_dilated(self, eqn: JaxprEqn, x: Value, kernel: np.ndarray) -> list[Value]:
-        """With the channels second, as ONNX has them; with a dilated input, it is a transposed convolution."""
+        """With channels second, as in ONNX; with a dilated input, as a transposed convolution."""
         params, numbers = eqn.params, eqn.params["dimension_numbers"]
         kernel = np.transpose(np.asarray(kernel), numbers.rhs_spec)
         size, lows, highs = kernel.shape[2:], *zip(*params["padding"], strict=True)
@@ -142,7 +142,7 @@ class Graph:
             settings = {"strides": params["window_strides"], "dilations": params["rhs_dilation"]}
             x = self.node("Conv", [x, kernel], pads=[*lows, *highs], group=params["feature_group_count"], **settings)
         else:
-            # The same sums, seen from the samples that come in: each adds its share of the flipped kernel.
+            # The same sums, seen from the input: each sample adds its share of the flipped kernel.
             kernel = np.flip(kernel.swapaxes(0, 1), range(2, kernel.ndim))
             pads = [n - 1 - pad for pad, n in zip([*lows, *highs], [*size, *size], strict=True)]
             x = self.node("ConvTranspose", [x, kernel], pads=pads, strides=params["lhs_dilation"])
@@ -170,9 +170,9 @@ class Graph:
         return [self.node("Einsum", [left, right], equation=equation)]
 
     def _gather(self, eqn: JaxprEqn, x: Value, start: np.ndarray) -> list[Value]:
-        """Of a block at a place that is known, as indexing with slices and numbers makes it."""
+        """A block at a constant place, as from indexing with slices and numbers."""
         if np.ndim(start) != 1:
-            raise _not_known("gather from several places")
+            raise _unknown("gather from several places")
         numbers, sizes = eqn.params["dimension_numbers"], eqn.params["slice_sizes"]
         axes = list(numbers.start_index_map)
         starts = np.asarray(start, np.int64)
@@ -190,7 +190,7 @@ class Graph:
     def _pad(self, eqn: JaxprEqn, x: Value, value: Value) -> list[Value]:
         lows, highs, inner = zip(*eqn.params["padding_config"], strict=True)
         if any(inner):
-            raise _not_known("pad between samples")
+            raise _unknown("pad between samples")
         return [self.node("Pad", [x, np.array([*lows, *highs], np.int64), value])]
 
     def _reduce_max(self, eqn: JaxprEqn, x: Value) -> list[Value]:
@@ -228,14 +228,14 @@ class Graph:
 
 
 def _computed(eqn: JaxprEqn, inputs: list[Value]) -> list[Value]:
-    """The results of an operation on what is known; as many as the batch has is one, which ONNX repeats by itself."""
+    """The results of an operation on constants, with 1 for the size of the batch: ONNX repeats that by itself."""
     params = jax.tree.map(lambda one: 1 if _is_open(one) else one, eqn.params, is_leaf=_is_open)
     results = eqn.primitive.bind(*inputs, **params)
     return [np.asarray(one) for one in (results if eqn.primitive.multiple_results else [results])]
 
 
-def _not_known(operation: str) -> InputError:
-    return InputError(f"The network has the operation {operation}, which is not known for ONNX: export to .zip.")
+def _unknown(operation: str) -> InputError:
+    return InputError(f"The network has the operation {operation}, which cannot be translated to ONNX: export to .zip.")
 
 
 def _is_open(number: Any) -> bool:
@@ -243,5 +243,5 @@ def _is_open(number: Any) -> bool:
 
 
 def _type(dtype: Any) -> np.dtype:
-    """What is computed in: float32 for all floats."""
+    """The type to compute in: float32 for all floats."""
     return np.dtype(np.float32) if jax.numpy.issubdtype(dtype, jax.numpy.floating) else np.dtype(dtype)

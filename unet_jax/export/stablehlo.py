@@ -1,9 +1,9 @@
-"""A compiled function and its facts in one zip file, which jax alone can load: StableHLO by jax.export."""
+"""A function of jax as StableHLO, with its facts, in one zip file that needs only jax to load."""
 
 import io
 import json
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -12,12 +12,17 @@ from jaxtyping import Float32
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 PROGRAM, METADATA = "network.stablehlo", "metadata.json"
-# A pixel's side is the only thing that may be left open besides the batch: a slab's depth is the network's own.
+# Rows and columns are open, like the batch; a slab's depth is fixed by the network.
 OPEN = {2: "b, h, w, {channels}", 3: "b, {slab}, h, w, {channels}"}
 
 
 def trace(network: Callable[[jax.Array], jax.Array], image: np.ndarray) -> bytes:
-    """`network` for images like `image`, [b, h, w, c] or [b, slab, h, w, c], of any b, h and w, on any of PLATFORMS."""
+    """Serialises `network` for any b, h and w, on any of PLATFORMS.
+
+    Args:
+        network: of images, [b, h, w, c] or [b, slab, h, w, c].
+        image: one of them, for its other sizes and its type.
+    """
     *_, channels = image.shape
     shape = OPEN[image.ndim - 2].format(slab=image.shape[1], channels=channels)
     like = jax.ShapeDtypeStruct(jax.export.symbolic_shape(shape), image.dtype)
@@ -25,27 +30,18 @@ def trace(network: Callable[[jax.Array], jax.Array], image: np.ndarray) -> bytes
     return bytes(exported.serialize())
 
 
-def interface(image: np.ndarray, classes: Sequence[str] = ()) -> dict[str, Any]:
-    """What goes into a program of `trace` and what comes out, for the facts of `pack`.
-
-    `classes` are the names of several; empty for one.
-    """
-    channels = [1 + len(classes)] if classes else []
-    meaning = f"probabilities of {', '.join(['background', *classes])}" if classes else "probability of tumour"
-    depth = list(image.shape[1:-3])
-    return {
-        "input": {"shape": ["batch", *depth, "height", "width", image.shape[-1]], "dtype": str(image.dtype)},
-        "output": {"shape": ["batch", *depth, "height", "width", *channels], "dtype": "float32", "is": meaning},
-    }
+def axes(image: np.ndarray) -> list[str | int]:
+    """The axes of a program of `trace` before its channels: names for those that are open."""
+    return ["batch", *image.shape[1:-3], "height", "width"]
 
 
 def run(program: bytes, image: np.ndarray) -> Float32[np.ndarray, "*batch"]:
-    """What a program of `trace` answers to `image`."""
+    """The result of a program of `trace` for `image`."""
     return np.asarray(jax.export.deserialize(bytearray(program)).call(image))
 
 
 def pack(program: bytes, facts: Mapping[str, Any]) -> bytes:
-    """The zip file; the same bytes for the same arguments."""
+    """The zip file of program and facts; the same bytes for the same arguments."""
     contents = {PROGRAM: program, METADATA: json.dumps(facts, indent=2, allow_nan=False).encode()}
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:

@@ -73,14 +73,14 @@ def load_network(workdir: Path, config: ConfigDict, mesh: Mesh) -> tuple[Probabi
 def image_channels(workdir: Path, config: ConfigDict) -> int:
     """How many channels the run's images have.
 
-    Runs of before version 0.1 did not note it: for these, the number whose network has the checkpoint's shapes.
+    Runs from before version 0.1 did not record it: for these, the number whose network has the checkpoint's shapes.
 
     Raises:
         InputError: neither the folder nor a checkpoint says it.
     """
-    noted = run_folder.read_channels(workdir)
-    if noted is not None:
-        return noted
+    recorded = run_folder.read_channels(workdir)
+    if recorded is not None:
+        return recorded
     saved = checkpoint.shapes(workdir / run_folder.CHECKPOINTS, "model")
     classes = labels.count(run_folder.read_classes(workdir))
     for channels in range(1, MOST_CHANNELS + 1):
@@ -89,7 +89,7 @@ def image_channels(workdir: Path, config: ConfigDict) -> int:
     raise InputError(f"{workdir} does not say how many channels its images have: train again with another --workdir.")
 
 
-# The runs that did not note their channels had pictures or sequences of one patient.
+# The runs that did not record their channels had pictures or sequences of one patient.
 MOST_CHANNELS = 16
 
 

@@ -43,7 +43,7 @@ def stages(
 
 
 def apply(mask: UInt8[np.ndarray, "d h w"], settings: Mapping[str, int | bool]) -> UInt8[np.ndarray, "d h w"]:
-    """The mask of a whole case after every step that `settings` switch on, each class of it by itself."""
+    """The mask of a whole case after every step that `settings` switch on, class by class."""
     result = np.zeros_like(mask)
     for number in range(1, int(mask.max()) + 1):
         *_, (_, kept) = stages((mask == number).astype(np.uint8), settings)

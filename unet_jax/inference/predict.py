@@ -50,7 +50,7 @@ class Task:
         classes: several, of the run; empty for one.
         output: the folder.
         probabilities: whether they are written.
-        overlays: likewise.
+        overlays: whether they are written.
     """
 
     reader: Reader
@@ -97,19 +97,26 @@ def predict(
         StorageError: the disk is full, read-only or failing; each file there is an old or a new one, whole.
     """
     config = read_config(workdir, flips=flips, tiles=tiles)
-    task = _plan(config, run_folder.read_classes(workdir), source, output, probabilities, overlays)
+    channels = image_channels(workdir, config)
+    task = _plan(config, channels, run_folder.read_classes(workdir), source, output, probabilities, overlays)
     _check_output(task, source, overwrite)
     with explained(config):
-        return _predict(workdir, config, task)
+        return _predict(workdir, config, channels, task)
 
 
 def _plan(
-    config: ConfigDict, classes: LabelMap, source: Path, output: Path, probabilities: bool, overlays: bool
+    config: ConfigDict,
+    channels: int,
+    classes: LabelMap,
+    source: Path,
+    output: Path,
+    probabilities: bool,
+    overlays: bool,
 ) -> Task:
     settings = sources.settings(config.data.to_dict())
     if settings.patient_csv and not Path(settings.patient_csv).exists():
         settings = dataclasses.replace(settings, patient_csv=None)  # it is of the training set, which may be elsewhere
-    reader, root = sources.image_reader(source, settings)
+    reader, root = sources.image_reader(source, settings, channels)
     writer = _writer(sort_of(source))
     return Task(reader, root, reader.find(root), writer, classes, output, probabilities, overlays)
 
@@ -160,10 +167,9 @@ def _planned(task: Task) -> list[Path]:
     return paths
 
 
-def _predict(workdir: Path, config: ConfigDict, task: Task) -> list[tables.Row]:
+def _predict(workdir: Path, config: ConfigDict, channels: int, task: Task) -> list[tables.Row]:
     compilation_cache.use(config.train.compilation_cache)
     mesh = data_mesh()
-    channels = image_channels(workdir, config)
     probability, restored = load_network(workdir, config, mesh)
     for line in checkpoint.warnings(workdir / run_folder.CHECKPOINTS, restored):
         print(f"warning: {line}", file=sys.stderr, flush=True)

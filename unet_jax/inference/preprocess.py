@@ -69,10 +69,10 @@ def _to_square(
     """Padded evenly to a square, then resized."""
     if sizes is None:
         return _resize(_pad_to_square(x), size)
-    side = sizes.max(-1)
+    side, longest = sizes.max(-1), max(x.shape[-3:-1])
     rows, columns = (
-        jax.vmap(_resizing_matrix, (None, None, 0, 0))(size, x.shape[axis], side, (side - sizes[:, n]) // 2)
-        for n, axis in ((0, -3), (1, -2))
+        jax.vmap(_resizing_matrix, (None, None, 0, 0))(size, longest, side, (side - sizes[:, n]) // 2)[..., :length]
+        for n, length in enumerate(x.shape[-3:-1])
     )
     return jnp.einsum("bih,b...hwc,bjw->b...ijc", rows, x, columns, precision=jax.lax.Precision.HIGHEST)
 
@@ -80,16 +80,16 @@ def _to_square(
 def _resizing_matrix(
     size: int, length: int, side: Int32[Array, ""], start: Int32[Array, ""]
 ) -> Float32[Array, "{size} {length}"]:
-    """What `_resize` does along one axis, from `side` pixels of which those before `start` are not in `length`."""
+    """What `_resize` does along one axis of `side` pixels, at most `length`, of which the first `start` are zeros."""
     scale = side / size
     # Where the new pixels' centres lie among the old pixels.
     centres = (jnp.arange(size, dtype=jnp.float32)[:, None] + 0.5) * scale - 0.5
     width = jnp.maximum(scale, 1.0)
 
-    def triangle(pixels: Float32[Array, " n"]) -> Float32[Array, "{size} n"]:
+    def triangle(pixels: Float32[Array, " n"]) -> Float32[Array, "new n"]:
         return jnp.maximum(1 - jnp.abs(pixels - centres) / width, 0)
 
-    square = jnp.arange(length, dtype=jnp.float32)  # the longest side is no longer than the array
+    square = jnp.arange(length, dtype=jnp.float32)
     total = jnp.where(square < side, triangle(square), 0).sum(-1, keepdims=True)
     pixels = square + start
     return jnp.where(pixels < side, triangle(pixels), 0) / total

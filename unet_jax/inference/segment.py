@@ -56,7 +56,7 @@ def segment_stream(
     *,
     keep_probabilities: bool = False,
 ) -> Iterator[Segmented]:
-    """Segments one case after the other; drawn from `wanted` are no more than the batches under way need.
+    """Segments one case after the other; draws no more of `wanted` than the batches under way need.
 
     Batches run across cases whose windows are of one size: padded to another, a slice would be segmented otherwise than
     alone. How the answers to overlapping windows are put together is in `windows`.

@@ -49,8 +49,8 @@ class Window:
 
     Attributes:
         slices: one, or those of a slab.
-        rows: of each of them.
-        columns: likewise.
+        rows: that it covers.
+        columns: that it covers.
     """
 
     slices: range

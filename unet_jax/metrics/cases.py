@@ -186,7 +186,7 @@ def whole_case_scores(
 
     Args:
         predicted: 0 and 1; all slices of the case.
-        truth: likewise.
+        truth: 0 and 1; all slices of the case.
         spacing: mm between slices, rows and columns; None counts pixels and voxels.
         tolerance: of the surface Dice, in the same unit.
 

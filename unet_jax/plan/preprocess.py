@@ -27,7 +27,7 @@ from unet_jax.plan.normalise import normalise
 from unet_jax.plan.plan_file import read_plans
 from unet_jax.plan.plans import Configuration, Plans
 from unet_jax.plan.resample import Shape, Spacing, new_shape, resample_image, resample_mask
-from unet_jax.runtime.command_line import answered
+from unet_jax.runtime.command_line import run_and_report
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +145,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("case", help="its name, without channel and ending")
     parser.add_argument("out", type=Path, help="the .npz file to write")
     args = parser.parse_args(arguments)
-    return answered(lambda: _write(args))
+    return run_and_report(lambda: _write(args))
 
 
 if __name__ == "__main__":

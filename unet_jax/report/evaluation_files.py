@@ -9,7 +9,6 @@ from ml_collections import ConfigDict
 
 from unet_jax.data import labels
 from unet_jax.data.case import Case
-from unet_jax.data.formats import lgg, sources
 from unet_jax.data.load import DataSet
 from unet_jax.files import replace_folder
 from unet_jax.inference import postprocess
@@ -52,10 +51,9 @@ def write(
         return data.cases[position], masks[position].numbers, mask
 
     examples = [
-        example(f"{title}: {row['case']}, Dice {scores.share(row['dice'])}", *scored(row))
+        example(f"{title}: {row['case']}, Dice {scores.share(row['dice'])}", *scored(row), data.shown)
         for title, row in best_median_worst(rows)
     ]
-    is_lgg = config.data.source in sources.LGG_SOURCES and data.channels == len(lgg.SEQUENCES)
     with replace_folder(_folder(workdir, summary)) as folder:
         scores.write(folder, summary, rows)
         case_sheet.write(folder / "cases.png", examples, f"{summary['split']}, {summary['split_by']}", classes)
@@ -66,8 +64,8 @@ def write(
             rows=rows,
             epochs=history.epochs_of(history.read(workdir)),
             config=config.to_dict(),
-            sequences=lgg.SEQUENCES if is_lgg else [f"sequence {number + 1}" for number in range(data.channels)],
-            first_sequence=lgg.FLAIR if is_lgg else 0,
+            sequences=data.channel_names,
+            first_sequence=data.shown,
             pictures=case_view.within_budget(map(scored, rows), page.BUDGET, labels.count(data.classes)),
         )
         manifest.write_manifest(folder, {"checkpoint_step": summary["checkpoint_step"]})
@@ -85,9 +83,10 @@ def _folder(workdir: Path, summary: dict) -> Path:
     return workdir / run_folder.EVALUATION / summary["split"]
 
 
-def example(title: str, case: Case, numbers: Int[np.ndarray, " s"], mask: UInt8[np.ndarray, "s h w"]) -> Example:
-    """A case to be shown with its masks; slices that were not scored have no outlines."""
+def example(
+    title: str, case: Case, numbers: Int[np.ndarray, " s"], mask: UInt8[np.ndarray, "s h w"], channel: int
+) -> Example:
+    """One channel of a case to be shown with its masks; slices that were not scored have no outlines."""
     truth, predicted = np.zeros_like(case.mask), np.zeros_like(case.mask)
     truth[numbers], predicted[numbers] = case.mask[numbers], mask
-    channel = min(lgg.FLAIR, case.image.shape[-1] - 1)
     return Example(title, np.asarray(case.image[..., channel]), truth, predicted)

@@ -3,12 +3,10 @@
 import contextlib
 import dataclasses
 import errno
-import logging
 import os
 import re
 import shutil
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +18,7 @@ from unet_jax.errors import DamageError, InputError, StorageError
 from unet_jax.files import storage_error
 from unet_jax.run import checkpoint_folder, manifest
 from unet_jax.runtime.mesh import is_primary
+from unet_jax.runtime.quiet import without_tracebacks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +76,7 @@ def save(
     try:
         if shutil.disk_usage(directory).free < needed:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        with _without_tracebacks():
+        with without_tracebacks():
             for name, tree in arrays.items():
                 _save_tree((unfinished / name).absolute(), tree)
         if is_primary():
@@ -128,7 +127,7 @@ def restore(directory: Path, wanted: Literal["best", "newest"], like: Mapping[st
         "\n".join(
             [
                 f"No checkpoint in {directory} is whole: put one back from a copy, or name another --workdir to train "
-                "anew.",
+                "again.",
                 *(f"  {fault}" for faults in damaged.values() for fault in faults),
             ]
         )
@@ -147,7 +146,7 @@ def warnings(directory: Path, restored: Restored) -> list[str]:
 
 
 def set_aside(directory: Path, damaged: Iterable[int]) -> None:
-    """Renames damaged checkpoints to `damaged-<step>`, so that their steps can be saved anew; nothing is deleted.
+    """Renames damaged checkpoints to `damaged-<step>`, so that their steps can be saved again; nothing is deleted.
 
     Raises:
         StorageError: the folder cannot be written.
@@ -205,7 +204,7 @@ def _read(folder: Path, leaves: Mapping[str, dict], like: Mapping[str, Any]) -> 
     items, faults = {}, []
     for name, tree in like.items():
         _check_fit(leaves[name], tree, f"{folder}, {name}")
-        with _without_tracebacks():
+        with without_tracebacks():
             items[name] = _restore_tree((folder / name).absolute(), tree)
         digests = manifest.leaf_digests(items[name])
         faults += [
@@ -225,31 +224,11 @@ def _check_fit(saved: Mapping[str, dict], like: Any, where: str) -> None:
         if needed.get(name) != found.get(name)
     ]
     if faults:
-        raise InputError("\n".join([f"{where} does not fit; train anew with another --workdir:", *faults]))
+        raise InputError("\n".join([f"{where} does not fit; train again with another --workdir:", *faults]))
 
 
 def _described(leaf: Mapping[str, Any]) -> str:
     return f"{leaf['dtype']} {tuple(leaf['shape'])}"
-
-
-@contextlib.contextmanager
-def _without_tracebacks() -> Iterator[None]:
-    """Keeps orbax's threads from printing what is also raised."""
-    hook = sys.unraisablehook
-
-    def without_closed_loops(unraisable: Any) -> None:
-        if str(unraisable.exc_value) != "Event loop is closed":
-            hook(unraisable)
-
-    sys.unraisablehook = without_closed_loops
-    disabled = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        yield
-        # After a failure it stays: what is still under way complains later.
-        sys.unraisablehook = hook
-    finally:
-        logging.disable(disabled)
 
 
 def _storage_fault(error: Exception) -> str | None:
@@ -269,5 +248,5 @@ def _unsaved(directory: Path, step: int, needed: int, reason: str) -> StorageErr
     return StorageError(
         f"checkpoint {step} could not be saved in {directory} ({reason}): it needs {needed:,} bytes{free}. "
         + ("There is none before it. " if last is None else f"The last good one is that of step {last}. ")
-        + "Make room or mend the disk, then give the same command again: it goes on from there."
+        + "Make room or mend the disk, then run the same command to resume from there."
     )

@@ -2,7 +2,7 @@
 
 A checkpoint is the folder `<step>`. It is written as `unfinished-<step>` and renamed when all of it is there, its
 manifest included, and it is renamed to `deleting-<step>` before it is deleted: one that is called `<step>` and does not
-verify is damaged. Damaged ones are not deleted; a run that goes on from another renames them to `damaged-<step>`.
+verify is damaged. Damaged ones are not deleted; a run that resumes from another renames them to `damaged-<step>`.
 """
 
 import os
@@ -103,7 +103,7 @@ def best_known(manifests: Mapping[int, Mapping[str, Any]]) -> int | None:
 
 
 def set_aside(directory: Path, damaged: Iterable[int]) -> None:
-    """Renames damaged checkpoints, so that their steps can be saved anew."""
+    """Renames damaged checkpoints, so that their steps can be saved again."""
     for step in set(damaged) & set(steps(directory)):
         names = (f"{DAMAGED}{step}{suffix}" for suffix in ("", *(f".{number}" for number in range(2, 100))))
         os.rename(directory / str(step), next(directory / name for name in names if not (directory / name).exists()))

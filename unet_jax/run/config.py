@@ -78,7 +78,7 @@ def _chosen_threshold(workdir: Path, otherwise: float) -> float:
     found = read_json(path)
     value = found.get("threshold") if isinstance(found, dict) else None
     if not isinstance(value, float) or not 0 < value < 1:
-        raise InputError(f"{path} has no threshold between 0 and 1: remove it, and train again to choose it anew.")
+        raise InputError(f"{path} has no threshold between 0 and 1: remove it, and train again to choose one.")
     return value
 
 

@@ -24,7 +24,7 @@ FINGERPRINT = "data_fingerprint"
 
 
 def read_data(workdir: Path) -> dict[str, Any] | None:
-    """What the run noted of its data: `channels`, which runs from before version 0.1 lack, and `files`.
+    """What the run recorded of its data: `channels`, which runs from before version 0.1 lack, and `files`.
 
     None if the run is older than data.json.
 
@@ -41,10 +41,10 @@ def read_data(workdir: Path) -> dict[str, Any] | None:
 
 
 def read_channels(workdir: Path) -> int | None:
-    """How many channels the run's images have; None if the run did not note it.
+    """How many channels the run's images have; None if the run did not record it.
 
     Raises:
-        InputError: what it noted is damaged.
+        InputError: the record is damaged.
     """
     channels = (read_data(workdir) or {}).get("channels")
     if channels is not None and not (isinstance(channels, int) and channels > 0):
@@ -74,7 +74,7 @@ def lock_run(workdir: Path, *, wait: bool = False) -> contextlib.AbstractContext
     if not is_primary():
         return contextlib.nullcontext()
     check_links(workdir)
-    return lock.hold(workdir, wait=wait)
+    return lock.lock_folder(workdir, wait=wait)
 
 
 def check_links(workdir: Path) -> None:

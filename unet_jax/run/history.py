@@ -35,7 +35,7 @@ def read(workdir: Path) -> list[dict]:
         if line.endswith(b"\n"):
             try:
                 record, has_check = _parse(line)
-                if checked and not has_check:  # lines of before version 0.1, which have none, come first
+                if checked and not has_check:  # lines from before version 0.1, which have none, come first
                     raise ValueError(f"it has no {CHECK}")
             except (KeyError, TypeError, ValueError) as error:
                 raise DamageError(

@@ -1,11 +1,11 @@
-"""From the config as it was asked for to the config that runs: which data there are, and what they need."""
+"""The config that runs, from the one that was asked for: which data there are, and what they need."""
 
 from collections.abc import Collection
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from unet_jax.data.formats import sources
+from unet_jax.data.formats import layouts, sources
 from unet_jax.errors import InputError
 from unet_jax.run.config import flatten
 
@@ -40,10 +40,13 @@ def resolve(config: ConfigDict, given: Collection[str]) -> tuple[ConfigDict, lis
     else:
         del resolved.scaled_down
         if config.data.source == "auto" and root.is_dir():
-            resolved.data.source, found = sources.guess(root)
-            messages.append(found)
+            found = layouts.find(root)
+            resolved.data.update(source=found.source, root=str(found.root))
+            messages.append(found.note)
     if resolved.data.source == "phantom":
         resolved.data.root = resolved.phantom.root
+    elif root.exists() and not root.is_dir():
+        raise InputError(f"config.data.root={root}: is a file, and a folder is needed: unpack it, or name its folder.")
     elif not root.is_dir():
         raise InputError(f"config.data.root: found no folder {root}; {_needed(resolved.data.source)}.")
     messages += sources.notes(resolved.data.source, sources.settings(resolved.data.to_dict()))

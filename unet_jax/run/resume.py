@@ -17,8 +17,8 @@ from unet_jax.run.config import as_json, default_config, flatten, read_flat_conf
 from unet_jax.run.folder import CHECKPOINTS, CLASSES, CONFIG, DATA, FINGERPRINT, SPLIT, read_data
 
 RESUME = ("auto", "must", "never")
-# What may change when a run goes on: where things lie, how long is waited and what is noted. The data are told by their
-# fingerprint. A group stands for all its keys.
+# What may change when a run resumes: where things lie, how long it waits and what it logs. The data are identified by
+# their fingerprint. A group stands for all its keys.
 HARMLESS = (
     "data.cache",
     "data.root",
@@ -40,8 +40,7 @@ LISTED = 20
 def check_resume(workdir: Path, resume: str) -> None:
     """Checks that `workdir`, which may be missing, is what --resume expects.
 
-    "auto" goes on with a run or begins one; "must" needs a checkpoint to go on from; "never" needs a folder without a
-    run.
+    "auto" resumes a run or begins one; "must" needs a checkpoint to resume from; "never" needs a folder without a run.
 
     Raises:
         InputError: it is not, or there are checkpoints of which nothing says what they are of.
@@ -53,7 +52,7 @@ def check_resume(workdir: Path, resume: str) -> None:
         raise InputError(f"{workdir} holds a run already, and --resume=never overwrites none: name another --workdir.")
     if resume == "must" and not saved:
         raise InputError(
-            f"{workdir} has no checkpoint to go on from, as --resume=must demands: correct --workdir, or begin with "
+            f"{workdir} has no checkpoint to resume from, as --resume=must demands: correct --workdir, or begin with "
             "--resume=auto."
         )
     if saved and not begun:
@@ -97,7 +96,7 @@ def compare(workdir: Path, config: ConfigDict, data: DataSet) -> list[str]:
 
 
 def is_harmless(key: str) -> bool:
-    """Whether a run may go on with another value of this key, flattened."""
+    """Whether a run may resume with another value of this key, flattened."""
     return key in HARMLESS or key.partition(".")[0] in HARMLESS
 
 
@@ -154,7 +153,7 @@ def check_record(restored: Restored, record: Mapping[str, str]) -> None:
 
 
 def file_differences(workdir: Path, digests: Digests) -> list[str]:
-    """A line for each file that differs from the run's, is missing or is new; none for a run that noted no files."""
+    """A line for each file that differs from the run's, is missing or is new; none for a run that recorded no files."""
     recorded = read_files(workdir)
     if recorded is None:
         return []

@@ -1,4 +1,4 @@
-"""The machine a run works on: devices and mesh, host memory, compiled programs on disk, signals, watchdog, lock.
+"""The machine that a run works on: start-up, devices and mesh, memory, compilation cache, signals, watchdog, lock.
 
 Any room may call it; it imports nothing but `errors` and `files`.
 """

@@ -1,29 +1,47 @@
-"""What commands answer to what is no bug: one line, and its exit code."""
+"""How a command ends: with one line and an exit code, unless it is a bug."""
 
+import contextlib
+import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from unet_jax.errors import RunError
 from unet_jax.files import storage_error
+from unet_jax.runtime.cache_warnings import explained_cache_warnings
 
 
-def answered(run: Callable[[], str | None]) -> int:
+def run_and_report(run: Callable[[], str | None]) -> int:
     """Runs, prints the line that comes back, if any, and returns the exit code."""
-    try:
-        line = run()
-    except RunError as error:
-        return complain(error)
-    except OSError as error:
-        fault = storage_error(error)
-        if fault is None:
-            raise
-        return complain(fault)
-    if line is not None:
-        print(line)
-    return 0
+    with _printing_anything(), explained_cache_warnings():
+        try:
+            line = run()
+        except RunError as error:
+            return complain(error)
+        except OSError as error:
+            fault = storage_error(error)
+            if fault is None:
+                raise
+            return complain(fault)
+        if line is not None:
+            print(line)
+        return 0
 
 
 def complain(error: RunError) -> int:
     """Prints the error's line, and returns its exit code."""
     print(f"error: {error}", file=sys.stderr)
     return error.exit_code
+
+
+@contextlib.contextmanager
+def _printing_anything() -> Iterator[None]:
+    r"""Within the block, stdout shows a character that its encoding lacks as stderr always does: ² in ASCII as \xb2."""
+    if not isinstance(sys.stdout, io.TextIOWrapper):
+        yield
+        return
+    before = sys.stdout.errors
+    sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        sys.stdout.reconfigure(errors=before)

@@ -1,4 +1,4 @@
-"""Compiled programs on disk, so that the next run starts without compiling them anew."""
+"""Compiled programs on disk, so that the next run need not compile them again."""
 
 import contextlib
 from collections.abc import Iterator
@@ -7,15 +7,15 @@ from pathlib import Path
 import jax
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
-# Seconds of compiling from which a program is kept; below that, compiling costs about as much as loading.
+# Seconds of compiling from which a program is kept; below that, loading takes about as long as compiling.
 WORTH_KEEPING = 0.1
 
 
 def use(folder: str | None) -> None:
-    """Keeps what is compiled from now on in `folder`, and takes from there what an earlier process compiled.
+    """Keeps what is compiled from now on in `folder`, and loads from there what an earlier process compiled.
 
-    None keeps nothing. A folder named by the environment's JAX_COMPILATION_CACHE_DIR stands. What lies in the folder
-    is run as it is, so nobody else should be able to write there.
+    None keeps nothing. A folder that the environment's JAX_COMPILATION_CACHE_DIR names stands. The programs in the
+    folder are executed as they are, so nobody else should be able to write there.
     """
     if folder is None or jax.config.jax_compilation_cache_dir is not None:
         return
@@ -24,8 +24,8 @@ def use(folder: str | None) -> None:
 
 
 @contextlib.contextmanager
-def fresh(folder: str) -> Iterator[None]:
-    """Within the `with` block, another cache in place of the one in use, that keeps everything."""
+def replaced_by(folder: str) -> Iterator[None]:
+    """Within the block, `folder` is the cache, in the place of the one in use, and keeps every program."""
     names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
     before = [getattr(jax.config, name) for name in names]
     try:

@@ -24,7 +24,7 @@ def describe(packages: Sequence[str] = PACKAGES) -> dict:
 
 
 def _processor() -> str:
-    """The processor's name, which only Linux's own file tells in full."""
+    """The processor's name: in full only where Linux's /proc/cpuinfo has it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

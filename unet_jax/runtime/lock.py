@@ -14,24 +14,27 @@ LOCK = ".lock"
 
 
 @contextlib.contextmanager
-def hold(folder: Path, *, wait: bool = False) -> Iterator[None]:
-    """Keeps every other process out of `folder`; makes it, and takes it away again if it stays empty.
+def lock_folder(folder: Path, *, wait: bool = False) -> Iterator[None]:
+    """Keeps every other process out of `folder`; makes it, and removes it again if it stays empty.
 
-    With `wait`, it waits until no other process holds it. The kernel releases the lock when its holder ends, however
-    it ends: what a killed run held is simply taken over. Processes that are spawned, as grain's workers are, do not
-    inherit it.
+    The kernel releases the lock when its holder ends, in whatever way: the folder of a killed run is free. Spawned
+    processes, such as grain's workers, do not inherit it.
+
+    Args:
+        folder: may be missing.
+        wait: waits while another process holds the folder.
 
     Raises:
         BusyError: another process holds the folder, without `wait`.
-        InputError: it is no folder.
+        InputError: it is not a folder.
         StorageError: it cannot be made or written to, or its file system has no locks.
     """
     path = folder / LOCK
     made = [one for one in (folder, *folder.parents) if not one.exists()]
     try:
-        lock = _taken(path, wait=wait)
+        lock = _take(path, wait=wait)
     except (FileExistsError, NotADirectoryError):
-        raise InputError(f"{folder} is no folder: name another --workdir.") from None
+        raise InputError(f"{folder} is not a folder: name another --workdir.") from None
     except OSError as error:
         raise storage_error(error, path) or StorageError(
             f"{path} cannot be locked ({error.strerror}): name a --workdir on another file system."
@@ -39,7 +42,7 @@ def hold(folder: Path, *, wait: bool = False) -> Iterator[None]:
     try:
         yield
     finally:
-        # Removed while it is still held: whoever has opened it meanwhile sees that it has lost its name.
+        # Removed while still locked: whoever has opened it meanwhile sees that the file has lost its name.
         with contextlib.suppress(OSError):
             path.unlink()
         os.close(lock)
@@ -48,12 +51,12 @@ def hold(folder: Path, *, wait: bool = False) -> Iterator[None]:
                 one.rmdir()
 
 
-def _taken(path: Path, *, wait: bool) -> int:
+def _take(path: Path, *, wait: bool) -> int:
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-        except FileNotFoundError:  # its last holder has just taken the empty folder away
+        except FileNotFoundError:  # its last holder has just removed the empty folder
             continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -65,7 +68,7 @@ def _taken(path: Path, *, wait: bool) -> int:
             holder = os.pread(lock, 1000, 0).decode(errors="replace").strip() or "another process"
             os.close(lock)
             raise BusyError(
-                f"{path.parent} is in use by {holder}: wait until that has ended, or name another --workdir."
+                f"{path.parent} is in use by {holder}: wait until it has ended, or name another --workdir."
             ) from None
         except OSError:
             os.close(lock)
@@ -74,7 +77,7 @@ def _taken(path: Path, *, wait: bool) -> int:
 
 
 def _is_at(lock: int, path: Path) -> bool:
-    """Whether the opened file is still the one of that name: its last holder may have removed it."""
+    """Whether the open file is still the one of that name: its last holder may have removed it."""
     try:
         return os.path.samestat(os.fstat(lock), path.stat(follow_symlinks=False))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The mesh of devices, what lies where on it, and which process speaks for all."""
+"""The mesh of devices, how arrays lie on it, and which process prints and writes."""
 
 from typing import TypeVar
 
@@ -36,9 +36,14 @@ def check_batch_size(batch_size: int, mesh: Mesh) -> None:
 
 
 def global_batch(local: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """The batch over all devices, of which this process brings `local`, its own part."""
+    """The batch spread over all devices.
+
+    Args:
+        local: this process's part of it, [b, ...] each.
+        mesh: whose devices share the batch evenly.
+    """
     if jax.process_count() == 1:
-        # The same, in half the time.
+        # The same as below, in half the time.
         return jax.device_put(local, by_batch(mesh))
     return {key: jax.make_array_from_process_local_data(by_batch(mesh), x) for key, x in local.items()}
 

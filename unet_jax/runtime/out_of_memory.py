@@ -1,4 +1,4 @@
-"""What to change when a device or the host has too little memory."""
+"""What to lower when a device or the host runs out of memory."""
 
 import contextlib
 import re
@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from unet_jax.errors import OutOfMemoryError
 
-# XLA's sign, in the text of a RuntimeError.
+# How XLA says so, in the text of a RuntimeError.
 EXHAUSTED = "RESOURCE_EXHAUSTED"
 # "allocating 4503599627370496 bytes" (CPU), "allocate 35.00GiB" (GPU), "allocate 128. PiB for an array" (numpy)
 ASKED = re.compile(r"allocat\w*\s+(?:request for\s+)?([0-9.]+)\s*(bytes|[KMGTP]i?B)")
@@ -17,7 +17,7 @@ UNITS = {unit: 1024**power for power, unit in enumerate(("bytes", "KiB", "MiB", 
 
 @contextlib.contextmanager
 def explained(config: ConfigDict) -> Iterator[None]:
-    """Turns an error that means too little memory into one that names the keys that decide the need.
+    """Turns an error that means too little memory into one that names the keys that memory depends on.
 
     Raises:
         OutOfMemoryError: memory ran out within the `with` block.
@@ -35,13 +35,13 @@ def _describe(text: str, config: ConfigDict) -> str:
     return (
         f"out of memory: {_need(text)} with config.train.batch_size={config.train.batch_size}, "
         f"config.data.image_size={config.data.image_size}{slab} and config.model.width="
-        f"{config.model.get('width')}: the need grows with batch_size × image_size² × width; halve "
+        f"{config.model.get('width')}: memory grows with batch_size × image_size² × width; halve "
         "config.train.batch_size, or lower the others."
     )
 
 
 def _need(text: str) -> str:
-    """What a single allocation asked for: all the others came on top of it."""
+    """What the allocation that failed asked for: the run needs more than that."""
     found = ASKED.search(text)
     if found is None:
         return "an allocation failed"

@@ -1,4 +1,4 @@
-"""Polite stops: SIGTERM and SIGINT end a run with all that it has saved, at a step's boundary."""
+"""Clean stops: on SIGTERM or SIGINT a run saves at the end of its step, and ends."""
 
 import os
 import signal
@@ -19,14 +19,14 @@ GRACE = 3.0
 class StopRequest:
     """Notices SIGTERM and SIGINT, once or several times, in place of their default actions.
 
-    Between steps, the run asks `asked` and stops by itself: what is under way is worth finishing. Elsewhere it may
-    take minutes until a signal is noticed (compiling, reading all data, validating): there the run says what its
-    last words are and may be ended `anywhere`, by a thread if need be.
+    Between steps, the run looks at `asked` and stops by itself: the step under way is worth finishing. Elsewhere
+    (compiling, reading all data, validating) minutes may pass before it looks: there the run gives its last words in
+    advance and may be ended `anywhere`, by a thread if need be.
 
-    Signals can be had in the main thread only; in another one, nothing is ever asked.
+    Python handles signals in the main thread only; in another thread `asked` stays False.
 
     Args:
-        listen: False leaves the signals alone; jax.distributed has its own way with them.
+        listen: False leaves the signals alone: jax.distributed handles them itself.
 
     Attributes:
         asked: whether there was a signal.
@@ -45,7 +45,7 @@ class StopRequest:
         listening, written = os.pipe()
         os.set_blocking(written, False)
         self._before = {number: signal.signal(number, self._notice) for number in SIGNALS}
-        # Python calls `_notice` when the main thread is back from C++; the bytes in this pipe come at once.
+        # Python calls `_notice` once the main thread returns from C++; this pipe gets its byte at once.
         self._wakeup_before = signal.set_wakeup_fd(written, warn_on_full_buffer=False)
         threading.Thread(target=self._listen, args=(listening,), daemon=True, name="stop request").start()
         self._written = written
@@ -62,7 +62,7 @@ class StopRequest:
                 signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def anywhere(self, last_words: Callable[[], str]) -> None:
-        """From here on the run may be ended where it stands; `last_words` saves what there is to save and says so."""
+        """From here on the run may end at any point; `last_words` saves what there is to save and says so."""
         with self._lock:
             self._last_words = last_words
         self.check()

@@ -1,4 +1,4 @@
-"""Ends a run in which nothing moves any more, and says where it stood."""
+"""Ends a run that hangs, and says where it stood."""
 
 import faulthandler
 import math
@@ -13,8 +13,9 @@ from typing import NoReturn
 
 from unet_jax.errors import StuckError
 
-# Seconds between two looks at the clock.
-PERIOD = 0.5
+# Seconds between two looks. One that comes later than LATE was kept from it: the process was stopped, or the machine
+# slept or had no time for it, and the run was kept from its work as well.
+PERIOD, LATE = 0.5, 1.0
 
 
 class Watchdog:
@@ -23,12 +24,16 @@ class Watchdog:
     It writes the stacks of all threads to a file and to stderr, kills the worker processes, and ends with
     StuckError's exit code, even where the main thread hangs outside of Python.
 
+    Time in which the process is suspended (SIGSTOP, a laptop's lid, a scheduler) does not count: the thread adds up the
+    time between its own looks, each up to LATE.
+
     Args:
         stacks: the file for the stacks.
     """
 
     def __init__(self, stacks: Path):
         self._stacks = stacks
+        self._awake = 0.0
         self._expected = ("", math.inf, math.inf)
         self._done = threading.Event()
 
@@ -42,20 +47,25 @@ class Watchdog:
         self._done.set()
 
     def expect(self, what: str, seconds: float) -> None:
-        """Allows so many seconds from now on for `what`, in the place of what was expected before; 0 for any number."""
-        self._expected = (what, seconds, time.monotonic() + seconds if seconds else math.inf)
+        """Allows so many seconds from now on for `what`, instead of what was expected before; 0 for any number."""
+        # The last look may be a period ago.
+        self._expected = (what, seconds, self._awake + PERIOD + seconds if seconds else math.inf)
 
     def rest(self) -> None:
-        """Expects nothing any more."""
+        """Expects nothing from now on."""
         self.expect("", 0.0)
 
     def _watch(self) -> None:
+        before = time.monotonic()
         while not self._done.wait(PERIOD):
+            now = time.monotonic()
+            self._awake += min(now - before, LATE)
+            before = now
             what, seconds, deadline = self._expected
-            if time.monotonic() > deadline:
+            if self._awake > deadline:
                 self._dump()
                 message = f"no sign of {what} for {seconds:g} s{_workers()}; all stacks are in {self._stacks}."
-                end_process(f"{message} The same command goes on from the last checkpoint.", StuckError.exit_code)
+                end_process(f"{message} Run the same command to resume from the last checkpoint.", StuckError.exit_code)
 
     def _dump(self) -> None:
         faulthandler.dump_traceback(2)
@@ -70,7 +80,7 @@ class Watchdog:
 def end_process(message: str, exit_code: int) -> NoReturn:
     """Ends this process and its workers from any thread, whatever the others do; `message` goes to stderr."""
     # Not print: the main thread may hang with stderr's lock.
-    os.write(2, f"error: {message}\n".encode())
+    os.write(2, f"error: {message}\n".encode(errors="backslashreplace"))
     workers = multiprocessing.active_children()
     for worker in workers:
         worker.kill()

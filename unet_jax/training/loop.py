@@ -14,7 +14,6 @@ from jaxtyping import Int32
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from unet_jax.data.formats import lgg
 from unet_jax.data.load import DataSet
 from unet_jax.errors import NumbersError, StopRequestedError
 from unet_jax.inference.segment import segment_cases
@@ -166,7 +165,7 @@ def _note(run: Run, record: dict[str, Any], masks: Mapping[int, PackedMask] | No
     """Adds a record to the history, and to TensorBoard's events, with pictures of the validated masks."""
     history.append(run.workdir, record)
     if run.events:
-        run.events.append(record, tensorboard_pictures.draw(run.data.cases, masks or {}, lgg.FLAIR))
+        run.events.append(record, tensorboard_pictures.draw(run.data.cases, masks or {}, run.data.shown))
 
 
 def _stop_after(run: Run, step: int) -> bool:
@@ -217,7 +216,7 @@ class _Step:
 
 
 def _check_numbers(run: Run, step: _Step) -> None:
-    """Waits for the step; raises NumbersError where it met NaN or infinity, or notes that it was skipped."""
+    """Waits for the step; raises NumbersError if it met NaN or infinity, or records that it was skipped."""
     fault = FAULTS[int(step.logged["fault"])]
     if not fault or step.checked:
         return

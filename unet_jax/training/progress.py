@@ -89,7 +89,7 @@ def description(
 
 
 def resumption(config: ConfigDict, workdir: Path, step: int, epochs: list[dict]) -> str:
-    """What a run says that was begun before."""
+    """What a resumed run says."""
     if finished(config, epochs):
-        return f"{workdir} is trained to its end; to train anew, name another --workdir or delete it."
+        return f"{workdir} is trained to its end; to train again, name another --workdir or delete it."
     return f"Going on from step {step}, in epoch {len(epochs) + 1}."

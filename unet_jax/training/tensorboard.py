@@ -1,28 +1,28 @@
 """TensorBoard's events of a run: the numbers of its history, pictures of validated slices and, once, its config.
 
-tensorboardX makes the messages. Its own writer would hand them to a thread, which tells nobody of a full disk and whose
-queue is lost when the process is killed; here an event is on the disk before the run goes on, as the history is.
+tensorboardX makes the events and writes them as records. Its SummaryWriter is not used: it hands events to a thread
+that dies on a full disk and tells nobody, after which the run waits forever for room in the queue; and its `flush` does
+not wait for that thread, so what is queued is lost when the process is killed. Here an event is on the disk, or its
+error raised, before the run continues.
 """
 
-import dataclasses
+import contextlib
 import json
 import os
-import struct
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from unet_jax.files import append_bytes
+from unet_jax.files import storage_error
 from unet_jax.run.config import flatten
 
 if TYPE_CHECKING:
     from tensorboardX.proto.event_pb2 import Event
-    from tensorboardX.proto.summary_pb2 import Summary
+    from tensorboardX.record_writer import RecordWriter
 
 # tensorboardX is imported when the first event is written: it imports PyTorch where that is installed.
 
@@ -30,25 +30,32 @@ FOLDER = "tensorboard"
 # TensorBoard reads what has "tfevents" in its name, in the order of the names.
 PREFIX = "events.out.tfevents."
 VERSION = "brain.Event:2"
-# A fifth of the default's bytes where pixels are repeated.
-PNG = (cv2.IMWRITE_PNG_COMPRESSION, 6)
-# The length of a record, and the checksum of the length.
-HEADER, CHECKSUM = struct.Struct("<Q"), struct.Struct("<I")
 
 
-@dataclasses.dataclass(frozen=True)
 class EventFile:
-    """The events since the program was started. The first of them makes the file.
+    """The events since the program was started, in a file of their own. The first of them makes the file.
 
-    Attributes:
-        path: of this start's own: TensorBoard, which may be reading along, goes from one file to the next.
-        resumed: the step that the run goes on from.
+    TensorBoard reads a run's files one after the other, and drops what earlier files have from the first step on that
+    this one writes again: so a killed and resumed run shows each step and each epoch once.
+
+    Args:
+        workdir: the run's folder.
+        resumed: the step that the run resumes from, 0 for a new one.
+        history: the run's records up to there, rewound to what the checkpoint has.
         config: the run's.
     """
 
-    path: Path
-    resumed: int
-    config: Mapping[str, Any]
+    def __init__(self, workdir: Path, resumed: int, history: Sequence[Mapping[str, Any]], config: Mapping[str, Any]):
+        self.path = workdir / FOLDER / f"{PREFIX}{time.time_ns()}"
+        last = [record for record in history if record["step"] == resumed and "nonfinite" not in record]
+        closed = any("epoch" in record for record in last)
+        # A process that was killed between an epoch's record and its checkpoint left an event of the epoch, at the same
+        # step as training's last one: both are dropped, and training's is repeated. The config's lies at step 0.
+        self._first_step = resumed + 1 if closed else max(resumed, 1)
+        self._repeated = [] if closed else last
+        self._config = config
+        self._writer: RecordWriter | None = None
+        self._whole = 0
 
     def append(self, record: Mapping[str, Any], pictures: Mapping[str, UInt8[np.ndarray, "h w 3"]]) -> None:
         """Adds one event.
@@ -60,99 +67,52 @@ class EventFile:
         Raises:
             StorageError: the disk is full, read-only or failing; the file is as it was.
         """
-        from tensorboardX.proto.summary_pb2 import Summary
+        events = [] if self._writer else self._beginning()
+        self._write([event.SerializeToString() for event in [*events, _event(record, pictures)]])
 
-        group = "epoch" if "epoch" in record else "train"
-        values = [Summary.Value(tag=_tag(group, key), simple_value=value) for key, value in _numbers(record).items()]
-        values += [_picture(title, picture) for title, picture in pictures.items()]
-        data = _framed(step=record["step"], summary=Summary(value=values))
-        append_bytes(self.path, data if self.path.exists() else self._beginning() + data)
-
-    def _beginning(self) -> bytes:
-        from tensorboardX.proto.event_pb2 import SessionLog
+    def _beginning(self) -> list["Event"]:
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
         from tensorboardX.summary import text
 
-        data = _framed(file_version=VERSION)
-        if self.resumed:
-            # What TensorBoard has read of the steps after this one, before `rewind` dropped them, it forgets.
-            data += _framed(step=self.resumed + 1, session_log=SessionLog(status=SessionLog.START))
-        if not _files(self.path.parent):
-            lines = json.dumps(self.config, indent=2).splitlines()
-            # Markdown shows what is indented as it is.
-            data += _framed(summary=text("config", "\n".join(f"    {line}" for line in lines)))
-        return data
+        now = time.time()
+        start = Event(wall_time=now, step=self._first_step, session_log=SessionLog(status=SessionLog.START))
+        # TensorBoard drops nothing at the first START that it meets in a run, so that each file has two.
+        events = [Event(wall_time=now, file_version=VERSION), start, start]
+        if not list(self.path.parent.glob(f"{PREFIX}*")):
+            lines = json.dumps(self._config, indent=2).splitlines()
+            # Markdown shows indented lines as they are.
+            events.append(Event(wall_time=now, summary=text("config", "\n".join(f"    {line}" for line in lines))))
+        return events + [_event(record, {}) for record in self._repeated]
 
+    def _write(self, records: Sequence[bytes]) -> None:
+        from tensorboardX.record_writer import RecordWriter
 
-def event_file(workdir: Path, resumed: int, config: Mapping[str, Any]) -> EventFile:
-    """Where the events go from now on, those of the run so far being rewound."""
-    return EventFile(workdir / FOLDER / f"{PREFIX}{time.time_ns()}", resumed, config)
-
-
-def rewind(workdir: Path, step: int, epochs: int) -> None:
-    """Drops the events after `step` and `epochs`, as `history.rewind` does with its records.
-
-    What follows an event that a killed process left unfinished, or that is damaged, is dropped as well: no reader gets
-    beyond it.
-    """
-    for path in _files(workdir / FOLDER):
-        data = path.read_bytes()
-        kept = _kept(data, step, epochs)
-        if not kept:
-            path.unlink()
-        elif kept < len(data):
-            os.truncate(path, kept)
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(folder.glob(f"{PREFIX}*"))
-
-
-def _kept(data: bytes, step: int, epochs: int) -> int:
-    """How many bytes lie before the first event to drop; none if no numbers are among them."""
-    kept = 0
-    for end, event in _events(data):
-        if not event.HasField("summary"):
-            continue
-        numbers = {value.tag: value.simple_value for value in event.summary.value if value.HasField("simple_value")}
-        if event.step > step or numbers.get("epoch", 0) > epochs:
-            break
-        if numbers:
-            kept = end
-    return kept
-
-
-def _events(data: bytes) -> Iterator[tuple[int, "Event"]]:
-    """Where each event ends, and what it is, up to one that is unfinished or damaged."""
-    from google.protobuf.message import DecodeError
-    from tensorboardX.proto.event_pb2 import Event
-    from tensorboardX.record_writer import masked_crc32c
-
-    end = 0
-    while (start := end + HEADER.size + CHECKSUM.size) <= len(data):
-        header = data[end : end + HEADER.size]
-        if CHECKSUM.pack(masked_crc32c(header)) != data[end + HEADER.size : start]:
-            return
-        content = start + HEADER.unpack(header)[0]
-        end = content + CHECKSUM.size
-        if end > len(data):
-            return
         try:
-            event = Event.FromString(data[start:content])
-        except DecodeError:
-            return
-        yield end, event
+            if self._writer is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._writer = RecordWriter(str(self.path))
+            for record in records:
+                self._writer.write(record)
+            self._writer.flush()
+            self._whole = self.path.stat().st_size
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                if self._writer:
+                    self._writer.close()
+            with contextlib.suppress(OSError):
+                os.truncate(self.path, self._whole)
+            raise storage_error(error, self.path, sum(map(len, records))) or error from None
 
 
-def _framed(**fields: Any) -> bytes:
-    """An event as a TFRecord: its length, the length's checksum, the event, the event's checksum."""
+def _event(record: Mapping[str, Any], pictures: Mapping[str, UInt8[np.ndarray, "h w 3"]]) -> "Event":
     from tensorboardX.proto.event_pb2 import Event
-    from tensorboardX.record_writer import masked_crc32c
+    from tensorboardX.proto.summary_pb2 import Summary
+    from tensorboardX.summary import make_image
 
-    content = Event(wall_time=time.time(), **fields).SerializeToString()
-    header = HEADER.pack(len(content))
-    return b"".join(
-        [header, CHECKSUM.pack(masked_crc32c(header)), content, CHECKSUM.pack(masked_crc32c(content))],
-    )
+    group = "epoch" if "epoch" in record else "train"
+    values = [Summary.Value(tag=_tag(group, key), simple_value=value) for key, value in _numbers(record).items()]
+    values += [Summary.Value(tag=f"validation/{title}", image=make_image(rgb)) for title, rgb in pictures.items()]
+    return Event(wall_time=time.time(), step=record["step"], summary=Summary(value=values))
 
 
 def _numbers(record: Mapping[str, Any]) -> dict[str, int | float]:
@@ -163,12 +123,3 @@ def _numbers(record: Mapping[str, Any]) -> dict[str, int | float]:
 
 def _tag(group: str, key: str) -> str:
     return key if key == "epoch" else f"{group}/{key.replace('.', '/')}"
-
-
-def _picture(title: str, picture: UInt8[np.ndarray, "h w 3"]) -> "Summary.Value":
-    from tensorboardX.proto.summary_pb2 import Summary
-
-    _, png = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), PNG)
-    height, width, channels = picture.shape
-    image = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=png.tobytes())
-    return Summary.Value(tag=f"validation/{title}", image=image)

@@ -1,4 +1,4 @@
-"""The slices of validated cases that TensorBoard shows after each epoch, with true and predicted outlines."""
+"""Slices of validated cases for TensorBoard, with the outlines of true and predicted masks."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,7 +14,7 @@ from unet_jax.report.case_view import to_grey
 from unet_jax.report.packed_masks import PackedMask
 
 CASES = 4
-# Pixels that the longer side of a picture has at least.
+# The longer side of a picture has at least so many pixels.
 SIDE = 384
 # The true outline is wider, so that it is seen behind the predicted one.
 TRUE, TRUE_WIDTH = rgb(colours.TRUE), 3
@@ -24,15 +24,15 @@ PREDICTED, PREDICTED_WIDTH = rgb(colours.PREDICTED), 1
 def draw(
     cases: Sequence[Case], predicted: Mapping[int, PackedMask], channel: int
 ) -> dict[str, UInt8[np.ndarray, "h w 3"]]:
-    """A slice each of a few cases, the same ones whatever was predicted: that with the most tumour in the true mask.
+    """Draws one slice each of a few cases: the one with the most tumour in the true mask, whatever was predicted.
 
     Args:
         cases: of the data set.
         predicted: masks by position in `cases`.
-        channel: which one is shown in grey; the last where there are fewer.
+        channel: the one to show in grey; the last one where there are fewer.
 
     Returns:
-        RGB by title: the case and the slice, counted from 1. The true outline is green, the predicted one orange.
+        RGB by title: the case's name and the slice's number from 1. The true outline is green, the predicted orange.
     """
     positions = sorted(predicted)
     spread = np.linspace(0, len(positions) - 1, min(CASES, len(positions)))
@@ -52,7 +52,7 @@ def draw(
 def outlined(
     picture: UInt8[np.ndarray, "h w"], truth: UInt8[np.ndarray, "h w"], predicted: UInt8[np.ndarray, "h w"]
 ) -> UInt8[np.ndarray, "r c 3"]:
-    """The picture, pixels repeated until it is large enough, with the outlines of both masks of 0 and 1."""
+    """The picture, enlarged by repeating pixels, with the outlines of both masks, which hold 0 and 1."""
     times = -(-SIDE // max(picture.shape))
     canvas = cv2.cvtColor(_enlarged(picture, times), cv2.COLOR_GRAY2RGB)
     for mask, colour, width in ((truth, TRUE, TRUE_WIDTH), (predicted, PREDICTED, PREDICTED_WIDTH)):

@@ -20,8 +20,9 @@ from unet_jax.runtime.mesh import data_mesh, is_primary
 from unet_jax.runtime.out_of_memory import explained
 from unet_jax.runtime.signals import StopRequest
 from unet_jax.runtime.watchdog import Watchdog
-from unet_jax.training import loop, progress, setup, state_on_disk, tensorboard
+from unet_jax.training import loop, progress, setup, state_on_disk
 from unet_jax.training.step import StepSettings, make_train_step
+from unet_jax.training.tensorboard import EventFile
 
 STACKS = "stacks.txt"
 
@@ -70,7 +71,9 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
 
     # Who is trained on, and who is scored.
     split_path = workdir / run_folder.SPLIT
-    split = splits.read(split_path, data.cases) if split_path.exists() else setup.draw_split(config, data.cases)
+    split, notes = setup.choose_split(config, data, split_path)
+    for line in notes:
+        _say(line)
     index = {side: splits.slices_of(split, data.cases, side) for side in splits.SIDES}
     weigh = setup.pixel_weights(config, data.cases, index["train"])
     slices = Slices(data.cases, index["train"], config.data.slab, weigh, config.data.neighbours)
@@ -89,12 +92,12 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
     for line in warnings:
         _warn(line)
     resumed = int(state.step)
-    epochs = history.epochs_of(history.rewind(workdir, resumed, int(state.epochs)))
+    records = history.rewind(workdir, resumed, int(state.epochs))
+    epochs = history.epochs_of(records)
     if is_primary():
         resume.record(workdir, config, data)
         if not split_path.exists():
             splits.write(split, split_path)
-        tensorboard.rewind(workdir, resumed, int(state.epochs))
     if resumed:
         _say(progress.resumption(config, workdir, resumed, epochs))
 
@@ -113,7 +116,7 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
         record=record,
         stop=stop,
         watchdog=watchdog,
-        events=tensorboard.event_file(workdir, resumed, config.to_dict()) if config.train.tensorboard else None,
+        events=EventFile(workdir, resumed, records, config.to_dict()) if config.train.tensorboard else None,
     )
     stop.anywhere(lambda: f"nothing was trained since step {resumed}; run the same command to resume.")
     stream = pipeline.stream(

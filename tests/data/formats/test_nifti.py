@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from unet_jax.data import cache
-from unet_jax.data.formats import nifti, nifti_file
+from unet_jax.data.formats import nifti, nifti_file, nifti_listing
 from unet_jax.data.formats.image_file import read_file
 from unet_jax.data.formats.sources import Settings, image_reader, reader
 from unet_jax.data.patients import Patients
@@ -78,7 +78,7 @@ def test_a_file_of_another_orientation_gives_the_same_case_and_gets_its_mask_bac
     )
     for name, image in (("original", original), ("turned", turned)):
         nibabel.save(image, tmp_path / f"{name}.nii.gz")
-    root, found = nifti.find_images(tmp_path)
+    root, found = nifti_listing.find_images(tmp_path)
     one, other = (_decode(root, files, {}) for files in found)
     np.testing.assert_array_equal(one.image, other.image)
     assert one.spacing == pytest.approx(other.spacing)
@@ -302,5 +302,5 @@ def test_for_prediction_a_file_a_folder_and_a_training_set_can_be_named(root, tm
         assert case.mask is None
         assert case.image.shape == (4, 7, 6, channels)
     (root / "imagesTr" / "anna_0000.nii.gz").unlink()
-    _, [anna, _] = nifti.find_images(root / "imagesTr")
-    assert "a channel between the others is missing" in anna.faults[0]
+    _, [anna, _] = nifti_listing.find_images(root / "imagesTr")
+    assert anna.faults == ("anna: has the channels 1, and one before or between them is missing: restore it.",)

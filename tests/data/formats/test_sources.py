@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from unet_jax.data import cache, phantom
-from unet_jax.data.formats import lgg, sources
+from unet_jax.data.formats import layouts, lgg, sources
 from unet_jax.data.formats.image_file import read_file
-from unet_jax.data.formats.sources import Settings, guess, image_reader, notes, reader
+from unet_jax.data.formats.sources import Settings, image_reader, notes, reader
 from unet_jax.errors import InputError
 
 
@@ -41,18 +41,18 @@ def test_the_source_is_guessed_from_what_lies_in_the_folder(tmp_path, names, sou
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"")
-    found, sentence = guess(tmp_path)
-    assert found == source
-    assert sentence.startswith(f"Data: {tmp_path} holds ")
-    assert sentence.endswith(f"(config.data.source={source}).")
+    layout = layouts.find(tmp_path)
+    assert (layout.source, layout.root) == (source, tmp_path)
+    assert layout.note.startswith(f"Data: {tmp_path} holds ")
+    assert layout.note.endswith(f"(config.data.source={source}).")
 
 
 def test_what_cannot_be_guessed_is_said(tmp_path):
     _picture(tmp_path / "a.png")
     with pytest.raises(InputError, match=r"holds neither imagesTr, .* see docs/data\.md"):
-        guess(tmp_path)
+        layouts.find(tmp_path)
     with pytest.raises(InputError, match="there is no such folder"):
-        guess(tmp_path / "nowhere")
+        layouts.find(tmp_path / "nowhere")
 
 
 def test_lgg_is_as_its_reader_gives_it_unless_it_is_normalised(tmp_path):
@@ -133,7 +133,8 @@ def test_masks_of_several_classes_hold_their_numbers(tmp_path):
 def test_pictures_that_count_as_patients_are_announced():
     [note] = notes("pairs", Settings())
     assert note.startswith("Each picture counts as a patient of its own")
-    assert notes("pairs", Settings(patient_pattern="(?P<patient>.)")) == notes("nifti", Settings()) == []
+    assert notes("nifti", Settings())[0].startswith("Each case counts as a patient of its own")
+    assert notes("pairs", Settings(patient_pattern="(?P<patient>.)")) == notes("lgg", Settings()) == []
 
 
 def test_settings_are_those_of_the_config():
@@ -178,11 +179,11 @@ def test_a_missing_package_is_named_with_its_extra(tmp_path, monkeypatch, packag
             raise ImportError(name)
         return real_import(name, *args, **kwargs)
 
-    for name in [name for name in sys.modules if name.startswith("unet_jax.data.")]:
-        if name.split(".")[2] in ("nifti", "nifti_file", "voxel_grid", "dicom"):
-            monkeypatch.delitem(sys.modules, name)
-    # What `from unet_jax.data import nifti` would find without importing.
-    monkeypatch.delattr(importlib.import_module("unet_jax.data"), module, raising=False)
+    formats = "unet_jax.data.formats"
+    for name in ("nifti", "nifti_file", "voxel_grid", "dicom"):
+        monkeypatch.delitem(sys.modules, f"{formats}.{name}", raising=False)
+        # What `from unet_jax.data.formats import nifti` would find without importing.
+        monkeypatch.delattr(importlib.import_module(formats), name, raising=False)
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(InputError, match=rf"need the package {package}: pip install \.\[{module}\]"):
         image_reader(tmp_path / file, Settings())

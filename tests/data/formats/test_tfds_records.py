@@ -8,7 +8,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from unet_jax.data import cache, load, splits, tfds_lgg
-from unet_jax.data.formats import sources
+from unet_jax.data.formats import layouts, sources
 from unet_jax.data.formats.tfds_records import Records
 from unet_jax.errors import InputError
 from unet_jax.run import folder as run_folder
@@ -52,10 +52,8 @@ def test_cases_are_those_of_the_files_in_the_same_order(phantom_files, built, tm
 def test_either_folder_is_guessed_and_gives_the_same_fingerprint(phantom_files, built, tmp_path):
     data_dir = built.parents[1]
     for root in (built, data_dir):
-        assert sources.guess(root) == (
-            "tfds",
-            f"Data: {root} holds lgg_mri, built with TFDS (config.data.source=tfds).",
-        )
+        note = f"Data: {root} holds lgg_mri, built with TFDS (config.data.source=tfds)."
+        assert layouts.find(root) == layouts.Layout("tfds", root, note)
     fingerprints = {_load(root, "tfds", tmp_path)[1] for root in (built, data_dir)}
     # Built anew in other files, as TFDS shuffles them into more shards.
     builder = tfds_lgg.LggMri(data_dir=tmp_path / "again")
@@ -132,7 +130,7 @@ def test_one_changed_pixel_is_found_and_its_slice_named(phantom_files, built, se
     [
         ({"mask": np.full((32, 32), 2, np.uint8)}, "its mask does not fit the image, or is not of 0 and 1"),
         ({"mask": np.zeros((32, 31), np.uint8)}, "its mask does not fit the image"),
-        ({"image": b"no picture"}, r"is no TIFF, PNG or JPEG"),
+        ({"image": b"no picture"}, r"is not a TIFF, PNG or JPEG"),
         ({"image": cv2.imencode(".png", np.zeros((32, 32), np.uint8))[1].tobytes()}, r"the image is uint8 \(32, 32\)"),
         ({"case": "twice", "slice": 1}, "twice/twice_1: two records are this slice"),
         ({"patient": "T_other_1"}, "its slices are of several patients"),
@@ -151,7 +149,7 @@ def test_damage_is_found_by_name(built, tmp_path):
     image = data.index(b"\x89PNG")
     data[image + 60] ^= 1
     shard.write_bytes(data)
-    with pytest.raises(InputError, match=r"1\.0\.0: the TFDS data set is damaged \(.*build it anew"):
+    with pytest.raises(InputError, match=r"1\.0\.0: the TFDS data set is damaged \(.*build the data set again"):
         _load(built, "tfds", tmp_path)
     shard.write_bytes(bytes(data[:1000]))
     with pytest.raises(InputError, match="the TFDS data set is damaged"):

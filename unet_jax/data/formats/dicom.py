@@ -10,7 +10,9 @@ from jaxtyping import Float32, Float64
 
 from unet_jax.data.cache import CaseFiles
 from unet_jax.data.case import Case
+from unet_jax.data.faults import Fault, FaultsError, lines_of
 from unet_jax.data.formats.file_sorts import sort_of_file
+from unet_jax.data.listing import entries
 from unet_jax.data.names import shown
 from unet_jax.errors import InputError
 
@@ -58,14 +60,12 @@ def find(path: Path) -> tuple[Path, list[CaseFiles]]:
     if path.is_file():
         return path.parent, [CaseFiles(path.stem, path.stem, (Path(path.name),), ())]
     folders: dict[Path, list[Path]] = {}
-    for file in sorted(path.rglob("*")):
-        if sort_of_file(file) == "dicom":
-            folders.setdefault(file.parent, []).append(file.relative_to(path))
+    for file in entries(path):
+        if sort_of_file(path / file) == "dicom":
+            folders.setdefault(file.parent, []).append(file)
     if not folders:
         raise InputError(f"{path}: holds no DICOM file: name a DICOM file, or a folder of them.")
-    names = {
-        folder: folder.relative_to(path).as_posix() if folder != path else path.resolve().name for folder in folders
-    }
+    names = {folder: folder.as_posix() if folder != Path() else path.resolve().name for folder in folders}
     return path, [CaseFiles(names[folder], names[folder], tuple(files), ()) for folder, files in folders.items()]
 
 
@@ -103,12 +103,12 @@ def read_series(
         try:
             series.append(_parse(read(path), path))
         except InputError as error:
-            faults.append(str(error))
+            faults += lines_of(error)
     if not faults:
         datasets = [dataset for dataset, _ in series]
         faults = _series_faults(files.name, datasets) or _position_faults(files.name, datasets)
     if faults:
-        raise InputError("\n".join(faults))
+        raise FaultsError(faults)
     return sorted(series, key=lambda one: _position(one[0])) if len(series) > 1 else series
 
 
@@ -123,12 +123,10 @@ def _parse(data: bytes, path: Path) -> tuple[pydicom.Dataset, Float32[np.ndarray
         _check_sort(dataset)
         pixels = apply_modality_lut(dataset.pixel_array, dataset).astype(np.float32)
     except InputError as error:
-        raise InputError(f"{shown(path)}: {error}") from error
+        raise FaultsError([Fault(path, str(error))]) from error
     except Exception as error:  # pydicom and its decoders promise no kind of exception for damaged bytes
-        raise InputError(
-            f"{shown(path)}: is damaged, no DICOM file or compressed unusually ({_one_line(error)}): restore it, "
-            "or save it uncompressed."
-        ) from error
+        mistake = f"is damaged, no DICOM file or compressed unusually ({_one_line(error)}): restore it, or save it"
+        raise FaultsError([Fault(path, f"{mistake} uncompressed.", "damaged")]) from error
     dataset.filename = path.as_posix()
     return dataset, pixels
 
@@ -169,8 +167,11 @@ def _series_faults(name: str, datasets: Sequence[pydicom.Dataset]) -> list[str]:
         return [f"{shown(name)}: holds {len(series)} series, and one a folder is needed: {found}: put each in its own."]
     first, *rest = datasets
     return [
-        f"{shown(one.filename)}: has {_extent(one)}, and {shown(first.filename)} {_extent(first)}: all slices of a "
-        "series must be alike."
+        Fault(
+            one.filename,
+            f"has {_extent(one)}, and {shown(first.filename)} {_extent(first)}: all slices of a series must be alike.",
+            "extent",
+        )
         for one in rest
         if _extent(one) != _extent(first)
     ]
@@ -186,16 +187,22 @@ def _position_faults(name: str, datasets: Sequence[pydicom.Dataset]) -> list[str
     if len(datasets) == 1:
         return []
     faults = [
-        f"{shown(dataset.filename)}: has no Image Position or no Image Orientation, which tell where the slice lies: "
-        "restore it."
+        Fault(
+            dataset.filename,
+            "has no Image Position or no Image Orientation, which tell where the slice lies: restore it.",
+        )
         for dataset in datasets
         if not _is_placed(dataset)
     ]
     if faults:
         return faults
     faults = [
-        f"{shown(dataset.filename)}: is tilted against {shown(datasets[0].filename)}, and slices of a series must be "
-        "parallel: put it in a folder of its own."
+        Fault(
+            dataset.filename,
+            f"is tilted against {shown(datasets[0].filename)}, and slices of a series must be parallel: put it in a "
+            "folder of its own.",
+            "tilted",
+        )
         for dataset in datasets[1:]
         if np.abs(_normal(dataset) - _normal(datasets[0])).max() > SAME
     ]
@@ -207,14 +214,11 @@ def _position_faults(name: str, datasets: Sequence[pydicom.Dataset]) -> list[str
     for one, other, gap in zip(ordered, ordered[1:], gaps, strict=False):
         pair = f"{shown(one.filename)} and {shown(other.filename)}"
         if gap < SAME:
-            faults.append(
-                f"{pair}: lie at the same place: keep one, or put series that were taken twice in two folders."
-            )
+            mistake = "lie at the same place: keep one, or put series that were taken twice in two folders."
+            faults.append(Fault(pair, mistake))
         elif abs(gap - usual) > GAP_TOLERANCE * usual:
-            faults.append(
-                f"{pair}: lie {gap:.2f} mm apart, and the slices of {shown(name)} usually {usual:.2f} mm: a slice is "
-                "missing or is too many."
-            )
+            mistake = f"lie {gap:.2f} mm apart, and the slices of {shown(name)} usually {usual:.2f} mm: a slice is"
+            faults.append(Fault(pair, f"{mistake} missing or is too many.", "gap"))
     return faults
 
 

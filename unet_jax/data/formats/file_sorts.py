@@ -1,7 +1,8 @@
-"""Which sort of image a file is, told without any package that reads it: pictures, NIfTI or DICOM."""
+"""Which sort of image a file is (picture, NIfTI or DICOM), without the packages that read it."""
 
 from pathlib import Path
 
+from unet_jax.data.listing import entries
 from unet_jax.data.names import shown
 from unet_jax.errors import InputError
 
@@ -11,15 +12,15 @@ DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 
 
 def sort_of(path: Path) -> str:
-    """The sort of a file, or of all images under a folder: "picture", "nifti" or "dicom". Other files are passed over.
+    """The sort of a file, or of all images under a folder: "picture", "nifti" or "dicom". Other files are ignored.
 
     Raises:
-        InputError: there is no such path, or it holds no image, or images of several sorts.
+        InputError: the path does not exist, or holds no image, or images of several sorts.
     """
     if not path.exists():
         raise InputError(f"{path}: there is no such file or folder.")
     found: dict[str, Path] = {}
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+    for file in [path / entry for entry in entries(path)] if path.is_dir() else [path]:
         sort = sort_of_file(file)
         if sort is not None:
             found.setdefault(sort, file)
@@ -34,7 +35,7 @@ def sort_of(path: Path) -> str:
 
 
 def sort_of_file(path: Path) -> str | None:
-    """The sort of a file, by its suffix or DICOM's mark ("DICM" after 128 bytes); None where it is none or hidden."""
+    """The sort of a file by its suffix or by DICOM's mark ("DICM" after 128 bytes); None if hidden or of no sort."""
     name = path.name.lower()
     if name.startswith(".") or name == "dicomdir" or path.is_dir():
         return None

@@ -1,28 +1,39 @@
-"""What a TIFF, PNG or JPEG claims and whether it is whole, found before anything is decoded.
+"""What a TIFF, PNG or JPEG claims to hold and whether it is whole, found before any pixel is decoded.
 
-A decoder believes a file's header: it sets memory aside for as many pixels as the header claims, and libtiff leaves
-black what it cannot decompress. So the claims are read here, in bounded time and memory, and checksums are compared
-where the format has them: PNG everywhere (CRC-32), TIFF with Deflate (Adler-32). JPEG, LZW, PackBits and
-uncompressed TIFF have none: there, one flipped bit gives other pixels and only a digest of the file can tell.
+A decoder trusts the header: it allocates as many pixels as the header claims, and libtiff leaves black what it cannot
+decompress. Pillow reads the headers and compares PNG's checksums (CRC-32). What Pillow leaves to its decoders is
+checked here: the claims against the size of the file, the strips and tiles of a TIFF, the Adler-32 of those in Deflate,
+the end and the scans of a JPEG. JPEG, LZW, PackBits and uncompressed TIFF have no checksum: there, a flipped bit gives
+other pixels, and only a digest of the file can tell.
 
-Sources: TIFF 6.0 (sections 2, 3, 8 and 15), PNG (W3C, third edition, chapters 5 and 11), JPEG (ITU T.81, annex B).
+Sources: TIFF 6.0 (sections 2, 3, 8 and 15), JPEG (ITU T.81, annex B), EXIF (CIPA DC-008, tag 274).
 """
 
+import contextlib
 import dataclasses
-import struct
+import io
+import threading
+import warnings
 import zlib
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import numpy as np
+from PIL import ImageMode
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from unet_jax.data.formats import exif
 from unet_jax.errors import InputError
 
 MAX_PIXELS = 2**28
-# Deflate reaches 1032 bytes of pixels a byte of file, JPEG about 1400, LZW about 2700.
+# Deflate reaches 1032 bytes of pixels per byte of file, JPEG about 1400, LZW about 2700.
 MAX_EXPANSION = 4096
 
 SUFFIXES = {"TIFF": (".tif", ".tiff"), "PNG": (".png",), "JPEG": (".jpg", ".jpeg")}
 
+ORIENTATION = 274
+# What the checks below need.
 TAGS = {
     256: "columns",
     257: "rows",
@@ -30,7 +41,7 @@ TAGS = {
     259: "compression",
     262: "photometric",
     273: "starts",
-    274: "orientation",
+    ORIENTATION: "orientation",
     277: "channels",
     278: "rows per strip",
     279: "lengths",
@@ -41,13 +52,17 @@ TAGS = {
     325: "tile lengths",
     339: "numbers",
 }
-TAG_KINDS = {1: "B", 3: "H", 4: "I"}
+BYTE, SHORT, LONG = 1, 3, 4
 NUMBERS = {1: "u", 2: "i", 3: "f"}
 COMPRESSIONS = {1: "none", 5: "LZW", 8: "Deflate", 32946: "Deflate", 32773: "PackBits"}
-# The first letter of a PNG's pixel type: grey, RGB, grey with alpha, RGB with alpha; 3 is a palette.
-PNG_CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}
+# The IEND chunk without its length: its checksum is always the same, and Pillow does not read it.
+PNG_END = b"IEND\xaeB`\x82"
 # Every scan of a progressive JPEG passes over all pixels; encoders write about ten.
 MAX_SCANS = 100
+
+Picture = TypeVar("Picture", PngImageFile, JpegImageFile)
+
+_pillow_lock = threading.Lock()
 
 
 class _DamagedError(Exception):
@@ -63,8 +78,8 @@ class Header:
         rows: at least 1.
         columns: at least 1.
         channels: 1, 3 or 4; alpha counts as one.
-        bits: of one channel of one pixel: 1, 8, 16 or 32.
-        number: the first letter of numpy's name for the type: u, i or f.
+        bits: per channel of a pixel: 1, 8, 16 or 32.
+        number: the first letter of numpy's name of the type: u, i or f.
     """
 
     kind: str
@@ -89,10 +104,10 @@ def read_header(data: bytes) -> Header:
     """What the file claims to hold, after checking that it is whole.
 
     Raises:
-        InputError: the file is no TIFF, PNG or JPEG, is damaged, holds several pictures, claims more pixels than
-            MAX_PIXELS or than its bytes can hold, or is of a sort that cannot be read without changing its pixels
-            (palette, CMYK, lossy TIFF), or asks viewers to turn or mirror it: a mask may have been drawn either way
-            round. The message does not name the file.
+        InputError: the file is not a TIFF, PNG or JPEG, is damaged, holds several pictures, claims more pixels than
+            MAX_PIXELS or than its bytes can hold, cannot be read without changing its pixels (palette, CMYK, lossy
+            TIFF), or asks viewers to turn or mirror it: a mask may have been drawn either way round. The message does
+            not name the file.
     """
     if not data:
         raise InputError("the file is empty (0 bytes): restore it.")
@@ -103,14 +118,43 @@ def read_header(data: bytes) -> Header:
             return _png(data)
         if data[:3] == b"\xff\xd8\xff":
             return _jpeg(data)
-    except (_DamagedError, struct.error, zlib.error) as error:
+    except (_DamagedError, zlib.error) as error:
         raise InputError(f"the file is damaged ({len(data)} bytes, {error}): restore it.") from error
-    raise InputError(f"is no TIFF, PNG or JPEG (its first bytes are {data[:8]!r}): restore or remove it.")
+    raise InputError(f"is not a TIFF, PNG or JPEG (its first bytes are {data[:8]!r}): restore or remove it.")
+
+
+@contextlib.contextmanager
+def _pillow() -> Iterator[None]:
+    """Runs Pillow without warnings; whatever it raises becomes a _DamagedError.
+
+    Pillow warns of oddities without naming the file, and a damaged file can make it raise nearly anything.
+    """
+    # Filters of warnings belong to the whole process: one thread at a time may replace and restore them.
+    with _pillow_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        except Exception as error:
+            raise _DamagedError(" ".join(str(error).split()) or type(error).__name__) from error
+
+
+def _open(plugin: Callable[[io.BytesIO], Picture], file: io.BytesIO) -> Picture:
+    """The picture, with its header read and no pixel decoded: Image.open would also refuse or warn by global limits."""
+    try:
+        with _pillow():
+            picture = plugin(file)
+            if not picture.tile:
+                raise _DamagedError("it holds no pixels")
+            return picture
+    except _DamagedError as error:
+        raise InputError(
+            f"cannot be read ({len(file.getbuffer())} bytes, {error}): restore it, or save it as 8-bit grey or RGB."
+        ) from error
 
 
 def _tiff(data: bytes) -> Header:
-    order = "<" if data[:2] == b"II" else ">"
-    tags, more_pages = _tiff_tags(data, order)
+    with _pillow():
+        tags, more_pages = _tiff_tags(data)
     if more_pages:
         raise InputError("has more than one page: save each page as a file of its own.")
     rows, columns = _first(tags, "rows"), _first(tags, "columns")
@@ -126,6 +170,8 @@ def _tiff(data: bytes) -> Header:
     if photometric not in (1, 2):
         raise InputError(f"is neither grey from black to white nor RGB (photometric {photometric}): save it as one.")
     _check_upright(_first(tags, "orientation", 1))
+    if _first(tags, "planar", 1) == 2 and header.bits > 8 and header.channels > 1:  # OpenCV gives other pixels
+        raise InputError(f"stores each channel of {header.bits} bits by itself: save it with interleaved channels.")
     compression = _first(tags, "compression", 1)
     if compression not in COMPRESSIONS:
         raise InputError(
@@ -135,26 +181,38 @@ def _tiff(data: bytes) -> Header:
     return header
 
 
-def _tiff_tags(data: bytes, order: str) -> tuple[dict[str, tuple[int, ...]], bool]:
-    """The TAGS of the first page, and whether there are more pages; `order` is struct's sign for the byte order."""
-    (directory,) = struct.unpack_from(f"{order}I", data, 4)
-    (entries,) = struct.unpack_from(f"{order}H", data, directory)
-    end = directory + 2 + 12 * entries
-    (next_directory,) = struct.unpack_from(f"{order}I", data, end)
+def _tiff_tags(data: bytes) -> tuple[dict[str, tuple[int, ...]], bool]:
+    """The TAGS of the first page, and whether there are more pages."""
+    directory = _directory(data)
+    if directory.next is None:
+        raise _DamagedError("its tags reach beyond its end")
     tags = {}
-    for position in range(directory + 2, end, 12):
-        tag, kind, count = struct.unpack_from(f"{order}HHI", data, position)
+    for tag in _listed_tags(data, directory):
         if tag not in TAGS:
             continue
-        # Which of two equal tags counts differs from decoder to decoder.
-        if kind not in TAG_KINDS or not count or TAGS[tag] in tags:
+        # Which of two equal tags counts differs from decoder to decoder. Pillow leaves out tags that it cannot read.
+        if TAGS[tag] in tags or directory.tagtype.get(tag) not in (BYTE, SHORT, LONG):
             raise _DamagedError(f"its tag {tag} is unusable")
-        letters = f"{order}{count}{TAG_KINDS[kind]}"
-        position += 8
-        if struct.calcsize(letters) > 4:
-            (position,) = struct.unpack_from(f"{order}I", data, position)
-        tags[TAGS[tag]] = struct.unpack_from(letters, data, position)
-    return tags, bool(next_directory)
+        value = directory[tag]
+        tags[TAGS[tag]] = tuple(value) if isinstance(value, tuple | bytes) else (value,)
+    return tags, directory.next != 0
+
+
+def _directory(data: bytes) -> ImageFileDirectory_v2:
+    """The first directory of a TIFF, or of an EXIF block, which is laid out as one; `next` is None if cut off."""
+    file = io.BytesIO(data)
+    directory = ImageFileDirectory_v2(file.read(8))
+    file.seek(directory.next)
+    directory.next = None
+    directory.load(file)
+    return directory
+
+
+def _listed_tags(data: bytes, directory: ImageFileDirectory_v2) -> list[int]:
+    """The numbers of all tags of a TIFF's directory, also those that Pillow cannot read (TIFF 6.0, section 2)."""
+    number = ">u2" if directory.prefix == b"MM" else "<u2"
+    [count] = np.ndarray(1, number, data, directory.offset)
+    return np.ndarray(count, number, data, directory.offset + 2, strides=(12,)).tolist()
 
 
 def _first(tags: dict[str, tuple[int, ...]], name: str, default: int | None = None) -> int:
@@ -164,7 +222,7 @@ def _first(tags: dict[str, tuple[int, ...]], name: str, default: int | None = No
 
 
 def _check_blocks(data: bytes, tags: dict[str, tuple[int, ...]], header: Header, deflate: bool) -> None:
-    """Whether each strip or tile lies in the file and, of Deflate, gives as many bytes as it must."""
+    """Checks that each strip or tile lies in the file and, in Deflate, gives as many bytes as it must."""
     tiled = "tile columns" in tags
     columns = _first(tags, "tile columns", header.columns)
     rows = _first(tags, "tile rows") if tiled else min(_first(tags, "rows per strip", header.rows), header.rows)
@@ -193,52 +251,65 @@ def _check_blocks(data: bytes, tags: dict[str, tuple[int, ...]], header: Header,
 
 
 def _png(data: bytes) -> Header:
-    chunks, position, kind = {}, 8, b""
-    while kind != b"IEND":
-        length, kind = struct.unpack_from(">I4s", data, position)
-        (checksum,) = struct.unpack_from(">I", data, position + 8 + length)
-        if zlib.crc32(memoryview(data)[position + 4 : position + 8 + length]) != checksum:
-            raise _DamagedError("a checksum fails")
-        kept = length if kind == b"eXIf" else min(length, 13)
-        chunks.setdefault(kind, data[position + 8 : position + 8 + kept])
-        position += 12 + length
-    if next(iter(chunks)) != b"IHDR" or b"IDAT" not in chunks:
-        raise _DamagedError("it has no header or no pixels")
-    columns, rows, bits, colour = struct.unpack_from(">IIBB", chunks[b"IHDR"])
-    if colour == 3:
+    picture = _open(PngImageFile, io.BytesIO(data))
+    # What the file holds, such as "RGB;16B" or "L;4"; the mode is what Pillow would make of it.
+    layout, _, depth = picture.tile[0].args.partition(";")
+    if layout == "P":
         raise InputError("has a palette: save it as grey or RGB.")
-    if colour not in PNG_CHANNELS:
-        raise _DamagedError(f"there is no type of colour {colour}")
-    if b"acTL" in chunks:
+    if picture.get_format_mimetype() == "image/apng":
         raise InputError("has more than one frame: save each frame as a file of its own.")
-    _check_upright(exif.orientation(chunks.get(b"eXIf", b"")))
     # A transparent colour is decoded as one more channel.
-    return _header("PNG", data, rows, columns, PNG_CHANNELS[colour] + (b"tRNS" in chunks), bits)
+    channels = len(ImageMode.getmode(layout).bands) + ("transparency" in picture.info)
+    bits = 1 if layout == "1" else int(depth.removesuffix("B") or 8)
+    header = _header("PNG", data, *picture.size[::-1], channels, bits)
+    # Pillow reads a block behind the pixels only when it decodes them.
+    _check_upright(_exif_orientation(picture.info.get("exif") or data.rpartition(b"eXIf")[2]))
+    with _pillow():
+        picture.verify()
+    if PNG_END not in data:
+        raise _DamagedError("its end is missing")
+    return header
 
 
 def _jpeg(data: bytes) -> Header:
-    header, position = None, 2
-    while True:
-        marker, code, length = struct.unpack_from(">BBH", data, position)
-        if marker != 0xFF:
-            raise _DamagedError("a marker is missing")
-        if code in (0xC0, 0xC1, 0xC2):
-            bits, rows, columns, channels = struct.unpack_from(">BHHB", data, position + 4)
-            header = _header("JPEG", data, rows, columns, channels, bits)
-        if code == 0xE1 and data.startswith(b"Exif\0\0", position + 4):
-            _check_upright(exif.orientation(data[position + 10 : position + 2 + length]))
-        position += 2 + length
-        if code == 0xDA:
-            break
-    if header is None:
-        raise _DamagedError("it has no header of a sort that can be read")
+    file = io.BytesIO(data)
+    picture = _open(JpegImageFile, file)
+    header = _header("JPEG", data, *picture.size[::-1], picture.layers, picture.bits)
     if header.channels == 4:
         raise InputError("is in inks (CMYK): save it as grey or RGB.")
-    if data.find(b"\xff\xd9", position) < 0:
+    _check_upright(_exif_orientation(picture.info.get("exif", b"")))
+    start = file.tell()  # of the first scan: Pillow reads up to there
+    _check_segments(data[:start])
+    if data.find(b"\xff\xd9", start) < 0:
         raise _DamagedError("its end is missing")
-    if data.count(b"\xff\xda", position) > MAX_SCANS:
+    if data.count(b"\xff\xda", start) > MAX_SCANS:
         raise _DamagedError(f"it has more than {MAX_SCANS} scans")
     return header
+
+
+def _check_segments(head: bytes) -> None:
+    """Checks that a JPEG's segments leave no gap: decoders skip it, even if it is a table whose marker is damaged."""
+    position = 2
+    while position < len(head):
+        if head[position] != 0xFF:
+            raise _DamagedError("a marker is missing")
+        # Any number of bytes 0xFF may stand before a marker (T.81, B.1.1.2).
+        fill = head[position + 1 : position + 2] == b"\xff"
+        position += 1 if fill else 2 + int.from_bytes(head[position + 2 : position + 4], "big")
+
+
+def _exif_orientation(block: bytes) -> int:
+    """1 if the pixels are stored as they are to be shown, 2 to 8 if a viewer turns or mirrors them.
+
+    What a block does not say in a way that can be read counts as 1, as it does for viewers.
+    """
+    try:
+        with _pillow():
+            directory = _directory(block.removeprefix(b"Exif\0\0"))
+            value = directory.get(ORIENTATION)
+    except _DamagedError:
+        return 1
+    return value if directory.tagtype.get(ORIENTATION) == SHORT and value in range(1, 9) else 1
 
 
 def _check_upright(orientation: int) -> None:

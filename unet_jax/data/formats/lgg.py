@@ -5,7 +5,7 @@ The data set is that of Buda et al. 2019 (doi 10.1016/j.compbiomed.2019.05.002):
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,10 @@ from jaxtyping import UInt8
 
 from unet_jax.data.cache import CaseFiles
 from unet_jax.data.case import Case
+from unet_jax.data.faults import Fault, FaultsError, lines_of
 from unet_jax.data.formats.image_file import decode_image, decode_or_note, list_folder
 from unet_jax.data.formats.image_header import SUFFIXES
+from unet_jax.data.listing import folders, has_suffix
 from unet_jax.data.names import shown
 from unet_jax.errors import InputError
 
@@ -42,28 +44,56 @@ def find(root: Path) -> list[CaseFiles]:
                 "mateuszbuda/lgg-mri-segmentation)."
             )
         # What is there and does not exist is a broken link: a case that is missing.
-        folders = sorted(path.name for path in root.iterdir() if path.is_dir() or not path.exists())
+        names = sorted(path.name for path in root.iterdir() if path.is_dir() or not path.exists())
     except OSError as error:
         raise InputError(
             f"config.data.root={root}: cannot be read ({error.strerror}): mend its permissions."
         ) from error
     listing, nothing = [], True
-    for name in folders:
+    for name in names:
         if name.startswith("."):
             continue
         try:
-            names = [entry for entry in list_folder(root, Path(name)) if entry.lower().endswith(SUFFIXES["TIFF"])]
-            listing.append(_list_case(name, names))
-            nothing = nothing and not names
+            paths = [Path(name, entry) for entry in list_folder(root, Path(name))]
+            files = _list_case(name, paths)
+            nothing = nothing and not any(has_suffix(path, SUFFIXES["TIFF"]) for path in paths)
         except InputError as error:
-            listing.append(CaseFiles(name, name, (), (), faults=(str(error),)))
-            nothing = False
+            files, nothing = CaseFiles(name, name, (), (), faults=tuple(lines_of(error))), False
+        listing.append(files)
     if nothing:
+        below = [path.as_posix() for path in holding_scans(root)]
+        named = f" ({' or '.join(f'{root}/{path}' for path in below)})" if below else ""
         raise InputError(
             f"config.data.root={root}: no TIFF was found one level down in its {len(listing)} folders; name the folder "
-            "that directly holds the scans' folders, such as kaggle_3m, which holds TCGA_CS_4941_19960909."
+            f"that directly holds the scans' folders, such as kaggle_3m, which holds TCGA_CS_4941_19960909{named}."
         )
     return listing
+
+
+def holding_scans(root: Path, levels: int = 3) -> list[Path]:
+    """The folders below `root`, so many levels deep, that hold scans; paths from `root`, the highest first.
+
+    Raises:
+        InputError: a folder cannot be read.
+    """
+    found, level = [], folders(root)
+    for _ in range(levels):
+        scans = [path for path in level if holds_scans(root / path)]
+        found += scans
+        level = [path / name for path in level if path not in scans for name in folders(root / path)]
+    return found
+
+
+def holds_scans(root: Path) -> bool:
+    """Whether it holds folders of scans."""
+    return any(is_scan(root / folder) for folder in folders(root))
+
+
+def is_scan(folder: Path) -> bool:
+    """Whether it holds a TIFF that begins with the folder's own name."""
+    return any(
+        has_suffix(file, SUFFIXES["TIFF"]) and file.name.startswith(f"{folder.name}_") for file in folder.iterdir()
+    )
 
 
 def decode(files: CaseFiles, read: Callable[[Path], bytes]) -> Case:
@@ -92,48 +122,51 @@ def decode(files: CaseFiles, read: Callable[[Path], bytes]) -> Case:
         masks.append(mask)
         if mask.shape != image.shape[:2]:
             faults.append(
-                f"{shown(mask_path)}: is {_size(mask)} pixels and its image {_size(image)}: they must be of one "
-                "size; restore both from the original data set."
+                Fault(
+                    mask_path,
+                    f"is {_size(mask)} pixels and its image {_size(image)}: they must be of one size; restore both "
+                    "from the original data set.",
+                )
             )
         elif image.shape != images[0].shape:
             faults.append(
-                f"{shown(image_path)}: is {_size(image)} pixels and the case's first slice {_size(images[0])}: "
-                "all slices of a case must be of one size; restore it from the original data set."
+                Fault(
+                    image_path,
+                    f"is {_size(image)} pixels and the case's first slice {_size(images[0])}: all slices of a case "
+                    "must be of one size; restore it from the original data set.",
+                )
             )
     if faults:
-        raise InputError("\n".join(faults))
+        raise FaultsError(faults)
     return Case(files.name, files.patient, np.stack(images), np.stack(masks))
 
 
-def _list_case(name: str, file_names: list[str]) -> CaseFiles:
+def _list_case(name: str, paths: Sequence[Path]) -> CaseFiles:
     faults = []
     fields = name.split("_")
     if len(fields) < 3 or not all(fields[:3]):
         faults.append(
-            f"{shown(name)}: the folder's name has fewer than three fields to tell the patient by: rename it "
-            "like TCGA_CS_4941_19960909."
-        )
-    if not file_names:
-        faults.append(f"{shown(name)}: the folder holds no TIFF: restore its files or delete it.")
-    numbered = {"": {}, "_mask": {}}
-    for file_name in file_names:
-        path = Path(name, file_name)
-        parsed = re.fullmatch(rf"{re.escape(name)}_([0-9]+)(_mask)?", path.stem)
-        if parsed is None:
-            faults.append(
-                f"{shown(path)}: is named neither {shown(name)}_<slice number>.tif nor {shown(name)}_<slice number>"
-                "_mask.tif: rename or remove it."
+            Fault(
+                name,
+                "the folder's name has fewer than three fields to tell the patient by: rename it like "
+                "TCGA_CS_4941_19960909.",
             )
-            continue
-        number, kind = int(parsed[1]), parsed[2] or ""
-        if number in numbered[kind]:
-            other = numbered[kind][number]
-            faults.append(f"{shown(path)}: is slice {number}, as is {shown(other)}: remove one of them.")
-        numbered[kind].setdefault(number, path)
-    images, masks = numbered[""], numbered["_mask"]
-    faults += _without_partner(images, masks, "image has no mask") + _without_partner(
-        masks, images, "mask has no image"
-    )
+        )
+    tiffs = [path for path in paths if has_suffix(path, SUFFIXES["TIFF"])]
+    numbered, misnamed = _numbered(name, tiffs)
+    images, masks = numbered["image"], numbered["mask"]
+    if not tiffs:
+        faults.append(Fault(name, "the folder holds no TIFF: restore its files or delete it."))
+    faults += misnamed
+    for number in sorted(images.keys() - masks.keys()):
+        wanted = f"{name}_{number}_mask".casefold()
+        near = next((path for path in paths if path.stem.casefold() == wanted), None)
+        remedy = "add it or remove this file" if near is None else f"{shown(near)} is not a TIFF: convert it"
+        faults.append(Fault(images[number], f"this image has no mask: {remedy}.", f"no mask: {near is None}"))
+    faults += [
+        Fault(masks[number], "this mask has no image: add it or remove this file.")
+        for number in sorted(masks.keys() - images.keys())
+    ]
     paired = sorted(images.keys() & masks.keys())
     return CaseFiles(
         name=name,
@@ -144,9 +177,27 @@ def _list_case(name: str, file_names: list[str]) -> CaseFiles:
     )
 
 
-def _without_partner(paths: dict[int, Path], partners: dict[int, Path], complaint: str) -> list[str]:
-    alone: Iterable[int] = sorted(paths.keys() - partners.keys())
-    return [f"{shown(paths[number])}: this {complaint}: add it or remove this file." for number in alone]
+def _numbered(name: str, paths: Sequence[Path]) -> tuple[Mapping[str, dict[int, Path]], list[Fault]]:
+    """Images and masks of a case by their slice's number, and files whose names tell none or one that is taken."""
+    numbered: dict[str, dict[int, Path]] = {"image": {}, "mask": {}}
+    faults = []
+    for path in paths:
+        parsed = re.fullmatch(rf"{re.escape(name)}_([0-9]+)((?i:_mask))?", path.stem)
+        if parsed is None:
+            faults.append(
+                Fault(
+                    path,
+                    f"is named neither {shown(name)}_<slice number>.tif nor {shown(name)}_<slice number>_mask.tif: "
+                    "rename or remove it.",
+                    "slice number",
+                )
+            )
+            continue
+        number, of_kind = int(parsed[1]), numbered["mask" if parsed[2] else "image"]
+        if number in of_kind:
+            faults.append(Fault(path, f"is slice {number}, as is {shown(of_kind[number])}: remove one of them."))
+        of_kind.setdefault(number, path)
+    return numbered, faults
 
 
 def _decode_image(data: bytes, path: Path) -> UInt8[np.ndarray, "h w 3"]:
@@ -159,17 +210,20 @@ def _decode_mask(data: bytes, path: Path) -> UInt8[np.ndarray, "h w"]:
     others = np.unique(pixels[pixels != tumour * np.uint8(255)])
     if others.size:
         found = ", ".join(map(str, others[:5])) + (", …" if others.size > 5 else "")
-        raise InputError(f"{shown(path)}: the mask has the values {found} beside 0 and 255: draw it in 0 and 255 only.")
+        mistake = f"the mask has the values {found} beside 0 and 255: draw it in 0 and 255 only."
+        raise FaultsError([Fault(path, mistake)])
     return tumour.astype(np.uint8)
 
 
 def _checked(pixels: np.ndarray, path: Path, channels: int) -> np.ndarray:
     found = 1 if pixels.ndim == 2 else pixels.shape[2]
     if pixels.dtype != np.uint8 or found != channels:
-        raise InputError(
-            f"{shown(path)}: has {found} channels of {pixels.dtype}, where {channels} of uint8 are needed: convert it, "
-            "or restore it from the original data set."
+        mistake = (
+            f"has {found} channels of {pixels.dtype}, where {channels} of uint8 are needed: convert it, or restore it "
+            "from the original data set."
         )
+        # Another number of channels is another mistake.
+        raise FaultsError([Fault(path, mistake, kind=mistake)])
     return pixels
 
 

@@ -1,11 +1,12 @@
-"""Folders of pairs to cases: a PNG, TIFF or JPEG and its mask, in `images/` and `masks/` or side by side.
+"""Folders of pairs to cases: a picture and its mask, in `images/` and `masks/` or side by side.
 
-root/images/anna_03.png   root/masks/anna_03.png (or anna_03_mask.png)
-root/anna/03.tif          root/anna/03_mask.tif
+root/images/anna_03.png         root/masks/anna_03.png (or anna_03_mask.png)
+root/train/images/anna_03.png   root/train/masks/anna_03.png, and so on in val and test
+root/anna/03.tif                root/anna/03_mask.tif
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,19 +15,18 @@ from jaxtyping import Float32, UInt8
 from unet_jax.data import labels as label_maps
 from unet_jax.data.cache import CaseFiles
 from unet_jax.data.case import Case
-from unet_jax.data.formats.file_sorts import PICTURE_SUFFIXES
+from unet_jax.data.faults import Fault, FaultsError, lines_of
 from unet_jax.data.formats.image_file import decode_image, decode_or_note
+from unet_jax.data.formats.pairing import listed, unpaired
 from unet_jax.data.labels import LabelMap
+from unet_jax.data.listing import has_suffix
 from unet_jax.data.names import shown
 from unet_jax.data.patients import Patients, Place
 from unet_jax.errors import InputError
 
 DECODING = "pairs 1: channels in file order, 16 bits over 65535"
 
-MASK_SUFFIXES = (".png", ".tif", ".tiff")
-MASK = "_mask"
-
-Named = dict[str, Path]
+JPEG_SUFFIXES = (".jpg", ".jpeg")
 
 
 def find(root: Path, patients: Patients) -> list[CaseFiles]:
@@ -36,20 +36,17 @@ def find(root: Path, patients: Patients) -> list[CaseFiles]:
     files and files of other sorts are passed over.
 
     Raises:
-        InputError: the folder holds no picture.
+        InputError: the folder holds no picture, or cannot be read.
     """
-    images, masks, faults = _listed(root)
-    for names, partners, complaint in ((images, masks, "image has no mask"), (masks, images, "mask has no image")):
-        faults += [
-            f"{shown(names[name])}: this {complaint}: add it or remove this file."
-            for name in sorted(names.keys() - partners.keys())
-        ]
+    found = listed(root)
+    images, masks = found.images, found.masks
+    faults = found.faults + unpaired(root, images, masks)
     faults += [
-        f"{shown(path)}: is a mask as JPEG, which changes its values: save it as PNG or TIFF."
+        Fault(path, "is a mask as JPEG, which changes its values: save it as PNG or TIFF.")
         for path in masks.values()
-        if path.suffix.lower() not in MASK_SUFFIXES
+        if has_suffix(path, JPEG_SUFFIXES)
     ]
-    usable = {name: path for name, path in masks.items() if path.suffix.lower() in MASK_SUFFIXES}
+    usable = {name: path for name, path in masks.items() if not has_suffix(path, JPEG_SUFFIXES)}
     return _cases({name: images[name] for name in images.keys() & usable.keys()}, usable, patients.place, faults)
 
 
@@ -73,8 +70,8 @@ def find_images(path: Path, patients: Patients) -> tuple[Path, list[CaseFiles]]:
 
     if path.is_file():
         return path.parent, _cases({path.stem: Path(path.name)}, {}, place, [])
-    images, _, faults = _listed(path)
-    return path, _cases(images, {}, place, faults)
+    found = listed(path)
+    return path, _cases(found.images, {}, place, found.faults)
 
 
 def decode(files: CaseFiles, read: Callable[[Path], bytes], labels: LabelMap | None) -> Case:
@@ -97,70 +94,40 @@ def decode(files: CaseFiles, read: Callable[[Path], bytes], labels: LabelMap | N
     masks = [decode_or_note(lambda data, path: _mask(data, path, labels), path, read, faults) for path in files.masks]
     for path, image, mask in zip(files.masks, images, masks, strict=False):
         if image is not None and mask is not None and image.shape[:2] != mask.shape:
-            faults.append(
-                f"{shown(path)}: is {_size(mask)} pixels and its image {_size(image)}: they must be of one size."
-            )
+            mistake = f"is {_size(mask)} pixels and its image {_size(image)}: they must be of one size."
+            faults.append(Fault(path, mistake))
     first = next((image for image in images if image is not None), None)
     for path, image in zip(files.images, images, strict=True):
         if image is not None and (image.shape != first.shape or image.dtype != first.dtype):
             faults.append(
-                f"{shown(path)}: has {_kind(image)}, and the first slice of {files.name} {_kind(first)}: all slices "
-                "of a volume must be alike."
+                Fault(
+                    path,
+                    f"has {_kind(image)}, and the first slice of {shown(files.name)} {_kind(first)}: all slices of a "
+                    "volume must be alike.",
+                    "slices differ",
+                )
             )
     if faults:
-        raise InputError("\n".join(faults))
+        raise FaultsError(faults)
     return Case(files.name, files.patient, np.stack(images), np.stack(masks) if masks else None)
 
 
-def _listed(root: Path) -> tuple[Named, Named, list[str]]:
-    """Images and masks by name, and what is wrong with the listing."""
-    faults = []
-    if (root / "images").is_dir() and (root / "masks").is_dir():
-        images = _by_name(_pictures(root, "images"), "images", faults)
-        masks = _by_name(_pictures(root, "masks"), "masks", faults)
-        masks = {name if name in images else name.removesuffix(MASK): path for name, path in masks.items()}
-    else:
-        pictures = _pictures(root, ".")
-        images = _by_name([path for path in pictures if not path.stem.endswith(MASK)], ".", faults)
-        masks = _by_name([path for path in pictures if path.stem.endswith(MASK)], ".", faults)
-        masks = {name.removesuffix(MASK): path for name, path in masks.items()}
-    if not images and not masks:
-        raise InputError(f"{root}: holds no picture ({', '.join(PICTURE_SUFFIXES)}): name a folder that does.")
-    return images, masks, faults
-
-
-def _pictures(root: Path, folder: str) -> list[Path]:
-    paths = (path.relative_to(root) for path in sorted((root / folder).rglob("*")))
-    return [
-        path
-        for path in paths
-        if path.suffix.lower() in PICTURE_SUFFIXES and not any(part.startswith(".") for part in path.parts)
-    ]
-
-
-def _by_name(paths: Iterable[Path], folder: str, faults: list[str]) -> Named:
-    named = {}
-    for path in paths:
-        name = path.relative_to(folder).with_suffix("").as_posix()
-        if name in named:
-            faults.append(f"{shown(path)}: is called as {shown(named[name])} is: rename or remove one of them.")
-        named.setdefault(name, path)
-    return named
-
-
-def _cases(images: Named, masks: Named, place_of: Callable[[str], Place], faults: list[str]) -> list[CaseFiles]:
+def _cases(
+    images: Mapping[str, Path], masks: Mapping[str, Path], place_of: Callable[[str], Place], faults: list[str]
+) -> list[CaseFiles]:
     """Pictures with a slice's number are put together by patient and scan, in the order of their numbers."""
     scans: dict[tuple[str, str], dict[int | None, str]] = defaultdict(dict)
     for name in sorted(images):
         try:
             place = place_of(name)
         except InputError as error:
-            faults.append(shown(str(error)))
+            faults += lines_of(error)
             continue
         slices = scans[place.patient, place.scan]
         if place.number in slices:
             other = shown(images[slices[place.number]])
-            faults.append(f"{shown(images[name])}: is slice {place.number} of {place.patient}, as is {other}.")
+            mistake = f"is slice {place.number} of {shown(place.patient)}, as is {other}."
+            faults.append(Fault(images[name], mistake, "slice twice"))
         slices.setdefault(place.number, name)
 
     of_patient = defaultdict(int)
@@ -188,18 +155,18 @@ def _image(data: bytes, path: Path) -> UInt8[np.ndarray, "h w c"] | Float32[np.n
     if pixels.dtype == np.uint16:
         return pixels.astype(np.float32) / 65535
     if pixels.dtype not in (np.uint8, np.float32):
-        raise InputError(f"{shown(path)}: has pixels of {pixels.dtype}: save it with 8 or 16 bits, or as float32.")
+        raise FaultsError([Fault(path, f"has pixels of {pixels.dtype}: save it with 8 or 16 bits, or as float32.")])
     return pixels
 
 
 def _mask(data: bytes, path: Path, labels: LabelMap | None) -> UInt8[np.ndarray, "h w"]:
     pixels = decode_image(data, path)
     if pixels.ndim != 2:
-        raise InputError(f"{shown(path)}: the mask has {pixels.shape[2]} channels: save it as grey, with 1.")
+        raise FaultsError([Fault(path, f"the mask has {pixels.shape[2]} channels: save it as grey, with 1.")])
     try:
         return label_maps.to_classes(pixels, labels)
     except InputError as error:
-        raise InputError(f"{shown(path)}: {error}") from error
+        raise FaultsError([Fault(path, str(error))]) from error
 
 
 def _size(pixels: np.ndarray) -> str:

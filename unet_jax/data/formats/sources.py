@@ -1,16 +1,16 @@
-"""Which reader a folder needs: guessed from what lies in it, or named; with all that the config says of the data."""
+"""The reader of each layout, with all that the config says of the data; `layouts` finds out which layout lies there."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from unet_jax.data import intensity, labels, patients
 from unet_jax.data.cache import CaseFiles, Reader
 from unet_jax.data.case import Case, check_finite
 from unet_jax.data.formats import lgg, pairs
-from unet_jax.data.formats.file_sorts import PICTURE_SUFFIXES, sort_of
+from unet_jax.data.formats.file_sorts import sort_of
 from unet_jax.data.formats.image_file import read_file
-from unet_jax.data.formats.image_header import SUFFIXES
 from unet_jax.errors import InputError
 
 # Layouts of folders that hold images and masks; "phantom" is the built-in data set in the layout of "lgg".
@@ -33,45 +33,57 @@ class Settings:
     patient_csv: str | None = None
 
 
-def guess(root: Path) -> tuple[str, str]:
-    """The source of a folder of images and masks, and a sentence that says so.
-
-    Raises:
-        InputError: it is no folder, or holds none of the layouts.
-    """
-    if not root.is_dir():
-        raise InputError(f"{root}: there is no such folder.")
-    for source, what, holds in (
-        ("nifti", "imagesTr (nnU-Net's layout)", lambda: (root / "imagesTr").is_dir()),
-        ("tfds", "lgg_mri, built with TFDS", lambda: _has_tfds(root)),
-        ("pairs", "images and masks", lambda: (root / "images").is_dir() and (root / "masks").is_dir()),
-        ("lgg", "folders of scans as of Kaggle's LGG data", lambda: _has_lgg_scans(root)),
-        ("pairs", "pictures with masks beside them", lambda: _has_masks_beside(root)),
-    ):
-        try:
-            if holds():
-                return source, f"Data: {root} holds {what} (config.data.source={source})."
-        except OSError as error:
-            raise InputError(f"{root}: cannot be read ({error.strerror}): mend its permissions.") from error
-    raise InputError(
-        f"{root}: holds neither imagesTr, labelsTr and dataset.json (nnU-Net), nor lgg_mri (TFDS), nor images and "
-        "masks, nor folders of scans as of Kaggle's LGG data, nor <name>.png with <name>_mask.png: see docs/data.md."
-    )
-
-
 def settings(data: Mapping) -> Settings:
     """The settings among the keys of `config.data`."""
     return Settings(**{field.name: data[field.name] for field in dataclasses.fields(Settings)})
 
 
+def unit(source: str, settings: Settings) -> str:
+    """What a split keeps together: "patient" where the layout or the user tells patients, else "picture" or "case"."""
+    named = settings.patient_pattern is not None or settings.patient_csv is not None
+    if source in LGG_SOURCES or named:
+        return "patient"
+    return "picture" if source == "pairs" else "case"
+
+
 def notes(source: str, settings: Settings) -> list[str]:
     """What may surprise of a source with these settings, a sentence each."""
-    if source == "pairs" and settings.patient_pattern is None and settings.patient_csv is None:
-        return [
-            "Each picture counts as a patient of its own: if one patient has several, set config.data.patient_pattern "
-            "or config.data.patient_csv, or the split will not keep them together."
-        ]
-    return []
+    what = unit(source, settings)
+    if what == "patient":
+        return []
+    return [
+        f"Each {what} counts as a patient of its own: if one patient has several, set config.data.patient_pattern "
+        "or config.data.patient_csv, or the split will not keep them together."
+    ]
+
+
+def channel_names(source: str, root: Path, channels: int) -> tuple[str, ...]:
+    """What the channels of a data set's images are called, in order: by the layout, or else "sequence 1" and so on.
+
+    Args:
+        source: of `SOURCES`.
+        root: the data set's folder.
+        channels: how many the images have.
+    """
+    names: tuple[str, ...] = ()
+    if source in LGG_SOURCES:
+        names = lgg.SEQUENCES
+    elif source == "nifti":
+        from unet_jax.data.formats import nifti
+
+        with contextlib.suppress(InputError):  # the images are decoded already: a report can do without the names
+            names = nifti.read_description(root).channels
+    return names if len(names) == channels else tuple(f"sequence {number + 1}" for number in range(channels))
+
+
+def channel_to_show(source: str, names: Sequence[str]) -> int:
+    """The channel that stands for an image where one is shown in grey: FLAIR of the LGG data, else the first."""
+    return lgg.FLAIR if source in LGG_SOURCES and tuple(names) == lgg.SEQUENCES else 0
+
+
+def in_colour(source: str, names: Sequence[str]) -> bool:
+    """Whether the channels are shown together, as red, green and blue: pictures of three, but not the LGG sequences."""
+    return source == "pairs" and len(names) == 3
 
 
 def intensity_mode(source: str, mode: str) -> str:
@@ -132,10 +144,13 @@ def classes(root: Path, source: str, settings: Settings) -> labels.LabelMap:
     return label_map if label_map and len(label_map) > 1 else {}
 
 
-def image_reader(path: Path, settings: Settings) -> tuple[Reader, Path]:
+def image_reader(path: Path, settings: Settings, channels: int | None = None) -> tuple[Reader, Path]:
     """The reader of images without masks, for prediction, and the root that its paths start from.
 
-    `path` is a picture, a NIfTI or DICOM file, or a folder of one of these; masks of a training set are passed over.
+    Args:
+        path: a picture, a NIfTI or DICOM file, or a folder of one of these; masks of a training set are passed over.
+        settings: the run's.
+        channels: how many the network takes, which tells NIfTI files that are channels from those that are cases.
 
     Raises:
         InputError: there is no such path, it holds no image, or images of several sorts.
@@ -143,10 +158,9 @@ def image_reader(path: Path, settings: Settings) -> tuple[Reader, Path]:
     intensity.check_mode(settings.intensity)
     sort = sort_of(path)
     if sort == "nifti":
-        from unet_jax.data.formats import nifti
+        from unet_jax.data.formats import nifti, nifti_listing
 
-        folder = path / nifti.IMAGES
-        root, found = nifti.find_images(folder if folder.is_dir() else path)
+        root, found = nifti_listing.find_images(path, channels)
 
         def decode(files: CaseFiles, read: Read) -> Case:
             return nifti.decode(files, read, {})
@@ -157,7 +171,7 @@ def image_reader(path: Path, settings: Settings) -> tuple[Reader, Path]:
         decode = dicom.decode
     else:
         pattern = settings.patient_pattern
-        if pattern is None and path.is_dir() and (_is_lgg_scan(path) or _has_lgg_scans(path)):
+        if pattern is None and path.is_dir() and (lgg.is_scan(path) or lgg.holds_scans(path)):
             pattern = LGG_NAME
         grouping = patients.load(pattern, settings.patient_csv and Path(settings.patient_csv))
         root, found = pairs.find_images(path, grouping)
@@ -182,23 +196,3 @@ def _reader(
 
     # What is the same for all files of a data set is part of DECODING; what is in the files is hashed with them.
     return Reader(decoding if mode == "range" else f"{decoding}; intensity {mode} 1", find, decode_and_normalise, read)
-
-
-def _has_tfds(root: Path) -> bool:
-    """Whether it is, or holds, the data set that tfds_lgg.py builds; told without importing TFDS."""
-    return (root / "dataset_info.json").is_file() or (root / "lgg_mri").is_dir()
-
-
-def _has_lgg_scans(root: Path) -> bool:
-    return any(_is_lgg_scan(folder) for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith("."))
-
-
-def _is_lgg_scan(folder: Path) -> bool:
-    """Whether it holds a TIFF that begins with the folder's own name."""
-    return any(
-        file.suffix.lower() in SUFFIXES["TIFF"] and file.name.startswith(f"{folder.name}_") for file in folder.iterdir()
-    )
-
-
-def _has_masks_beside(root: Path) -> bool:
-    return any(path.suffix.lower() in PICTURE_SUFFIXES and path.stem.endswith(pairs.MASK) for path in root.rglob("*"))

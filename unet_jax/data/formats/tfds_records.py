@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from unet_jax.data.cache import CaseFiles
 from unet_jax.data.case import Case
+from unet_jax.data.faults import Fault, FaultsError
 from unet_jax.data.formats.image_file import decode_image, decode_or_note
 from unet_jax.data.names import shown
 from unet_jax.data.tfds_lgg import FEATURES, LggMri
@@ -27,6 +28,7 @@ from unet_jax.errors import InputError
 DECODING = "lgg_mri 1: channels in record order"
 
 INFO = "dataset_info.json"
+REBUILD = "build the data set again."
 AS_STORED = {"image": tfds.decode.SkipDecoding(), "mask": tfds.decode.SkipDecoding()}
 
 
@@ -83,11 +85,9 @@ def decode(files: CaseFiles, read: Callable[[Path], bytes]) -> Case:
     slices = [decode_or_note(_slice, path, read, faults) for path in files.images]
     shapes = {pixels.shape[:2] for pixels in slices if pixels is not None}
     if len(shapes) > 1:
-        faults.append(
-            f"{shown(files.name)}: its slices are of several sizes {sorted(shapes)}: build the data set anew."
-        )
+        faults.append(Fault(files.name, f"its slices are of several sizes {sorted(shapes)}: {REBUILD}"))
     if faults:
-        raise InputError("\n".join(faults))
+        raise FaultsError(faults)
     volume = np.stack(slices)
     return Case(files.name, files.patient, volume[..., :3], volume[..., 3])
 
@@ -106,12 +106,12 @@ def _cases(places: list[tuple[str, str, int]]) -> list[CaseFiles]:
     listing = []
     for case in sorted(numbers):
         faults = [
-            f"{shown(_path(case, number))}: two records are this slice: build the data set anew."
+            Fault(_path(case, number), f"two records are this slice: {REBUILD}")
             for number, count in sorted(Counter(numbers[case]).items())
             if count > 1
         ]
         if len(set(patients[case])) > 1:
-            faults.append(f"{shown(case)}: its slices are of several patients: build the data set anew.")
+            faults.append(Fault(case, f"its slices are of several patients: {REBUILD}"))
         images = tuple(_path(case, number) for number in sorted(set(numbers[case])))
         listing.append(CaseFiles(case, patients[case][0], images, (), tuple(faults)))
     return listing
@@ -146,7 +146,7 @@ def _explained(what: Path) -> Iterator[None]:
     # TFDS, protobuf and ArrayRecord raise errors of many kinds at what is damaged.
     except Exception as error:
         reason = shown(str(error).strip().splitlines()[0]) if str(error).strip() else type(error).__name__
-        raise InputError(f"{shown(what)}: the TFDS data set is damaged ({reason}): build it anew.") from error
+        raise InputError(f"{shown(what)}: the TFDS data set is damaged ({reason}): {REBUILD}") from error
 
 
 def _example(record: bytes) -> Mapping[str, Any]:
@@ -165,11 +165,11 @@ def _slice(record: bytes, path: Path) -> UInt8[np.ndarray, "h w 4"]:
         example = _example(record)
         image = decode_image(example["image"], f"{path}.png")
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise InputError(f"{shown(path)}: the image is {image.dtype} {image.shape}: build the data set anew.")
+            raise InputError(f"{shown(path)}: the image is {image.dtype} {image.shape}: {REBUILD}")
         size = image.shape[0] * image.shape[1]
         # One byte more than fits: a mask that claims to be small may be anything.
         found = zlib.decompressobj().decompress(example["mask"]["value"], size + 1)
         mask = np.frombuffer(found, np.uint8)
         if tuple(example["mask"]["shape"]) != image.shape[:2] or mask.size != size or mask.max(initial=0) > 1:
-            raise InputError(f"{shown(path)}: its mask does not fit the image, or is not of 0 and 1: build it anew.")
+            raise InputError(f"{shown(path)}: its mask does not fit the image, or is not of 0 and 1: {REBUILD}")
         return np.dstack([image, mask.reshape(image.shape[:2])])

@@ -1,4 +1,4 @@
-"""Contenders timed in turns, so that whatever else the machine does falls on all of them alike."""
+"""Contenders timed in turns, so that whatever else the machine does slows all of them alike."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -6,18 +6,18 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 FEWEST_ROUNDS = 7
-# A sample should be so long that starting and ending it does not count.
+# A sample takes so long that starting and ending it does not count.
 SAMPLE_SECONDS = 0.1
-# Between samples: threads of one library that still spin would slow the next.
+# Between samples: threads of one contender that still spin would slow the next.
 PAUSE_SECONDS = 0.02
 
 
 def alternate(calls: Mapping[str, Callable[[int], None]], seconds: float) -> dict[str, list[float]]:
-    """Seconds a repetition of each contender, one sample of each a round, as many rounds as fit.
+    """The seconds a repetition of each contender's work: a sample of each in a round, and as many rounds as fit.
 
     Args:
-        calls: contender → a function that does its work so many times, and returns when all of it is done.
-        seconds: for all rounds together; there are at least seven.
+        calls: contender → a function that does its work the given number of times, and returns when all is done.
+        seconds: of all rounds together; there are at least seven.
     """
     repeats = {}
     for name, call in calls.items():
@@ -40,6 +40,6 @@ def _seconds(call: Callable[[int], None], repeats: int) -> float:
 
 
 def compare(ours: list[float], theirs: list[float]) -> dict[str, float]:
-    """How many times as fast as theirs ours is: of the medians, and the quartiles over the rounds."""
+    """How many times as fast as theirs ours is: the ratio of the medians, and its quartiles over the rounds."""
     low, high = np.percentile(np.divide(theirs, ours), (25, 75))
     return {"ratio": float(np.median(theirs) / np.median(ours)), "lower": float(low), "upper": float(high)}
