@@ -7,6 +7,7 @@
     python main.py --mode=export --workdir=runs/default --output=tumour.zip    for programs without this package
     python main.py --mode=benchmark --config=...                   how fast the recipe runs here
     python main.py --mode=crossval --config=...                    every fold, pooled by patient
+    python main.py --mode=plan --config=configs/nnunet.py          spacing, patch, batch and network, as nnU-Net plans
 
 Exit codes: 0 done, 1 a bug; and with one line that says what happened and what to do: 2 something that was given cannot
 be used, 3 stopped by a signal and saved, 4 damaged files, 5 a full or read-only disk, 6 NaN or infinity, 7 stuck, 8 out
@@ -35,7 +36,7 @@ from unet_jax.run.resolve import resolve
 from unet_jax.runtime.command_line import complain, run_and_report
 from unet_jax.runtime.out_of_memory import explained
 
-MODES = ("train", "evaluate", "predict", "export", "benchmark", "crossval")
+MODES = ("train", "evaluate", "predict", "export", "benchmark", "crossval", "plan")
 
 FLAGS = flags.FLAGS
 accept_none()
@@ -48,7 +49,9 @@ SPLIT = flags.DEFINE_string("split", "test", "evaluate: which side to score; tra
 DATA = flags.DEFINE_string("data", None, "A folder of other cases, for evaluate --split=all to score or export to try.")
 INPUT = flags.DEFINE_string("input", None, "predict: a picture, a NIfTI file, a DICOM file, or a folder of them.")
 OUTPUT = flags.DEFINE_string("output", None, "predict: the folder for masks and tables; export: the .zip or .onnx.")
-OVERWRITE = flags.DEFINE_boolean("overwrite", False, "predict, export: replaces what is in --output already.")
+OVERWRITE = flags.DEFINE_boolean(
+    "overwrite", False, "predict, export: replaces what is in --output already; plan: the plan in the run's folder."
+)
 PROBABILITIES = flags.DEFINE_boolean("probabilities", False, "predict: also writes each pixel's probability.")
 OVERLAYS = flags.DEFINE_boolean("overlays", False, "predict: also writes PNGs with the outlines.")
 TTA = flags.DEFINE_boolean("tta", None, "evaluate, predict: the mean over flips, instead of config.eval.tta.")
@@ -56,6 +59,7 @@ TILES = flags.DEFINE_boolean("tiles", None, "evaluate, predict: windows or whole
 RESUME = flags.DEFINE_string("resume", "auto", "train: auto goes on with a run or begins one; must, never: only that.")
 FOLD = flags.DEFINE_integer("fold", None, "crossval: trains this fold alone, then pools all that are there.")
 AGAINST = flags.DEFINE_string("against", None, "crossval: the folder of another one, to compare patient by patient.")
+FORMAT = flags.DEFINE_string("format", "unet_jax", "plan: nnunet also writes nnU-Net's plans and fingerprint.")
 VERIFY = flags.DEFINE_boolean("verify-data", False, "Only compares the data's files with the run's, by SHA-256.")
 
 
@@ -103,6 +107,7 @@ def _run() -> None:
         "export": _export,
         "benchmark": _benchmark,
         "crossval": _crossval,
+        "plan": _plan,
     }
     verbs[MODE.value]()
 
@@ -145,6 +150,21 @@ def _crossval() -> None:
     else:
         use_cores(config.train.batch_size)
     crossval(config, workdir, fold=FOLD.value, against=against)
+
+
+def _plan() -> None:
+    config, workdir = _recipe()
+    memory = None
+    if config.plan.device:
+        from unet_jax.runtime.device_memory import device_memory_gb
+
+        memory = device_memory_gb()
+
+    from unet_jax.plan.make import make_plan
+    from unet_jax.run.folder import lock_run
+
+    with lock_run(workdir):
+        make_plan(config, workdir, plan_format=FORMAT.value, overwrite=OVERWRITE.value, device_memory_gb=memory)
 
 
 def _recipe() -> tuple[ConfigDict, Path]:

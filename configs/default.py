@@ -72,6 +72,20 @@ def get_config() -> ConfigDict:
     # while they start.
     config.data.wait_seconds = 45.0
 
+    # What --mode=plan plans for, by nnU-Net's rules: docs/nnunet.md.
+    config.plan = ConfigDict()
+    # Which networks: "default", or with residual encoders "resenc_m", "resenc_l" or "resenc_xl".
+    config.plan.preset = "default"
+    # Of the accelerator, GB: patches and batches are made to fit, by nnU-Net's estimate. None: the preset's own, 8, 8,
+    # 24 and 40.
+    config.plan.memory_gb = placeholder(float)
+    # Whether the accelerator at hand says how much memory there is, in place of memory_gb.
+    config.plan.device = False
+    # Millimetres an axis, in the order slices, rows, columns, to resample all cases to; None: found from the cases.
+    config.plan.spacing = placeholder(tuple)
+    # A plan to take instead of making one: a plan.json or a plans file of nnU-Net, also edited by hand.
+    config.plan.file = placeholder(str)
+
     config.model = ConfigDict()
     # docs/models.md has the networks, each with its options, which then take the place of those below.
     config.model.name = "tutorial"

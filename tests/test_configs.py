@@ -33,7 +33,7 @@ def test_a_config_is_whole_and_can_be_trained(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_its_docstring_gives_the_command(name):
     text = importlib.import_module(f"configs.{name}").__doc__
-    assert f"python main.py --config=configs/{name}.py" in text
+    assert re.search(rf"python main\.py (--mode=\w+ )?--config=configs/{name}\.py", text)
 
 
 def test_the_default_is_the_tutorials_recipe():

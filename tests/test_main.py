@@ -37,6 +37,10 @@ def run(*arguments, cwd=PROJECT):
         ([RECIPE, "--wokdir=x"], "Unknown command line flag 'wokdir'. Did you mean: workdir ?"),
         ([RECIPE, "train"], "'train' is no flag: flags look like --mode=train."),
         ([RECIPE, "--config.data.root=no/such"], "config.data.root: found no folder no/such;"),
+        (
+            ["--mode=plan", "--config=configs/nnunet.py", "--config.data.root=no/such"],
+            "config.data.root: found no folder no/such; it must be a raw data set of nnU-Net, with dataset.json",
+        ),
         ([RECIPE, "--config.data.source=lg"], "config.data.source is 'lg'; it must be one of auto, lgg"),
         (["--config=configs/nope.py"], "--config=configs/nope.py: there is no such file; in configs there are"),
         (["--config=configs"], "--config=configs: there is no such file"),

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from nnunet_arrays import answers
 
+from unet_jax.data import pools
 from unet_jax.errors import InputError
-from unet_jax.plan import foreground, patches, store
+from unet_jax.plan import foreground, patches
 from unet_jax.plan.patches import Sampling
 from unet_jax.plan.prepared import PreparedCase
 from unet_jax.plan.preprocess import Geometry
@@ -13,10 +14,13 @@ from unet_jax.plan.preprocess import Geometry
 
 def prepared(folder, shape, mask, keys, name="case"):
     image = np.random.default_rng(len(name)).normal(size=(*shape, 2)).astype(np.float32)
-    voxels = {f"locations {key}": found for key, found in foreground.locations(mask, keys).items()}
-    stored = store.write(folder / name, {}, {"image": image, "mask": mask, **voxels})
+    found = foreground.locations(mask, keys).items()
+    voxels = {f"locations {key}": places if len(places) else None for key, places in found}
+    (folder / name).mkdir()
+    pools.write(folder / name, [({}, {"image": image, "mask": mask, **voxels})])
+    [record] = pools.read_index(folder / name)
     geometry = Geometry((1.0, 1.0, 1.0), shape, tuple((0, n) for n in shape))
-    return PreparedCase(name, geometry, shape, tuple(keys), stored)
+    return PreparedCase(name, geometry, shape, tuple(keys), folder / name, record)
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -17,6 +17,7 @@ from unet_jax.errors import InputError
 from unet_jax.plan import prepared, raw
 from unet_jax.plan.dataset import read_dataset
 from unet_jax.plan.prepared import prepare
+from unet_jax.runtime import lock
 
 NAME = "real_iso_mri"
 
@@ -39,7 +40,7 @@ def test_arrays_are_those_of_nnunet_and_are_mapped(given):
     golden, case = arrays(NAME), pickle.loads(pickle.dumps(cases[1]))
     np.testing.assert_array_equal(case.mask, golden["seg"][0])
     assert case.image.shape == (*case.shape, 1)
-    assert isinstance(case.image, np.memmap)
+    assert isinstance(case.image.base, np.memmap)
     for key in (1, 2):
         np.testing.assert_array_equal(case.locations(key), golden[f"cl_{key}"][:, 1:])
         assert case.count(key) == len(golden[f"cl_{key}"])
@@ -84,18 +85,30 @@ def test_what_the_arrays_depend_on(given, change):
     assert len(stamps(cache)) == (5 if "batch_size" in change else 10)
 
 
-def test_a_damaged_file_is_made_again(given, capfd):
+@pytest.mark.parametrize("damaged", ["pool-0000.bin", "index.jsonl"])
+def test_a_damaged_case_is_made_again(given, damaged, capfd):
     before = [np.array(case.image) for case in prepare(*given)]
-    path = sorted(given[-1].iterdir())[0]
+    folder = sorted(given[-1].iterdir())[0]
+    path = folder / damaged
     with open(path, "r+b") as file:
         file.seek(path.stat().st_size // 2)
         byte = file.read(1)
         file.seek(-1, os.SEEK_CUR)
         file.write(bytes([byte[0] ^ 1]))
     after = prepare(*given)
-    assert capfd.readouterr().err.count(f"{path} is damaged: it is made again.") == 1
+    assert capfd.readouterr().err.count(f"{folder} is damaged: it is made again.") == 1
     for case, image in zip(after, before, strict=True):
         np.testing.assert_array_equal(case.image, image)
+
+
+def test_a_class_that_is_not_there_has_no_voxel(given):
+    path = given[0][0].mask
+    image = nibabel.load(path)
+    nibabel.save(nibabel.Nifti1Image((np.asarray(image.dataobj) > 0).astype(np.uint8), image.affine), path)
+    case = prepare(*given)[0]
+    assert case.count(1) == len(case.locations(1)) > 0
+    assert case.count(2) == 0
+    assert case.locations(2).shape == (0, 3)
 
 
 def test_all_mistakes_are_told_and_the_other_cases_are_kept(given):
@@ -129,6 +142,17 @@ def test_cases_wait_for_memory(given, monkeypatch, memory, at_once):
     monkeypatch.setattr(prepared, "preprocess", counted)
     prepare(*given, workers=2, memory=memory)
     assert most == at_once
+
+
+def test_a_cache_that_another_process_fills_is_waited_for(given):
+    with lock.hold(given[-1]):
+        thread = threading.Thread(target=prepare, args=given)
+        thread.start()
+        thread.join(0.3)
+        assert thread.is_alive()
+        assert [path.name for path in given[-1].iterdir()] == [".lock"]
+    thread.join()
+    assert len(stamps(given[-1])) == 5
 
 
 PROGRAM = """

@@ -1,7 +1,8 @@
 """All cases of a raw data set, preprocessed once: in parallel, within a budget of memory, and kept as memory maps.
 
-Each case is a file of its own, named by what it is made of: the content of the case's files and the settings. So a run
-that was killed resumes where it stopped, and one changed file costs one case.
+Each case is a folder of `data.pools` of its own, named by what it is made of: the content of the case's files and the
+settings. So a run that was killed resumes where it stopped, and one changed file costs one case; in one folder for all
+of them, as decoded cases have it, neither would.
 """
 
 import concurrent.futures
@@ -23,16 +24,19 @@ import numpy as np
 from jaxtyping import Float32, Int32, Integer
 from tqdm import tqdm
 
+from unet_jax.data import pools
 from unet_jax.data.formats.image_header import read_header
 from unet_jax.data.names import shown
 from unet_jax.errors import DamageError, InputError
-from unet_jax.plan import foreground, raw, store
+from unet_jax.files import replace_folder
+from unet_jax.plan import foreground, raw
 from unet_jax.plan.dataset import Dataset
 from unet_jax.plan.foreground import Key
 from unet_jax.plan.plans import Configuration, Plans
 from unet_jax.plan.preprocess import Geometry, preprocess
+from unet_jax.runtime import lock
 
-LAYOUT = "image, mask and locations of a case in one file, version 1"
+LAYOUT = "image, mask and locations of a case in pools, version 2"
 MOST_WORKERS = 8
 # Of the machine's memory, what cases under way may take together.
 MEMORY_SHARE = 0.5
@@ -49,32 +53,39 @@ class PreparedCase:
         geometry: the way back to its files.
         shape: of the image, without channels.
         classes: the labels and regions that `locations` knows.
-        stored: the file.
+        folder: where it is.
+        record: what is there.
     """
 
     name: str
     geometry: Geometry
     shape: tuple[int, int, int]
     classes: tuple[Key, ...]
-    stored: store.Stored
+    folder: Path
+    record: pools.Record
 
     @property
     def image(self) -> Float32[np.ndarray, "d h w c"]:
         """Normalised and resampled; a read-only memory map."""
-        return self.stored.open("image")
+        return self._open("image")
 
     @property
     def mask(self) -> Integer[np.ndarray, "d h w"]:
         """Labels, and -1 outside of the body; a read-only memory map."""
-        return self.stored.open("mask")
+        return self._open("mask")
 
     def locations(self, key: Key) -> Int32[np.ndarray, "n 3"]:
         """Voxels of a class or region, none if it is not there; a read-only memory map."""
-        return self.stored.open(f"locations {key}")
+        found = self._open(f"locations {key}")
+        return np.zeros((0, 3), np.int32) if found is None else found
 
     def count(self, key: Key) -> int:
         """How many locations there are."""
-        return self.stored.places[f"locations {key}"].shape[0]
+        place = self.record.places[f"locations {key}"]
+        return 0 if place is None else place.shape[0]
+
+    def _open(self, name: str) -> pools.Array | None:
+        return pools.open_arrays(self.folder, [self.record])[0][name]
 
 
 def prepare(
@@ -89,7 +100,8 @@ def prepare(
 ) -> list[PreparedCase]:
     """Preprocesses cases for one configuration, or takes from the cache those whose files and settings are the same.
 
-    What is taken is verified. A damaged file is made again, and a line on stderr says so.
+    What is taken is verified. A damaged case is made again, and a line on stderr says so. Of several processes, one at
+    a time fills the cache; the others wait, and find there what it made.
 
     Args:
         cases: of the raw data set, with masks.
@@ -117,13 +129,14 @@ def prepare(
         except InputError as error:
             return error
 
-    pool = concurrent.futures.ThreadPoolExecutor(workers or min(MOST_WORKERS, os.cpu_count() or 1))
-    try:
-        found = list(
-            tqdm(pool.map(prepare_one, cases), "preprocessing", len(cases), unit="case", disable=None, delay=1)
-        )
-    finally:
-        pool.shutdown(cancel_futures=True)
+    with lock.hold(cache, wait=True):
+        threads = concurrent.futures.ThreadPoolExecutor(workers or min(MOST_WORKERS, os.cpu_count() or 1))
+        try:
+            found = list(
+                tqdm(threads.map(prepare_one, cases), "preprocessing", len(cases), unit="case", disable=None, delay=1)
+            )
+        finally:
+            threads.shutdown(cancel_futures=True)
     faults = [str(case) for case in found if isinstance(case, InputError)]
     if faults:
         raise InputError("\n".join(faults))
@@ -143,14 +156,14 @@ def _prepared(
         raise InputError(f"{shown(case.name)} has no mask: add it, or leave the case out.")
     # Read once: what is decoded is what the key was made of.
     files = {path: raw.load_file(path) for path in case.files}
-    path = cache / f"{_key(case, files, settings)}.case"
-    stored = _whole(path)
-    if stored is None:
+    folder = cache / f"{_key(case, files, settings)}.case"
+    record = _whole(folder)
+    if record is None:
         with budget.taken(_peak_bytes(case, files, plans, configuration, dataset)):
-            stored = _made(case, files, dataset, plans, configuration, path)
-    facts = stored.facts
+            record = _made(case, files, dataset, plans, configuration, folder)
+    facts = record.facts
     geometry = Geometry(*(_tuple(facts[field.name]) for field in dataclasses.fields(Geometry)))
-    return PreparedCase(case.name, geometry, stored.places["mask"].shape, _tuple(facts["classes"]), stored)
+    return PreparedCase(case.name, geometry, record.places["mask"].shape, _tuple(facts["classes"]), folder, record)
 
 
 def _made(
@@ -159,28 +172,30 @@ def _made(
     dataset: Dataset,
     plans: Plans,
     configuration: Configuration,
-    path: Path,
-) -> store.Stored:
+    folder: Path,
+) -> pools.Record:
     decoded, _ = raw.read(case, dataset, plans.reader, files.__getitem__)
     found = preprocess(decoded.image, decoded.mask, decoded.spacing, plans, configuration)
     del decoded
     classes = foreground.classes(dataset)
     voxels = foreground.locations(found.mask, classes)
-    arrays = {"image": found.image, "mask": found.mask} | {f"locations {key}": voxels[key] for key in classes}
-    return store.write(path, {"classes": classes, **dataclasses.asdict(found.geometry)}, arrays)
+    arrays = {"image": found.image, "mask": found.mask}
+    arrays |= {f"locations {key}": voxels[key] if len(voxels[key]) else None for key in classes}
+    with replace_folder(folder) as unfinished:
+        pools.write(unfinished, [({"classes": classes, **dataclasses.asdict(found.geometry)}, arrays)])
+    [record] = pools.read_index(folder)
+    return record
 
 
-def _whole(path: Path) -> store.Stored | None:
+def _whole(folder: Path) -> pools.Record | None:
     """What is in the cache, verified; None where there is nothing, or nothing whole."""
-    try:
-        stored = store.read(path)
-        if store.is_whole(stored):
-            return stored
-    except FileNotFoundError:
+    if not folder.is_dir():
         return None
-    except DamageError:
-        pass
-    print(f"{path} is damaged: it is made again.", file=sys.stderr, flush=True)
+    with contextlib.suppress(DamageError):
+        records = pools.read_index(folder)
+        if not pools.damaged(folder, records):
+            return records[0]
+    print(f"{folder} is damaged: it is made again.", file=sys.stderr, flush=True)
     return None
 
 

@@ -48,13 +48,17 @@ def resolve(config: ConfigDict, given: Collection[str]) -> tuple[ConfigDict, lis
     elif root.exists() and not root.is_dir():
         raise InputError(f"config.data.root={root}: is a file, and a folder is needed: unpack it, or name its folder.")
     elif not root.is_dir():
-        raise InputError(
-            f"config.data.root: found no folder {root}; it must hold one folder a patient: unpack {DOWNLOAD} "
-            "there, or set config.data.source=phantom."
-        )
+        raise InputError(f"config.data.root: found no folder {root}; {_needed(resolved.data.source)}.")
     messages += sources.notes(resolved.data.source, sources.settings(resolved.data.to_dict()))
     resolved.lock()
     return resolved, messages
+
+
+def _needed(source: str) -> str:
+    """What a missing folder would have to hold, and what else there is to do."""
+    if source == "nifti":
+        return "it must be a raw data set of nnU-Net, with dataset.json, imagesTr and labelsTr: correct the path"
+    return f"it must hold one folder a patient: unpack {DOWNLOAD} there, or set config.data.source=phantom"
 
 
 def _replace(config: ConfigDict, replacements: dict, given: Collection[str]) -> list[str]:

@@ -1,0 +1,23 @@
+"""How much memory the accelerators have."""
+
+import jax
+
+from unet_jax.errors import InputError
+
+
+def device_memory_gb() -> float:
+    """What jax may take of the memory of one accelerator here, in GiB: of several, the one that may take least.
+
+    On a GPU that is three quarters of it, unless the environment's XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise.
+
+    Raises:
+        InputError: there is no accelerator, or it does not say.
+    """
+    devices = jax.local_devices()
+    limits = [(device.memory_stats() or {}).get("bytes_limit") for device in devices]
+    if devices[0].platform == "cpu" or not all(limits):
+        raise InputError(
+            f"config.plan.device=True: {devices[0].device_kind} does not say how much memory there is: give "
+            "config.plan.memory_gb instead, or plan where the accelerator is."
+        )
+    return min(limits) / 2**30
