@@ -46,9 +46,13 @@ CONFIG = config_flags.DEFINE_config_file(
 MODE = flags.DEFINE_string("mode", "train", f"One of {', '.join(MODES)}.")
 WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder; runs/<name of the config> by default.")
 SPLIT = flags.DEFINE_string("split", "test", "evaluate: which side to score; train, val, test or all.")
-DATA = flags.DEFINE_string("data", None, "A folder of other cases, for evaluate --split=all to score or export to try.")
+DATA = flags.DEFINE_string(
+    "data", None, "Where the run's data are now; other cases, for evaluate --split=all to score or export to try."
+)
 INPUT = flags.DEFINE_string("input", None, "predict: a picture, a NIfTI file, a DICOM file, or a folder of them.")
-OUTPUT = flags.DEFINE_string("output", None, "predict: the folder for masks and tables; export: the .zip or .onnx.")
+OUTPUT = flags.DEFINE_string(
+    "output", None, "predict: the folder for masks and tables; evaluate: for scores; export: the file."
+)
 OVERWRITE = flags.DEFINE_boolean(
     "overwrite", False, "predict, export: replaces what is in --output already; plan: the plan in the run's folder."
 )
@@ -190,6 +194,7 @@ def _evaluate() -> None:
         workdir,
         side=SPLIT.value,
         data=_data(),
+        output=Path(OUTPUT.value) if OUTPUT.value else None,
         flips=TTA.value,
         tiles=TILES.value,
     )

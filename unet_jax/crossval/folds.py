@@ -92,13 +92,13 @@ def _read(workdir: Path, number: int) -> Fold:
         rows = [
             {key: text if key in TEXTS else _number(text) for key, text in row.items()} for row in csv.DictReader(file)
         ]
-    _check_whole(scores)
+    check_whole(scores)
     epochs = history.epochs_of(history.read(folder))
     return Fold(number, folder, config, read_json(scores / "metrics.json"), rows, epochs)
 
 
-def _check_whole(scores: Path) -> None:
-    """Raises InputError if the files of an evaluation are not what was written; older ones have no manifest."""
+def check_whole(scores: Path) -> None:
+    """Raises InputError unless the files of an evaluation are what was written; older ones have no manifest."""
     if (scores / manifest.MANIFEST).exists():
         faults = manifest.faults(scores, manifest.read_manifest(scores))
         if faults:

@@ -21,7 +21,7 @@ from unet_jax.metrics.cases import score_cases
 from unet_jax.metrics.summary import effects, summarise
 from unet_jax.report import evaluation_files, packed_masks
 from unet_jax.report.packed_masks import PackedMask
-from unet_jax.run import checkpoint, resume
+from unet_jax.run import checkpoint, history, resume
 from unet_jax.run import folder as run_folder
 from unet_jax.run.config import read_config
 from unet_jax.runtime import compilation_cache
@@ -32,14 +32,21 @@ SIDES = ("train", "val", "test", "all")
 
 
 def evaluate(
-    workdir: Path, *, side: str = "test", data: Path | None = None, flips: bool | None = None, tiles: bool | None = None
+    workdir: Path,
+    *,
+    side: str = "test",
+    data: Path | None = None,
+    output: Path | None = None,
+    flips: bool | None = None,
+    tiles: bool | None = None,
 ) -> dict:
     """Scores the checkpoint that the config names; writes it down, with pictures and a page; prints a table.
 
     Args:
         workdir: the run's folder.
         side: "train", "val", "test", or "all" for every case there is.
-        data: another folder of cases than the one the run was trained on; it needs side "all".
+        data: where the run's data are now, if they were moved; with side "all", a folder of any cases.
+        output: the folder for the scores, if not `<workdir>/evaluation/<side>`; nothing is written to `workdir` then.
         flips: takes the place of the run's config.eval.tta.
         tiles: takes the place of the run's config.eval.tiles.
 
@@ -48,28 +55,37 @@ def evaluate(
 
     Raises:
         InputError: the folder holds no run, the data are not those it was trained on, or an argument is out of range.
-        BusyError: another process trains or scores in `workdir`.
+        BusyError: another process trains or scores in `workdir`, or writes to `output`.
         OutOfMemoryError: the device or the host has too little memory for the config.
         StorageError: the disk is full, read-only or failing.
     """
     if side not in SIDES:
         raise InputError(f"--split is {side!r}; it must be one of {', '.join(SIDES)}.")
-    if data is not None and side != "all":
-        raise InputError(f"--data needs --split=all; --split is {side!r}, a side of the run's own data.")
     config = read_config(workdir, flips=flips, tiles=tiles)
-    if data is not None:
-        load.take_cases_from(data, config)
+    elsewhere = data if side == "all" else None
+    if elsewhere is not None:
+        load.take_cases_from(elsewhere, config)
+    elif data is not None:
+        config.data.root = str(data)
     run_folder.check_phantom(workdir, config)
-    with run_folder.lock_run(workdir), explained(config):
+    if not Path(config.data.root).exists() and config.data.source != "phantom":
+        raise InputError(f"{config.data.root}: the run's data are not there: say with --data=DIR where they are now.")
+    with run_folder.lock_run(output or workdir), explained(config):
         found = load.load(config)
         if side != "all":
             split = splits.read(workdir / run_folder.SPLIT, found.cases, found.unit)
             leaks.check_leaks(split, found.cases, found.listing, found.digests)
-        return score(workdir, config, found, side=side, elsewhere=data)
+        return score(workdir, config, found, side=side, elsewhere=elsewhere, output=output)
 
 
 def score(
-    workdir: Path, config: ConfigDict, data: DataSet, *, side: str = "test", elsewhere: Path | None = None
+    workdir: Path,
+    config: ConfigDict,
+    data: DataSet,
+    *,
+    side: str = "test",
+    elsewhere: Path | None = None,
+    output: Path | None = None,
 ) -> dict:
     """Does what `evaluate` does, for a caller that holds the lock and has the run's config and data.
 
@@ -79,7 +95,9 @@ def score(
         data: the run's, or, with `elsewhere`, others.
         side: see `evaluate`.
         elsewhere: the folder of other cases.
+        output: see `evaluate`.
     """
+    folder = output or workdir / run_folder.EVALUATION / side
     classes = _classes_of_both(workdir, config, data)
     notes = [] if elsewhere is not None else resume.check_files(workdir, data)
     split = None if elsewhere is not None else splits.read(workdir / run_folder.SPLIT, data.cases, data.unit)
@@ -90,6 +108,11 @@ def score(
     probability, restored = load_network(workdir, config, mesh)
     if split is not None:
         resume.check_record(restored, resume.trained_on(data, split))
+    epochs = len(history.epochs_of(history.read(workdir)))
+    if epochs < restored.record.get("epochs", 0):
+        notes.append(
+            f"{run_folder.HISTORY} has {epochs} of the {restored.record['epochs']} epochs before this checkpoint."
+        )
     warnings = checkpoint.warnings(workdir / run_folder.CHECKPOINTS, restored) + notes
     if config.eval.choose_threshold and not (workdir / run_folder.THRESHOLD).exists():
         warnings.append(f"the run has not chosen a threshold yet: {config.eval.threshold} is used.")
@@ -128,8 +151,8 @@ def score(
         "seconds_per_case": seconds / len(rows),
     }
     if is_primary():
-        evaluation_files.write(workdir, config, data, masks, summary, rows)
-        evaluation_files.show(workdir, summary, warnings)
+        evaluation_files.write(folder, workdir, config, data, masks, summary, rows)
+        evaluation_files.show(folder, summary, warnings)
     return summary
 
 

@@ -17,11 +17,11 @@ from unet_jax.metrics.summary import best_median_worst
 from unet_jax.report import case_sheet, case_view, packed_masks, page, scores
 from unet_jax.report.case_sheet import Example
 from unet_jax.report.packed_masks import PackedMask
-from unet_jax.run import folder as run_folder
 from unet_jax.run import history, manifest
 
 
 def write(
+    folder: Path,
     workdir: Path,
     config: ConfigDict,
     data: DataSet,
@@ -29,9 +29,10 @@ def write(
     summary: dict,
     rows: list[Row],
 ) -> None:
-    """Writes `<workdir>/evaluation/<side>`; what was there before stays until all of it is written.
+    """Writes the files of an evaluation; what was there before stays until all of them are written.
 
     Args:
+        folder: where they go.
         workdir: the run's folder.
         config: the run's.
         data: with the cases that were scored.
@@ -54,11 +55,11 @@ def write(
         example(f"{title}: {row['case']}, Dice {scores.share(row['dice'])}", *scored(row), data.shown)
         for title, row in best_median_worst(rows)
     ]
-    with replace_folder(_folder(workdir, summary)) as folder:
-        scores.write(folder, summary, rows)
-        case_sheet.write(folder / "cases.png", examples, f"{summary['split']}, {summary['split_by']}", classes)
+    with replace_folder(folder) as unfinished:
+        scores.write(unfinished, summary, rows)
+        case_sheet.write(unfinished / "cases.png", examples, f"{summary['split']}, {summary['split_by']}", classes)
         page.write(
-            folder / "report.html",
+            unfinished / "report.html",
             title=workdir.resolve().name,
             summary=summary,
             rows=rows,
@@ -68,19 +69,15 @@ def write(
             first_sequence=data.shown,
             pictures=case_view.within_budget(map(scored, rows), page.BUDGET, labels.count(data.classes)),
         )
-        manifest.write_manifest(folder, {"checkpoint_step": summary["checkpoint_step"]})
+        manifest.write_manifest(unfinished, {"checkpoint_step": summary["checkpoint_step"]})
 
 
-def show(workdir: Path, summary: dict, warnings: Sequence[str]) -> None:
+def show(folder: Path, summary: dict, warnings: Sequence[str]) -> None:
     """Prints the headline scores, what a reader of them should know, and where the rest is."""
     print(scores.table(summary))
     for line in warnings:
         print(f"  {line}")
-    print(f"  written to {_folder(workdir, summary)}: metrics.json, cases.csv, cases.png, report.html", flush=True)
-
-
-def _folder(workdir: Path, summary: dict) -> Path:
-    return workdir / run_folder.EVALUATION / summary["split"]
+    print(f"  written to {folder}: metrics.json, cases.csv, cases.png, report.html", flush=True)
 
 
 def example(

@@ -124,7 +124,8 @@ def check_files(workdir: Path, data: DataSet) -> list[str]:
         InputError: files changed; each is listed.
     """
     if read_flat_config(workdir).get(FINGERPRINT) == data.fingerprint:
-        return []
+        missing = f"{workdir} has no {DATA}: the data were compared by their fingerprint alone."
+        return [] if (workdir / DATA).exists() else [missing]
     lines = file_differences(workdir, data.digests)
     if lines:
         head = (
@@ -141,9 +142,12 @@ def trained_on(data: DataSet, split: Split) -> dict[str, str]:
 
 
 def check_record(restored: Restored, record: Mapping[str, str]) -> None:
-    """Raises InputError if a checkpoint says that it was trained with another split than the run's folder has now.
+    """Compares what a checkpoint says that it was trained on with what the run's folder has now.
 
     Its data are compared file by file before: see `compare` and `check_files`.
+
+    Raises:
+        InputError: the split is another one.
     """
     if restored.record.get("split", record["split"]) != record["split"]:
         raise InputError(

@@ -27,7 +27,7 @@ def save(checkpoints: Path, state: TrainState, score: float | None, record: Mapp
             f"The state after step {step} is NaN or infinite in {', '.join(leaves)}, and was not saved: train again "
             "with a smaller config.optim.learning_rate."
         )
-    checkpoint.save(checkpoints, step, items, score, record)
+    checkpoint.save(checkpoints, step, items, score, {**record, "epochs": int(state.epochs)})
 
 
 def restore(
