@@ -23,6 +23,9 @@ models losses pixel_losses region_losses weight_maps
 timing surroundings cpu_devices host_memory metrics surface lesions postprocess class_colours
 optim preprocess augment
 checkpoint_folder integrity
+
+plan
+
 data
 
 command_line files signals watchdog
@@ -65,7 +68,7 @@ SIDEWAYS = {
 }
 
 # Packages that a room must do without: processes that only read data should not have to start jax.
-WITHOUT = {"data": ["jax", "jaxlib", "flax", "optax", "orbax"]}
+WITHOUT = dict.fromkeys(["data", "plan"], ["jax", "jaxlib", "flax", "optax", "orbax"])
 # clu imports TensorFlow.
 NOWHERE = ["tensorflow", "clu"]
 
