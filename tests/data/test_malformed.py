@@ -288,7 +288,7 @@ def all_there(cases):
     return sorted(case.name for case in cases) == sorted(CASES) and all(len(case.image) == 2 for case in cases)
 
 
-NO_FILE = "is a folder, pipe or device, no file: remove it or restore the file."
+NO_FILE = "is a folder, pipe or device, not a file: remove it or restore the file."
 UNREADABLE = "mend its permissions, restore or remove it."
 OUTSIDE = "outside of the data set: copy it there."
 WRONG = "where {} of uint8 are needed: convert it, or restore it from the original data set."
@@ -429,23 +429,29 @@ LISTING = [
 CONTENT = [
     content("image of zero bytes", b"", f"the file is empty (0 bytes): {RESTORE}"),
     content("mask of zero bytes", b"", f"the file is empty (0 bytes): {RESTORE}", at=MASK),
-    content("cut in the first bytes", lambda data: data[:3], "is no TIFF, PNG or JPEG (its first bytes are b'II*'): *"),
+    content(
+        "cut in the first bytes", lambda data: data[:3], "is not a TIFF, PNG or JPEG (its first bytes are b'II*'): *"
+    ),
     content("cut after the first bytes", lambda data: data[:6], f"the file is damaged (6 bytes, *): {RESTORE}"),
     content("cut in the middle", damaged_at(0.5), f"the file is damaged (*): {RESTORE}"),
     content("last byte cut", lambda data: data[:-1], f"the file is damaged (*): {RESTORE}"),
     content("pixels cut", tiff({279: (4, [5000])}), "the file is damaged (*, its pixels end too soon): restore it."),
-    content("zeros from a bad disk", bytes(900), "is no TIFF, PNG or JPEG (its first bytes are b'\\x00*'): *"),
+    content("zeros from a bad disk", bytes(900), "is not a TIFF, PNG or JPEG (its first bytes are b'\\x00*'): *"),
     content("PNG named TIFF", encoded(".png", COLOUR), "is a PNG and its name ends in '.tif': rename or convert it."),
     content("JPEG named TIFF", encoded(".jpg", COLOUR), "is a JPEG and its name ends in '.tif': rename or convert it."),
-    content("text", b"slice 1\n", "is no TIFF, PNG or JPEG (its first bytes are b'slice 1\\n'): restore or remove it."),
-    content("HTML of a login page", b"<!DOCTYPE html>", "is no TIFF, PNG or JPEG (its first bytes are b'<!DOCTYP'): *"),
     content(
-        "pointer of git-lfs", b"version https://git-lfs", "is no TIFF, PNG or JPEG (its first bytes are b'version*"
+        "text", b"slice 1\n", "is not a TIFF, PNG or JPEG (its first bytes are b'slice 1\\n'): restore or remove it."
     ),
     content(
-        "gzip", gzip.compress, "is no TIFF, PNG or JPEG (its first bytes are b'\\x1f\\x8b*'): restore or remove it."
+        "HTML of a login page", b"<!DOCTYPE html>", "is not a TIFF, PNG or JPEG (its first bytes are b'<!DOCTYP'): *"
     ),
-    content("BigTIFF", b"II+\0" + bytes(60), "is no TIFF, PNG or JPEG (its first bytes are b'II+*'): *"),
+    content(
+        "pointer of git-lfs", b"version https://git-lfs", "is not a TIFF, PNG or JPEG (its first bytes are b'version*"
+    ),
+    content(
+        "gzip", gzip.compress, "is not a TIFF, PNG or JPEG (its first bytes are b'\\x1f\\x8b*'): restore or remove it."
+    ),
+    content("BigTIFF", b"II+\0" + bytes(60), "is not a TIFF, PNG or JPEG (its first bytes are b'II+*'): *"),
     content("mask of 0 and 1", encoded(".tif", GREY % 2), "the mask has the values 1 beside 0 and 255: *", at=MASK),
     content("label 7", encoded(".tif", np.full((16, 16), 7, np.uint8)), "the mask has the values 7 beside *", at=MASK),
     content("smoothed mask", encoded(".tif", GREY), "the mask has the values *, … beside 0 and 255: draw *", at=MASK),
@@ -476,6 +482,11 @@ CONTENT = [
     content("channels of several types", tiff({258: (3, [8, 8, 16])}), "has channels of several or unusual types: *"),
     content("four bits", tiff({258: (3, [4] * 3)}), "has 4 bits a channel: save it with 1, 8, 16 or 32."),
     content("half floats", tiff({258: (3, [16] * 3), 339: (3, [3])}), "has 16 bits a channel: *"),
+    content(
+        "channels of 16 bits one after the other",
+        tiff({258: (3, [16] * 3), 273: (4, [8, 520, 1032]), 279: (4, [512] * 3), 284: (3, [2])}, bytes(1536)),
+        "stores each channel of 16 bits by itself: save it with interleaved channels.",
+    ),
     content("mirrored", tiff({274: (3, [2])}), "is stored turned or mirrored (orientation 2): save it upright."),
     content("several pages", packed_pages(), PAGES),
     content("several pages in a mask", packed_pages(), PAGES, at=MASK),
@@ -525,7 +536,9 @@ CONTENT = [
         "directory that is itself", b"II*\0" + struct.pack("<I", 0), "the file is damaged (8 bytes, *): restore it."
     ),
     content(
-        "values beyond the end", tiff({258: (4, [8] * 3)})[:-12], "the file is damaged (*, unpack_from requires *): *"
+        "values beyond the end",
+        tiff({258: (4, [8] * 3)})[:-12],
+        "the file is damaged (*, its tags reach beyond its end): *",
     ),
     refused(
         "mask of another size",

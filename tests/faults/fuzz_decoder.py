@@ -3,11 +3,11 @@
     python tests/faults/fuzz_decoder.py [--mutations=20000] [--seed=0] [--unguarded]
     python tests/faults/fuzz_decoder.py --flips
 
-The parent watches the child. What must not happen: the child dies, hangs longer than HANG_SECONDS, raises anything
-but InputError, or takes more than MEMORY bytes of address space. Mutation number n of a seed is always the same, and
-each bad one is written to the folder that the report names. `--unguarded` gives the same bytes to OpenCV alone: what
-the checks before decoding are worth. `--flips` turns each bit of each picture instead, and counts by format how often
-that was refused, changed nothing, or gave other pixels without a word.
+The parent watches the child, which must not die, hang for longer than HANG_SECONDS, raise anything but InputError, or
+take more than MEMORY bytes of address space. Mutation number n of a seed is always the same, and each bad one is
+written to the folder that the report names. `--unguarded` gives the same bytes to OpenCV alone, to show what the checks
+before decoding are worth. `--flips` flips each bit of each picture instead, and counts per picture how often the flip
+was refused, changed nothing, or silently gave other pixels.
 """
 
 import argparse
@@ -30,6 +30,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import ExifTags, Image, ImageCms
+from PIL.PngImagePlugin import PngInfo
 
 PROJECT = Path(__file__).parents[2]
 sys.path.insert(0, str(PROJECT))
@@ -58,8 +60,23 @@ def seeds() -> list[tuple[str, bytes]]:
         ("deep.png", cv2.imencode(".png", colour.astype(np.uint16) * 900)[1].tobytes()),
         ("colour.jpg", cv2.imencode(".jpg", colour)[1].tobytes()),
         ("progressive.jpg", cv2.imencode(".jpg", colour, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()),
+        ("described.png", _described("PNG", colour)),
+        ("described.jpg", _described("JPEG", colour)),
     ]
     return found
+
+
+def _described(kind: str, colour: np.ndarray) -> bytes:
+    """A picture with most of what may accompany pixels: EXIF, a colour profile, resolution, text."""
+    exif, text, file = Image.Exif(), PngInfo(), io.BytesIO()
+    exif[ExifTags.Base.Orientation], exif[ExifTags.Base.Make] = 1, "maker"
+    text.add_text("Comment", "plain")
+    text.add_text("Title", "compressed", zip=True)
+    text.add_itxt("Author", "international", "en", "", zip=True)
+    options = {"pnginfo": text} if kind == "PNG" else {"comment": b"plain"}
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.fromarray(colour).save(file, kind, exif=exif, icc_profile=profile, dpi=(300, 300), **options)
+    return file.getvalue()
 
 
 def mutate(seed: int, number: int) -> tuple[str, bytes]:
@@ -71,7 +88,7 @@ def mutate(seed: int, number: int) -> tuple[str, bytes]:
     for _ in range(rng.integers(1, 5)):
         change = (_flip, _set_byte, _set_number, _truncate, _splice, _repeat, _set_tag)[rng.integers(7)]
         data = change(data, rng) if data else data
-    # Half of the damaged PNGs get right checksums again, to reach what lies behind them.
+    # Half of the damaged PNGs get valid checksums again, to reach the code behind that check.
     if name.endswith(".png") and rng.random() < 0.5:
         data = _with_right_checksums(bytes(data))
     return name, bytes(data)
@@ -88,7 +105,7 @@ def _set_byte(data: bytearray, rng: np.random.Generator) -> bytearray:
 
 
 def _set_number(data: bytearray, rng: np.random.Generator) -> bytearray:
-    """A field of two or four bytes becomes a number at which arithmetic goes wrong."""
+    """Sets two or four bytes to a number at which arithmetic tends to fail."""
     value, size = INTERESTING[rng.integers(len(INTERESTING))], 2 << int(rng.integers(2))
     order = "little" if rng.random() < 0.5 else "big"
     place = rng.integers(max(1, len(data) - size))
@@ -112,7 +129,7 @@ def _repeat(data: bytearray, rng: np.random.Generator) -> bytearray:
 
 
 def _set_tag(data: bytearray, rng: np.random.Generator) -> bytearray:
-    """A field of a TIFF's directory: the tag, its kind, its count or its value."""
+    """Sets a field of a TIFF's directory: a tag, its kind, its count or its value."""
     if data[:4] != b"II*\0" or len(data) < 8:
         return _set_number(data, rng)
     (directory,) = struct.unpack_from("<I", data, 4)
@@ -138,7 +155,7 @@ def _with_right_checksums(data: bytes) -> bytes:
 
 
 def run_child(folder: Path, seed: int, first: int, last: int, guarded: bool) -> None:
-    """Decodes mutations first to last; the one at hand stands in `<folder>/at`, the counts in `<folder>/counts`."""
+    """Decodes mutations `first` to `last` - 1; the current one is in `<folder>/at`, the counts in `<folder>/counts`."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     counts, slowest = collections.Counter(), 0.0
@@ -155,7 +172,7 @@ def run_child(folder: Path, seed: int, first: int, last: int, guarded: bool) -> 
                 print(number, repr(error)[:200], file=sys.stderr)
             slowest = max(slowest, time.perf_counter() - start)
             counts[outcome] += 1
-            # Often: of a child that dies, what came after the last time is not counted.
+            # Written often, because a child that dies loses what it counted since.
             if number % 100 == 0 or number == last - 1:
                 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
                 (folder / "counts").write_text(json.dumps({"counts": counts, "slowest": slowest, "peak": peak}))
@@ -178,7 +195,7 @@ def _decode_unguarded(data: bytes, name: str) -> np.ndarray | None:
 
 
 def fuzz(mutations: int, seed: int = 0, guarded: bool = True) -> dict:
-    """Runs all mutations; returns counts of outcomes, the slowest, peak memory, the folder of the bad ones."""
+    """Runs all mutations; returns the counts of outcomes, the slowest, peak memory, and the folder of the bad ones."""
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
     total, first, slowest, peak = collections.Counter(), 0, 0.0, 0
     while first < mutations:
@@ -206,7 +223,7 @@ def fuzz(mutations: int, seed: int = 0, guarded: bool = True) -> dict:
 
 
 def flips() -> dict[str, collections.Counter]:
-    """Outcomes of every single-bit flip, by picture."""
+    """The outcomes of every single-bit flip, by picture."""
     found = {}
     for name, whole in seeds():
         pixels = decode_image(whole, name)
@@ -223,7 +240,7 @@ def flips() -> dict[str, collections.Counter]:
 
 
 def watch(child: subprocess.Popen, at: Path) -> str:
-    """Waits for the child; "done", "hung" (it is killed then) or what it died of."""
+    """Waits for the child; returns "done", "hung" (after killing it) or what it died of."""
     last, since = None, time.monotonic()
     while True:
         try:
@@ -245,7 +262,7 @@ def _at(path: Path) -> int:
 
 
 def main() -> int:
-    """Parses the command line; exit code 1 where anything happened that must not."""
+    """Parses the command line; the exit code is 1 if anything happened that must not."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mutations", type=int, default=20000)
     parser.add_argument("--seed", type=int, default=0)

@@ -1,4 +1,4 @@
-"""A short run of faults/fuzz_decoder.py, and whether it would notice what it looks for."""
+"""A short run of faults/fuzz_decoder.py, and a check that it would notice what it looks for."""
 
 import json
 import struct
@@ -47,7 +47,7 @@ def test_the_watchdog_sees_death_and_standstill(program, verdict, tmp_path, monk
         assert fuzz_decoder.watch(child, tmp_path / "at") == verdict
 
 
-def test_what_is_raised_and_what_takes_too_much_memory_is_counted(tmp_path, monkeypatch):
+def test_errors_and_exhausted_memory_are_counted(tmp_path, monkeypatch):
     def decode(data, name):
         raise MemoryError if len(data) % 2 else ValueError(name)
 

@@ -90,7 +90,9 @@ def test_no_damaged_byte_of_a_deflate_strip_changes_a_pixel_unnoticed(order):
 def test_truncated_files_are_refused(kept):
     pixels = np.random.default_rng(1).integers(0, 256, (8, 8, 3), np.uint8)
     for data in (_deflate_tiff(pixels), cv2.imencode(".tif", pixels)[1].tobytes()):
-        with pytest.raises(InputError, match="is empty" if kept == 0 else "is no TIFF" if kept == 1 else "is damaged"):
+        with pytest.raises(
+            InputError, match="is empty" if kept == 0 else "is not a TIFF" if kept == 1 else "is damaged"
+        ):
             lgg._decode_image(data[:kept], Path("a.tif"))
 
 
@@ -145,7 +147,7 @@ def _spoil(root, write_scan):
         f"{b}_1_mask.tif: is 8x9 pixels and its image 8x8",
         f"{b}_2.tif: the file is empty (0 bytes)",
         f"{b}_3.tif: the file is damaged",
-        f"{b}_4_mask.tif: is no TIFF, PNG or JPEG (its first bytes are b'no pictu')",
+        f"{b}_4_mask.tif: is not a TIFF, PNG or JPEG (its first bytes are b'no pictu')",
         f"{b}_5.tif: is a folder, pipe or device",
         f"{c}_1.tif: has 3 channels of uint16, where 3 of uint8 are needed",
         f"{c}_2.tif: has 1 channels of uint8, where 3 of uint8 are needed",

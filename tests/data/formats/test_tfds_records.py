@@ -132,7 +132,7 @@ def test_one_changed_pixel_is_found_and_its_slice_named(phantom_files, built, se
     [
         ({"mask": np.full((32, 32), 2, np.uint8)}, "its mask does not fit the image, or is not of 0 and 1"),
         ({"mask": np.zeros((32, 31), np.uint8)}, "its mask does not fit the image"),
-        ({"image": b"no picture"}, r"is no TIFF, PNG or JPEG"),
+        ({"image": b"no picture"}, r"is not a TIFF, PNG or JPEG"),
         ({"image": cv2.imencode(".png", np.zeros((32, 32), np.uint8))[1].tobytes()}, r"the image is uint8 \(32, 32\)"),
         ({"case": "twice", "slice": 1}, "twice/twice_1: two records are this slice"),
         ({"patient": "T_other_1"}, "its slices are of several patients"),

@@ -1,4 +1,4 @@
-"""What all readers share: bytes from files that may be anything, and pixels from bytes that may be anything."""
+"""What all readers share: the bytes of a file and the pixels of a picture, however malformed either may be."""
 
 import stat
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from unet_jax.errors import InputError
 
 MAX_FILE_BYTES = 2**31
 
-# A damaged file is reported by name as an InputError; OpenCV's own lines on stderr name no file.
+# A damaged file is reported by name as an InputError; OpenCV's own messages on stderr do not name it.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
@@ -22,17 +22,17 @@ def read_file(root: Path, path: PurePath) -> bytes:
 
     Args:
         root: the data set's folder.
-        path: relative to it; messages name the file so.
+        path: relative to the root, as in messages.
 
     Raises:
-        InputError: there is no such file, it cannot be read, is no plain file (a folder, pipe or device: opening a pipe
-            would wait for ever), lies outside the root by a link, or is larger than MAX_FILE_BYTES.
+        InputError: the file is missing, unreadable, larger than MAX_FILE_BYTES, not a regular file (opening a pipe
+            would wait for ever), or outside the root by way of a link.
     """
     try:
         place = _locate(root, path)
         status = place.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise InputError(f"{shown(path)}: is a folder, pipe or device, no file: remove it or restore the file.")
+            raise InputError(f"{shown(path)}: is a folder, pipe or device, not a file: remove it or restore the file.")
         if status.st_size > MAX_FILE_BYTES:
             raise InputError(
                 f"{shown(path)}: has {status.st_size} bytes, and up to {MAX_FILE_BYTES} are read: split it."
@@ -43,14 +43,14 @@ def read_file(root: Path, path: PurePath) -> bytes:
 
 
 def list_folder(root: Path, path: PurePath) -> list[str]:
-    """Sorted names of what is in a folder of a data set, hidden files (which editors and macOS leave) left out.
+    """The sorted names in a folder of a data set, without hidden files, which editors and macOS leave behind.
 
     Args:
         root: the data set's folder.
-        path: relative to it; messages name the folder so.
+        path: relative to the root, as in messages.
 
     Raises:
-        InputError: the folder is missing, cannot be read or lies outside the root by a link.
+        InputError: the folder is missing, unreadable, or outside the root by way of a link.
     """
     try:
         return sorted(entry.name for entry in _locate(root, path).iterdir() if not entry.name.startswith("."))
@@ -59,13 +59,13 @@ def list_folder(root: Path, path: PurePath) -> list[str]:
 
 
 def _locate(root: Path, path: PurePath) -> Path:
-    # Following links costs ten times as much as asking whether there are any, and there are thousands of files.
+    # Resolving a path costs ten times as much as asking whether it has links, and there are thousands of files.
     within = (path, *list(path.parents)[:-1])
     if ".." not in path.parts and not any((root / part).is_symlink() for part in within):
         return root / path
     try:
         place = (root / path).resolve(strict=True)
-    except RuntimeError as error:  # what Python before 3.13 says of a loop
+    except RuntimeError as error:  # how Python before 3.13 reports a loop
         raise _unreadable(path, "its links form a loop") from error
     if not place.is_relative_to(root.resolve()):
         raise InputError(f"{shown(path)}: is a link to {shown(place)}, outside of the data set: copy it there.")
@@ -77,19 +77,19 @@ def _unreadable(path: PurePath, reason: str) -> InputError:
 
 
 def decode_image(data: bytes, name: PurePath | str) -> np.ndarray:
-    """The pixels of a TIFF, PNG or JPEG of one picture, exactly as they are in the file.
+    """The pixels of a TIFF, PNG or JPEG that holds one picture.
 
     Args:
         data: the file's bytes.
-        name: the file's name, for messages; its suffix must fit the content.
+        name: the file's name, for messages; its suffix must match the content.
 
     Returns:
-        [rows, columns] or [rows, columns, channels], channels in the order of the file (red, green, blue, alpha), of
-        type uint8, uint16 or float32 (others where a TIFF has them). One bit a pixel gives 0 and 255.
+        [rows, columns] or [rows, columns, channels] of uint8, uint16 or float32, or another type that a TIFF has.
+        Channels are in the file's order (red, green, blue, alpha). Pixels of one bit become 0 and 255.
 
     Raises:
-        InputError: the bytes are no such picture, are damaged or claim too many pixels, or cannot be decoded without
-            changing the pixels (see `read_header`).
+        InputError: the file is not such a picture, is damaged, claims too many pixels, or cannot be decoded without
+            changing its pixels (see `read_header`).
     """
     try:
         header = read_header(data)
@@ -101,13 +101,16 @@ def decode_image(data: bytes, name: PurePath | str) -> np.ndarray:
         raise InputError(f"{shown(name)}: {error}") from error
     if pixels.ndim == 2:
         return pixels
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
+    # cvtColor takes these types alone. It moves values without reading them, so any other type of the size will do.
+    moved = pixels.view({1: np.uint8, 2: np.uint16, 4: np.float32}[pixels.itemsize])
+    code = cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
+    return cv2.cvtColor(moved, code).view(pixels.dtype)
 
 
 def decode_or_note(
     decode: Callable[[bytes, Path], np.ndarray], path: Path, read: Callable[[Path], bytes], faults: list[str]
 ) -> np.ndarray | None:
-    """The pixels that `decode(data, path)` makes of a file's bytes; None after an InputError, which joins `faults`."""
+    """The pixels that `decode(data, path)` returns; None after an InputError, whose message is added to `faults`."""
     try:
         return decode(read(path), path)
     except InputError as error:
@@ -116,9 +119,9 @@ def decode_or_note(
 
 
 def _decode(header: Header, data: bytes) -> np.ndarray:
-    """Pixels as OpenCV holds them (channels reversed)."""
+    """The pixels as OpenCV holds them, blue first."""
     try:
-        # IMREAD_UNCHANGED: others turn 16 bits into 8, one or four channels into three, and pictures by their EXIF.
+        # The other modes convert 16 bits to 8 and one or four channels to three, and turn pictures by their EXIF.
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
         pixels = None
