@@ -15,17 +15,17 @@ def test_a_label_map_is_parsed_in_order():
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("", "'' is no new name"),
-        ("tumour", "'tumour' is no new name"),
-        ("tumour=x", "'tumour=x' is no new name"),
-        ("a=1, a=2", "'a=2' is no new name"),
+        ("", "'' is not a new name"),
+        ("tumour", "'tumour' is not a new name"),
+        ("tumour=x", "'tumour=x' is not a new name"),
+        ("a=1, a=2", "'a=2' is not a new name"),
         ("a=1, b=1+2", "1 stands for two classes"),
         ("a=0", "0 is background"),
-        (f"{'a' * 65}=1", "is no name of a class: it must be of at most 64 printable characters"),
-        ("a\nb=1", r"'a\\nb' is no name of a class"),
+        (f"{'a' * 65}=1", "is not a class name: it must have at most 64 printable characters"),
+        ("a\nb=1", r"'a\\nb' is not a class name"),
     ],
 )
-def test_what_is_no_label_map_is_refused(text, complaint):
+def test_what_is_not_a_label_map_is_refused(text, complaint):
     with pytest.raises(InputError, match=r"config\.data\.labels=.*") as caught:
         labels.parse(text)
     assert complaint in str(caught.value)
@@ -68,9 +68,9 @@ def test_without_a_map_0_and_1_and_0_and_255_are_one_class(top):
         ([0, 2], None, "the values 2 beside 0 and 1"),
         ([0, 3, 4, 5, 6, 7, 8], {"a": (3,)}, "the values 4, 5, 6, 7, 8 beside 0 and 3"),
         ([0, -1], {"a": (3,)}, "the values -1 beside 0 and 3"),
-        ([0, 0.5], None, "no whole numbers"),
-        ([0, np.nan], None, "no whole numbers"),
-        ([0, np.inf], None, "no whole numbers"),
+        ([0, 0.5], None, "not whole numbers"),
+        ([0, np.nan], None, "not whole numbers"),
+        ([0, np.inf], None, "not whole numbers"),
     ],
 )
 def test_values_that_mean_nothing_are_listed(values, label_map, complaint):

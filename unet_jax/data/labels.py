@@ -1,4 +1,4 @@
-"""Which values of a mask file are which class: label maps such as "edema=1, core=2+3"."""
+"""Which values in a mask file mean which class: label maps such as "edema=1, core=2+3"."""
 
 from collections.abc import Collection, Mapping
 
@@ -8,19 +8,19 @@ from jaxtyping import UInt8, UInt16
 from unet_jax.data.names import UNUSABLE, shown
 from unet_jax.errors import InputError
 
-# Name of a class → the values in the files that mean it. The first is class 1, the second class 2; 0 is background.
+# Class name → its values in the files. The first name is class 1, the second class 2; 0 is background.
 LabelMap = Mapping[str, tuple[int, ...]]
 
 MAX_CLASSES = 255
-# DICOM allows so many characters.
+# DICOM allows no longer label.
 MAX_NAME = 64
 
 
 def parse(text: str | None) -> LabelMap | None:
-    """The label map that `config.data.labels` says, or None where it says none.
+    """The label map written in `config.data.labels`; None for None.
 
     Raises:
-        InputError: the text is no label map.
+        InputError: the text is not a label map.
     """
     if text is None:
         return None
@@ -33,7 +33,7 @@ def parse(text: str | None) -> LabelMap | None:
             numbers = ()
         if not name or not numbers or name in labels:
             raise InputError(
-                f"config.data.labels={text!r}: {entry.strip()!r} is no new name with its values: write it like "
+                f"config.data.labels={text!r}: {entry.strip()!r} is not a new name with its values: write it like "
                 "'tumour=255' or 'edema=1, core=2+3'."
             )
         labels[name] = numbers
@@ -42,17 +42,17 @@ def parse(text: str | None) -> LabelMap | None:
 
 
 def count(classes: Collection[str]) -> int:
-    """How many classes are told apart from the background: a single one goes without a name."""
+    """The number of classes beside the background; a single class has no name."""
     return len(classes) or 1
 
 
 def check(labels: LabelMap, source: str) -> None:
-    """Raises InputError, which begins with `source`, unless every value means one class and 0 is background."""
+    """Raises InputError, starting with `source`, unless each value means one class and 0 is background."""
     values = [value for numbers in labels.values() for value in numbers]
     unusable = [name for name in labels if len(name) > MAX_NAME or UNUSABLE.search(name)]
     if unusable:
         raise InputError(
-            f"{source}: {shown(unusable[0])!r} is no name of a class: it must be of at most {MAX_NAME} printable "
+            f"{source}: {shown(unusable[0])!r} is not a class name: it must have at most {MAX_NAME} printable "
             "characters."
         )
     if not labels or len(labels) > MAX_CLASSES:
@@ -65,17 +65,17 @@ def check(labels: LabelMap, source: str) -> None:
 
 
 def to_classes(mask: np.ndarray, labels: LabelMap | None) -> UInt8[np.ndarray, "*shape"]:
-    """The classes of a mask's pixels, 0 for background.
+    """The class of each pixel of a mask, 0 for background.
 
     Args:
         mask: whole numbers of any type.
-        labels: without it, the mask must hold 0 and 1, or 0 and 255.
+        labels: the label map; without one, the mask must hold 0 and 1, or 0 and 255.
 
     Raises:
-        InputError: there are values that mean nothing, or no whole numbers. The message does not name the file.
+        InputError: a value is not in the map or not a whole number. The message does not name the file.
     """
     if mask.dtype.kind == "f" and not (np.isfinite(mask).all() and np.array_equal(mask, np.rint(mask))):
-        raise InputError("the mask has values that are no whole numbers: save it with one number a class.")
+        raise InputError("the mask has values that are not whole numbers: save it with one number per class.")
     found = np.unique(mask).astype(np.int64)
     if labels is None:
         labels = {"foreground": (255,) if found[-1] == 255 else (1,)}
@@ -94,10 +94,10 @@ def to_classes(mask: np.ndarray, labels: LabelMap | None) -> UInt8[np.ndarray, "
 
 
 def file_values(labels: LabelMap) -> list[int]:
-    """The value that each class, in order, has in a predicted mask.
+    """The value of each class, in order, in a predicted mask.
 
-    It is the class's own in the training masks; or its number, from 1, for all classes, where one has several values
-    or such as a picture of 16 bits cannot hold.
+    This is the class's value in the training masks. If any class has several values, or one that a 16-bit picture
+    cannot hold, every class has its number instead, counted from 1.
     """
     values = [numbers[0] for numbers in labels.values()]
     own = all(len(numbers) == 1 for numbers in labels.values()) and min(values) > 0 and max(values) < 2**16
@@ -107,7 +107,7 @@ def file_values(labels: LabelMap) -> list[int]:
 def to_values(
     mask: UInt8[np.ndarray, "*shape"], labels: LabelMap
 ) -> UInt8[np.ndarray, "*shape"] | UInt16[np.ndarray, "*shape"]:
-    """A mask of classes as a file has it: 0, and `file_values`; of 8 bits where they suffice."""
+    """A mask of classes as written to a file: 0 and the values of `file_values`, in 8 bits if they fit."""
     values = np.array([0, *file_values(labels)])
     return values.astype(np.uint8 if values.max() < 2**8 else np.uint16)[mask]
 

@@ -1,29 +1,29 @@
-"""Names of cases, patients and files, which come from outside: which can be used, and how a message shows them."""
+"""Names of cases, patients and files come from outside: which are usable, and how messages show them."""
 
 import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import PurePath
 
-# Control characters, line and paragraph separators, and bytes that are no text at all.
+# Control characters, line and paragraph separators, and bytes that are not text.
 UNUSABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def shown(name: PurePath | str) -> str:
-    """A name on one line: what would break the line or the terminal is escaped."""
+    """The name on one line, with everything escaped that would break the line or the terminal."""
     return UNUSABLE.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), str(name))
 
 
 def name_faults(names: Sequence[tuple[str, str]]) -> list[tuple[str, ...]]:
-    """What is wrong with the names of each case of a data set; names become file names and lines of tables.
+    """What is wrong with the names of the cases of a data set, which become file names and rows of tables.
 
     Args:
         names: (case, patient) of each case.
 
     Returns:
-        As many tuples, of one line a fault: a name that cannot be a file's, two cases of one name, names that differ
-        in capital letters or in the way accents are written alone: on many disks they are one file, and two patients
-        of such names are probably one, who must not stand on two sides of a split.
+        A tuple per case, with a line per fault: a name that cannot name a file, a name given twice, or names that
+        differ only in capital letters or in how accents are encoded. On many disks those are one file, and two such
+        patients are probably one person, who must not be on two sides of a split.
     """
     cases, patients = {}, {}
     found = []

@@ -1,4 +1,4 @@
-"""Which sort of image a file is, told without any package that reads it: pictures, NIfTI or DICOM."""
+"""Which sort of image a file is (picture, NIfTI or DICOM), without the packages that read it."""
 
 from pathlib import Path
 
@@ -11,10 +11,10 @@ DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 
 
 def sort_of(path: Path) -> str:
-    """The sort of a file, or of all images under a folder: "picture", "nifti" or "dicom". Other files are passed over.
+    """The sort of a file, or of all images under a folder: "picture", "nifti" or "dicom". Other files are ignored.
 
     Raises:
-        InputError: there is no such path, or it holds no image, or images of several sorts.
+        InputError: the path does not exist, or holds no image, or images of several sorts.
     """
     if not path.exists():
         raise InputError(f"{path}: there is no such file or folder.")
@@ -34,7 +34,7 @@ def sort_of(path: Path) -> str:
 
 
 def sort_of_file(path: Path) -> str | None:
-    """The sort of a file, by its suffix or DICOM's mark ("DICM" after 128 bytes); None where it is none or hidden."""
+    """The sort of a file by its suffix or by DICOM's mark ("DICM" after 128 bytes); None if hidden or of no sort."""
     name = path.name.lower()
     if name.startswith(".") or name == "dicomdir" or path.is_dir():
         return None

@@ -1,4 +1,4 @@
-"""Masks of DICOM series: a DICOM Segmentation object (PS3.3, A.51) a series, which refers to the series' slices."""
+"""Masks of DICOM series: one Segmentation object (PS3.3, A.51) per series, which refers to the series' slices."""
 
 import io
 import warnings
@@ -24,15 +24,15 @@ try:
 except ImportError as error:
     raise InputError("DICOM masks need the package highdicom: pip install .[dicom]") from error
 
-# A level of probability is one of 0 to 255: fractional segmentations have 8 bits.
+# Fractional segmentations have 8 bits: probabilities are written as 0 to 255.
 LEVELS = 255
 SERIES_NUMBER = 9000
-# The scheme of codes that no standard has (PS3.3, 8.2: those begin with 99).
+# Private coding schemes begin with 99 (PS3.3, 8.2).
 OWN_CODES = "99UNETJAX"
 
 
 def plan(files: CaseFiles, probabilities: bool, classes: LabelMap | None = None) -> list[Path]:
-    """`<case>_mask.dcm` and `<case>_probability.dcm`, whatever the classes."""
+    """`<case>_mask.dcm` and, if asked for, `<case>_probability.dcm`, whatever the classes."""
     del classes
     if not files.images:
         return []
@@ -47,22 +47,20 @@ def encode(
     probability: Float32[np.ndarray, "d h w *k"] | None,
     classes: LabelMap | None = None,
 ) -> Iterator[tuple[Path, bytes]]:
-    """Each file of `plan` with its bytes: a binary segmentation, and a fractional one of probabilities.
+    """Yields each file of `plan` with its bytes: a binary segmentation, and a fractional one of the probabilities.
 
-    Each class is a segment.
-
-    Patient, study and frame of reference are the series' own; slices without tumour are left out, as the standard
-    advises, unless all are.
+    Each class is a segment. Patient, study and frame of reference are those of the series. Empty slices are left out,
+    as the standard advises, unless all are empty.
 
     Args:
-        files: the series'.
-        root: of its paths.
-        mask: 0 and 1, or the numbers of classes, in the order of the slices' positions.
-        probability: likewise, in [0, 1]; that of the background, if there, is not written.
-        classes: several; their names are the segments'.
+        files: the files of the series.
+        root: the folder that their paths are relative to.
+        mask: 0 and 1, or class numbers, with slices in the order of their positions.
+        probability: in [0, 1], with slices in the same order; a background channel is not written.
+        classes: the label map of several classes, whose names become the segments' labels.
 
     Raises:
-        InputError: the series lacks what a segmentation must refer to.
+        InputError: the series lacks something that a segmentation must refer to.
     """
     series = [dataset for dataset, _ in dicom.read_series(files, lambda path: read_file(root, path))]
     kinds = [(SegmentationTypeValues.BINARY, mask)]
@@ -72,7 +70,7 @@ def encode(
     for number, (path, (kind, pixels)) in enumerate(zip(plan(files, probability is not None), kinds, strict=True)):
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of empty masks, and of odd values in the series
+                warnings.simplefilter("ignore")  # about empty masks and odd values in the series
                 segmentation = _segmentation(series, kind, pixels, segments, SERIES_NUMBER + number)
             data = io.BytesIO()
             segmentation.save_as(data)
@@ -89,7 +87,7 @@ def _tumour() -> SegmentDescription:
 
 
 def _segment(number: int, name: str) -> SegmentDescription:
-    """A class by its name alone: what it is in anatomy, nothing says."""
+    """A class with its name alone, because nothing says what it is anatomically."""
     concept = Code(f"class-{number}", OWN_CODES, name)
     return _described(number, name, codes.SCT.SpatialAndRelationalConcept, concept)
 

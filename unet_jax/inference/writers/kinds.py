@@ -1,4 +1,4 @@
-"""What there is to write of a case: its mask, and its probabilities, for each of several classes."""
+"""What is written for a case: its mask and, if asked for, the probabilities of each class."""
 
 import numpy as np
 from jaxtyping import Float32, UInt8, UInt16
@@ -7,7 +7,7 @@ from unet_jax.data.labels import LabelMap, file_values, to_values
 
 
 def kinds(probabilities: bool, classes: LabelMap | None) -> tuple[str, ...]:
-    """What the files' names say that they hold: "mask"; "probability", or "probability_2" of the class of value 2."""
+    """The ends of the files' names: "mask", and "probability", or "probability_2" for the class with the value 2."""
     if not probabilities:
         return ("mask",)
     return ("mask", *(f"probability_{value}" for value in file_values(classes))) if classes else ("mask", "probability")
@@ -16,14 +16,14 @@ def kinds(probabilities: bool, classes: LabelMap | None) -> tuple[str, ...]:
 def as_labels(
     mask: UInt8[np.ndarray, "d h w"], classes: LabelMap | None
 ) -> UInt8[np.ndarray, "d h w"] | UInt16[np.ndarray, "d h w"]:
-    """The mask, with the values of several classes for their numbers."""
+    """The mask; of several classes, with their values in place of their numbers."""
     return to_values(mask, classes) if classes else mask
 
 
 def of_each(
     probability: Float32[np.ndarray, "d h w"] | Float32[np.ndarray, "d h w k"] | None,
 ) -> list[Float32[np.ndarray, "d h w"]]:
-    """The probabilities of each class, without those of the background; none where there are none."""
+    """The probabilities of each class, without the background; an empty list for None."""
     if probability is None:
         return []
     return [probability] if probability.ndim == 3 else list(np.moveaxis(probability, -1, 0)[1:])

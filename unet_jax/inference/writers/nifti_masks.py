@@ -1,4 +1,4 @@
-"""Masks of NIfTI cases: one file a case, in the grid of its first channel."""
+"""Masks of NIfTI cases: one file per case, in the grid of its first channel."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ from unet_jax.inference.writers.kinds import as_labels, kinds, of_each
 
 
 def plan(files: CaseFiles, probabilities: bool, classes: LabelMap | None = None) -> list[Path]:
-    """`<case>_mask` and `<case>_probability`, compressed where the case's first channel is."""
+    """`<case>_mask` and, if asked for, `<case>_probability`, compressed if the case's first channel is."""
     if not files.images:
         return []
     ending = ".nii.gz" if files.images[0].name.endswith(".gz") else ".nii"
@@ -28,17 +28,17 @@ def encode(
     probability: Float32[np.ndarray, "d h w *k"] | None,
     classes: LabelMap | None = None,
 ) -> Iterator[tuple[Path, bytes]]:
-    """Each file of `plan` with its bytes.
+    """Yields each file of `plan` with its bytes.
 
     Args:
-        files: the case's.
-        root: of its paths.
-        mask: 0 and 1, or the numbers of classes, as the case's slices, rows and columns.
-        probability: likewise, in [0, 1], written as float32; that of the background, if there, is not written.
-        classes: several; their values are written.
+        files: the files of the case.
+        root: the folder that their paths are relative to.
+        mask: 0 and 1, or class numbers, of the case's shape.
+        probability: in [0, 1], of the case's shape, written as float32; a background channel is not written.
+        classes: the label map of several classes, whose values are written.
 
     Raises:
-        InputError: the first channel cannot be read any more.
+        InputError: the first channel can no longer be read.
     """
     first = files.images[0]
     _, grid = nifti_file.decode(read_file(root, first), first)

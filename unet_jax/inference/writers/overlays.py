@@ -1,4 +1,4 @@
-"""Pictures to look at: each slice in grey, or in its own colours, with the outline of what was found."""
+"""Pictures to look at: each slice in grey, or in its own colours, with the outline of the predicted mask."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ OUTLINE = (0xE6, 0x9F, 0x00)
 
 
 def plan(files: CaseFiles) -> Path:
-    """The folder of a volume's pictures, or the one picture of a picture, relative to the output's folder."""
+    """The folder for a volume's pictures, or the file for a single picture, relative to the output folder."""
     if _is_picture(files):
         return Path(FOLDER, files.images[0]).with_suffix(".png")
     return Path(FOLDER, files.name)
@@ -27,14 +27,14 @@ def plan(files: CaseFiles) -> Path:
 def encode(
     files: CaseFiles, case: Case, mask: UInt8[np.ndarray, "d h w"], channel: int | None, classes: int = 1
 ) -> Iterator[tuple[Path, bytes]]:
-    """A PNG of each slice, with its path; those of a volume are counted from 1.
+    """Yields the path and PNG of each slice; slices of a volume are numbered from 1.
 
     Args:
-        files: the case's.
+        files: the files of the case.
         case: what was segmented.
         mask: 0 and 1, or the numbers of several classes.
-        channel: which one is shown in grey; None shows pictures of three channels in their colours.
-        classes: how many there are; each of several has a colour of its own, that of `class_colours`.
+        channel: the channel to show in grey; None shows images of three channels in colour, and others' first channel.
+        classes: the number of classes; each of several is outlined in its own colour, that of `colours.rgb_of`.
     """
     brightest = 255 if case.image.dtype == np.uint8 else max(float(case.image.max()), 1e-6)
     digits = len(str(len(mask)))
@@ -62,8 +62,8 @@ def _outlined(picture: np.ndarray, mask: np.ndarray, classes: int) -> np.ndarray
 def draw(
     picture: UInt8[np.ndarray, "h w 3"], mask: UInt8[np.ndarray, "h w"], colour: tuple[int, int, int] = OUTLINE
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """The picture with the mask's outermost pixels coloured; what lies within stays as it is."""
-    # Beyond the picture's edge, nothing is tumour.
+    """The picture with the mask's outermost pixels coloured; its interior is unchanged."""
+    # Outside the picture nothing belongs to the mask.
     within = cv2.erode(mask, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
     outlined = np.array(picture)
     outlined[(mask & ~within) > 0] = colour

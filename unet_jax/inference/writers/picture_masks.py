@@ -1,4 +1,4 @@
-"""Masks of pictures: a picture of 0 and 255, or of labels, for each, of its size, as PNG or TIFF as the picture is."""
+"""Masks of pictures: a PNG or TIFF of the same size for each, with 0 and 255 or the values of the classes."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,13 +11,13 @@ from unet_jax.data.cache import CaseFiles
 from unet_jax.data.labels import LabelMap
 from unet_jax.inference.writers.kinds import as_labels, kinds, of_each
 
-# JPEG would change the values.
+# Masks of JPEGs are PNGs: JPEG would change the values.
 LIKE = {".tif": ".tif", ".tiff": ".tiff"}
 OTHERWISE = ".png"
 
 
 def plan(files: CaseFiles, probabilities: bool, classes: LabelMap | None = None) -> list[Path]:
-    """`<name>_mask` beside the picture's own place, and `<name>_probability`, for each picture of the case."""
+    """For each picture, at its own relative path, `<name>_mask` and, if asked for, `<name>_probability`."""
     return [
         path.with_name(f"{path.stem}_{kind}{LIKE.get(path.suffix.lower(), OTHERWISE)}")
         for kind in kinds(probabilities, classes)
@@ -32,14 +32,14 @@ def encode(
     probability: Float32[np.ndarray, "d h w *k"] | None,
     classes: LabelMap | None = None,
 ) -> Iterator[tuple[Path, bytes]]:
-    """Each file of `plan` with its bytes.
+    """Yields each file of `plan` with its bytes.
 
     Args:
-        files: the case's.
-        root: not used: pictures have no geometry but their size.
-        mask: 0 and 1, or the numbers of classes, in the order of the pictures.
-        probability: in [0, 1], written with 16 bits, 65535 being 1; that of the background, if there, is not written.
-        classes: several; their values are written.
+        files: the pictures of the case.
+        root: not used, since pictures have no geometry to read.
+        mask: 0 and 1, or class numbers, with slices in the order of the pictures.
+        probability: in [0, 1], written in 16 bits with 65535 for 1; a background channel is not written.
+        classes: the label map of several classes, whose values are written.
     """
     del root
     pictures = list(as_labels(mask, classes) if classes else mask * np.uint8(255))

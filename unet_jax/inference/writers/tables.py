@@ -1,4 +1,4 @@
-"""How much was found: a line a case, and a line a slice."""
+"""How much was found: tables with a row per case and a row per slice."""
 
 import csv
 import io
@@ -20,15 +20,15 @@ CASES, SLICES = "cases.csv", "slices.csv"
 
 
 def measure(case: Case, mask: UInt8[np.ndarray, "d h w"], images: Sequence[Path] = ()) -> tuple[Row, list[Row]]:
-    """The case's row and those of its slices.
+    """The row of the case and the rows of its slices.
 
-    Volumes are in ml and areas in mm² where the case has its spacing, else both in pixels. Components are connected as
-    in `lesions`; slices are counted from 1.
+    Volumes are in ml and areas in mm² if the case has a spacing, otherwise in pixels. Components are connected as in
+    `lesions`; slices are numbered from 1.
 
     Args:
         case: what was segmented.
         mask: 0 and 1.
-        images: the file of each slice, where each is one of its own and that order is known.
+        images: the file of each slice, in order, if each slice has its own.
     """
     pixels = mask.sum((1, 2), dtype=np.int64).tolist()
     in_mm = case.spacing is not None
@@ -59,12 +59,12 @@ def measure(case: Case, mask: UInt8[np.ndarray, "d h w"], images: Sequence[Path]
 def measure_classes(
     case: Case, mask: UInt8[np.ndarray, "d h w"], classes: Sequence[str], images: Sequence[Path] = ()
 ) -> tuple[list[Row], list[Row]]:
-    """The case's rows and those of its slices: one of each for every class, or, where there are no several, for all.
+    """The rows of the case and of its slices, by class if there are several.
 
     Args:
         case: what was segmented.
         mask: 0 and 1, or the numbers of several classes.
-        classes: the names of several; empty for one.
+        classes: the names of several classes; empty for a single one.
         images: as in `measure`.
     """
     if not classes:
@@ -86,7 +86,7 @@ def write(folder: Path, cases: Sequence[Row], slices: Sequence[Row]) -> None:
     """Writes both tables.
 
     Raises:
-        StorageError: the disk is full, read-only or failing; tables from before are as they were.
+        StorageError: the disk is full, read-only or failing; existing tables are unchanged.
     """
     for name, rows in ((CASES, cases), (SLICES, slices)):
         text = io.StringIO()
