@@ -1,0 +1,83 @@
+"""Pillow behind one door: quiet, and with one exception for the many that a damaged file can make it raise."""
+
+import contextlib
+import io
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from PIL.ImageFile import ImageFile
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from unet_jax.errors import InputError
+
+# EXIF (CIPA DC-008), and TIFF 6.0, section 2, for its kind of number.
+ORIENTATION, SHORT = 274, 3
+
+Picture = TypeVar("Picture", bound=ImageFile)
+
+_lock = threading.Lock()
+
+
+class DamagedError(Exception):
+    """The file contradicts itself or its checksums."""
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Runs Pillow without warnings; whatever it raises becomes a DamagedError.
+
+    Pillow warns of oddities without naming the file, and a damaged file can make it raise nearly anything.
+    """
+    # Filters of warnings belong to the whole process: one thread at a time may replace and restore them.
+    with _lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        except Exception as error:
+            raise DamagedError(" ".join(str(error).split()) or type(error).__name__) from error
+
+
+def open_picture(plugin: Callable[[io.BytesIO], Picture], data: bytes) -> Picture:
+    """The picture with its header read and no pixel decoded.
+
+    Image.open would apply limits that belong to the whole process, and take a photo with a second picture for an MPO.
+
+    Raises:
+        InputError: Pillow cannot read it. The message does not name the file.
+    """
+    try:
+        with quiet():
+            picture = plugin(io.BytesIO(data))
+            if not picture.tile:
+                raise DamagedError("it holds no pixels")
+            return picture
+    except DamagedError as error:
+        raise InputError(
+            f"cannot be read ({len(data)} bytes, {error}): restore it, or save it as 8-bit grey or RGB."
+        ) from error
+
+
+def read_directory(data: bytes) -> ImageFileDirectory_v2:
+    """The first directory of a TIFF or of an EXIF block, which is laid out like one; `next` is None if cut off."""
+    file = io.BytesIO(data)
+    directory = ImageFileDirectory_v2(file.read(8))
+    file.seek(directory.next)
+    directory.next = None
+    directory.load(file)
+    return directory
+
+
+def exif_orientation(block: bytes) -> int:
+    """1 if the pixels are stored upright, 2 to 8 if a viewer turns or mirrors them.
+
+    An orientation that is missing or cannot be read counts as 1, as it does for viewers.
+    """
+    try:
+        with quiet():
+            directory = read_directory(block.removeprefix(b"Exif\0\0"))
+            value = directory.get(ORIENTATION)
+    except DamagedError:
+        return 1
+    return value if directory.tagtype.get(ORIENTATION) == SHORT and value in range(1, 9) else 1
