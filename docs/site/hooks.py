@@ -21,9 +21,9 @@ What the functions take, give and raise. How they go together: [in Python](api.m
 
 ## Runs
 
-::: unet_jax.segmenter.load
+::: unet_jax.api.load
 
-::: unet_jax.segmenter.Segmenter
+::: unet_jax.api.Segmenter
 
 ## Networks
 
@@ -33,17 +33,17 @@ What the functions take, give and raise. How they go together: [in Python](api.m
 
 ::: unet_jax.losses
 
-::: unet_jax.pixel_losses
+::: unet_jax.losses.pixel
 
-::: unet_jax.region_losses
+::: unet_jax.losses.region
 
 ## Scores
 
 ::: unet_jax.metrics
 
-::: unet_jax.surface
+::: unet_jax.metrics.surface
 
-::: unet_jax.postprocess
+::: unet_jax.inference.postprocess
 """
 LINK = re.compile(r"(\]\()(?!\w+:|#)([^)#\s]+)(#[^)\s]*)?(\))")
 
