@@ -28,10 +28,9 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from configs import default
 from unet_jax.errors import InputError
+from unet_jax.run.config import default_config, read_config
 from unet_jax.run.config_keys import accept_none, check_keys, unknown_keys
-from unet_jax.run.folder import read_config
 from unet_jax.run.resolve import resolve
 from unet_jax.runtime.command_line import answered, complain
 from unet_jax.runtime.out_of_memory import explained
@@ -71,7 +70,7 @@ def parse_flags(arguments: Sequence[str]) -> list[str]:
         sys.exit(complain(error))
     except Exception as error:  # the config file is a program: it can raise anything
         keys = [argument[len("--config.") :].split("=")[0] for argument in arguments if "--config." in argument]
-        unknown = unknown_keys(keys, default.get_config()) if isinstance(error, (AttributeError, KeyError)) else []
+        unknown = unknown_keys(keys, default_config()) if isinstance(error, (AttributeError, KeyError)) else []
         sys.exit(complain(InputError("\n".join(unknown) or _last_line(error))))
     return rest
 
@@ -119,7 +118,7 @@ def _train() -> None:
     from unet_jax.training.train import train
 
     use_cores(config.train.batch_size)
-    train(config, workdir, resume=RESUME.value, defaults=default.get_config())
+    train(config, workdir, resuming=RESUME.value)
 
 
 def _benchmark() -> None:
@@ -146,14 +145,14 @@ def _crossval() -> None:
         _use_cores_as(workdir / "fold0")
     else:
         use_cores(config.train.batch_size)
-    crossval(config, workdir, fold=FOLD.value, against=against, defaults=default.get_config())
+    crossval(config, workdir, fold=FOLD.value, against=against)
 
 
 def _recipe() -> tuple[ConfigDict, Path]:
     """The resolved config, and the run's folder."""
     if CONFIG.value is None:
         raise InputError("--config is missing: name a recipe, such as --config=configs/default.py.")
-    check_keys(CONFIG.value, default.get_config())
+    check_keys(CONFIG.value, default_config())
 
     flag = FLAGS["config"]
     config, messages = resolve(CONFIG.value, config_flags.get_override_values(flag))
@@ -174,7 +173,6 @@ def _evaluate() -> None:
         data=_data(),
         flips=TTA.value,
         tiles=TILES.value,
-        defaults=default.get_config(),
     )
 
 
@@ -196,7 +194,6 @@ def _predict() -> None:
         overlays=OVERLAYS.value,
         flips=TTA.value,
         tiles=TILES.value,
-        defaults=default.get_config(),
     )
 
 
@@ -207,7 +204,7 @@ def _export() -> None:
 
     from unet_jax.export.export import export
 
-    export(workdir, Path(OUTPUT.value), data=_data(), overwrite=OVERWRITE.value, defaults=default.get_config())
+    export(workdir, Path(OUTPUT.value), data=_data(), overwrite=OVERWRITE.value)
 
 
 def _use_cores_as(workdir: Path) -> None:
@@ -216,7 +213,7 @@ def _use_cores_as(workdir: Path) -> None:
 
     # What is wrong with the run, the verb says.
     with contextlib.suppress(InputError):
-        use_cores(read_config(workdir, default.get_config()).train.batch_size)
+        use_cores(read_config(workdir).train.batch_size)
 
 
 def _verify_data() -> None:
@@ -224,7 +221,7 @@ def _verify_data() -> None:
 
     from unet_jax.run.verify import verify
 
-    verify(workdir, data=_data(), defaults=default.get_config())
+    verify(workdir, data=_data())
 
 
 def _workdir() -> Path:

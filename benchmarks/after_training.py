@@ -13,14 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
-from configs import default
 from unet_jax.crossval import folds
 from unet_jax.crossval.folds import Fold
-from unet_jax.data import splits
+from unet_jax.data import load, splits
 from unet_jax.evaluation import threshold
-from unet_jax.inference.from_config import load_cases, load_network, read_config
+from unet_jax.inference.network import load_network
+from unet_jax.inference.settings import SegmentSettings
 from unet_jax.inference.windows import Segmented
 from unet_jax.run import folder as run_folder
+from unet_jax.run.config import read_config
 from unet_jax.runtime.cpu_devices import use_cores
 from unet_jax.runtime.mesh import data_mesh
 
@@ -58,12 +59,12 @@ def table(by_fold: Sequence[Mapping[str, Sequence[float]]], patients: Sequence[i
 
 def _segmented(fold: Fold, *, flips: bool) -> list[Segmented]:
     """The test cases of a fold with their probabilities."""
-    config = read_config(fold.folder, flips=flips, tiles=None, defaults=default.get_config())
-    cases, *_ = load_cases(config)
+    config = read_config(fold.folder, flips=flips)
+    cases = load.load(config).cases
     mesh = data_mesh()
-    network, _ = load_network(fold.folder, config, cases[0].image.shape[-1], mesh)
+    network, _ = load_network(fold.folder, config, mesh)
     index = splits.slices_of(splits.read(fold.folder / run_folder.SPLIT, cases), cases, "test")
-    return list(threshold.segmented(network, config, cases, index, mesh))
+    return list(threshold.segmented(network, cases, index, SegmentSettings.of(config, mesh)))
 
 
 def main() -> None:

@@ -17,20 +17,23 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
+import optax
 import torch
 from absl import app, flags
 from flax import nnx
 from jax.sharding import AxisType
 
 from benchmarks import results, side_by_side, torch_unet
-from configs import default
 from unet_jax import models
 from unet_jax.benchmark import benchmark, device_peak, flops
+from unet_jax.inference.network import make_probability_step
+from unet_jax.models.functional import split_model
+from unet_jax.run.config import default_config
 from unet_jax.runtime import cpu_devices
 from unet_jax.runtime import environment as surroundings
 from unet_jax.runtime import mesh as sharding
 from unet_jax.training import optim
-from unet_jax.training import step as steps
+from unet_jax.training.step import StepSettings, init_state, make_train_step
 
 SECONDS = flags.DEFINE_float("seconds", 20, "Of a row's rounds, all contenders together.")
 TINY = flags.DEFINE_bool("tiny", False, "Every row at width 4, 32², batch 2 on any device, nothing kept: a check.")
@@ -103,7 +106,7 @@ def measure(row: Row, torch_device: str, contenders: list[str], seconds: float) 
 def _ours(row: Row, batch: dict) -> tuple[dict, dict[str, Callable], float, int, float | None]:
     """Parameters as numpy arrays, the call to time, its first loss or mean prediction, its operations and memory."""
     model = models.build("tutorial", 3, 1, nnx.Rngs(0), width=row.width, dtype=row.dtype)
-    graphdef, params, batch_stats = steps.split_model(model)
+    graphdef, params, batch_stats = split_model(model)
     copied = jax.tree.map(np.array, params)
     # As many devices as the program takes for this batch.
     devices = jax.devices()[: cpu_devices.device_count(row.batch, jax.device_count())]
@@ -111,7 +114,7 @@ def _ours(row: Row, batch: dict) -> tuple[dict, dict[str, Callable], float, int,
     on_device = jax.device_put(batch, sharding.by_batch(mesh))
     params, batch_stats = jax.device_put((params, batch_stats), sharding.replicated(mesh))
     if row.kind == "predict":
-        predict = steps.make_probability_step(graphdef, image_size=row.size)
+        predict = make_probability_step(graphdef, image_size=row.size)
         arguments = (params, batch_stats, on_device["image"])
 
         def predict_often(times: int) -> None:
@@ -122,18 +125,17 @@ def _ours(row: Row, batch: dict) -> tuple[dict, dict[str, Callable], float, int,
         first = float(predict(*arguments).mean())
         return copied, {"unet_jax": predict_often}, first, flops.count(predict, *arguments), None
 
-    optimizer = optim.optimizer("adam", lambda step: 1e-3, weight_decay=0, clip_norm=None)
-    config = default.get_config()
+    optimizer = optim.optimizer("adam", optax.constant_schedule(1e-3), weight_decay=0, clip_norm=None)
+    config = default_config()
     none = {key: 0 for key in ("flip_rows", "flip_columns", "transpose", "rot90")}
-    step = steps.make_train_step(
-        graphdef,
-        optimizer,
+    settings = StepSettings(
         image_size=row.size,
-        loss_weights=config.loss.to_dict(),
-        augment_settings=config.augment.to_dict() | none | {"affine": {"probability": 0}},
+        loss=config.loss.to_dict(),
+        augment=config.augment.to_dict() | none | {"affine": {"probability": 0}},
         seed=0,
     )
-    state = jax.device_put(steps.init_state(params, batch_stats, optimizer), sharding.replicated(mesh))
+    step = make_train_step(graphdef, optimizer, settings, optax.constant_schedule(1e-3))
+    state = jax.device_put(init_state(params, batch_stats, optimizer), sharding.replicated(mesh))
     count = flops.count(step, state, on_device)
     # The device's own count would have in it what compiling took to try convolutions out.
     planned = benchmark.planned_memory_gb(step.lower(state, on_device).compile())

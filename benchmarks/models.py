@@ -13,7 +13,8 @@ from absl import app, flags
 from flax import nnx
 
 from unet_jax import models
-from unet_jax.training import step as steps
+from unet_jax.inference.network import make_probability_step
+from unet_jax.models.functional import split_model
 
 SIZE = flags.DEFINE_integer("size", 256, "Pixels a side.")
 REPEATS = flags.DEFINE_integer("repeats", 5, "Timed calls of each network; the median counts.")
@@ -43,8 +44,8 @@ def measure(name: str, **options) -> tuple[int, float, float]:
     """(parameters, GFLOP an image, images a second) of the network's prediction, one image or slab at a time."""
     rank = options.get("rank", 2)
     model = models.build(name, 3, 1, nnx.Rngs(0), **options)
-    graphdef, params, batch_stats = steps.split_model(model)
-    probability = steps.make_probability_step(graphdef, image_size=SIZE.value)
+    graphdef, params, batch_stats = split_model(model)
+    probability = make_probability_step(graphdef, image_size=SIZE.value)
     shape = (1, *([SLAB] if rank == 3 else []), SIZE.value, SIZE.value, 3)
     image = jax.random.randint(jax.random.key(0), shape, 0, 256).astype(jnp.uint8)
     compiled = probability.lower(params, batch_stats, image).compile()

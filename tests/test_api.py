@@ -4,19 +4,23 @@ import subprocess
 import sys
 from pathlib import Path
 
+import data_sets
 import jax.numpy as jnp
 import networks
 import numpy as np
 import pytest
 
 import unet_jax
+from unet_jax.data import load
 from unet_jax.errors import DamageError, InputError
-from unet_jax.inference import from_config, postprocess
-from unet_jax.run import checkpoint
+from unet_jax.inference import postprocess
+from unet_jax.inference.network import load_network
+from unet_jax.inference.segment import segment_cases
+from unet_jax.inference.settings import SegmentSettings
+from unet_jax.models.functional import split_model
+from unet_jax.run import checkpoint, resume
 from unet_jax.run import folder as run_folder
-from unet_jax.run import resume as identity
 from unet_jax.runtime.mesh import data_mesh
-from unet_jax.training import step as steps
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -24,12 +28,12 @@ DOCS = Path(__file__).parents[1] / "docs"
 def save(folder, config, *step_numbers):
     """A run with random weights."""
     for seed, number in enumerate(step_numbers):
-        _, params, batch_stats = steps.split_model(networks.make(in_channels=3, num_classes=1, **config.model))
+        _, params, batch_stats = split_model(networks.make(in_channels=3, num_classes=1, **config.model))
         params["head"]["bias"] -= 0.1 * seed
         checkpoint.prepare(folder / "checkpoints")
         items = {"model": {"params": params, "batch_stats": batch_stats}}
         checkpoint.save(folder / "checkpoints", number, items, number / 10)
-    identity.record(folder, config, "fingerprint", {})
+    resume.record(folder, config, data_sets.of(channels=3))
     return folder
 
 
@@ -50,14 +54,14 @@ def segment(workdir):
 
 @pytest.fixture(scope="module")
 def cases(config):
-    return from_config.load_cases(config)[0]
+    return load.load(config).cases
 
 
 def as_evaluated(workdir, cases, config):
     """The masks of whole cases that `evaluate` scores."""
     index = np.array([(position, n) for position, case in enumerate(cases) for n in range(len(case.image))], np.int32)
-    network, _ = from_config.load_network(workdir, config, 3, data_mesh())
-    found = from_config.segment(network, config, cases, index, data_mesh(), title="")
+    network, _ = load_network(workdir, config, data_mesh())
+    found = segment_cases(network, cases, index, SegmentSettings.of(config, data_mesh()), title="")
     return [postprocess.apply(mask, config.eval.postprocess.to_dict()) for _, _, mask in found]
 
 
@@ -167,7 +171,7 @@ def test_the_public_names_are_there_and_start_jax_only_when_used():
 import sys
 import unet_jax
 assert {"load", "models", "losses", "metrics"} <= set(dir(unet_jax))
-import unet_jax.data.case, unet_jax.data.lgg, unet_jax.data.phantom, unet_jax.data.sources
+import unet_jax.data.case, unet_jax.data.formats.lgg, unet_jax.data.formats.sources, unet_jax.data.phantom
 assert "jax" not in sys.modules
 unet_jax.models.build, unet_jax.losses.dice, unet_jax.metrics.dice, unet_jax.load
 assert "jax" in sys.modules

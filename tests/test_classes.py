@@ -13,11 +13,12 @@ import pytest
 import unet_jax
 from unet_jax.colours import rgb_of
 from unet_jax.crossval.crossval import crossval
+from unet_jax.data.load import load
 from unet_jax.errors import InputError
 from unet_jax.evaluation.evaluate import evaluate
 from unet_jax.export.export import export
 from unet_jax.inference import postprocess
-from unet_jax.inference.from_config import load_cases, load_network
+from unet_jax.inference.network import load_network
 from unet_jax.inference.predict import predict
 from unet_jax.runtime.mesh import data_mesh
 from unet_jax.training.train import train
@@ -80,10 +81,10 @@ def workdir(config, tmp_path_factory):
 @pytest.fixture(scope="module")
 def by_hand(config, workdir):
     """Each case's name, image, mask and probabilities [d, h, w, 3], slice by slice from the network."""
-    network, _ = load_network(workdir, config, 1, data_mesh())
+    network, _ = load_network(workdir, config, data_mesh())
     return [
         (case.name, np.asarray(case.image), np.asarray(case.mask), np.asarray(network(np.asarray(case.image))))
-        for case in load_cases(config)[0]
+        for case in load(config).cases
     ]
 
 
@@ -98,7 +99,7 @@ def test_the_run_records_its_classes_and_learns_them(config, workdir):
     assert list(metrics["classes"]) == list(NAMES)
     assert metrics["threshold"] is None
     assert min(of["dice_per_patient"]["mean"] for of in metrics["classes"].values()) > 0.8
-    # The same command goes on with the finished run.
+    # The same command scores the finished run again.
     assert train(config, workdir)["dice_per_patient"] == metrics["dice_per_patient"]
 
 

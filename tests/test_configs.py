@@ -12,8 +12,8 @@ from configs import default
 from unet_jax import models
 from unet_jax.run.config_keys import check_keys
 from unet_jax.runtime.mesh import data_mesh
-from unet_jax.training import setup as recipe
-from unet_jax.training import step as steps
+from unet_jax.training import setup
+from unet_jax.training.step import StepSettings, make_train_step
 
 FOLDER = Path(__file__).parent.parent / "configs"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
@@ -27,7 +27,7 @@ def load(name):
 def test_a_config_is_whole_and_can_be_trained(name):
     config = load(name)
     check_keys(config, default.get_config())
-    recipe.check(config, data_mesh())
+    setup.check(config, data_mesh())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -84,17 +84,11 @@ def test_a_shrunk_network_trains_a_step_of_it(name):
     }
     if config.border_weights.w0:
         batch["weights"] = rng.uniform(1, 5, batch["mask"].shape).astype(np.float32)
-    optimizer, _ = recipe.optimizer_and_schedule(config, 100)
-    graphdef, state = recipe.initial_state(config, 3, optimizer, data_mesh())
+    optimizer, schedule = setup.optimizer_and_schedule(config, 100)
+    graphdef, state = setup.initial_state(config, 3, optimizer, data_mesh())
     before = jax.tree.map(np.array, state.params)
-    step = steps.make_train_step(
-        graphdef,
-        optimizer,
-        image_size=32,
-        loss_weights=config.loss.to_dict(),
-        augment_settings=config.augment.to_dict(),
-        seed=0,
-    )
+    settings = StepSettings(image_size=32, loss=config.loss.to_dict(), augment=config.augment.to_dict(), seed=0)
+    step = make_train_step(graphdef, optimizer, settings, schedule)
     state, logged = step(state, batch)
     assert np.isfinite(float(logged["loss"]))
     moved = jax.tree.map(lambda old, new: np.any(old != np.asarray(new)), before, state.params)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from configs import default
-from unet_jax.run.folder import flatten
+from unet_jax.run.config import flatten
 
 SITE = Path(__file__).parents[1] / "docs" / "site"
 

@@ -1,15 +1,17 @@
 import errno
 import os
+import signal
 import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from disks import make_read_only, no_room_beyond, small_disk
 
 from unet_jax.errors import InputError, StorageError
-from unet_jax.files import append_line, read_json, storage_error, write_bytes, write_json, write_text
-from unet_jax.report import pictures
-from unet_jax.report import scores as report
+from unet_jax.files import append_line, read_json, replace_folder, storage_error, write_bytes, write_json, write_text
+from unet_jax.report import pictures, scores
 from unet_jax.run import folder as run_folder
 
 
@@ -140,8 +142,8 @@ def test_what_a_run_writes_says_which_file_had_no_room(tmp_path):
     writers = {
         "curves.png": lambda path: pictures.write_curves(path, epochs),
         "cases.png": lambda path: pictures.write_cases(path, [pictures.Example("one", mask, mask, mask)], "test"),
-        "metrics.json": lambda path: report.write(path.parent, {"split": "test" * 200}, [{"case": "one"}]),
-        "cases.csv": lambda path: report.write(path.parent, {}, [{"case": "one" * 200}]),
+        "metrics.json": lambda path: scores.write(path.parent, {"split": "test" * 200}, [{"case": "one"}]),
+        "cases.csv": lambda path: scores.write(path.parent, {}, [{"case": "one" * 200}]),
         "history.jsonl": lambda path: run_folder.append_history(path.parent, {"step": 1, "loss": "0" * 200}),
     }
     for name, write in writers.items():
@@ -151,6 +153,133 @@ def test_what_a_run_writes_says_which_file_had_no_room(tmp_path):
         ):
             write(tmp_path / name)
         assert not (tmp_path / name).exists() or (tmp_path / name).stat().st_size == 0
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two files that are written together, and what somebody else has put there."""
+    with replace_folder(tmp_path / "run" / "test") as new:
+        (new / "a.txt").write_text("old")
+        (new / "b.txt").write_text("old")
+    (tmp_path / "run" / "test" / "mine").mkdir()
+    (tmp_path / "run" / "test" / "mine" / "notes.txt").write_text("mine")
+    (tmp_path / "run" / "test" / "link").symlink_to("nowhere")
+    return tmp_path / "run" / "test"
+
+
+OLD = {"a.txt": "old", "b.txt": "old", "mine/notes.txt": "mine", "link": "nowhere"}
+NEW = {"a.txt": "new", "c.txt": "new", "b.txt": "old", "mine/notes.txt": "mine", "link": "nowhere"}
+
+
+def contents(folder):
+    paths = [path for path in folder.rglob("*") if path.is_symlink() or path.is_file()]
+    return {
+        path.relative_to(folder).as_posix(): os.readlink(path) if path.is_symlink() else path.read_text()
+        for path in paths
+    }
+
+
+def replace(folder, meanwhile=lambda new: None):
+    with replace_folder(folder) as new:
+        (new / "a.txt").write_text("new")
+        meanwhile(new)
+        (new / "c.txt").write_text("new")
+
+
+def fail(new):
+    raise ValueError("not written")
+
+
+def test_a_folder_is_replaced_at_once_and_keeps_what_else_lay_in_it(folder):
+    seen = []
+    replace(folder, lambda new: seen.append((new.parent, contents(folder))))
+    assert seen == [(folder.parent, OLD)]
+    assert contents(folder) == NEW
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_a_folder_that_is_not_written_to_its_end_stays_the_old_one(folder):
+    with pytest.raises(ValueError, match="not written"):
+        replace(folder, fail)
+    assert contents(folder) == OLD
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_disk_that_fails_while_folders_are_swapped_leaves_the_old_one(folder, number, monkeypatch):
+    rename, calls = os.rename, []
+
+    def failing(source, target):
+        calls.append(source)
+        if len(calls) == number:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", failing)
+    with pytest.raises(StorageError, match=f"{folder}: .*: check the disk"):
+        replace(folder)
+    assert contents(folder) == OLD
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_on_a_full_or_a_read_only_disk_the_old_folder_stays(tmp_path):
+    with small_disk(tmp_path / "disk", "64k") as disk:
+        replace(disk / "test")
+        before = contents(disk)
+        for write in (write_bytes, Path.write_bytes):
+            with pytest.raises(StorageError, match="No space left on device"):
+                replace(disk / "test", lambda new, write=write: write(new / "a.txt", b"x" * 100_000))
+            assert contents(disk) == before
+        make_read_only(disk)
+        with pytest.raises(StorageError, match="Read-only file system: make it writable"):
+            replace(disk / "test")
+        assert contents(disk) == before == {"test/a.txt": "new", "test/c.txt": "new"}
+
+
+def test_a_living_writers_folder_is_left_alone(folder):
+    beside = folder.with_name(f".test.{os.getppid()}")
+    beside.mkdir()
+    replace(folder)
+    assert set(folder.parent.iterdir()) == {folder, beside}
+
+
+# Replaces the folder, and is killed before its nth rename or removal; without n, before the new folder is whole.
+REPLACING = """
+import os, signal, sys
+from pathlib import Path
+from unet_jax.files import replace_folder
+
+count = 0
+
+def strike():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def heard(event, arguments):
+    global count
+    if event in ("os.rename", "os.remove", "os.rmdir", "shutil.rmtree"):
+        count += 1
+        if count == int(sys.argv[2]):
+            strike()
+
+with replace_folder(Path(sys.argv[1])) as new:
+    (new / "a.txt").write_text("new")
+    if int(sys.argv[2]) == 0:
+        strike()
+    (new / "c.txt").write_text("new")
+    sys.addaudithook(heard)
+"""
+
+
+@pytest.mark.parametrize("place", range(12))
+def test_a_process_that_is_killed_leaves_the_old_folder_or_the_new_one(folder, place):
+    """At the next writer's start, at the latest: here one that fails and so writes nothing itself."""
+    command = [sys.executable, "-c", REPLACING, str(folder), str(place)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    assert done.returncode in ((-signal.SIGKILL,) if place < 7 else (-signal.SIGKILL, 0)), done.stderr
+    with pytest.raises(ValueError, match="not written"):
+        replace(folder, fail)
+    assert contents(folder) == (OLD if place < 3 else NEW)
+    assert list(folder.parent.iterdir()) == [folder]
 
 
 @pytest.mark.parametrize(

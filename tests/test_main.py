@@ -4,12 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import data_sets
 import pytest
 
 import main
 from configs import default
 from unet_jax import errors
-from unet_jax.run import resume as identity
+from unet_jax.run import resume
 from unet_jax.runtime.lock import hold
 
 PROJECT = Path(__file__).parent.parent
@@ -82,7 +83,7 @@ def test_a_slip_that_only_a_verb_can_tell(arguments, line, tmp_path):
 
 
 def test_a_folder_in_use_is_answered_with_the_holders_number(tmp_path):
-    identity.record(tmp_path / "run", default.get_config(), "abc", {})
+    resume.record(tmp_path / "run", default.get_config(), data_sets.of())
     with hold(tmp_path / "run"):
         done = run("--mode=evaluate", f"--workdir={tmp_path / 'run'}")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (9, "", 1)

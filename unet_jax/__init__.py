@@ -5,7 +5,8 @@
     segment = unet_jax.load("runs/default")
     mask = segment(image)
 
-`unet_jax.models`, `unet_jax.losses` and `unet_jax.metrics` are the parts; see docs/api.md.
+`unet_jax.models`, `unet_jax.losses` and `unet_jax.metrics` are the parts; see docs/api.md. Nothing is imported before
+it is used: what only reads data need not start jax.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,6 @@ __all__ = ["load", "losses", "metrics", "models"]
 
 
 def __getattr__(name: str) -> Any:
-    # Imported when first used: what only reads data need not start jax.
     match name:
         case "load":
             from unet_jax.api import load as found

@@ -12,15 +12,16 @@ from ml_collections import ConfigDict
 
 from unet_jax.data import intensity
 from unet_jax.data.case import Case, check_finite
+from unet_jax.data.formats import sources
 from unet_jax.errors import InputError
-from unet_jax.evaluation.evaluate import LGG_SOURCES
 from unet_jax.inference import postprocess
-from unet_jax.inference.from_config import how_to_segment, load_network, with_tta
-from unet_jax.inference.predict import image_channels
-from unet_jax.inference.segment import Probability, segment_stream
+from unet_jax.inference.network import Probability, image_channels, load_network
+from unet_jax.inference.segment import segment_stream
+from unet_jax.inference.settings import SegmentSettings
 from unet_jax.inference.windows import Segmented, Wanted
 from unet_jax.run import checkpoint
 from unet_jax.run import folder as run_folder
+from unet_jax.run.config import read_config
 from unet_jax.runtime.mesh import check_batch_size, data_mesh
 from unet_jax.runtime.out_of_memory import explained
 
@@ -42,17 +43,16 @@ def load(run: str | os.PathLike[str], *, batch_size: int | None = None) -> "Segm
         DamageError: no checkpoint is whole. One that is damaged among others is a warning.
     """
     workdir = Path(run)
-    config = run_folder.read_config(workdir)
+    config = read_config(workdir)
     mesh = data_mesh()
     if batch_size is not None:
         config.train.batch_size = batch_size
         check_batch_size(batch_size, mesh)
-    channels = image_channels(workdir, config)
-    network, restored = load_network(workdir, config, channels, mesh)
+    network, restored = load_network(workdir, config, mesh)
     for line in checkpoint.warnings(workdir / run_folder.CHECKPOINTS, restored):
         warnings.warn(line, RuntimeWarning, stacklevel=2)
     classes = tuple(run_folder.read_classes(workdir))
-    return Segmenter(with_tta(network, config), config, restored.step, channels, classes, mesh)
+    return Segmenter(network, config, restored.step, image_channels(workdir, config), classes, mesh)
 
 
 class Segmenter:
@@ -88,7 +88,7 @@ class Segmenter:
         self.channels = channels
         self.classes = classes
         self._probability = probability
-        self._mesh = mesh
+        self._settings = SegmentSettings.of(config, mesh)
 
     def __call__(self, image: ArrayLike) -> UInt8[np.ndarray, "*volume h w"]:
         """The mask, of the image's shape without c: 1 where there is tumour, or the number of a class; 0 elsewhere.
@@ -97,8 +97,7 @@ class Segmenter:
             InputError: the image has another shape or type than described, or pixels that are no finite numbers.
             OutOfMemoryError: the device has too little memory for a batch.
         """
-        settings = self.config.eval.postprocess.to_dict()
-        masks = [postprocess.apply(done.mask, settings) for done in self._segment(image)]
+        masks = [postprocess.apply(done.mask, self._settings.postprocess) for done in self._segment(image)]
         return np.stack(masks).reshape(np.shape(image)[:-1])
 
     def probabilities(self, image: ArrayLike) -> Float32[np.ndarray, "*volume h w"]:
@@ -116,9 +115,10 @@ class Segmenter:
     def _segment(self, image: ArrayLike, keep_probabilities: bool = False) -> list[Segmented]:
         cases = self._cases(np.asarray(image))
         wanted = (Wanted(position, case, np.arange(len(case.image))) for position, case in enumerate(cases))
-        how = how_to_segment(self.config, self._mesh)
         with explained(self.config):
-            return list(segment_stream(self._probability, wanted, **how, keep_probabilities=keep_probabilities))
+            return list(
+                segment_stream(self._probability, wanted, self._settings, keep_probabilities=keep_probabilities)
+            )
 
     def _cases(self, image: np.ndarray) -> list[Case]:
         found = f"the image is {image.dtype} {image.shape}"
@@ -129,8 +129,7 @@ class Segmenter:
         if image.shape[-1] != self.channels:
             raise InputError(f"{found}; the network was trained on {self.channels} channels, which come last.")
         data = self.config.data
-        # LGG's files have 8 bits throughout, which "auto" leaves as they are.
-        mode = "range" if data.intensity == "auto" and data.source in LGG_SOURCES else data.intensity
+        mode = sources.intensity_mode(data.source, data.intensity)
         volumes = image.reshape(-1, *(1, *image.shape)[-4:])
         cases = [Case(f"image {number}", "", volume, None) for number, volume in enumerate(volumes, 1)]
         for case in cases:

@@ -6,6 +6,7 @@ import glob
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +42,66 @@ def write_bytes(path: Path, data: bytes) -> None:
         raise storage_error(error, path, len(data)) or error from None
 
 
+@contextlib.contextmanager
+def replace_folder(folder: Path) -> Iterator[Path]:
+    """A new folder to write files into, which takes the place of `folder` when all of them are written.
+
+    What else lies in the old folder moves to the new one. If writing fails, or the process is killed, the old folder
+    stays. What killed writers left beside it is removed; one that was killed while it swapped the folders may have left
+    the old one there, which is put back first.
+
+    Raises:
+        StorageError: the disk is full, read-only or failing; the old folder, if any, is as it was.
+    """
+    unfinished, replaced = (folder.with_name(f".{folder.name}.{kind}{os.getpid()}") for kind in ("", "old."))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for swapped in _leftovers(folder):
+            if swapped.name.startswith(f".{folder.name}.old."):
+                _end_swap(swapped, folder)
+        _remove_leftovers(folder)
+        unfinished.mkdir()
+        yield unfinished
+        if folder.exists():
+            os.rename(folder, replaced)
+        os.rename(unfinished, folder)
+    except OSError as error:
+        raise storage_error(error, folder) or error from None
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        with contextlib.suppress(OSError):  # then the next writer does it
+            _end_swap(replaced, folder)
+
+
+def _end_swap(replaced: Path, folder: Path) -> None:
+    """Puts the old folder back where no new one took its place; else moves what the new one lacks, and removes it."""
+    if not replaced.is_dir():
+        return
+    if not folder.exists():
+        os.rename(replaced, folder)
+        return
+    for path in replaced.iterdir():
+        if not os.path.lexists(folder / path.name):
+            os.rename(path, folder / path.name)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
 def _remove_leftovers(path: Path) -> None:
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*"):
-        writer = leftover.name.rpartition(".")[2]
-        if writer.isdigit() and (int(writer) == os.getpid() or not _is_alive(int(writer))):
+    for leftover in _leftovers(path):
+        if leftover.is_dir() and not leftover.is_symlink():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
             leftover.unlink(missing_ok=True)
+
+
+def _leftovers(path: Path) -> list[Path]:
+    """What writers of `path` that are no more left beside it, and what this process did."""
+    return [leftover for leftover in path.parent.glob(f".{glob.escape(path.name)}.*") if _is_left(leftover)]
+
+
+def _is_left(leftover: Path) -> bool:
+    writer = leftover.name.rpartition(".")[2]
+    return writer.isdigit() and (int(writer) == os.getpid() or not _is_alive(int(writer)))
 
 
 def _is_alive(process: int) -> bool:

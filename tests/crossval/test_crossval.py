@@ -6,7 +6,6 @@ import threading
 import numpy as np
 import pytest
 
-from configs import default
 from unet_jax.crossval import crossval as verb
 from unet_jax.crossval import folds
 from unet_jax.crossval.crossval import crossval
@@ -26,7 +25,7 @@ def config(settings, configure):
 @pytest.fixture(scope="module")
 def workdir(config, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "pooled"
-    crossval(config, folder, defaults=default.get_config())
+    crossval(config, folder)
     return folder
 
 
@@ -48,7 +47,7 @@ def forbid_training(monkeypatch):
         raise AssertionError("trained or segmented again")
 
     monkeypatch.setattr(verb, "train", fail)
-    monkeypatch.setattr(verb.crossval_pictures, "write", fail)
+    monkeypatch.setattr(verb.fold_pictures, "write", fail)
 
 
 def test_every_patient_is_scored_once_by_a_network_that_never_saw_it(workdir, settings):

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 
 from unet_jax.crossval import folds
-from unet_jax.crossval import pictures as crossval_pictures
+from unet_jax.crossval import pictures as fold_pictures
 from unet_jax.data.case import Case
-from unet_jax.inference.segment import Probability
+from unet_jax.data.load import DataSet
+from unet_jax.inference.network import Probability
 
 
 def row(case, dice, fold=0):
@@ -13,7 +14,7 @@ def row(case, dice, fold=0):
 
 def test_the_best_the_median_and_the_five_worst_are_chosen():
     rows = [row(f"c{number}", number / 10) for number in range(10)]
-    titles = [title for title, _ in crossval_pictures.chosen(rows)]
+    titles = [title for title, _ in fold_pictures.chosen(rows)]
     assert titles[:3] == [
         "best: c9, Dice 0.900, fold 0",
         "median: c5, Dice 0.500, fold 0",
@@ -24,7 +25,7 @@ def test_the_best_the_median_and_the_five_worst_are_chosen():
 
 @pytest.mark.parametrize("count", [1, 2, 3, 6])
 def test_no_case_is_shown_twice(count):
-    shown = [found["case"] for _, found in crossval_pictures.chosen([row(f"c{n}", n / 10) for n in range(count)])]
+    shown = [found["case"] for _, found in fold_pictures.chosen([row(f"c{n}", n / 10) for n in range(count)])]
     assert sorted(shown) == [f"c{n}" for n in range(count)]
 
 
@@ -35,21 +36,19 @@ def test_each_case_is_segmented_by_the_network_of_its_fold(tmp_path, settings, c
     cases = [Case(name, name, scan, np.zeros((2, 4, 4), np.uint8)) for name in "abc"]
     loaded = []
 
-    def load_network(folder, config, channels, mesh) -> tuple[Probability, None]:
+    def load_network(folder, config, mesh) -> tuple[Probability, None]:
         loaded.append((folder.name, config.eval.tta))
         limit = 10 if folder.name == "fold0" else 40
         return lambda image: (image[..., 0] >= limit).astype(np.float32), None
 
-    monkeypatch.setattr(crossval_pictures, "load_network", load_network)
-    monkeypatch.setattr(crossval_pictures, "load_cases", lambda config: (cases, "", {}))
-    monkeypatch.setattr(crossval_pictures, "read_config", lambda folder, **options: config)
+    monkeypatch.setattr(fold_pictures, "load_network", load_network)
+    monkeypatch.setattr(fold_pictures.load, "load", lambda config: DataSet(cases, {}, "", {}))
+    monkeypatch.setattr(fold_pictures, "read_config", lambda folder, **options: config)
     sheets = []
-    monkeypatch.setattr(
-        crossval_pictures.pictures, "write_cases", lambda path, examples, caption: sheets.append(examples)
-    )
+    monkeypatch.setattr(fold_pictures.pictures, "write_cases", lambda path, examples, caption: sheets.append(examples))
     scored = {"tta": False, "tiles": False}
     both = [folds.Fold(number, tmp_path / f"fold{number}", {}, scored, [], []) for number in (0, 1)]
-    crossval_pictures.write(tmp_path / "cases.png", both, [row("a", 0.1, 1), row("b", 0.2, 0), row("c", 0.3, 1)], None)
+    fold_pictures.write(tmp_path / "cases.png", both, [row("a", 0.1, 1), row("b", 0.2, 0), row("c", 0.3, 1)])
     assert loaded == [("fold0", False), ("fold1", False)]
     [examples] = sheets
     assert [example.title[:8] for example in examples] == ["best: c,", "median: ", "worst: a"]

@@ -10,7 +10,7 @@ from unet_jax.data import cache, splits
 from unet_jax.data.formats import lgg
 from unet_jax.errors import InputError
 from unet_jax.evaluation.evaluate import evaluate
-from unet_jax.inference.from_config import load_network
+from unet_jax.inference.network import load_network
 from unet_jax.runtime.mesh import data_mesh
 from unet_jax.training.train import train
 
@@ -30,7 +30,7 @@ def workdir(config, tmp_path_factory):
 def by_hand(workdir, config, names):
     """Dice of each case, slice by slice from the network's probabilities, compared pixel by pixel."""
     cases, *_ = cache.load(lgg, Path(config.data.root), Path(config.data.cache))
-    probability, _ = load_network(workdir, config, 3, data_mesh())
+    probability, _ = load_network(workdir, config, data_mesh())
     scores = {}
     for case in cases:
         if case.name in names:

@@ -5,6 +5,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import data_sets
 import jax
 import networks
 import numpy as np
@@ -12,11 +13,11 @@ import pytest
 
 from unet_jax.errors import InputError
 from unet_jax.export import export
-from unet_jax.inference.from_config import load_network
+from unet_jax.inference.network import load_network
+from unet_jax.models.functional import split_model
 from unet_jax.run import checkpoint
 from unet_jax.run import resume as identity
 from unet_jax.runtime.mesh import data_mesh
-from unet_jax.training import step as steps
 
 DOCS = Path(__file__).parents[2] / "docs" / "export.md"
 
@@ -30,16 +31,16 @@ def config(settings, configure):
 def workdir(config, tmp_path_factory):
     """A run of which step 7 is saved, with random weights."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    _, params, batch_stats = steps.split_model(networks.make(in_channels=3, num_classes=1, **config.model))
+    _, params, batch_stats = split_model(networks.make(in_channels=3, num_classes=1, **config.model))
     checkpoint.prepare(folder / "checkpoints")
     checkpoint.save(folder / "checkpoints", 7, {"model": {"params": params, "batch_stats": batch_stats}}, 0.5)
-    identity.record(folder, config, "fingerprint", {})
+    identity.record(folder, config, data_sets.of(channels=3))
     return folder
 
 
 @pytest.fixture(scope="module")
 def network(config, workdir):
-    return load_network(workdir, config, 3, data_mesh())[0]
+    return load_network(workdir, config, data_mesh())[0]
 
 
 def images(*shape):

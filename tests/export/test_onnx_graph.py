@@ -6,7 +6,8 @@ import pytest
 
 from unet_jax.errors import InputError
 from unet_jax.export import onnx_file
-from unet_jax.training import step as steps
+from unet_jax.inference.network import make_probability_step
+from unet_jax.models.functional import split_model
 
 onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
 pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
@@ -78,8 +79,8 @@ NETWORKS = {
 
 @pytest.mark.parametrize(("name", "options", "size"), NETWORKS.values(), ids=NETWORKS)
 def test_every_network(name, options, size):
-    graphdef, params, batch_stats = steps.split_model(networks.make(name, 3, 1, **options))
-    step = steps.make_probability_step(graphdef, image_size=32 if name == "fpn" else 16)
+    graphdef, params, batch_stats = split_model(networks.make(name, 3, 1, **options))
+    step = make_probability_step(graphdef, image_size=32 if name == "fpn" else 16)
     images = np.random.default_rng(0).integers(0, 256, (2, *size, 3), np.uint8)
     assert largest_difference(lambda image: step(params, batch_stats, image), images) <= 1e-5
 

@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 
 from unet_jax.export import stablehlo
-from unet_jax.training import step as steps
+from unet_jax.inference.network import make_probability_step
+from unet_jax.models.functional import split_model
 
 VOLUMES = np.random.default_rng(0).random((2, 4, 20, 12, 1), np.float32)
 
 
 def test_a_network_of_slabs_keeps_their_depth_and_leaves_the_rest_open():
     model = networks.make("tutorial", 1, 1, width=2, depth=2, rank=3, norm="instance")
-    graphdef, params, batch_stats = steps.split_model(model)
-    step = steps.make_probability_step(graphdef, image_size=16)
+    graphdef, params, batch_stats = split_model(model)
+    step = make_probability_step(graphdef, image_size=16)
     program = stablehlo.trace(lambda image: step(params, batch_stats, image), VOLUMES)
     assert stablehlo.interface(VOLUMES)["input"] == {"shape": ["batch", 4, "height", "width", 1], "dtype": "float32"}
     for some in (VOLUMES, VOLUMES[:1, :, :9]):

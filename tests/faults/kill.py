@@ -193,7 +193,7 @@ def _install(fault: dict, struck: Path) -> None:
         case "time":
             threading.Timer(fault["seconds"], strike, ["by the clock"]).start()
         case "step":
-            make = train.steps.make_train_step
+            make = train.make_train_step
 
             def make_train_step(*arguments, **options):
                 step = make(*arguments, **options)
@@ -206,17 +206,17 @@ def _install(fault: dict, struck: Path) -> None:
 
                 return stepped
 
-            train.steps.make_train_step = make_train_step
+            train.make_train_step = make_train_step
         case "case":
-            segment = loop.segment
+            segment_cases = loop.segment_cases
 
             def segmented(*arguments, **options):
-                for one in segment(*arguments, **options):
+                for one in segment_cases(*arguments, **options):
                     if reached():
                         strike("validation")
                     yield one
 
-            loop.segment = segmented
+            loop.segment_cases = segmented
         case "history":
             append = run_folder.append_history
 

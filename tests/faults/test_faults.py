@@ -102,8 +102,8 @@ WORKER_STRIKES = [
     ({"signal": signal.SIGSTOP, "to": "worker"}, 7, r"no sign of a batch from the worker processes for .* stopped"),
 ]
 GROUP_STRIKES = [
-    ({"signal": signal.SIGTERM, "to": "group", "times": 2}, 3, r"saved step \d+; the same command goes on\."),
-    ({"signal": signal.SIGINT, "to": "group"}, 3, r"saved step \d+; the same command goes on\."),
+    ({"signal": signal.SIGTERM, "to": "group", "times": 2}, 3, r"saved step \d+; run the same command to resume\."),
+    ({"signal": signal.SIGINT, "to": "group"}, 3, r"saved step \d+; run the same command to resume\."),
     ({"signal": signal.SIGKILL, "to": "self"}, -signal.SIGKILL, ""),
 ]
 

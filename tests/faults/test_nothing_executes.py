@@ -12,14 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from configs import default
 from unet_jax.data import cache
 from unet_jax.data.formats import lgg
 from unet_jax.errors import RunError
 from unet_jax.evaluation.evaluate import evaluate
-from unet_jax.inference.from_config import load_network
+from unet_jax.inference.network import load_network
 from unet_jax.run import checkpoint_folder, manifest
-from unet_jax.run import folder as run_folder
+from unet_jax.run.config import read_config
 from unet_jax.runtime.mesh import data_mesh
 from unet_jax.training.train import train
 
@@ -115,7 +114,7 @@ def outside(tmp_path):
 
 
 def score(folder):
-    return evaluate(folder, defaults=default.get_config())
+    return evaluate(folder)
 
 
 def test_the_canary_sings_when_it_is_unpickled(tmp_path):
@@ -124,7 +123,7 @@ def test_the_canary_sings_when_it_is_unpickled(tmp_path):
 
 
 def test_pickles_in_the_decode_cache_are_not_loaded(theirs, tmp_path):
-    config = run_folder.read_config(theirs)
+    config = read_config(theirs)
     [decoded] = (theirs / "cache").iterdir()
     whole = {path: path.read_bytes() for path in decoded.iterdir()}
     pickled_array = io.BytesIO()
@@ -139,7 +138,7 @@ def test_pickles_in_the_decode_cache_are_not_loaded(theirs, tmp_path):
 
 
 def test_pickles_in_a_checkpoint_are_not_loaded_even_with_a_manifest_that_fits(theirs, tmp_path):
-    config = run_folder.read_config(theirs)
+    config = read_config(theirs)
     checkpoints = theirs / "checkpoints"
     [*older, newest] = checkpoint_folder.steps(checkpoints)
     for step in older:
@@ -148,7 +147,7 @@ def test_pickles_in_a_checkpoint_are_not_loaded_even_with_a_manifest_that_fits(t
     facts = manifest.read_manifest(folder)
     del facts["files"]
     manifest.write_manifest(folder, facts)
-    load_network(theirs, config, 3, data_mesh())
+    load_network(theirs, config, data_mesh())
     files = sorted(path for path in (folder / "model").rglob("*") if path.is_file())
     assert len(files) > 5
     for path in files:
@@ -156,7 +155,7 @@ def test_pickles_in_a_checkpoint_are_not_loaded_even_with_a_manifest_that_fits(t
         path.write_bytes(song(tmp_path))
         manifest.write_manifest(folder, facts)
         with contextlib.suppress(Exception):  # some of these files are not read
-            load_network(theirs, config, 3, data_mesh())
+            load_network(theirs, config, data_mesh())
         path.write_bytes(whole)
     assert outside(tmp_path) == [tmp_path / "here"]
 

@@ -8,7 +8,7 @@ from flax import nnx
 
 import golden
 from unet_jax.models import build
-from unet_jax.training.step import split_model
+from unet_jax.models.functional import split_model
 
 
 class Golden(NamedTuple):

@@ -13,15 +13,18 @@ from dicom_series import STUDY, make_slice, write_series
 from disks import small_disk
 from PIL import Image
 
+from unet_jax.data.load import load
 from unet_jax.errors import InputError, StorageError
 from unet_jax.evaluation import evaluate as evaluation
 from unet_jax.evaluation.evaluate import evaluate
 from unet_jax.files import write_json
-from unet_jax.inference import from_config
 from unet_jax.inference import predict as prediction
+from unet_jax.inference.network import load_network
 from unet_jax.inference.predict import predict
+from unet_jax.metrics import cases as scoring
 from unet_jax.run import folder as run_folder
 from unet_jax.run.checkpoint import Restored
+from unet_jax.run.config import as_json
 from unet_jax.runtime.mesh import data_mesh
 from unet_jax.training.train import train
 
@@ -36,10 +39,10 @@ def workdir(config, tmp_path_factory):
     """A run whose threshold lies amid the probabilities that it gives: any difference shows in the masks."""
     folder = tmp_path_factory.mktemp("runs") / "run"
     train(config, folder)
-    cases, *_ = from_config.load_cases(config)
-    probability, _ = from_config.load_network(folder, config, 3, data_mesh())
+    cases = load(config).cases
+    probability, _ = load_network(folder, config, data_mesh())
     config.eval.threshold = float(np.median(probability(np.asarray(cases[0].image))))
-    write_json(folder / run_folder.CONFIG, run_folder.as_json(config.to_dict()))
+    write_json(folder / run_folder.CONFIG, as_json(config.to_dict()))
     return folder
 
 
@@ -54,7 +57,7 @@ def by_brightness(settings, configure, tmp_path, monkeypatch):
     """A run whose network answers with a grey image's own intensities; what it is given is noted."""
     config = configure(settings | {"data.intensity": "range", "train.batch_size": 3})
     folder = tmp_path / "brightness"
-    write_json(folder / run_folder.CONFIG, run_folder.as_json(config.to_dict()))
+    write_json(folder / run_folder.CONFIG, as_json(config.to_dict()))
     monkeypatch.setattr(prediction, "image_channels", lambda workdir, config: 1)
 
     def probability(image):
@@ -92,14 +95,14 @@ def test_predict_writes_the_masks_that_evaluate_scores_bit_for_bit(
             yield stage, found
 
     # Without cropping, what is scored is a whole mask.
-    monkeypatch.setattr(evaluation.scoring, "_cropped", lambda predicted, truth: (predicted, truth))
+    monkeypatch.setattr(scoring, "_cropped", lambda predicted, truth: (predicted, truth))
     monkeypatch.setattr(evaluation.postprocess, "stages", noting)
     metrics = evaluate(workdir, side="all", flips=flips, tiles=tiles)
     final = scored["minimum_voxels"][: metrics["cases"]]
     monkeypatch.undo()
     assert (metrics["tta"], metrics["tiles"]) == (bool(flips), bool(tiles))
 
-    cases, *_ = from_config.load_cases(config)
+    cases = load(config).cases
     predict(workdir, scans, tmp_path / "out", flips=flips, tiles=tiles)
     found = masks_under(tmp_path / "out")
     assert len(found) == sum(len(case.image) for case in cases)

@@ -10,6 +10,7 @@ import pytest
 from unet_jax.data.case import Case
 from unet_jax.data.slices import Slices
 from unet_jax.inference import segment as inference
+from unet_jax.inference.settings import SegmentSettings
 from unet_jax.inference.windows import Wanted
 from unet_jax.runtime import mesh as sharding
 
@@ -32,17 +33,12 @@ def _index(*slices):
     return np.array([(position, number) for position, its in enumerate(slices) for number in its], np.int32)
 
 
-def _segment(cases, index, *, probability=_brightness, batch_size=4, slab=None, threshold=0.5, **options):
-    predicted = inference.segment_cases(
-        probability,
-        cases,
-        index,
-        batch_size=batch_size,
-        slab=slab,
-        threshold=threshold,
-        sharding=SHARDING,
-        **options,
-    )
+def _settings(batch_size=4, threshold=0.5, **options):
+    return SegmentSettings(batch_size=batch_size, threshold=threshold, sharding=SHARDING, **options)
+
+
+def _segment(cases, index, *, probability=_brightness, **options):
+    predicted = inference.segment_cases(probability, cases, index, _settings(**options), title="")
     return {position: (slices.tolist(), mask) for position, slices, mask in predicted}
 
 
@@ -74,9 +70,7 @@ def test_what_the_network_sees_is_what_it_is_trained_on(neighbours):
         return _brightness(image)
 
     index = _index(range(3), [0, 3, 4], range(1))
-    done = inference.segment_cases(
-        probability, CASES, index, batch_size=4, slab=None, threshold=0.5, sharding=SHARDING, neighbours=neighbours
-    )
+    done = inference.segment_cases(probability, CASES, index, _settings(neighbours=neighbours), title="")
     assert [position for position, *_ in done] == [0, 1, 2]
     trained_on = Slices(CASES, index, neighbours=neighbours).gather(range(len(index)))["image"]
     np.testing.assert_array_equal(np.concatenate(seen)[: len(index)], trained_on)
@@ -142,9 +136,7 @@ def test_the_next_batch_is_under_way_before_a_result_is_handed_out():
         return _brightness(image)
 
     cases = [_case(name, 2) for name in "abcd"]
-    predicted = inference.segment_cases(
-        probability, cases, _index(*[range(2)] * 4), batch_size=2, slab=None, threshold=0.5, sharding=SHARDING
-    )
+    predicted = inference.segment_cases(probability, cases, _index(*[range(2)] * 4), _settings(batch_size=2), title="")
     assert [len(sent) for _ in predicted] == [2, 3, 4, 4]
 
 
@@ -204,15 +196,10 @@ def test_overlapping_slabs_are_averaged_with_gaussian_weights():
         np.testing.assert_array_equal(mask[:, 0, 0], expected >= threshold)
 
 
-def _stream(wanted, **changes):
-    settings = {"probability": _brightness, "batch_size": 4, "slab": None, "tile": None, "threshold": 0.5}
-    return inference.segment_stream(wanted=wanted, sharding=SHARDING, **settings | changes)
-
-
 def test_cases_without_masks_of_all_sizes_come_out_in_order():
     cases = [dataclasses.replace(_case(str(n), 1 + n % 3, 4 + n % 2, 6, n), mask=None) for n in range(9)]
     wanted = (Wanted(n, case, np.arange(len(case.image))) for n, case in enumerate(cases))
-    found = list(_stream(wanted, keep_probabilities=True))
+    found = list(inference.segment_stream(_brightness, wanted, _settings(), keep_probabilities=True))
     assert [done.wanted.position for done in found] == list(range(9))
     for case, done in zip(cases, found, strict=True):
         np.testing.assert_array_equal(done.mask, _bright(case, range(len(case.image))))
@@ -234,23 +221,19 @@ def test_tiles_reach_the_network_at_their_own_size_and_fill_its_batches():
     np.testing.assert_array_equal(found[0][1][clear], _bright(case, range(2))[clear])
 
 
-@pytest.mark.parametrize("shape", [(2, 5, 4, 3), (2, 3, 5, 4, 3)])
-@pytest.mark.parametrize(("flips", "calls"), [(["rows"], 2), (["columns"], 2), (["columns", "rows"], 4)])
-def test_flips_are_turned_back_and_averaged(shape, flips, calls):
-    """The network's answer adds the place within the image as it sees it, which flips take to its mirror images."""
-    rows, columns = np.meshgrid(np.arange(5.0), np.arange(4.0), indexing="ij")
+def test_with_flips_the_network_sees_the_image_and_its_mirror_images():
+    """What it answers with is 1 in the first row and column as it sees them."""
 
-    seen = []
+    def corner(image):
+        return jnp.zeros(image.shape[:-1]).at[:, 0, 0].set(1.0)
 
-    def probability(image):
-        seen.append(image)
-        return image[..., 0] + rows + 10 * columns
-
-    image = np.random.default_rng(0).uniform(0, 1, shape).astype(np.float32)
-    found = inference.with_flips(probability, flips)(jnp.asarray(image))
-    places = (2 if "rows" in flips else rows) + 10 * (1.5 if "columns" in flips else columns)
-    np.testing.assert_allclose(found, image[..., 0] + places, rtol=1e-5)
-    assert len(seen) == calls
+    case = _case("a", 1, 3, 3)
+    expected = {(): {(0, 0)}, ("columns",): {(0, 0), (0, 2)}, ("rows", "columns"): {(0, 0), (0, 2), (2, 0), (2, 2)}}
+    for flips, corners in expected.items():
+        settings = _settings(flips=flips, threshold=1 / len(corners))
+        [done] = inference.segment_stream(corner, [Wanted(0, case, np.arange(1))], settings, keep_probabilities=True)
+        assert set(map(tuple, np.argwhere(done.mask[0]).tolist())) == corners
+        assert done.probability.max() == 1 / len(corners)
 
 
 def test_a_thousand_slices_are_never_held_together():
@@ -267,7 +250,8 @@ def test_a_thousand_slices_are_never_held_together():
     answer = jnp.zeros((8, 256, 256))
     tracemalloc.start()
     try:
-        count = sum(len(done.mask) for done in _stream(wanted(), probability=lambda image: answer, batch_size=8))
+        found = inference.segment_stream(lambda image: answer, wanted(), _settings(batch_size=8))
+        count = sum(len(done.mask) for done in found)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -2,15 +2,18 @@ import numpy as np
 import pytest
 
 from unet_jax.data.case import Case
+from unet_jax.inference.settings import SegmentSettings
 from unet_jax.inference.windows import Assembly, Wanted
+from unet_jax.runtime.mesh import by_batch, data_mesh
 
 rng = np.random.default_rng(0)
 
 
-def _assembly(shape, slices=None, *, slab=None, tile=None, threshold=0.5, keep=True):
+def _assembly(shape, slices=None, *, threshold=0.5, keep=True, **options):
     case = Case("a", "a", rng.uniform(0, 1, (*shape, 1)).astype(np.float32), None)
     wanted = Wanted(0, case, np.arange(shape[0]) if slices is None else np.array(slices))
-    return Assembly(wanted, slab=slab, tile=tile, threshold=threshold, keep=keep)
+    settings = SegmentSettings(batch_size=1, threshold=threshold, sharding=by_batch(data_mesh()), **options)
+    return Assembly(wanted, settings, keep=keep)
 
 
 def _answer(assembly, function):

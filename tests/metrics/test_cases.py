@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
+import scored_cases
 
 from unet_jax import metrics
 from unet_jax.data.case import Case
 from unet_jax.metrics import cases as scoring
-from unet_jax.metrics import surface
-from unet_jax.report import scores as report
+from unet_jax.metrics import summary, surface
 
-OFF = {"minimum_voxels": 0, "largest_component": False}
+OFF = scored_cases.stages()
 
 
 def case_of(mask, name="a", spacing=None):
@@ -52,10 +52,10 @@ def test_volumes_count_voxels_without_a_spacing_and_have_no_ratio_to_nothing():
 def test_a_case_is_scored_by_pixels_as_by_its_slices_counts():
     rng = np.random.default_rng(0)
     predicted, truth = (rng.random((2, 3, 9, 7)) < 0.4).astype(np.uint8)
-    scored = scoring.score_cases([case_of(truth)], whole(predicted), tolerance=1.0, steps=OFF)["as_predicted"]
+    scored = scoring.score_cases([case_of(truth)], whole(predicted), tolerance=1.0, stages=OFF)["as_predicted"]
     np.testing.assert_array_equal(scored.counts, metrics.count(predicted, truth))
     index = np.array([[0, 0], [0, 1], [0, 2]], np.int32)
-    [expected] = report.case_rows([case_of(truth)], index, scored.counts)
+    [expected] = summary.case_rows([case_of(truth)], index, scored.counts)
     assert scored.rows[0] | expected == scored.rows[0]
     background = (truth == 0).sum()
     assert expected["specificity"] == pytest.approx(((truth == 0) & (predicted == 0)).sum() / background)
@@ -68,13 +68,13 @@ def test_empty_rows_and_columns_change_no_score():
         top, left = rng.integers(0, 12, 2)
         for mask in (predicted, truth):
             mask[1:4, top : top + 8, left : left + 9] = rng.random((3, 8, 9)) < 0.5
-        [row] = scoring.score_cases([case_of(truth)], whole(predicted), tolerance=1.0, steps=OFF)["as_predicted"].rows
+        [row] = scoring.score_cases([case_of(truth)], whole(predicted), tolerance=1.0, stages=OFF)["as_predicted"].rows
         assert row | scoring.whole_case_scores(predicted, truth, None, 1.0) == row
 
 
 def test_a_case_that_is_empty_in_both_is_scored():
     empty = np.zeros((2, 4, 4), np.uint8)
-    [row] = scoring.score_cases([case_of(empty)], whole(empty), tolerance=1.0, steps=OFF)["as_predicted"].rows
+    [row] = scoring.score_cases([case_of(empty)], whole(empty), tolerance=1.0, stages=OFF)["as_predicted"].rows
     assert (row["dice"], row["specificity"], row["volume_difference"]) == (1.0, 1.0, 0)
     undefined = ("precision", "recall", "relative_volume_difference", "hd95", "surface_dice")
     assert [row[name] for name in undefined] == [None] * 5
@@ -83,7 +83,7 @@ def test_a_case_that_is_empty_in_both_is_scored():
 def test_what_needs_the_whole_case_is_none_where_slices_are_missing():
     truth = box((4, 5, 5), slice(0, 3), 2, 2)
     numbers = np.array([0, 2], np.int32)
-    scored = scoring.score_cases([case_of(truth)], [(0, numbers, truth[numbers])], tolerance=1.0, steps=OFF)
+    scored = scoring.score_cases([case_of(truth)], [(0, numbers, truth[numbers])], tolerance=1.0, stages=OFF)
     [row] = scored["as_predicted"].rows
     assert (row["slices"], row["voxels"], row["dice"], row["true_positive"]) == (2, 50, 1.0, 2)
     assert [row[name] for name in scoring.WHOLE_CASE] == [None] * len(scoring.WHOLE_CASE)
@@ -98,7 +98,7 @@ def test_every_step_of_post_processing_is_scored_on_its_own():
         [case_of(truth)],
         whole(predicted),
         tolerance=1.0,
-        steps={"minimum_voxels": 2, "largest_component": True},
+        stages=scored_cases.stages(minimum_voxels=2, largest_component=True),
     )
     false = {stage: scores.rows[0]["lesions_false_positive"] for stage, scores in scored.items()}
     assert false == {"as_predicted": 2, "minimum_voxels": 1, "largest_component": 0}
@@ -112,12 +112,26 @@ def test_cases_have_one_unit_and_the_worst_stands_first():
     truth = box(size, 1, slice(1, 5), slice(1, 5))
     worse = box(size, 1, slice(1, 5), slice(1, 3))
     known = [case_of(truth, "a", spacing), case_of(truth, "b", spacing)]
-    rows = scoring.score_cases(known, whole(truth, worse), tolerance=1.0, steps=OFF)["as_predicted"].rows
+    rows = scoring.score_cases(known, whole(truth, worse), tolerance=1.0, stages=OFF)["as_predicted"].rows
     assert [row["case"] for row in rows] == ["b", "a"]
     assert (rows[0]["distance_unit"], rows[0]["volume_unit"], rows[0]["hd95"]) == ("mm", "ml", 1.0)
     assert rows[0]["volume_difference"] == pytest.approx(-8 / 1000)
     mixed = [known[0], case_of(truth, "b", None)]
-    rows = scoring.score_cases(mixed, whole(worse, truth), tolerance=1.0, steps=OFF)["as_predicted"].rows
+    rows = scoring.score_cases(mixed, whole(worse, truth), tolerance=1.0, stages=OFF)["as_predicted"].rows
     assert [(row["distance_unit"], row["volume_unit"]) for row in rows] == [("pixels", "voxels")] * 2
     assert rows[0]["hd95"] == 2.0
     assert rows[0]["hd95"] == surface.scores(worse, truth, None, 1.0)["hd95"]
+
+
+def test_slices_are_counted_in_the_order_in_which_cases_come():
+    truth = box((3, 2, 4), slice(0, 2), 0, slice(0, 2))
+    predicted = box((3, 2, 4), slice(1, 3), 0, slice(1, 3))
+    cases = [case_of(truth, "a"), case_of(np.zeros((1, 2, 4), np.uint8), "b")]
+    numbers = np.array([1, 2], np.int32)
+    found = [(1, np.array([0], np.int32), np.ones((1, 2, 4), np.uint8)), (0, numbers, predicted[numbers])]
+    index, counts = scoring.count_slices(found, cases, ())
+    assert index.tolist() == [[1, 0], [0, 1], [0, 2]]
+    assert counts.tolist() == [[0, 8, 0], [1, 1, 1], [0, 2, 0]]
+    index, counts = scoring.count_slices(found, cases, ("edema", "core"))
+    assert index.tolist() == [[1, 0], [0, 1], [0, 2]]
+    assert counts.tolist() == [[[0, 8, 0], [0, 0, 0]], [[1, 1, 1], [0, 0, 0]], [[0, 2, 0], [0, 0, 0]]]

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from unet_jax import metrics
+from unet_jax.metrics import overlap
 
 
 def counts(true_positive, false_positive, false_negative):
@@ -22,7 +23,7 @@ def test_counts_exceed_what_the_masks_type_can_hold():
 def test_each_of_several_classes_is_counted_by_itself():
     predicted = np.array([[[1, 2, 0], [0, 0, 1]], [[0, 0, 0], [2, 2, 0]]], np.uint8)
     truth = np.array([[[2, 2, 0], [1, 1, 1]], [[0, 0, 0], [2, 0, 0]]], np.uint8)
-    found = metrics.count_classes(predicted, truth, 3)
+    found = overlap.count_classes(predicted, truth, 3)
     assert found.tolist() == [[[1, 1, 2], [1, 0, 1], [0, 0, 0]], [[0, 0, 0], [1, 1, 0], [0, 0, 0]]]
     for number in (1, 2, 3):
         alone = metrics.count(*((mask == number).astype(np.uint8) for mask in (predicted, truth)))
@@ -80,28 +81,28 @@ def test_a_single_value_has_no_spread():
 
 def test_the_interval_of_two_values_is_known():
     # of two draws out of {0, 1}, a quarter are both 0 and a quarter both 1: far over 2.5 % each
-    assert metrics.bootstrap_interval(np.array([0.0, 1.0])) == [0.0, 1.0]
+    assert overlap.bootstrap_interval(np.array([0.0, 1.0])) == [0.0, 1.0]
 
 
 def test_the_interval_follows_the_normal_one_for_many_values():
     values = np.random.default_rng(1).normal(0.8, 0.1, 400)
     half_width = 1.96 * values.std() / 20
     expected = [values.mean() - half_width, values.mean() + half_width]
-    np.testing.assert_allclose(metrics.bootstrap_interval(values), expected, atol=0.03 * half_width)
+    np.testing.assert_allclose(overlap.bootstrap_interval(values), expected, atol=0.03 * half_width)
 
 
 def test_the_interval_holds_the_mean_and_moves_with_the_values():
     rng = np.random.default_rng(2)
     for size in (2, 3, 11, 40):
         values = rng.random(size)
-        low, high = metrics.bootstrap_interval(values)
+        low, high = overlap.bootstrap_interval(values)
         assert values.min() <= low <= values.mean() <= high <= values.max()
-        np.testing.assert_allclose(metrics.bootstrap_interval(3 * values + 2), [3 * low + 2, 3 * high + 2])
+        np.testing.assert_allclose(overlap.bootstrap_interval(3 * values + 2), [3 * low + 2, 3 * high + 2])
 
 
 def test_the_interval_is_the_same_on_every_call():
     values = np.random.default_rng(3).random(20)
-    assert metrics.bootstrap_interval(values) == metrics.bootstrap_interval(values)
+    assert overlap.bootstrap_interval(values) == overlap.bootstrap_interval(values)
 
 
 def test_specificity_is_the_share_of_the_background_that_was_left_alone():

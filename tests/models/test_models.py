@@ -12,7 +12,7 @@ from jax.extend.core import jaxprs_in_params
 
 from unet_jax import models
 from unet_jax.errors import InputError
-from unet_jax.training.step import split_model
+from unet_jax.models.functional import split_model
 
 # network → parameters for 3 → 1 channels
 PARAMETERS = {

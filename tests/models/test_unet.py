@@ -8,7 +8,7 @@ from flax import nnx
 
 from unet_jax.errors import InputError
 from unet_jax.models import build, input_size_for
-from unet_jax.training.step import split_model
+from unet_jax.models.functional import split_model
 
 ATTENTION = {
     "width": 3,

@@ -1,5 +1,6 @@
 """The page as it is written, and as Chromium shows it, without network, from the disk."""
 
+import functools
 import re
 import shutil
 from html.parser import HTMLParser
@@ -9,10 +10,11 @@ import numpy as np
 import pytest
 
 from unet_jax.data.case import Case
+from unet_jax.inference import postprocess
 from unet_jax.metrics import cases as scoring
+from unet_jax.metrics.summary import summarise
 from unet_jax.report import case_view
 from unet_jax.report import page as report_page
-from unet_jax.report import scores as report
 
 HOSTILE = "<script>alert(1)</script>"
 HOSTILE_ATTRIBUTE = '"><img src=x onerror=alert(1)>'
@@ -74,13 +76,13 @@ def write(path, pictured=tuple(TRUE), title="run", epochs=EPOCHS, classes=(), **
     scored = {case.name: (case, numbers, mask) for case, numbers, mask in several}
     predicted = [(n, numbers, mask) for n, (_, numbers, mask) in enumerate(scored.values())]
     cases = [case for case, _, _ in scored.values()]
-    steps = {"minimum_voxels": 0, "largest_component": 0}
-    scores = scoring.score_cases(cases, predicted, tolerance=2.0, steps=steps, classes=classes)
+    stages = functools.partial(postprocess.stages, settings={"minimum_voxels": 0, "largest_component": False})
+    scores = scoring.score_cases(cases, predicted, tolerance=2.0, stages=stages, classes=classes)
     rows = scores["as_predicted"].rows
     report_page.write(
         path,
         title=title,
-        summary=SUMMARY | report.summarise(rows, scores["as_predicted"].counts) | changes,
+        summary=SUMMARY | summarise(rows, scores["as_predicted"].counts) | changes,
         rows=rows,
         epochs=epochs,
         config={"seed": 7, "model": {"name": "tutorial"}},

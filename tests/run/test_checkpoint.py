@@ -223,13 +223,13 @@ def test_damaged_ones_are_set_aside_and_their_steps_can_be_saved_again(copied):
 def test_an_array_that_was_damaged_on_its_way_to_the_files_is_found(folder, monkeypatch):
     """As by faulty memory: the files are as they were written, and what was written is wrong."""
     _save(folder, (1, 0.5))
-    digests = checkpoint.integrity.leaf_digests
+    digests = checkpoint.manifest.leaf_digests
 
     def of_another(tree):
         return digests(jax.tree.map(lambda x: np.where(x == np.max(x), 0, x).astype(x.dtype), tree))
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint.integrity, "leaf_digests", of_another)
+        patch.setattr(checkpoint.manifest, "leaf_digests", of_another)
         _save(folder, (2, None))
     restored = _restore(folder)
     _assert_restored(restored, 1)
@@ -379,7 +379,8 @@ TWO_PROCESSES = """
 import json, sys
 import jax, numpy as np
 from pathlib import Path
-from unet_jax import checkpoint, sharding
+from unet_jax.run import checkpoint
+from unet_jax.runtime import mesh as sharding
 
 rank, port, folder = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
 jax.config.update("jax_cpu_collectives_implementation", "gloo")

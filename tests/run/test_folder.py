@@ -3,7 +3,6 @@ import json
 import pytest
 from ml_collections import ConfigDict
 
-from configs import default
 from unet_jax.errors import DamageError, InputError
 from unet_jax.files import write_json
 from unet_jax.run import folder as run_folder
@@ -13,70 +12,6 @@ from unet_jax.run import folder as run_folder
 def workdir(tmp_path):
     (tmp_path / "run").mkdir()
     return tmp_path / "run"
-
-
-def _write(workdir, change=None, **keys):
-    config = json.loads(json.dumps(default.get_config().to_dict())) | {"data_fingerprint": "abc"} | keys
-    for key in change or {}:
-        *groups, name = key.split(".")
-        tree = config
-        for group in groups:
-            tree = tree[group]
-        tree[name] = change[key]
-    write_json(workdir / "config.json", config)
-
-
-def test_a_runs_config_is_read_as_it_was_written(workdir):
-    _write(workdir, {"model.width": 3, "eval.threshold": 1, "optim.clip_norm": None})
-    config = run_folder.read_config(workdir, default.get_config())
-    assert config.model.width == 3
-    assert config.eval.threshold == 1
-    assert config.optim.clip_norm is None
-    assert config.phantom.slices == [20, 28]
-    assert run_folder.read_config(workdir).model.to_dict() == config.model.to_dict()
-
-
-def test_keys_that_are_newer_than_the_run_have_their_defaults(workdir):
-    _write(workdir, model={"name": "fpn"}, eval={"threshold": 0.25})
-    config = run_folder.read_config(workdir, default.get_config())
-    assert config.eval.threshold == 0.25
-    assert config.eval.postprocess.to_dict() == {"minimum_voxels": 0, "largest_component": False}
-    # A network has options of its own: those of the default network are none of its.
-    assert config.model.to_dict() == {"name": "fpn"}
-
-
-def test_unknown_keys_and_values_of_another_kind_are_all_listed(workdir):
-    _write(
-        workdir,
-        {"eval.threshold": "__import__('os')", "train.batch_size": 1.5, "model.width": [1], "data.colour": 1},
-        evil=3,
-    )
-    with pytest.raises(InputError) as error:
-        run_folder.read_config(workdir, default.get_config())
-    lines = str(error.value).splitlines()
-    assert all(line.startswith(f"{workdir}/config.json: config.") for line in lines)
-    assert [line.split("config.")[2] for line in lines] == [
-        "data.colour is no key of this version of the program: use the one that made the run.",
-        """eval.threshold is "__import__('os')", and must be of the kind of 0.5: restore the file.""",
-        "evil is no key of this version of the program: use the one that made the run.",
-        "model.width is [1], and must be of the kind of 64: restore the file.",
-        "train.batch_size is 1.5, and must be of the kind of 32: restore the file.",
-    ]
-
-
-@pytest.mark.parametrize("content", ["[]", "3", '"x"', '{"__class__": {"x": 1}}', '{"a": 1, "a.b": 2}'])
-def test_what_is_no_config_is_refused(content, workdir):
-    (workdir / "config.json").write_text(content)
-    with pytest.raises(InputError, match=r"config\.json is no config"):
-        run_folder.read_config(workdir)
-
-
-def test_compiled_programs_are_never_taken_from_where_a_run_says(workdir):
-    """They are machine code: a run's folder could bring its own."""
-    _write(workdir, {"train.compilation_cache": str(workdir / "compiled")})
-    assert run_folder.read_config(workdir).train.compilation_cache is None
-    ours = default.get_config()
-    assert run_folder.read_config(workdir, ours).train.compilation_cache == ours.train.compilation_cache
 
 
 def test_links_that_lead_out_of_the_folder_are_all_named(workdir, tmp_path):
@@ -112,9 +47,31 @@ def test_a_runs_config_cannot_have_the_phantom_written_anywhere(root, allowed, w
     run_folder.check_phantom(workdir, config)
 
 
-def test_flatten_joins_keys_with_dots():
-    tree = {"a": {"b": 1, "c": {"d": [2, 3]}}, "e": None}
-    assert run_folder.flatten(tree) == {"a.b": 1, "a.c.d": [2, 3], "e": None}
+@pytest.mark.parametrize(
+    ("content", "channels", "files"),
+    [
+        ({"channels": 4, "files": {"a.tif": {}}}, 4, {"a.tif": {}}),
+        ({"channels": 1, "files": {}}, 1, {}),
+        ({"a.tif": {}}, None, {"a.tif": {}}),  # the form of before version 0.1: the files alone
+        ({}, None, {}),
+    ],
+)
+def test_what_a_run_noted_of_its_data_is_read_in_both_forms(content, channels, files, workdir):
+    write_json(workdir / "data.json", content)
+    assert run_folder.read_data(workdir)["files"] == files
+    assert run_folder.read_channels(workdir) == channels
+
+
+def test_a_run_may_be_older_than_any_note_of_its_data(workdir):
+    assert run_folder.read_data(workdir) is None
+    assert run_folder.read_channels(workdir) is None
+
+
+@pytest.mark.parametrize("content", [[], 7, {"channels": 0, "files": {}}, {"channels": "3", "files": {}}])
+def test_what_is_no_note_of_data_is_refused(content, workdir):
+    write_json(workdir / "data.json", content)
+    with pytest.raises(InputError, match=r"data\.json(: channels is .* number from 1 on| is not a description)"):
+        run_folder.read_channels(workdir)
 
 
 def _append(workdir, *records):

@@ -1,13 +1,14 @@
 import json
 from pathlib import Path
 
+import data_sets
 import pytest
 
 from configs import default
 from unet_jax.errors import InputError
 from unet_jax.files import read_json, write_json
-from unet_jax.run import folder as run_folder
-from unet_jax.run import resume as identity
+from unet_jax.run import resume
+from unet_jax.run.config import flatten
 
 DIGESTS = {Path("a/a_1.tif"): (5, "0" * 64), Path("a/a_1_mask.tif"): (3, "1" * 64), Path("b/b_1.tif"): (4, "2" * 64)}
 
@@ -19,14 +20,14 @@ def config():
 
 @pytest.fixture
 def workdir(config, tmp_path):
-    identity.record(tmp_path / "run", config, "abc", DIGESTS)
+    resume.record(tmp_path / "run", config, data_sets.of(DIGESTS))
     return tmp_path / "run"
 
 
-def compare(workdir, config, fingerprint="abc", digests=DIGESTS, defaults=None):
+def compare(workdir, config, fingerprint="abc", digests=DIGESTS):
     """What may differ, or the lines of the error."""
     try:
-        return identity.compare(workdir, config, fingerprint, digests, defaults)
+        return resume.compare(workdir, config, data_sets.of(digests, fingerprint=fingerprint))
     except InputError as error:
         return str(error).splitlines()
 
@@ -37,16 +38,31 @@ def test_a_new_folder_records_the_config_and_the_data(workdir, config):
     assert content == json.loads(json.dumps(config.to_dict()))
     assert content["phantom"]["slices"] == [20, 28]
     assert read_json(workdir / "data.json") == {
-        "a/a_1.tif": {"bytes": 5, "sha256": "0" * 64},
-        "a/a_1_mask.tif": {"bytes": 3, "sha256": "1" * 64},
-        "b/b_1.tif": {"bytes": 4, "sha256": "2" * 64},
+        "channels": 3,
+        "files": {
+            "a/a_1.tif": {"bytes": 5, "sha256": "0" * 64},
+            "a/a_1_mask.tif": {"bytes": 3, "sha256": "1" * 64},
+            "b/b_1.tif": {"bytes": 4, "sha256": "2" * 64},
+        },
     }
+
+
+def test_a_run_that_noted_its_files_alone_goes_on_and_notes_its_channels(workdir, config):
+    """As runs did before version 0.1."""
+    whole = read_json(workdir / "data.json")
+    write_json(workdir / "data.json", whole["files"])
+    assert resume.read_files(workdir) == DIGESTS
+    assert compare(workdir, config) == []
+    other = compare(workdir, config, "xyz", DIGESTS | {Path("b/b_1.tif"): (4, "9" * 64)})
+    assert other[2:] == ["  b/b_1.tif: has another content"]
+    resume.record(workdir, config, data_sets.of(DIGESTS))
+    assert read_json(workdir / "data.json") == whole
 
 
 def test_the_same_run_may_go_on_and_rewrites_nothing(workdir, config):
     before = [path.stat().st_mtime_ns for path in sorted(workdir.iterdir())]
     assert compare(workdir, config) == []
-    identity.record(workdir, config, "abc", DIGESTS)
+    resume.record(workdir, config, data_sets.of(DIGESTS))
     assert [path.stat().st_mtime_ns for path in sorted(workdir.iterdir())] == before
 
 
@@ -100,20 +116,18 @@ def test_each_file_that_differs_is_named_beside_the_keys(workdir, config):
 def test_a_long_list_of_files_is_cut_and_counted(workdir, config):
     others = {Path(f"z/{number:04}.tif"): (1, "4" * 64) for number in range(1000)}
     lines = compare(workdir, config, "xyz", DIGESTS | others)[2:]
-    assert len(lines) == identity.LISTED + 1
-    assert lines[-1] == f"  … and {1000 - identity.LISTED} more files"
+    assert len(lines) == resume.LISTED + 1
+    assert lines[-1] == f"  … and {1000 - resume.LISTED} more files"
 
 
 def test_a_key_that_is_newer_than_the_run_is_no_difference_at_its_default(workdir, config):
     old = read_json(workdir / "config.json")
     del old["augment"]["gamma"], old["train"]["patience"], old["optim"]["clip_norm"]
     write_json(workdir / "config.json", old)
-    assert compare(workdir, config, defaults=default.get_config()) == []
+    assert compare(workdir, config) == []
     config.train.patience = 7
-    assert compare(workdir, config, defaults=default.get_config())[1:] == [
-        "  config.train.patience: the run has 3, this command 7"
-    ]
-    identity.record(workdir, default.get_config(), "abc", DIGESTS)
+    assert compare(workdir, config)[1:] == ["  config.train.patience: the run has 3, this command 7"]
+    resume.record(workdir, default.get_config(), data_sets.of(DIGESTS))
     assert read_json(workdir / "config.json")["augment"]["gamma"] == {"probability": 0.0, "range": [0.7, 1.5]}
 
 
@@ -126,17 +140,17 @@ def test_where_things_lie_and_what_is_noted_may_change_and_is_said(workdir, conf
         "config.data.workers is 2 from now on; it was 0.",
         "config.train.log_every_steps is 1 from now on; it was 20.",
     ]
-    identity.record(workdir, config, "abc", DIGESTS)
+    resume.record(workdir, config, data_sets.of(DIGESTS))
     assert compare(workdir, config) == []
 
 
 def test_what_may_change_are_keys_that_there_are(config):
-    known = run_folder.flatten(config.to_dict())
-    assert set(identity.HARMLESS) <= known.keys() | {key.partition(".")[0] for key in known}
+    known = flatten(config.to_dict())
+    assert set(resume.HARMLESS) <= known.keys() | {key.partition(".")[0] for key in known}
 
 
 @pytest.mark.parametrize(
-    ("resume", "begun", "saved", "complaint"),
+    ("wanted", "begun", "saved", "complaint"),
     [
         ("auto", False, False, None),
         ("auto", True, False, None),
@@ -153,23 +167,23 @@ def test_what_may_change_are_keys_that_there_are(config):
         ("perhaps", False, False, "--resume is 'perhaps'; it must be one of auto, must, never"),
     ],
 )
-def test_resuming_on_demand(resume, begun, saved, complaint, tmp_path):
+def test_resuming_on_demand(wanted, begun, saved, complaint, tmp_path):
     if begun:
         (tmp_path / "config.json").write_text("{}")
     (tmp_path / "checkpoints" / ("12" if saved else "unfinished-12")).mkdir(parents=True)
     if complaint is None:
-        identity.check_resume(tmp_path, resume)
+        resume.check_resume(tmp_path, wanted)
         return
     with pytest.raises(InputError, match=complaint):
-        identity.check_resume(tmp_path, resume)
+        resume.check_resume(tmp_path, wanted)
 
 
 def test_scoring_changed_data_as_the_runs_own_is_refused(workdir):
-    assert identity.check_files(workdir, "abc", DIGESTS) is None
+    assert resume.check_files(workdir, data_sets.of(DIGESTS)) is None
     with pytest.raises(InputError, match=r"trained on other data: .*--data=DIR:\n  b/b_1\.tif: has another content"):
-        identity.check_files(workdir, "xyz", DIGESTS | {Path("b/b_1.tif"): (4, "9" * 64)})
+        resume.check_files(workdir, data_sets.of(DIGESTS | {Path("b/b_1.tif"): (4, "9" * 64)}, fingerprint="xyz"))
     # The same files, decoded otherwise.
-    assert "another version of the program" in identity.check_files(workdir, "xyz", DIGESTS)
+    assert "another version of the program" in resume.check_files(workdir, data_sets.of(DIGESTS, fingerprint="xyz"))
 
 
 @pytest.mark.parametrize(
@@ -181,9 +195,12 @@ def test_scoring_changed_data_as_the_runs_own_is_refused(workdir):
         '{"a.tif": {"bytes": 1}}',
         '{"../../etc/passwd": {"bytes": 1, "sha256": ""}}',
         '{"/dev/zero": {"bytes": 1, "sha256": ""}}',
+        '{"channels": 3}',
+        '{"channels": 3, "files": []}',
+        '{"channels": 3, "files": {"../../etc/passwd": {"bytes": 1, "sha256": ""}}}',
     ],
 )
 def test_a_list_of_files_that_is_none_or_leads_elsewhere_is_refused(content, workdir):
     (workdir / "data.json").write_text(content)
-    with pytest.raises(InputError, match=r"data\.json is no list of files"):
-        identity.read_manifest(workdir)
+    with pytest.raises(InputError, match=r"data\.json is not (a list of files|a description of data)"):
+        resume.read_files(workdir)

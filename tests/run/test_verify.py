@@ -6,12 +6,12 @@ import cv2
 import numpy as np
 import pytest
 
-from unet_jax.data import cache, pools
-from unet_jax.data.formats import lgg
+from unet_jax.data import pools
+from unet_jax.data.load import load
 from unet_jax.errors import InputError
 from unet_jax.evaluation.evaluate import evaluate
-from unet_jax.run import folder as run_folder
-from unet_jax.run import resume as identity
+from unet_jax.run import resume
+from unet_jax.run.config import read_config
 from unet_jax.run.verify import verify
 from unet_jax.training.train import train
 
@@ -32,8 +32,7 @@ def workdir(root, tmp_path, configure, settings):
     """Of a run that has only begun."""
     own = {"data.source": "lgg", "data.root": str(root), "data.cache": str(tmp_path / "cache")}
     config = configure(settings | own)
-    _, fingerprint, digests = cache.load(lgg, root, tmp_path / "cache")
-    identity.record(tmp_path / "run", config, fingerprint, digests)
+    resume.record(tmp_path / "run", config, load(config))
     return tmp_path / "run"
 
 
@@ -148,10 +147,10 @@ def test_one_changed_pixel_stops_a_resumed_run_and_an_evaluation(settings, confi
     shutil.copytree(settings["phantom.root"], root)
     own = {"data.source": "lgg", "data.root": str(root), "train.epochs": 1}
     config = configure(settings | own)
-    train(config, workdir, resume="never")
+    train(config, workdir, resuming="never")
     before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
     with pytest.raises(InputError, match="holds a run already"):
-        train(config, workdir, resume="never")
+        train(config, workdir, resuming="never")
 
     changed = sorted(root.rglob("*_2.tif"))[0]
     whole = changed.read_bytes()
@@ -164,5 +163,5 @@ def test_one_changed_pixel_stops_a_resumed_run_and_an_evaluation(settings, confi
 
     changed.write_bytes(whole)
     moved = str(root.rename(tmp_path / "moved"))
-    train(configure(settings | own | {"data.root": moved}), workdir, resume="must")
-    assert run_folder.read_config(workdir).data.root == moved
+    train(configure(settings | own | {"data.root": moved}), workdir, resuming="must")
+    assert read_config(workdir).data.root == moved

@@ -11,7 +11,7 @@ from unet_jax.runtime.cpu_devices import device_count
 CHILD = """
 import json
 import jax
-from unet_jax import cpu_devices
+from unet_jax.runtime import cpu_devices
 cpu_devices._cores = lambda: 3
 cpu_devices.use_cores(12)
 total = jax.jit(lambda x: x.sum())(jax.device_put(

@@ -18,7 +18,7 @@ OFFERED = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 # Twice 256 MB, without numpy's own request for huge pages.
 CHILD = """
 import json, os, resource, sys
-from unet_jax import host_memory
+from unet_jax.runtime import host_memory
 host_memory.tune_malloc()
 os.environ["NUMPY_MADVISE_HUGEPAGE"] = "0"
 import numpy as np
@@ -32,7 +32,7 @@ print(json.dumps([faults, os.getpid(), sys.argv, os.environ["GLIBC_TUNABLES"]]))
 GIVING_BACK = """
 import json, resource
 from pathlib import Path
-from unet_jax import host_memory
+from unet_jax.runtime import host_memory
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 pieces = [bytearray(b"x" * 2**16) for _ in range(9200)]

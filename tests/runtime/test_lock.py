@@ -17,7 +17,7 @@ PROJECT = Path(__file__).parents[2]
 HOLDER = """
 import multiprocessing, sys, time
 from pathlib import Path
-from unet_jax.lock import hold
+from unet_jax.runtime.lock import hold
 
 if __name__ == "__main__":
     with hold(Path(sys.argv[1])):

@@ -17,8 +17,12 @@ import numpy as np
 from flax import nnx
 from jax.sharding import AxisType, Mesh
 from configs import default
-from unet_jax import models, optim, sharding, steps
+from unet_jax import models
 from unet_jax.errors import InputError
+from unet_jax.models.functional import split_model
+from unet_jax.runtime import mesh as sharding
+from unet_jax.training import optim
+from unet_jax.training import step as steps
 
 rng = np.random.default_rng(0)
 augmentation = default.get_config().augment
@@ -29,20 +33,16 @@ mask = (image[..., 0] > 128).astype(np.uint8)
 
 def losses(mesh, norm):
     model = models.build("tutorial", 3, 1, nnx.Rngs(params=0), width=2, depth=1, norm=norm)
-    graphdef, params, batch_stats = steps.split_model(model)
+    graphdef, params, batch_stats = split_model(model)
     schedule = optim.learning_rate_schedule(
         "constant", peak=0.01, warmup_steps=2, steps_per_epoch=5, total_steps=5
     )
     optimizer = optim.optimizer("adam", schedule, weight_decay=0.0, clip_norm=None)
     state = jax.device_put(steps.init_state(params, batch_stats, optimizer), sharding.replicated(mesh))
-    step = steps.make_train_step(
-        graphdef,
-        optimizer,
-        image_size=16,
-        loss_weights={"bce": 1.0, "dice": 1.0},
-        augment_settings=augmentation,
-        seed=0,
+    settings = steps.StepSettings(
+        image_size=16, loss={"bce": 1.0, "dice": 1.0}, augment=augmentation.to_dict(), seed=0
     )
+    step = steps.make_train_step(graphdef, optimizer, settings, schedule)
     logged = []
     for number in range(5):
         batch = sharding.global_batch({"image": image[number], "mask": mask[number]}, mesh)

@@ -16,13 +16,13 @@ PROJECT = Path(__file__).parents[2]
 # A signal comes while the main thread is in C and Python cannot react; then a second one, into the last words.
 BUSY_IN_C = """
 import ctypes, os, signal, sys, threading, time
-from unet_jax import signals
+from unet_jax.runtime import signals
 
 signals.GRACE = 0.2
 def save():
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(0.3)
-    return "saved step 5; the same command goes on."
+    return "saved step 5; run the same command to resume."
 
 with signals.StopRequest() as stop:
     stop.anywhere(save)
@@ -69,7 +69,7 @@ def test_a_process_that_is_busy_outside_of_python_ends_all_the_same():
         [sys.executable, "-c", BUSY_IN_C], cwd=PROJECT, env={"PYTHONPATH": "."}, capture_output=True, text=True
     )
     assert time.monotonic() - began < 15
-    assert (done.returncode, done.stderr) == (3, "error: saved step 5; the same command goes on.\n")
+    assert (done.returncode, done.stderr) == (3, "error: saved step 5; run the same command to resume.\n")
 
 
 def test_other_threads_get_no_signals():

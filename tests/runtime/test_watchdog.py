@@ -10,7 +10,7 @@ PROJECT = Path(__file__).parents[2]
 # The main thread hangs in C, with a worker process at its side.
 HANGING = """
 import multiprocessing, pathlib, signal, sys, time
-from unet_jax.watchdog import Watchdog
+from unet_jax.runtime.watchdog import Watchdog
 
 def hang_in_c():
     time.sleep(1000)

@@ -1,17 +1,26 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 from flax import nnx
+from lines import Line, Lines, Normalised, sigmoid, softmax
 
-from unet_jax import models
+from unet_jax import metrics, models
+from unet_jax.data.case import Case
+from unet_jax.inference.network import make_probability_step
+from unet_jax.inference.segment import segment_cases
+from unet_jax.inference.settings import SegmentSettings
+from unet_jax.models.functional import split_model
 from unet_jax.runtime import mesh as sharding
 from unet_jax.training import optim
 from unet_jax.training import step as steps
 
 MESH = sharding.data_mesh()
 SIZE = 8
+RATE = optax.constant_schedule(0.5)
 OFF = {"probability": 0.0, "range": (1.0, 1.0)}
 NO_AUGMENTATION = {
     "flip_rows": 0.0,
@@ -26,32 +35,14 @@ NO_AUGMENTATION = {
 }
 
 
-class Line(nnx.Module):
-    """Logits that are a line through the first sequence's intensity: small enough to work out by hand."""
-
-    def __init__(self, slope=2.0, offset=-0.5):
-        self.slope, self.offset = nnx.Param(jnp.float32(slope)), nnx.Param(jnp.float32(offset))
-
-    def __call__(self, image):
-        return self.slope[...] * image[..., :1] + self.offset[...]
-
-
-class Normalised(nnx.Module):
-    """Logits that are the first sequence's intensity, batch-normalised."""
-
-    def __init__(self):
-        self.norm = nnx.BatchNorm(1, momentum=0.9, epsilon=1e-5, rngs=nnx.Rngs(0))
-
-    def __call__(self, image):
-        return self.norm(image[..., :1])
-
-
-def _start(model, optimizer, **options):
+def _start(model, optimizer, schedule=RATE, **options):
     """The compiled step and the state before it, as training makes them."""
-    graphdef, params, batch_stats = steps.split_model(model)
-    settings = {"loss_weights": {"bce": 1.0}, "augment_settings": NO_AUGMENTATION, "seed": 0} | options
-    state = jax.device_put(steps.init_state(params, batch_stats, optimizer), sharding.replicated(MESH))
-    return steps.make_train_step(graphdef, optimizer, image_size=SIZE, **settings), state
+    graphdef, params, batch_stats = split_model(model)
+    settings = {"image_size": SIZE, "loss": {"bce": 1.0}, "augment": NO_AUGMENTATION, "seed": 0} | options
+    step = steps.make_train_step(graphdef, optimizer, steps.StepSettings(**settings), schedule)
+    averaged = "ema_decay" in options
+    state = steps.init_state(params, batch_stats, optimizer, averaged=averaged)
+    return step, jax.device_put(state, sharding.replicated(MESH))
 
 
 def _copy(state):
@@ -71,10 +62,6 @@ def _by_hand(batch):
     return x, m, 2 * x - 0.5
 
 
-def _sigmoid(z):
-    return 1 / (1 + np.exp(-z))
-
-
 def _dice(predicted, mask):
     return 2 * (predicted * mask).sum() / (predicted.sum() + mask.sum())
 
@@ -90,14 +77,14 @@ def unet():
     schedule = optim.learning_rate_schedule("constant", peak=0.03, warmup_steps=2, steps_per_epoch=5, total_steps=20)
     optimizer = optim.optimizer("adam", schedule, weight_decay=0.0, clip_norm=None)
     loss, augmentation = {"bce": 1.0, "dice": 1.0}, NO_AUGMENTATION | {"flip_columns": 0.5}
-    return _start(model, optimizer, loss_weights=loss, augment_settings=augmentation)
+    return _start(model, optimizer, schedule, loss=loss, augment=augmentation)
 
 
 def test_one_step_by_hand(line):
     step, state = line
     batch = _batch()
     x, m, z = _by_hand(batch)
-    error = _sigmoid(z) - m
+    error = sigmoid(z) - m
     gradient = {"slope": (error * x).mean(), "offset": error.mean()}
     state, logged = step(_copy(state), batch)
     assert int(state.step) == 1
@@ -117,17 +104,22 @@ def test_dice_of_empty_and_full_masks(line, tumour, offset, dice):
     assert step(state, batch)[1]["dice"] == dice
 
 
-class Lines(Line):
-    """Logits of background, which are 0, and of two classes, one line the other's opposite."""
-
-    def __call__(self, image):
-        line = super().__call__(image)
-        return jnp.concatenate([jnp.zeros_like(line), line, -line], -1)
-
-
-def _softmax(z):
-    exponentials = np.exp([np.zeros_like(z), z, -z])
-    return exponentials / exponentials.sum(0)
+def test_a_pixel_of_exactly_a_half_is_tumour_for_the_dice_of_training_and_in_the_predicted_mask():
+    """Logits of -1/2, 0 and 1/2."""
+    rng = np.random.default_rng(0)
+    image = rng.choice(np.float32([0, 0.5, 1]), (4, SIZE, SIZE, 3))
+    mask = rng.integers(0, 2, (4, SIZE, SIZE), np.uint8)
+    step, state = _start(Line(slope=1.0, offset=-0.5), optax.sgd(0.5))
+    network = functools.partial(
+        make_probability_step(split_model(Line())[0], image_size=SIZE), *jax.tree.map(jnp.copy, state.weights)
+    )
+    _, logged = step(state, sharding.global_batch({"image": image, "mask": mask}, MESH))
+    settings = SegmentSettings(batch_size=4, threshold=0.5, sharding=sharding.by_batch(MESH))
+    index = np.array([(0, number) for number in range(4)], np.int32)
+    [(_, _, predicted)] = segment_cases(network, [Case("a", "a", image, mask)], index, settings, title="")
+    np.testing.assert_array_equal(predicted, image[..., 0] >= 0.5)
+    assert logged["dice"] == pytest.approx(_dice(image[..., 0] >= 0.5, mask), rel=1e-6)
+    assert logged["dice"] == pytest.approx(metrics.dice(metrics.count(predicted, mask).sum(0)), rel=1e-6)
 
 
 def _of_classes(batch):
@@ -136,11 +128,11 @@ def _of_classes(batch):
 
 
 def test_one_step_of_several_classes_by_hand():
-    step, state = _start(Lines(), optax.sgd(0.5), loss_weights={"ce": 1.0}, classes=2)
+    step, state = _start(Lines(), optax.sgd(0.5), loss={"ce": 1.0}, classes=2)
     batch = _batch()
     mask = _of_classes(batch)
     x, _, z = _by_hand(batch)
-    probability = _softmax(z)
+    probability = softmax(z)
     truth = np.stack([mask == number for number in range(3)])
     _, logged = step(_copy(state), batch | sharding.global_batch({"mask": mask}, MESH))
     assert logged["loss"] == pytest.approx(-np.log((probability * truth).sum(0)).mean(), rel=1e-5)
@@ -156,7 +148,7 @@ def test_what_augmentation_brings_in_is_background(monkeypatch):
     """Where no class is left after augmentation, a network that is sure of the background is right."""
     monkeypatch.setattr(steps, "augment", lambda key, image, targets, settings: (image, jnp.zeros_like(targets)))
     model = Lines(slope=0.0, offset=0.0)
-    step, state = _start(model, optax.sgd(0.0), loss_weights={"ce": 1.0}, classes=2)
+    step, state = _start(model, optax.sgd(0.0), loss={"ce": 1.0}, classes=2)
     assert step(state, _batch())[1]["loss"] == pytest.approx(np.log(3), rel=1e-6)
 
 
@@ -209,7 +201,7 @@ def test_what_is_random_is_a_function_of_seed_and_step():
     augmentation = NO_AUGMENTATION | {"brightness": always}
     losses = {}
     for seed in (0, 1):
-        step, state = _start(Line(), optax.sgd(0.5), augment_settings=augmentation, seed=seed)
+        step, state = _start(Line(), optax.sgd(0.5), augment=augmentation, seed=seed)
         for number in (0, 1, 2, 2):
             again = _copy(state.replace(step=jax.device_put(jnp.int32(number), sharding.replicated(MESH))))
             loss = float(step(again, _batch())[1]["loss"])
@@ -239,7 +231,7 @@ def test_pixel_weights_weigh_the_loss(line):
 
 def test_pixel_weights_move_with_the_image():
     """Weights that single out the bright pixels still do so after flips, so the loss is theirs alone."""
-    step, state = _start(Line(), optax.sgd(0.5), augment_settings=NO_AUGMENTATION | {"flip_columns": 0.5})
+    step, state = _start(Line(), optax.sgd(0.5), augment=NO_AUGMENTATION | {"flip_columns": 0.5})
     batch = _batch()
     _, m, z = _by_hand(batch)
     weights = sharding.global_batch({"weights": np.asarray(m, np.float32)}, MESH)
@@ -267,21 +259,18 @@ def test_batch_statistics_move_in_training_and_rule_afterwards():
     np.testing.assert_allclose(statistics["mean"], [0.1 * x.mean()], rtol=1e-5)
     np.testing.assert_allclose(statistics["var"], [0.9 + 0.1 * x.var()], rtol=1e-5)
 
-    probability = steps.make_probability_step(steps.split_model(Normalised())[0], image_size=SIZE)
+    probability = make_probability_step(split_model(Normalised())[0], image_size=SIZE)
     found = probability(state.params, state.batch_stats, batch["image"])
     z = (x - 0.1 * x.mean()) / np.sqrt(0.9 + 0.1 * x.var() + 1e-5)
-    np.testing.assert_allclose(found, _sigmoid(z), rtol=1e-5)
+    np.testing.assert_allclose(found, sigmoid(z), rtol=1e-5)
 
 
 def test_the_average_of_the_weights_by_hand():
     """After n steps it keeps min(decay, (1 + n) / (10 + n)): a tenth of the first weights, 2/11, then the decay."""
-    graphdef, params, batch_stats = steps.split_model(Normalised())
     optimizer = optax.sgd(0.5)
-    state = jax.device_put(steps.init_state(params, batch_stats, optimizer, averaged=True), sharding.replicated(MESH))
-    options = {"loss_weights": {"bce": 1.0}, "augment_settings": NO_AUGMENTATION, "seed": 0, "ema_decay": 0.2}
-    step = steps.make_train_step(graphdef, optimizer, image_size=SIZE, **options)
+    step, state = _start(Normalised(), optimizer, ema_decay=0.2)
     plain, without = _start(Normalised(), optimizer)
-    mean = jax.tree.map(np.array, {"params": params, "batch_stats": batch_stats})
+    mean = jax.tree.map(np.array, {"params": state.params, "batch_stats": state.batch_stats})
     for number, kept in enumerate((1 / 10, 2 / 11, 0.2, 0.2)):
         state, _ = step(state, _batch(number))
         without, _ = plain(without, _batch(number))
@@ -293,78 +282,6 @@ def test_the_average_of_the_weights_by_hand():
     jax.tree.map(np.testing.assert_array_equal, state.params, without.params)
     jax.tree.map(np.testing.assert_array_equal, state.batch_stats, without.batch_stats)
     assert (without.average, without.weights) == ({}, (without.params, without.batch_stats))
-
-
-def _probability(image, model=None):
-    graphdef, params, batch_stats = steps.split_model(model or Line())
-    return steps.make_probability_step(graphdef, image_size=SIZE)(params, batch_stats, jnp.asarray(image))
-
-
-@pytest.mark.parametrize("shape", [(3, 8, 8, 3), (3, 6, 8, 3), (3, 8, 5, 3), (2, 4, 6, 8, 3)])
-def test_probabilities_come_in_the_images_own_geometry(shape):
-    """Nothing is resized here, only padded to 8×8 and cut again; the last are volumes."""
-    image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    found = _probability(image)
-    assert found.dtype == jnp.float32
-    np.testing.assert_allclose(found, _sigmoid(2 * (image[..., 0] / 255) - 0.5), rtol=1e-5)
-
-
-def test_probabilities_have_the_images_size_whatever_the_network_sees():
-    """A bright half: its edge comes back where it was, though the network saw 8×8 pixels."""
-    image = np.zeros((1, 20, 32, 1), np.float32)
-    image[:, :, 16:] = 1
-    found = _probability(image, Line(slope=20.0, offset=-10.0))
-    assert found.shape == (1, 20, 32)
-    np.testing.assert_array_equal(found[0, 4:-4] >= 0.5, image[0, 4:-4, :, 0] >= 0.5)
-
-
-def test_probabilities_of_several_classes_take_the_place_of_channels():
-    image = np.random.default_rng(0).integers(0, 256, (3, 6, 8, 3), np.uint8)
-    found = _probability(image, Lines())
-    expected = _softmax(2 * (image[..., 0] / 255) - 0.5)
-    np.testing.assert_allclose(found, np.moveaxis(expected, 0, -1), rtol=1e-5)
-
-
-def test_networks_have_a_channel_for_background_where_classes_exclude_each_other():
-    assert [steps.logit_channels(classes) for classes in (1, 2, 3)] == [1, 3, 4]
-
-
-def test_probabilities_of_bfloat16_logits_are_float32():
-    class Half(Line):
-        def __call__(self, image):
-            return super().__call__(image).astype(jnp.bfloat16)
-
-    found = _probability(np.full((1, 8, 8, 1), 255, np.uint8), Half())
-    assert found.dtype == jnp.float32
-    np.testing.assert_allclose(found, _sigmoid(1.5), rtol=1e-6)
-
-
-class Valid(nnx.Module):
-    """The first sequence less three pixels at every border, from images that a network of two poolings takes."""
-
-    divisor, margin = 4, 3
-
-    def __call__(self, image):
-        assert all((n - self.margin) % self.divisor == 0 for n in image.shape[1:-1])
-        inside = (slice(self.margin, -self.margin),) * (image.ndim - 2)
-        return image[(slice(None), *inside, slice(1))]
-
-
-@pytest.mark.parametrize("shape", [(2, 8, 8, 3), (2, 9, 12, 1), (1, 6, 8, 10, 1)])
-def test_a_network_without_padding_answers_every_pixel(shape):
-    """Each logit belongs to the pixel in the middle of what it saw, so these are the image itself."""
-    image = jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
-    np.testing.assert_array_equal(steps.forward(Valid(), image), image[..., :1])
-
-
-def test_what_stands_around_the_image_is_its_mirror_image():
-    class Outside(Valid):
-        def __call__(self, image):
-            return image[..., :1][:, : -2 * self.margin]  # what lies three pixels up and to the left
-
-    image = jnp.asarray(np.random.default_rng(0).normal(size=(1, 8, 8, 1)), jnp.float32)
-    seen = steps.forward(Outside(), image)[0, :, :, 0]
-    np.testing.assert_array_equal(seen[:4, 3:], image[0, 3::-1, :5, 0])
 
 
 def test_the_dice_of_a_network_with_deep_supervision_is_the_finest_levels(line):
@@ -429,6 +346,28 @@ def test_a_skipped_step_leaves_the_next_as_if_it_had_not_been():
     jax.tree.map(np.testing.assert_array_equal, skipped.opt_state, straight.opt_state)
 
 
+def test_the_rate_that_is_logged_is_the_one_that_the_step_used():
+    """Warm-up over 4 of 12 steps, then a half cosine; step 3 is skipped, so that the next one has its rate.
+
+    A step of plain gradient descent is as long as its rate times its gradient.
+    """
+    schedule = optim.learning_rate_schedule("cosine", peak=0.5, warmup_steps=4, steps_per_epoch=6, total_steps=12)
+    step, state = _start(Line(), optax.sgd(schedule), schedule, skip_nonfinite=True)
+    logged, lengths = [], []
+    for number in range(1, 10):
+        before = jax.tree.map(np.array, state.params)
+        state, values = step(state, _float_batch(np.nan if number == 3 else None))
+        logged.append(float(values["learning_rate"]))
+        moved = np.hypot(*(float(state.params[key]) - before[key] for key in ("slope", "offset")))
+        lengths.append(moved / values["gradient_norm"])
+    warm_up = [0.005 + 0.495 * count / 4 for count in range(4)]
+    cosine = [0.25 * (1 + np.cos(np.pi * count / 8)) for count in range(4)]
+    expected = [*warm_up[:2], warm_up[2], *warm_up[2:], *cosine]
+    np.testing.assert_allclose(logged, expected, rtol=1e-5)
+    del lengths[2], expected[2]
+    np.testing.assert_allclose(lengths, expected, rtol=1e-3)
+
+
 def test_spikes_are_counted_against_the_running_mean_of_the_norm():
     """Where all is predicted to be tumour and none is, the gradient of a line is the mean intensity, and 1."""
     step, state = _start(Line(), optax.sgd(0.0), spike_factor=3.0)
@@ -447,10 +386,3 @@ def test_spikes_are_counted_against_the_running_mean_of_the_norm():
         expected.append(spikes)
     assert counted == expected == [0, 0, 0, 1, 1, 2, 2, 2]
     assert float(state.watch["usual_norm"]) == pytest.approx(usual, rel=1e-5)
-
-
-def test_leaves_that_are_not_finite_are_named():
-    tree = {"a": {"kernel": np.array([1, np.nan], np.float32)}, "b": np.float32(3), "step": np.int32(1)}
-    assert steps.nonfinite(tree) == ["a/kernel"]
-    assert steps.nonfinite({"b": np.array([0, -np.inf], np.float32)}) == ["b"]
-    assert steps.nonfinite({"b": np.float32(0)}) == []

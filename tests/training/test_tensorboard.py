@@ -166,5 +166,5 @@ def test_a_failing_disk_is_told_when_it_is_met(tmp_path, monkeypatch):
 
 
 def test_starting_does_not_wait_for_tensorboardx():
-    code = "import sys, unet_jax.events; sys.exit('tensorboardX' in sys.modules)"
+    code = "import sys, unet_jax.training.tensorboard; sys.exit('tensorboardX' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -11,16 +11,12 @@ import pytest
 import unet_jax
 from unet_jax.data import cache
 from unet_jax.data.formats import lgg
-from unet_jax.data.slices import Slices
+from unet_jax.data.load import load
 from unet_jax.errors import InputError, NumbersError
 from unet_jax.evaluation.evaluate import evaluate
 from unet_jax.export.export import export
-from unet_jax.inference.from_config import load_cases
 from unet_jax.inference.predict import predict
-from unet_jax.models.pretrained import weights
-from unet_jax.runtime.mesh import data_mesh
 from unet_jax.training import loop
-from unet_jax.training import setup as recipe
 from unet_jax.training.train import train
 
 
@@ -68,7 +64,7 @@ def test_a_run_leaves_what_the_design_says(settings, configure, tmp_path, capsys
     assert saved == {best["step"], second_newest, newest}
     assert metrics["checkpoint_step"] == best["step"]
 
-    # The same command again scores the finished run, trains nothing, and says how to train anew.
+    # The same command again scores the finished run, trains nothing, and says how to train again.
     before = records(workdir)
     capsys.readouterr()
     assert train(configure(settings), workdir)["dice_per_patient"] == metrics["dice_per_patient"]
@@ -80,32 +76,6 @@ def test_a_run_leaves_what_the_design_says(settings, configure, tmp_path, capsys
         train(configure(settings | {"model.width": 3, "seed": 1}), workdir)
     assert "config.seed: the run has 0, this command 1" in str(error.value)
     assert records(workdir) == before
-
-
-def test_another_seed_draws_another_split_other_parameters_and_other_batches(settings, configure):
-    drawn = []
-    for seed in (5, 6):
-        config = configure(settings | {"seed": seed})
-        cases, *_ = load_cases(config)
-        split = recipe.drawn_split(config, cases)
-        _, state = recipe.initial_state(config, 3, recipe.optimizer_and_schedule(config, 1)[0], data_mesh())
-        # Of all slices, so that it is not the split that tells them apart.
-        batch = next(iter(recipe.training_batches(config, Slices(cases), 0)))
-        drawn.append((split.test, jax.tree.leaves(state.params), [batch["case"], batch["slice"]]))
-    (one, its, these), (other, theirs, those) = drawn
-    assert one != other
-    assert not any(np.array_equal(*both) for both in zip(its, theirs, strict=True))
-    assert not any(np.array_equal(*both) for both in zip(these, those, strict=True))
-
-
-def test_a_seed_for_splits_keeps_the_split_of_another_seed(settings, configure):
-    cases, *_ = load_cases(configure(settings))
-    drawn = {
-        (seed, of_split): recipe.drawn_split(configure(settings | {"seed": seed, "data.split_seed": of_split}), cases)
-        for seed in (5, 6)
-        for of_split in (None, 5)
-    }
-    assert drawn[5, None] == drawn[5, 5] == drawn[6, 5] != drawn[6, None]
 
 
 def test_what_cannot_be_trained_is_said_before_anything_is_written(settings, configure, tmp_path):
@@ -219,7 +189,7 @@ def test_a_run_with_averaged_weights_neighbours_and_a_chosen_threshold(settings,
     validated = evaluate(workdir, side="val")["dice_per_patient"]["mean"]
     assert validated == pytest.approx(max(chosen["validation_dice"].values()))
 
-    cases, *_ = load_cases(config)
+    cases = load(config).cases
     predicted = predict(workdir, Path(config.data.root) / cases[0].name, tmp_path / "masks")
     segment = unet_jax.load(workdir)
     assert segment.channels == 3
@@ -234,13 +204,3 @@ def lgg_case(config, name):
     """A case's pixels as its files have them."""
     cases, *_ = cache.load(lgg, Path(config.data.root), Path(config.data.cache))
     return next(np.asarray(case.image) for case in cases if case.name == name)
-
-
-def test_training_starts_from_the_weights_it_is_given(settings, configure, tmp_path):
-    config = configure(settings)
-    optimizer, _ = recipe.optimizer_and_schedule(config, 1)
-    _, given = recipe.initial_state(config, 3, optimizer, data_mesh())
-    weights.save(tmp_path, given.params, given.batch_stats, {"name": "tutorial"})
-    config = configure(settings | {"seed": 9, "train.initial_weights": str(tmp_path)})
-    _, state = recipe.initial_state(config, 3, optimizer, data_mesh())
-    jax.tree.map(np.testing.assert_array_equal, state.params, given.params)

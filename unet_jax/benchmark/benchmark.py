@@ -16,16 +16,15 @@ from ml_collections import ConfigDict
 from unet_jax.benchmark import device_peak, first_step, timing
 from unet_jax.benchmark import flops as operations
 from unet_jax.benchmark.table import table
-from unet_jax.data import labels, pipeline, splits
+from unet_jax.data import labels, load, pipeline, splits
 from unet_jax.data.slices import Slices
 from unet_jax.files import write_json
-from unet_jax.inference.from_config import load_cases, load_classes
+from unet_jax.inference.network import make_probability_step
 from unet_jax.runtime import compilation_cache
 from unet_jax.runtime import environment as surroundings
 from unet_jax.runtime.mesh import by_batch, data_mesh, global_batch
-from unet_jax.training import setup as recipe
-from unet_jax.training import step as steps
-from unet_jax.training.step import TrainState
+from unet_jax.training import setup
+from unet_jax.training.step import StepSettings, TrainState, make_train_step
 
 RESULTS, TRACE = "benchmark.json", "trace"
 ON_DEVICE = ("image", "mask", "weights")
@@ -50,21 +49,22 @@ def benchmark(config: ConfigDict, workdir: Path, command: Sequence[str] = ()) ->
     Raises:
         InputError: the config or the data cannot be used.
     """
-    classes = labels.count(load_classes(config))
-    cases, *_ = load_cases(config)
+    data_set = load.load(config)
+    cases, classes = data_set.cases, labels.count(data_set.classes)
     # Before this process takes the device and its memory.
     starts = first_step.cold_and_warm(command) if command and config.benchmark.first_step else None
     mesh = data_mesh()
-    recipe.check(config, mesh, classes)
-    training_side = splits.slices_of(recipe.drawn_split(config, cases), cases, "train")
-    weigh = recipe.pixel_weights(config, cases, training_side)
+    setup.check(config, mesh, classes)
+    training_side = splits.slices_of(setup.draw_split(config, cases), cases, "train")
+    weigh = setup.pixel_weights(config, cases, training_side)
     slices = Slices(cases, training_side, config.data.slab, weigh, config.data.neighbours)
 
     batches = _batches(config, slices)
     data = _measure_data(config, batches, len(slices))
-    optimizer, _ = recipe.optimizer_and_schedule(config, pipeline.steps_per_epoch(len(slices), config.train.batch_size))
-    graphdef, state = recipe.initial_state(config, cases[0].image.shape[-1], optimizer, mesh, classes)
-    train_step = recipe.train_step(config, graphdef, optimizer, classes)
+    steps_per_epoch = pipeline.steps_per_epoch(len(slices), config.train.batch_size)
+    optimizer, schedule = setup.optimizer_and_schedule(config, steps_per_epoch)
+    graphdef, state = setup.initial_state(config, data_set.channels, optimizer, mesh, classes)
+    train_step = make_train_step(graphdef, optimizer, StepSettings.of(config, classes), schedule)
     random_batch = global_batch(_random_like(_for_device(next(batches))), mesh)
     compiled, compiling = _compile(train_step, state, random_batch)
     operations_a_step = operations.count(train_step, state, random_batch)
@@ -72,7 +72,7 @@ def benchmark(config: ConfigDict, workdir: Path, command: Sequence[str] = ()) ->
     real = (global_batch(_for_device(batch), mesh) for batch in batches)
     training = _Training(train_step, state)
     still, fed, of_step_only = _alternate(training, random_batch, real, config.benchmark.seconds)
-    probability = steps.make_probability_step(graphdef, image_size=config.data.image_size)
+    probability = make_probability_step(graphdef, image_size=config.data.image_size)
     image = jax.device_put(random_batch["image"], by_batch(mesh))
 
     def predict() -> jax.Array:

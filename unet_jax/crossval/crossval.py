@@ -5,15 +5,15 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from unet_jax.crossval import folds, pooled
-from unet_jax.crossval import pictures as crossval_pictures
+from unet_jax.crossval import pictures as fold_pictures
+from unet_jax.data import load
 from unet_jax.errors import InputError
-from unet_jax.evaluation.evaluate import held
 from unet_jax.files import read_json, write_json
-from unet_jax.inference.from_config import load_cases, load_classes
-from unet_jax.report import pictures
-from unet_jax.report import scores as report
+from unet_jax.metrics.summary import dice_by_patient
+from unet_jax.report import pictures, scores
 from unet_jax.run import folder as run_folder
-from unet_jax.run import resume as identity
+from unet_jax.run import resume
+from unet_jax.run.config import as_json, default_config, flatten
 from unet_jax.runtime.mesh import is_primary
 from unet_jax.training.train import train
 
@@ -28,7 +28,6 @@ def crossval(
     *,
     fold: int | None = None,
     against: Path | None = None,
-    defaults: ConfigDict | None = None,
 ) -> dict:
     """Trains the folds that are not yet trained and scored, then pools all that are.
 
@@ -40,23 +39,22 @@ def crossval(
         workdir: the cross-validation's folder.
         fold: trains this fold alone.
         against: the folder of another cross-validation of the same patients, to be compared with.
-        defaults: the program's own config: see `identity.compare`.
 
     Returns:
-        what crossval.json holds: see `pooled_scores.pool` and, with `against`, `pooled_scores.compare`.
+        what crossval.json holds: see `pooled.pool` and, with `against`, `pooled.compare`.
 
     Raises:
         RunError: as `train` raises it; the folds before are kept, and the same command goes on.
         InputError: a fold is of another config or other data, there is none, or `against` has other patients.
     """
     if config is not None:
-        _train_folds(config, workdir, fold, defaults)
+        _train_folds(config, workdir, fold)
     # Folds that end together, in processes of their own, are pooled one after the other.
-    with held(workdir, wait=True):
-        return _pool(workdir, against, defaults)
+    with run_folder.lock_run(workdir, wait=True):
+        return _pool(workdir, against)
 
 
-def _pool(workdir: Path, against: Path | None, defaults: ConfigDict | None) -> dict:
+def _pool(workdir: Path, against: Path | None) -> dict:
     """Pools the folds that are there, for who holds the folder."""
     found = folds.read(workdir)
     results, rows = pooled.pool(found)
@@ -64,27 +62,26 @@ def _pool(workdir: Path, against: Path | None, defaults: ConfigDict | None) -> d
         theirs = _read_results(against)
         comparison = pooled.compare(results["dice_by_patient"], theirs["dice_by_patient"])
         results["against"] = {"workdir": str(against)} | comparison
-    if defaults is not None:
-        results["recipe"] = _recipe(found[0], defaults)
+    results["recipe"] = _recipe(found[0])
     if is_primary():
         print(f"{workdir}: cross-validation\n{pooled.table(results)}", flush=True)
         # Networks must be loaded for these, so they are made anew only where the scores are new.
         if not (workdir / CASES).exists() or _scored_before(workdir) != results["dice_by_patient"]:
-            crossval_pictures.write(workdir / CASES, found, rows, defaults)
-        dice = {one.number: list(report.dice_by_patient(one.rows).values()) for one in found}
+            fold_pictures.write(workdir / CASES, found, rows)
+        dice = {one.number: list(dice_by_patient(one.rows).values()) for one in found}
         pictures.write_folds(workdir / "folds.png", dice)
         pictures.write_fold_curves(workdir / "curves.png", [one.epochs for one in found])
-        report.write_rows(workdir / "cases.csv", rows)
+        scores.write_rows(workdir / "cases.csv", rows)
         write_json(workdir / RESULTS, results)
         print(f"  written to {workdir}: {RESULTS}, cases.csv, {CASES}, folds.png, curves.png", flush=True)
     return results
 
 
-def _train_folds(config: ConfigDict, workdir: Path, fold: int | None, defaults: ConfigDict | None) -> None:
+def _train_folds(config: ConfigDict, workdir: Path, fold: int | None) -> None:
     count = config.data.folds or FOLDS
     if fold is not None and not 0 <= fold < count:
         raise InputError(f"--fold is {fold}; it must be from 0 to {count - 1}, as config.data.folds is {count}.")
-    if classes := load_classes(config):
+    if classes := load.load_classes(config):
         raise InputError(
             f"--mode=crossval pools one class, and the masks tell {', '.join(classes)} apart: merge or choose values "
             "with config.data.labels, or train folds by themselves with config.data.folds and config.data.fold."
@@ -97,9 +94,9 @@ def _train_folds(config: ConfigDict, workdir: Path, fold: int | None, defaults: 
         folder = folds.folder_of(workdir, number)
         if folds.is_scored(folder):
             # Else a fold of another recipe would be pooled.
-            identity.compare(folder, recipe, *load_cases(recipe)[1:], defaults)
+            resume.compare(folder, recipe, load.load(recipe))
         else:
-            train(recipe, folder, defaults=defaults)
+            train(recipe, folder)
 
 
 def _scored_before(workdir: Path) -> dict | None:
@@ -113,12 +110,12 @@ def _read_results(workdir: Path) -> dict:
     return read_json(workdir / RESULTS)
 
 
-def _recipe(fold: folds.Fold, defaults: ConfigDict) -> dict:
+def _recipe(fold: folds.Fold) -> dict:
     """The keys in which the folds differ from the program's own config, but for those of where things lie.
 
     None stands for a key that the folds lack.
     """
-    known = run_folder.flatten(run_folder.as_json(defaults.to_dict()))
+    known = flatten(as_json(default_config().to_dict()))
     return {
         key: fold.config.get(key)
         for key in sorted(known.keys() | fold.config.keys())
@@ -128,4 +125,4 @@ def _recipe(fold: folds.Fold, defaults: ConfigDict) -> dict:
 
 def _says_nothing(key: str) -> bool:
     """Whether a key is the same in all recipes, or different in all folds."""
-    return key in ("data.fold", run_folder.FINGERPRINT) or key.startswith("scaled_down.") or identity.is_harmless(key)
+    return key in ("data.fold", run_folder.FINGERPRINT) or key.startswith("scaled_down.") or resume.is_harmless(key)

@@ -10,7 +10,8 @@ from unet_jax.errors import InputError
 from unet_jax.files import read_json
 from unet_jax.metrics.cases import Row
 from unet_jax.run import folder as run_folder
-from unet_jax.run import resume as identity
+from unet_jax.run import resume
+from unet_jax.run.config import read_config, read_flat_config
 from unet_jax.training import progress
 
 _NAME = re.compile("fold(0|[1-9][0-9]*)")
@@ -51,7 +52,7 @@ def is_scored(workdir: Path) -> bool:
     metrics = workdir / run_folder.EVALUATION / "test" / "metrics.json"
     if not metrics.exists():
         return False
-    config = run_folder.read_config(workdir)
+    config = read_config(workdir)
     epochs = run_folder.epochs_of(run_folder.read_history(workdir))
     if not progress.finished(config, epochs):
         return False
@@ -81,7 +82,7 @@ def read(workdir: Path) -> list[Fold]:
 def _read(workdir: Path, number: int) -> Fold:
     folder = folder_of(workdir, number)
     scores = folder / run_folder.EVALUATION / "test"
-    config = run_folder.read_flat_config(folder)
+    config = read_flat_config(folder)
     if config["data.folds"] < 2 or config["data.fold"] != number:
         raise InputError(
             f"{folder} holds fold {config['data.fold']} of {config['data.folds']}: rename the folder, or train it anew "
@@ -108,7 +109,7 @@ def _check_alike(folds: Sequence[Fold]) -> None:
         keys = [
             f"config.{key}"
             for key in sorted(first.config.keys() | fold.config.keys())
-            if key != "data.fold" and not identity.is_harmless(key) and first.config.get(key) != fold.config.get(key)
+            if key != "data.fold" and not resume.is_harmless(key) and first.config.get(key) != fold.config.get(key)
         ]
         keys += [key for key in SCORED_WITH if first.metrics[key] != fold.metrics[key]]
         if keys:

@@ -4,14 +4,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from unet_jax.crossval.folds import Fold
-from unet_jax.evaluation.evaluate import example
+from unet_jax.data import load
 from unet_jax.inference import postprocess
-from unet_jax.inference.from_config import load_cases, load_network, read_config, segment
+from unet_jax.inference.network import load_network
+from unet_jax.inference.segment import segment_cases
+from unet_jax.inference.settings import SegmentSettings
 from unet_jax.metrics.cases import Row
 from unet_jax.report import pictures
+from unet_jax.report.evaluation_files import example
+from unet_jax.run.config import read_config
 from unet_jax.runtime import compilation_cache
 from unet_jax.runtime.mesh import data_mesh
 from unet_jax.runtime.out_of_memory import explained
@@ -19,21 +22,20 @@ from unet_jax.runtime.out_of_memory import explained
 WORST = 5
 
 
-def write(path: Path, folds: Sequence[Fold], rows: Sequence[Row], defaults: ConfigDict | None) -> None:
+def write(path: Path, folds: Sequence[Fold], rows: Sequence[Row]) -> None:
     """A sheet with the true and the predicted outlines of `chosen` cases.
 
     Args:
         path: where the PNG goes.
         folds: that the rows are of.
         rows: with their fold, worst Dice first.
-        defaults: see `run_folder.read_config`.
     """
     wanted = chosen(rows)
     examples: dict[str, pictures.Example] = {}
     for fold in folds:
         its = {row["case"]: title for title, row in wanted if row["fold"] == fold.number}
         if its:
-            examples |= _examples(fold, its, defaults)
+            examples |= _examples(fold, its)
     pictures.write_cases(path, [examples[row["case"]] for _, row in wanted], f"test patients of {len(folds)} folds")
 
 
@@ -49,12 +51,12 @@ def _title(name: str, row: Row) -> str:
     return f"{name}: {row['case']}, Dice {row['dice']:.3f}, fold {row['fold']}"
 
 
-def _examples(fold: Fold, titles: dict[str, str], defaults: ConfigDict | None) -> dict[str, pictures.Example]:
+def _examples(fold: Fold, titles: dict[str, str]) -> dict[str, pictures.Example]:
     """Of the cases in `titles`, by name, as the fold's network segments them with what they were scored with."""
-    config = read_config(fold.folder, flips=fold.metrics["tta"], tiles=fold.metrics["tiles"], defaults=defaults)
+    config = read_config(fold.folder, flips=fold.metrics["tta"], tiles=fold.metrics["tiles"])
     with explained(config):
         compilation_cache.use(config.train.compilation_cache)
-        cases, *_ = load_cases(config)
+        cases = load.load(config).cases
         index = [
             (place, number)
             for place, case in enumerate(cases)
@@ -62,14 +64,13 @@ def _examples(fold: Fold, titles: dict[str, str], defaults: ConfigDict | None) -
             for number in range(len(case.image))
         ]
         mesh = data_mesh()
-        network, _ = load_network(fold.folder, config, cases[0].image.shape[-1], mesh)
-        found = segment(
-            network, config, cases, np.array(index, np.int32), mesh, title=f"pictures of fold {fold.number}"
-        )
-        settings = config.eval.postprocess.to_dict()
+        network, _ = load_network(fold.folder, config, mesh)
+        settings = SegmentSettings.of(config, mesh)
+        title = f"pictures of fold {fold.number}"
+        found = segment_cases(network, cases, np.array(index, np.int32), settings, title=title)
         return {
             cases[place].name: example(
-                titles[cases[place].name], cases[place], numbers, postprocess.apply(mask, settings)
+                titles[cases[place].name], cases[place], numbers, postprocess.apply(mask, settings.postprocess)
             )
             for place, numbers, mask in found
         }

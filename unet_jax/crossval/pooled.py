@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import scipy.stats
 
-from unet_jax import metrics
 from unet_jax.crossval.folds import Fold
 from unet_jax.errors import InputError
-from unet_jax.metrics import cases as scoring
-from unet_jax.metrics.cases import Row
-from unet_jax.report import scores as report
+from unet_jax.metrics import overlap
+from unet_jax.metrics.cases import PIXELS, Row, worst_first
+from unet_jax.metrics.summary import dice_by_patient, summarise
+from unet_jax.report.scores import spread
 
 # An error names so many patients and counts the others.
 LISTED = 5
@@ -29,12 +29,12 @@ def pool(folds: Sequence[Fold]) -> tuple[dict, list[Row]]:
         the scores, and the rows of all cases with their fold, worst Dice first.
     """
     total = folds[0].config["data.folds"]
-    rows = scoring.worst_first(row | {"fold": fold.number} for fold in folds for row in fold.rows)
-    counts = np.array([[row[name] for name in report.COUNTS] for row in rows], np.int64)
+    rows = worst_first(row | {"fold": fold.number} for fold in folds for row in fold.rows)
+    counts = np.array([[row[name] for name in PIXELS] for row in rows], np.int64)
     # Of slices there are no rows: the folds' own means are weighted by their number.
     slices = [fold.metrics["slices"] for fold in folds]
     per_slice = [fold.metrics["dice_per_slice"]["mean"] for fold in folds]
-    scores = report.summarise(rows, counts) | {
+    scores = summarise(rows, counts) | {
         "slices": sum(slices),
         "slices_empty_in_both": sum(fold.metrics["slices_empty_in_both"] for fold in folds),
         "dice_per_slice": {"mean": float(np.average(per_slice, weights=slices))},
@@ -47,7 +47,7 @@ def pool(folds: Sequence[Fold]) -> tuple[dict, list[Row]]:
         "minutes_per_fold": float(np.mean([fold["minutes"] for fold in per_fold])),
         **{key: folds[0].metrics[key] for key in ("tta", "tiles", "surface_tolerance")},
         "per_fold": per_fold,
-        "dice_by_patient": dict(sorted(report.dice_by_patient(rows).items())),
+        "dice_by_patient": dict(sorted(dice_by_patient(rows).items())),
     }
     return results, rows
 
@@ -93,7 +93,7 @@ def compare(ours: Mapping[str, float], theirs: Mapping[str, float]) -> dict:
     return {
         "patients": len(differences),
         "mean_difference": float(differences.mean()),
-        "ci95": metrics.bootstrap_interval(differences),
+        "ci95": overlap.bootstrap_interval(differences),
         "better": better,
         "worse": worse,
         "equal": len(differences) - better - worse,
@@ -106,8 +106,8 @@ def table(results: Mapping) -> str:
     scored = results["folds_scored"]
     lines = [
         ("patients", f"{results['patients']}, in {len(scored)} of {results['folds']} folds"),
-        ("Dice per patient", report.spread(results["dice_per_patient"])),
-        ("IoU per patient", report.spread(results["iou_per_patient"])),
+        ("Dice per patient", spread(results["dice_per_patient"])),
+        ("IoU per patient", spread(results["iou_per_patient"])),
         ("Dice of all pixels", f"{results['dice_global']:.3f}"),
         *((f"fold {fold['fold']}", _in_words(fold)) for fold in results["per_fold"]),
     ]

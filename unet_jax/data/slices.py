@@ -56,7 +56,7 @@ class Slices:
                 + "\nAll cases must have the same channels and type: leave the others out."
             )
         if index is None:
-            index = np.concatenate([[(i, s) for s in range(len(case.image))] for i, case in enumerate(cases)])
+            index = all_slices(cases)
         self.index = index.astype(np.int32)
         sizes = [cases[position].image.shape[1:3] for position in np.unique(index[:, 0])]
         self.height, self.width = (max(axis) for axis in zip(*sizes, strict=True))
@@ -113,6 +113,17 @@ class Slices:
         for name in ("_images", "_masks"):
             state[name] = mapped.arrived(state[name])
         self.__dict__.update(state)
+
+
+def all_slices(cases: Sequence[Case]) -> Int[np.ndarray, "n 2"]:
+    """Every slice of every case as (position in cases, slice)."""
+    return np.array([(i, number) for i, case in enumerate(cases) for number in range(len(case.image))], np.int32)
+
+
+def slices_by_case(index: Int[np.ndarray, "n 2"]) -> dict[int, Int[np.ndarray, " s"]]:
+    """The slices of each case in an index of (position in cases, slice), where those of a case stand together."""
+    starts = np.flatnonzero(np.diff(index[:, 0], prepend=-1))
+    return dict(zip(index[starts, 0].tolist(), np.split(index[:, 1], starts[1:]), strict=True))
 
 
 def slab_start(middle: int, depth: int, slab: int) -> int:

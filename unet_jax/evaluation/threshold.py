@@ -1,4 +1,4 @@
-"""From which probability on a pixel is tumour, as the validation side has it best."""
+"""Choose the threshold that maximises validation Dice."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,12 +10,14 @@ from ml_collections import ConfigDict
 
 from unet_jax import metrics
 from unet_jax.data.case import Case
+from unet_jax.data.slices import slices_by_case
 from unet_jax.files import write_json
 from unet_jax.inference import postprocess
-from unet_jax.inference.from_config import how_to_segment, load_network, with_tta
-from unet_jax.inference.segment import Probability, segment_stream
+from unet_jax.inference.network import Probability, load_network
+from unet_jax.inference.segment import segment_stream
+from unet_jax.inference.settings import SegmentSettings
 from unet_jax.inference.windows import Segmented, Wanted
-from unet_jax.run import folder as run_folder
+from unet_jax.run.folder import THRESHOLD
 from unet_jax.runtime.mesh import is_primary
 
 CANDIDATES = tuple(round(0.05 * step, 2) for step in range(1, 20))
@@ -35,28 +37,24 @@ def choose(
         validation: (position in cases, slice) of the validation side.
         mesh: the devices.
     """
-    network, restored = load_network(workdir, config, cases[0].image.shape[-1], mesh)
-    found = segmented(network, config, cases, validation, mesh)
-    scores = mean_dice(found, config.eval.postprocess.to_dict())
+    network, restored = load_network(workdir, config, mesh)
+    settings = SegmentSettings.of(config, mesh)
+    scores = mean_dice(segmented(network, cases, validation, settings), settings.postprocess)
     chosen = best(scores)
     if is_primary():
         record = {"threshold": chosen, "checkpoint_step": restored.step, "validation_dice": scores}
-        write_json(workdir / run_folder.THRESHOLD, record)
+        write_json(workdir / THRESHOLD, record)
         half = scores[0.5]
         print(f"Threshold {chosen}: Dice {scores[chosen]:.3f} on validation, {half:.3f} at 0.5.", flush=True)
     return chosen
 
 
 def segmented(
-    network: Probability, config: ConfigDict, cases: Sequence[Case], index: Int32[np.ndarray, "n 2"], mesh: Mesh
+    network: Probability, cases: Sequence[Case], index: Int32[np.ndarray, "n 2"], settings: SegmentSettings
 ) -> Iterator[Segmented]:
-    """The cases of `index`, (position in cases, slice), with their probabilities, as the config wants them made."""
-    wanted = [
-        Wanted(position, cases[position], index[index[:, 0] == position, 1])
-        for position in dict.fromkeys(index[:, 0].tolist())
-    ]
-    how = how_to_segment(config, mesh)
-    return segment_stream(with_tta(network, config), wanted, **how, keep_probabilities=True)
+    """The cases of `index`, (position in cases, slice), with their probabilities."""
+    wanted = [Wanted(position, cases[position], slices) for position, slices in slices_by_case(index).items()]
+    return segment_stream(network, wanted, settings, keep_probabilities=True)
 
 
 def mean_dice(found: Iterable[Segmented], settings: Mapping[str, int | bool]) -> dict[float, float]:

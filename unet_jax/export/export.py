@@ -7,16 +7,18 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
+from unet_jax.data import load
 from unet_jax.data.case import Case
 from unet_jax.data.slices import Slices
 from unet_jax.errors import InputError
 from unet_jax.export import onnx_file, stablehlo
 from unet_jax.files import write_bytes
-from unet_jax.inference.from_config import load_cases, load_network, take_cases_from, tta_flips
+from unet_jax.inference.network import load_network
+from unet_jax.inference.settings import flips_of
 from unet_jax.run import checkpoint
 from unet_jax.run import folder as run_folder
+from unet_jax.run.config import read_config
 from unet_jax.runtime import compilation_cache
 from unet_jax.runtime.mesh import data_mesh
 from unet_jax.runtime.out_of_memory import explained
@@ -35,7 +37,6 @@ def export(
     *,
     data: Path | None = None,
     overwrite: bool = False,
-    defaults: ConfigDict | None = None,
 ) -> dict:
     """Writes the checkpoint that the config names, with preprocessing, as a program, and says how exact the file is.
 
@@ -47,7 +48,6 @@ def export(
         output: the file; its suffix names the format, one of FORMATS.
         data: a folder of cases to try it on, if not those that the run was trained on.
         overwrite: whether `output` may be there already.
-        defaults: the program's own config: see `run_folder.read_config`.
 
     Returns:
         the facts that the file holds.
@@ -64,17 +64,16 @@ def export(
         )
     if output.exists() and not overwrite:
         raise InputError(f"--output={output} exists: name another file, or add --overwrite.")
-    config = run_folder.read_config(workdir, defaults)
+    config = read_config(workdir)
     if data is not None:
-        take_cases_from(data, config)
+        load.take_cases_from(data, config)
     run_folder.check_phantom(workdir, config)
     form = FORMATS[output.suffix]
     with explained(config):
         compilation_cache.use(config.train.compilation_cache)
-        cases, *_ = load_cases(config)
-        neighbours = config.data.get("neighbours", 0)
-        image = _tried_on(cases[0], config.data.slab, neighbours)
-        network, restored = load_network(workdir, config, cases[0].image.shape[-1], data_mesh())
+        case = load.load(config).cases[0]
+        image = _tried_on(case, config.data.slab, config.data.neighbours)
+        network, restored = load_network(workdir, config, data_mesh())
         classes = list(run_folder.read_classes(workdir))
         for line in checkpoint.warnings(workdir / run_folder.CHECKPOINTS, restored):
             print(f"warning: {line}", file=sys.stderr, flush=True)
@@ -91,10 +90,9 @@ def export(
         "model": config.model.to_dict(),
         **form.interface(image, classes),
         **({"classes": classes} if classes else {}),
-        **{key: config.data[key] for key in ("image_size", "slab", "intensity")},
-        "neighbours": neighbours,
+        **{key: config.data[key] for key in ("image_size", "slab", "intensity", "neighbours")},
         "threshold": None if classes else config.eval.threshold,
-        "tta": tta_flips(config),
+        "tta": list(flips_of(config)),
         "tiles": config.eval.tiles,
         "postprocess": config.eval.postprocess.to_dict(),
         "max_difference": difference,

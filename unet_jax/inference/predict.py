@@ -8,34 +8,31 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
-from flax import nnx
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from unet_jax import models
 from unet_jax.data import labels
 from unet_jax.data.cache import CaseFiles, Reader
-from unet_jax.data.formats import sources
+from unet_jax.data.formats import lgg, sources
 from unet_jax.data.formats.file_sorts import sort_of
 from unet_jax.data.formats.image_file import read_file
 from unet_jax.data.labels import LabelMap
 from unet_jax.data.names import shown
 from unet_jax.errors import InputError
-from unet_jax.evaluation.evaluate import FLAIR, LGG_SEQUENCES, LGG_SOURCES
 from unet_jax.files import storage_error, write_bytes
 from unet_jax.inference import postprocess
-from unet_jax.inference.from_config import how_to_segment, input_channels, load_network, read_config, with_tta
+from unet_jax.inference.network import image_channels, load_network
 from unet_jax.inference.segment import segment_stream
+from unet_jax.inference.settings import SegmentSettings
 from unet_jax.inference.windows import Segmented, Wanted
 from unet_jax.inference.writers import overlays as overlay_files
 from unet_jax.inference.writers import picture_masks, tables
-from unet_jax.run import checkpoint, checkpoint_folder
+from unet_jax.run import checkpoint
 from unet_jax.run import folder as run_folder
-from unet_jax.run import manifest as integrity
+from unet_jax.run.config import read_config
 from unet_jax.runtime import compilation_cache
 from unet_jax.runtime.mesh import data_mesh
 from unet_jax.runtime.out_of_memory import explained
-from unet_jax.training import step as steps
 
 # An error about files that are there already lists so many.
 LISTED = 5
@@ -76,7 +73,6 @@ def predict(
     overlays: bool = False,
     flips: bool | None = None,
     tiles: bool | None = None,
-    defaults: ConfigDict | None = None,
 ) -> list[tables.Row]:
     """Writes a mask for every image under `source`, the same to the bit that `evaluate` scores.
 
@@ -89,7 +85,6 @@ def predict(
         overlays: also writes PNGs with outlines.
         flips: takes the place of the run's config.eval.tta.
         tiles: takes the place of the run's config.eval.tiles.
-        defaults: the program's own config: see `run_folder.read_config`.
 
     Returns:
         the rows of cases.csv.
@@ -101,7 +96,7 @@ def predict(
         OutOfMemoryError: the device or the host has too little memory for the config.
         StorageError: the disk is full, read-only or failing; each file there is an old or a new one, whole.
     """
-    config = read_config(workdir, flips=flips, tiles=tiles, defaults=defaults)
+    config = read_config(workdir, flips=flips, tiles=tiles)
     task = _plan(config, run_folder.read_classes(workdir), source, output, probabilities, overlays)
     _check_output(task, source, overwrite)
     with explained(config):
@@ -169,7 +164,7 @@ def _predict(workdir: Path, config: ConfigDict, task: Task) -> list[tables.Row]:
     compilation_cache.use(config.train.compilation_cache)
     mesh = data_mesh()
     channels = image_channels(workdir, config)
-    probability, restored = load_network(workdir, config, channels, mesh)
+    probability, restored = load_network(workdir, config, mesh)
     for line in checkpoint.warnings(workdir / run_folder.CHECKPOINTS, restored):
         print(f"warning: {line}", file=sys.stderr, flush=True)
 
@@ -178,9 +173,9 @@ def _predict(workdir: Path, config: ConfigDict, task: Task) -> list[tables.Row]:
     began = time.perf_counter()
     with tqdm(desc="predicting", total=len(task.listing), unit="case", disable=None, leave=False) as bar:
         segmented = segment_stream(
-            with_tta(probability, config),
+            probability,
             _decoded(task, channels, faults),
-            **how_to_segment(config, mesh),
+            SegmentSettings.of(config, mesh),
             keep_probabilities=task.probabilities,
         )
         for done in segmented:
@@ -207,33 +202,6 @@ def _predict(workdir: Path, config: ConfigDict, task: Task) -> list[tables.Row]:
     return rows
 
 
-def image_channels(workdir: Path, config: ConfigDict) -> int:
-    """How many channels the run's images have, by the shapes in its newest manifest; 1 where none can be read.
-
-    The axis over the image's channels is the one that a network for two of them has longer than one for one.
-    """
-    folder = workdir / run_folder.CHECKPOINTS
-    manifests = [integrity.read_manifest(folder / str(step)) for step in checkpoint_folder.steps(folder)]
-    readable = [manifest for manifest in manifests if manifest]
-    if not readable:
-        return 1
-    saved = readable[-1]["leaves"]["model"]
-    one, two = (_shapes(config, channels) for channels in (1, 2))
-    for name, shape in one.items():
-        for axis, (length, longer) in enumerate(zip(shape, two[name], strict=True)):
-            if length != longer and len(saved.get(name, {}).get("shape", ())) == len(shape):
-                return 1 + (saved[name]["shape"][axis] - length) // (longer - length)
-    return 1
-
-
-def _shapes(config: ConfigDict, channels: int) -> dict[str, tuple[int, ...]]:
-    inputs = input_channels(config, channels)
-    model = nnx.eval_shape(lambda: models.build(in_channels=inputs, num_classes=1, rngs=nnx.Rngs(0), **config.model))
-    _, params, batch_stats = steps.split_model(model)
-    leaves = integrity.named_leaves({"params": params, "batch_stats": batch_stats})
-    return {name: tuple(leaf.shape) for name, leaf in leaves.items()}
-
-
 def _decoded(task: Task, channels: int, faults: list[str]) -> Iterator[Wanted]:
     """Reads case after case; what is wrong with one goes to `faults`."""
     for position, files in enumerate(task.listing):
@@ -258,8 +226,8 @@ def _write(task: Task, config: ConfigDict, done: Segmented) -> tuple[list[tables
     for path, data in task.writer.encode(files, task.root, mask, done.probability, task.classes):
         write_bytes(task.output / path, data)
     if task.overlays:
-        is_lgg = config.data.source in LGG_SOURCES and case.image.shape[-1] == len(LGG_SEQUENCES)
-        channel, classes = FLAIR if is_lgg else None, labels.count(task.classes)
+        is_lgg = config.data.source in sources.LGG_SOURCES and case.image.shape[-1] == len(lgg.SEQUENCES)
+        channel, classes = lgg.FLAIR if is_lgg else None, labels.count(task.classes)
         for path, data in overlay_files.encode(files, case, mask, channel, classes):
             write_bytes(task.output / path, data)
     images = files.images if task.writer is picture_masks else ()

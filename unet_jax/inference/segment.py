@@ -1,18 +1,17 @@
 """Cases in, masks in the cases' own geometry out: the one path of validation, evaluation and prediction."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int, UInt8
+from tqdm import tqdm
 
 from unet_jax.data.case import Case
+from unet_jax.data.slices import slices_by_case
+from unet_jax.inference.network import Probability, with_flips
+from unet_jax.inference.settings import SegmentSettings
 from unet_jax.inference.windows import Assembly, Segmented, Wanted, Window
-
-# image [b, h, w, c] or, in 3-D, [b, d, h, w, c] → probability of the class, float32, without c; or, with several
-# classes, those of background and classes in place of c
-Probability = Callable[[jax.Array], jax.Array]
 
 Batch = list[tuple[Assembly, Window]]
 
@@ -21,58 +20,40 @@ def segment_cases(
     probability: Probability,
     cases: Sequence[Case],
     index: Int[np.ndarray, "n 2"],
+    settings: SegmentSettings,
     *,
-    batch_size: int,
-    slab: int | None,
-    threshold: float,
-    sharding: jax.sharding.Sharding,
-    tile: int | None = None,
-    neighbours: int = 0,
+    title: str,
 ) -> Iterator[tuple[int, Int[np.ndarray, " s"], UInt8[np.ndarray, "s h w"]]]:
-    """`segment_stream` of the slices in `index`; cases of one size come together, so that batches are full.
+    """`segment_stream` of the slices in `index`, with a progress bar.
+
+    Cases of one size come together, so that batches are full.
 
     Args:
         probability: the network, with its parameters.
         cases: where the slices are from.
         index: (position in cases, slice) of each; the slices of a case stand together, in order.
-        batch_size: see `segment_stream`.
-        slab: likewise.
-        threshold: likewise.
-        sharding: likewise.
-        tile: likewise.
-        neighbours: likewise.
+        settings: how.
+        title: of the progress bar.
 
     Yields:
         the position in cases, the slices of that case in `index`, and their masks of 0 and 1, or of the numbers of
         several classes.
     """
-    positions = list(dict.fromkeys(index[:, 0].tolist()))
-    sizes = list(dict.fromkeys(cases[position].image.shape[1:3] for position in positions))
-    positions.sort(key=lambda position: sizes.index(cases[position].image.shape[1:3]))
-    wanted = (Wanted(position, cases[position], index[index[:, 0] == position, 1]) for position in positions)
-    for done in segment_stream(
-        probability,
-        wanted,
-        batch_size=batch_size,
-        slab=slab,
-        tile=tile,
-        neighbours=neighbours,
-        threshold=threshold,
-        sharding=sharding,
-    ):
+    slices = slices_by_case(index)
+    sizes = {cases[position].image.shape[1:3]: None for position in slices}
+    place = {size: number for number, size in enumerate(sizes)}
+    ordered = sorted(slices, key=lambda position: place[cases[position].image.shape[1:3]])
+    wanted = (Wanted(position, cases[position], slices[position]) for position in ordered)
+    segmented = segment_stream(probability, wanted, settings)
+    for done in tqdm(segmented, desc=title, total=len(slices), unit="case", disable=None, leave=False):
         yield done.wanted.position, done.wanted.slices, done.mask
 
 
 def segment_stream(
     probability: Probability,
     wanted: Iterable[Wanted],
+    settings: SegmentSettings,
     *,
-    batch_size: int,
-    slab: int | None,
-    tile: int | None,
-    threshold: float,
-    sharding: jax.sharding.Sharding,
-    neighbours: int = 0,
     keep_probabilities: bool = False,
 ) -> Iterator[Segmented]:
     """Segments one case after the other; drawn from `wanted` are no more than the batches under way need.
@@ -83,46 +64,23 @@ def segment_stream(
     Args:
         probability: the network, with its parameters.
         wanted: what to segment; it may be made on the way.
-        batch_size: windows at a time; the last batch is filled up with zeros, so that there is one program a size.
-        slab: slices of a slab; None for a 2-D network.
-        tile: cuts what has more rows or columns than this into windows of that size; None segments whole slices.
-        threshold: a pixel is of the only class from this probability on; of several, it is of the likeliest.
-        sharding: how a batch lies on the devices.
-        neighbours: slices on either side that go into a slice's channels, for a 2-D network.
+        settings: how; post-processing is left to the caller.
         keep_probabilities: whether results have them.
 
     Yields:
         each case, in the order of `wanted`.
     """
-    how = {"slab": slab, "tile": tile, "neighbours": neighbours, "threshold": threshold, "keep": keep_probabilities}
-    assemblies = (Assembly(one, **how) for one in wanted)
+    probability = with_flips(probability, settings.flips)
+    assemblies = (Assembly(one, settings, keep=keep_probabilities) for one in wanted)
     pending: list[tuple[jax.Array, Batch]] = []
-    for batch in _batches(assemblies, batch_size):
-        pending.append((probability(jax.device_put(_gather(batch, batch_size), sharding)), batch))
+    for batch in _batches(assemblies, settings.batch_size):
+        images = jax.device_put(_gather(batch, settings.batch_size), settings.sharding)
+        pending.append((probability(images), batch))
         # While one batch is fetched, the next is being computed.
         if len(pending) == 2:
             yield from _fetch(*pending.pop(0))
     for last in pending:
         yield from _fetch(*last)
-
-
-def with_flips(probability: Probability, flips: Collection[str]) -> Probability:
-    """The mean over the image as it is and flipped, each turned back.
-
-    Args:
-        probability: what is averaged.
-        flips: "rows" (upside down), "columns" (left to right), or both, which also adds both at once; each doubles the
-            work.
-    """
-
-    def averaged(image: jax.Array) -> jax.Array:
-        axes_of = {"rows": image.ndim - 3, "columns": image.ndim - 2}
-        several = [()]
-        for name, axis in axes_of.items():
-            several += [(*axes, axis) for axes in several if name in flips]
-        return sum(jnp.flip(probability(jnp.flip(image, axes)), axes) for axes in several) / len(several)
-
-    return averaged
 
 
 def _batches(assemblies: Iterable[Assembly], batch_size: int) -> Iterator[Batch]:

@@ -10,6 +10,7 @@ from jaxtyping import Float32, Int, UInt8
 
 from unet_jax.data.case import Case
 from unet_jax.data.slices import slab_start, with_neighbours
+from unet_jax.inference.settings import SegmentSettings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,19 +71,15 @@ class Assembly:
         channels: of what the network sees of a window.
     """
 
-    def __init__(
-        self, wanted: Wanted, *, slab: int | None, tile: int | None, threshold: float, keep: bool, neighbours: int = 0
-    ):
+    def __init__(self, wanted: Wanted, settings: SegmentSettings, *, keep: bool = False):
         """Lays out the windows.
 
         Args:
             wanted: at least one slice of a case.
-            slab: slices of a slab; None for a 2-D network, which sees single slices.
-            tile: rows and columns of a window, where the case has more; None for whole slices.
-            neighbours: see `with_neighbours`; 0 for single slices, and for slabs.
-            threshold: a pixel is of the only class from this probability on; of several, it is of the likeliest.
+            settings: slab, tile, neighbours and threshold are used.
             keep: whether the result has probabilities.
         """
+        slab, tile = settings.slab, settings.tile
         depth, height, width, channels = wanted.case.image.shape
         if slab is None:
             spans = [range(number, number + 1) for number in wanted.slices.tolist()]
@@ -91,10 +88,10 @@ class Assembly:
             spans = [span for span in slabs if not set(span).isdisjoint(wanted.slices.tolist())]
         places = list(itertools.product(_spans(height, tile), _spans(width, tile)))
         self.wanted = wanted
-        self.channels = channels * (1 + 2 * neighbours)
+        self.channels = channels * (1 + 2 * settings.neighbours)
         self.windows = [Window(span, rows, columns) for span in spans for rows, columns in places]
-        self._neighbours = neighbours
-        self._threshold = threshold
+        self._neighbours = settings.neighbours
+        self._threshold = settings.threshold
         self._row_of = {number: row for row, number in enumerate(wanted.slices.tolist())}
         self._missing = Counter(number for window in self.windows for number in window.slices)
         self._waiting = len(self.windows)

@@ -3,21 +3,21 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Int32, Int64, UInt8
 
-from unet_jax import metrics
 from unet_jax.data.case import Case
-from unet_jax.inference import postprocess
-from unet_jax.metrics import lesions, surface
+from unet_jax.metrics import lesions, overlap, surface
 
 # A case's; with several classes, `CLASSES` holds the row of each by its name, and all else is taken over them.
 Row = dict[str, "str | int | float | dict[str, Row] | None"]
 CLASSES = "classes"
 # the position of a case, the numbers of its slices, their masks
 Predicted = tuple[int, Int32[np.ndarray, " s"], UInt8[np.ndarray, "s h w"]]
+# a mask of 0 and 1 → the name of each stage of post-processing, and the mask then
+Stages = Callable[[UInt8[np.ndarray, "s h w"]], Iterable[tuple[str, UInt8[np.ndarray, "s h w"]]]]
 
 OVERLAP = ("dice", "iou", "precision", "recall", "specificity")
 PIXELS = ("true_positive", "false_positive", "false_negative")
@@ -46,7 +46,7 @@ def score_cases(
     predicted: Iterable[Predicted],
     *,
     tolerance: float,
-    steps: Mapping[str, int | bool],
+    stages: Stages,
     classes: Sequence[str] = (),
 ) -> dict[str, Scores]:
     """Scores the masks as they were predicted, and again after each step of post-processing.
@@ -60,7 +60,8 @@ def score_cases(
         cases: of the data set, all with masks.
         predicted: each case once, as `inference.segment_cases` gives it.
         tolerance: of the surface Dice, in mm or pixels.
-        steps: the settings of `postprocess.stages`; they need whole cases.
+        stages: the mask as predicted and after each step of post-processing, each with a name: `postprocess.stages`.
+            Steps need whole cases.
         classes: the names of several, of which the masks hold the numbers from 1; empty for one, of 0 and 1.
 
     Returns:
@@ -79,17 +80,32 @@ def score_cases(
             spacing=case.spacing if in_mm else None,
             units=units,
             tolerance=tolerance,
-            steps=steps,
+            stages=stages,
         )
         if classes:
             each = [score(_of_class(mask, number), _of_class(truth, number)) for number, _ in enumerate(classes, 1)]
-            stages = {stage: _together(classes, [one[stage] for one in each]) for stage in each[0]}
+            scored = {stage: _together(classes, [one[stage] for one in each]) for stage in each[0]}
         else:
-            stages = score(mask, truth)
-        for stage, (row, found) in stages.items():
+            scored = score(mask, truth)
+        for stage, (row, found) in scored.items():
             rows.setdefault(stage, []).append(row)
             counts.setdefault(stage, []).append(found)
     return {stage: Scores(worst_first(rows[stage]), np.concatenate(counts[stage])) for stage in rows}
+
+
+def count_slices(
+    predicted: Iterable[Predicted], cases: Sequence[Case], classes: Sequence[str]
+) -> tuple[Int32[np.ndarray, "n 2"], Int64[np.ndarray, "n 3"] | Int64[np.ndarray, "n k 3"]]:
+    """(position in cases, slice) and (true positive, false positive, false negative) pixels of each slice.
+
+    Those of each class, if there are several.
+    """
+    index, counts = [], []
+    for position, slices, mask in predicted:
+        index += [(position, number) for number in slices.tolist()]
+        truth = np.asarray(cases[position].mask)[slices]
+        counts.append(overlap.count_classes(mask, truth, len(classes)) if classes else overlap.count(mask, truth))
+    return np.array(index, np.int32), np.concatenate(counts)
 
 
 def _score_stages(
@@ -101,18 +117,18 @@ def _score_stages(
     spacing: surface.Spacing | None,
     units: Mapping[str, str],
     tolerance: float,
-    steps: Mapping[str, int | bool],
+    stages: Stages,
 ) -> dict[str, tuple[Row, Int64[np.ndarray, "s 3"]]]:
     """The row of a case and the counts of its slices, by stage of post-processing; both masks hold 0 and 1."""
     mask, truth = _cropped(mask, truth)
-    stages, scored = {}, None
-    for stage, final in postprocess.stages(mask, steps):
+    found_at, scored = {}, None
+    for stage, final in stages(mask):
         # most steps change nothing in most cases
         if scored is None or not np.array_equal(final, scored):
-            scored, found = final, metrics.count(final, truth)
+            scored, found = final, overlap.count(final, truth)
             scores = whole_case_scores(final, truth, spacing, tolerance) if whole else dict.fromkeys(WHOLE_CASE)
-        stages[stage] = (overlap_row(case, found) | scores | units, found)
-    return stages
+        found_at[stage] = (overlap_row(case, found) | scores | units, found)
+    return found_at
 
 
 def _of_class(mask: UInt8[np.ndarray, "s h w"], number: int) -> UInt8[np.ndarray, "s h w"]:
@@ -132,7 +148,7 @@ def over_classes(rows: Mapping[str, Row]) -> Row:
     row = dict(first)
     for name in (*OVERLAP, *DISTANCES):
         if name in row:
-            row[name] = metrics.mean_of_defined(one[name] for one in several)
+            row[name] = overlap.mean_of_defined(one[name] for one in several)
     for name in (*PIXELS, *LESIONS):
         if name in row:
             row[name] = None if first[name] is None else sum(one[name] for one in several)
@@ -148,11 +164,11 @@ def overlap_row(case: Case, counts: Int64[np.ndarray, "s 3"]) -> Row:
         "case": case.name,
         "patient": case.patient,
         "slices": len(counts),
-        "dice": metrics.dice(total),
-        "iou": metrics.iou(total),
-        "precision": metrics.precision(total),
-        "recall": metrics.recall(total),
-        "specificity": metrics.specificity(total, voxels),
+        "dice": overlap.dice(total),
+        "iou": overlap.iou(total),
+        "precision": overlap.precision(total),
+        "recall": overlap.recall(total),
+        "specificity": overlap.specificity(total, voxels),
         "voxels": voxels,
         "true_positive": true_positive,
         "false_positive": false_positive,

@@ -9,13 +9,13 @@ from xml.etree.ElementTree import Element
 
 import jax
 
-from unet_jax.metrics.cases import Row
+from unet_jax.metrics.cases import PIXELS, Row
+from unet_jax.metrics.summary import dice_by_patient
 from unet_jax.report import charts
-from unet_jax.report import scores as report
 from unet_jax.report.cases import UNDEFINED
 from unet_jax.report.charts import Series
 from unet_jax.report.markup import scrolling, tag
-from unet_jax.run import folder as run_folder
+from unet_jax.run.config import flatten
 
 PACKAGES = ("jax", "jaxlib", "flax", "orbax-checkpoint", "numpy")
 
@@ -54,7 +54,7 @@ def notices(summary: Mapping[str, Any]) -> list[Element]:
 def scores(summary: Mapping[str, Any], rows: Sequence[Row]) -> list[Element]:
     """The headline scores, the distribution of Dice, and what post-processing changed."""
     dice = summary["dice_per_patient"]
-    by_patient = report.dice_by_patient(rows)
+    by_patient = dice_by_patient(rows)
     headline = tag(
         "div",
         tag(
@@ -132,7 +132,7 @@ def _tiles(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ),
     ]
     if lesions:
-        found, false, missed = (lesions[name] for name in report.COUNTS)
+        found, false, missed = (lesions[name] for name in PIXELS)
         tiles.insert(5, ("Lesions", f"{found} of {found + missed} found", f"{false} false, F1 {_score(lesions['f1'])}"))
     return tiles
 
@@ -242,7 +242,7 @@ def facts(summary: Mapping[str, Any], config: Mapping[str, Any]) -> list[Element
         "Versions": versions,
         "Data fingerprint": tag("code", summary["data_fingerprint"]),
     }
-    settings = {f"config.{key}": tag("code", repr(value)) for key, value in run_folder.flatten(config).items()}
+    settings = {f"config.{key}": tag("code", repr(value)) for key, value in flatten(config).items()}
     return [
         tag("div", _facts(found), class_="scroll"),
         tag("details", tag("summary", "The whole config"), tag("div", _facts(settings), class_="scroll"), id="config"),

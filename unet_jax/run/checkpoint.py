@@ -147,6 +147,18 @@ def set_aside(directory: Path, damaged: Iterable[int]) -> None:
     _on_primary(checkpoint_folder.set_aside, directory, damaged)
 
 
+def shapes(directory: Path, item: str) -> dict[str, list[int]] | None:
+    """The shapes of an item's arrays in the newest checkpoint whose manifest can be read; None without one."""
+    manifests = [manifest.read_manifest(directory / str(step)) for step in checkpoint_folder.steps(directory)]
+    readable = [found for found in manifests if found]
+    return {name: leaf["shape"] for name, leaf in readable[-1]["leaves"][item].items()} if readable else None
+
+
+def shapes_of(tree: Any) -> dict[str, list[int]]:
+    """The shapes of a tree's arrays, named as in `shapes`."""
+    return {name: list(leaf.shape) for name, leaf in manifest.named_leaves(tree).items()}
+
+
 def on_devices(tree: Any, sharding: jax.sharding.Sharding) -> Any:
     """Shapes and types of `tree`'s arrays, to be restored with `sharding`."""
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)

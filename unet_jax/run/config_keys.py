@@ -8,7 +8,7 @@ from absl import flags
 from ml_collections import ConfigDict, FieldReference, config_flags
 
 from unet_jax.errors import InputError
-from unet_jax.run.folder import OPEN_GROUPS, flatten
+from unet_jax.run.config import OPEN_GROUPS, flatten
 
 
 class OrNone(flags.ArgumentParser):

@@ -3,6 +3,7 @@
 A run's folder is data and no program, and may be somebody else's: nothing in it is executed, and it leads nowhere else.
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -15,79 +16,42 @@ from unet_jax.data import labels
 from unet_jax.data.labels import LabelMap
 from unet_jax.errors import DamageError, InputError
 from unet_jax.files import append_line, read_json, write_text
+from unet_jax.runtime import lock
+from unet_jax.runtime.mesh import is_primary
 
 CONFIG, DATA, HISTORY, SPLIT = "config.json", "data.json", "history.jsonl", "split.json"
 CLASSES, THRESHOLD = "classes.json", "threshold.json"
 CHECKPOINTS, EVALUATION = "checkpoints", "evaluation"
 FINGERPRINT = "data_fingerprint"
 
-# Groups whose keys depend on the network or the loss that is chosen; those check them.
-OPEN_GROUPS = ("model.", "loss.")
-# Never taken from a run's config: what lies in that folder is executed.
-PROGRAMS = "train.compilation_cache"
 
+def read_data(workdir: Path) -> dict[str, Any] | None:
+    """What the run noted of its data: `channels`, which runs from before version 0.1 lack, and `files`.
 
-def read_config(workdir: Path, defaults: ConfigDict | None = None) -> ConfigDict:
-    """The run's config; keys that the program got since then have the values of `defaults`.
-
-    A threshold that the run has chosen takes the place of config.eval.threshold.
+    None if the run is older than data.json.
 
     Raises:
-        InputError: there is none; or, compared with `defaults`, a key is unknown or its value of another type, and
-            all of them are listed.
+        InputError: it is damaged.
     """
-    path = workdir / CONFIG
-    found = read_flat_config(workdir)
-    known = {} if defaults is None else flatten(as_json(defaults.to_dict()))
-    if defaults is not None:
-        faults = [_fault(key, value, known) for key, value in sorted(found.items())]
-        if any(faults):
-            raise InputError("\n".join(f"{path}: {fault}" for fault in faults if fault))
-    added = {key: value for key, value in known.items() if not key.startswith(OPEN_GROUPS)}
-    chosen = added | found | {PROGRAMS: known.get(PROGRAMS)}
-    if chosen.get("eval.choose_threshold"):
-        chosen["eval.threshold"] = _chosen_threshold(workdir, chosen["eval.threshold"])
-    try:
-        return ConfigDict(_nested(chosen))
-    except (AttributeError, TypeError, ValueError) as error:
-        raise InputError(f"{path} is no config ({error}): restore it.") from None
-
-
-def _chosen_threshold(workdir: Path, otherwise: float) -> float:
-    """What the run has chosen once it is trained to its end; before that, `otherwise`."""
-    path = workdir / THRESHOLD
+    path = workdir / DATA
     if not path.exists():
-        return otherwise
-    found = read_json(path)
-    value = found.get("threshold") if isinstance(found, dict) else None
-    if not isinstance(value, float) or not 0 < value < 1:
-        raise InputError(f"{path} has no threshold between 0 and 1: remove it, and train again to choose it anew.")
-    return value
-
-
-def _fault(key: str, value: Any, known: Mapping[str, Any]) -> str | None:
-    """What is wrong with a value of a run's config, given those of the defaults."""
-    if key not in known:
-        if key == FINGERPRINT or key.startswith(OPEN_GROUPS):
-            return None
-        return f"config.{key} is no key of this version of the program: use the one that made the run."
-    # A whole number may stand for a float, and None for anything.
-    types = (int, float) if isinstance(known[key], float) else type(known[key])
-    if value is None or known[key] is None or isinstance(value, types):
         return None
-    return f"config.{key} is {value!r}, and must be of the kind of {known[key]!r}: restore the file."
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise InputError(f"{path} is not a description of data: restore it.")
+    return found if "channels" in found else {"files": found}
 
 
-def read_flat_config(workdir: Path) -> dict[str, Any]:
-    """The run's config as it is on disk, flattened, with the data's fingerprint.
+def read_channels(workdir: Path) -> int | None:
+    """How many channels the run's images have; None if the run did not note it.
 
     Raises:
-        InputError: there is none.
+        InputError: what it noted is damaged.
     """
-    found = read_json(workdir / CONFIG)
-    if not isinstance(found, dict):
-        raise InputError(f"{workdir / CONFIG} is no config: restore it.")
-    return flatten(found)
+    channels = (read_data(workdir) or {}).get("channels")
+    if channels is not None and not (isinstance(channels, int) and channels > 0):
+        raise InputError(f"{workdir / DATA}: channels is {channels!r}, and must be a number from 1 on: restore it.")
+    return channels
 
 
 def read_classes(workdir: Path) -> LabelMap:
@@ -107,31 +71,12 @@ def read_classes(workdir: Path) -> LabelMap:
     return found
 
 
-def as_json(tree: Mapping) -> dict:
-    """With lists for tuples, as a file has them."""
-    return json.loads(json.dumps(tree))
-
-
-def flatten(tree: Mapping, prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} as {"a.b": 1}."""
-    flat = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
-
-
-def _nested(flat: Mapping[str, Any]) -> dict:
-    tree = {}
-    for key, value in flat.items():
-        *groups, name = key.split(".")
-        node = tree
-        for group in groups:
-            node = node.setdefault(group, {})
-        node[name] = value
-    return tree
+def lock_run(workdir: Path, *, wait: bool = False) -> contextlib.AbstractContextManager[None]:
+    """Keeps other processes out of the run's folder while this one writes there; nothing in it may lead elsewhere."""
+    if not is_primary():
+        return contextlib.nullcontext()
+    check_links(workdir)
+    return lock.hold(workdir, wait=wait)
 
 
 def check_links(workdir: Path) -> None:

@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from unet_jax.data.formats import sources
 from unet_jax.errors import InputError
-from unet_jax.run.folder import flatten
+from unet_jax.run.config import flatten
 
 SOURCES = ("auto", *sources.SOURCES)
 DOWNLOAD = "https://www.kaggle.com/datasets/mateuszbuda/lgg-mri-segmentation"

@@ -5,11 +5,12 @@ from pathlib import Path, PurePosixPath
 from ml_collections import ConfigDict
 
 from unet_jax.data.cache import Digests
-from unet_jax.data.labels import LabelMap
+from unet_jax.data.load import DataSet
 from unet_jax.errors import InputError
 from unet_jax.files import read_json, write_json
 from unet_jax.run.checkpoint_folder import steps
-from unet_jax.run.folder import CHECKPOINTS, CLASSES, CONFIG, DATA, FINGERPRINT, as_json, flatten, read_flat_config
+from unet_jax.run.config import as_json, default_config, flatten, read_flat_config
+from unet_jax.run.folder import CHECKPOINTS, CLASSES, CONFIG, DATA, FINGERPRINT, read_data
 
 RESUME = ("auto", "must", "never")
 # What may change when a run goes on: where things lie, how long is waited and what is noted. The data are told by their
@@ -55,12 +56,10 @@ def check_resume(workdir: Path, resume: str) -> None:
         raise InputError(f"{workdir} has checkpoints and no {CONFIG}: restore that file, or name another --workdir.")
 
 
-def compare(
-    workdir: Path, config: ConfigDict, fingerprint: str, digests: Digests, defaults: ConfigDict | None = None
-) -> list[str]:
+def compare(workdir: Path, config: ConfigDict, data: DataSet) -> list[str]:
     """Compares what is asked for with the run in `workdir`, if there is one.
 
-    A key that the program got after the run was made is no difference where it has its default.
+    A key that is newer than the run is not a difference where it has the program's own value.
 
     Returns:
         what differs and may, a line each.
@@ -71,7 +70,7 @@ def compare(
     if not (workdir / CONFIG).exists():
         return []
     there, here = read_flat_config(workdir), flatten(as_json(config.to_dict()))
-    known = {} if defaults is None else flatten(as_json(defaults.to_dict()))
+    known = flatten(as_json(default_config().to_dict()))
     there = {key: known.get(key) for key in here} | there
     data_there = there.pop(FINGERPRINT, None)
     differing = [key for key in sorted(there.keys() | here.keys()) if there.get(key) != here.get(key)]
@@ -80,9 +79,9 @@ def compare(
         for key in differing
         if not is_harmless(key)
     ]
-    if data_there != fingerprint:
-        lines.append(f"the data's fingerprint: the run has {data_there!r}, this command {fingerprint!r}")
-        lines += file_differences(workdir, digests)
+    if data_there != data.fingerprint:
+        lines.append(f"the data's fingerprint: the run has {data_there!r}, this command {data.fingerprint!r}")
+        lines += file_differences(workdir, data.digests)
     if lines:
         head = f"{workdir} holds a run of another config or of other data; undo the change or name another --workdir:"
         raise InputError("\n  ".join([head, *lines]))
@@ -98,20 +97,21 @@ def is_harmless(key: str) -> bool:
     return key in HARMLESS or key.partition(".")[0] in HARMLESS
 
 
-def record(
-    workdir: Path, config: ConfigDict, fingerprint: str, digests: Digests, classes: LabelMap | None = None
-) -> None:
-    """Writes what `compare` will need, and the classes if there are several, where it is not there yet."""
-    files = {path.as_posix(): {"bytes": size, "sha256": digest} for path, (size, digest) in sorted(digests.items())}
+def record(workdir: Path, config: ConfigDict, data: DataSet) -> None:
+    """Writes what `compare` and prediction will need, where it is not there yet."""
+    files = {path.as_posix(): {"bytes": size, "sha256": sha} for path, (size, sha) in sorted(data.digests.items())}
+    contents = {DATA: {"channels": data.channels, "files": files}}
+    if data.classes:
+        contents[CLASSES] = as_json(data.classes)
     # The config comes last: it is what makes the folder a run.
-    of_data = {DATA: files} | ({CLASSES: as_json(classes)} if classes else {})
-    for name, content in (*of_data.items(), (CONFIG, as_json(config.to_dict()) | {FINGERPRINT: fingerprint})):
+    contents[CONFIG] = as_json(config.to_dict()) | {FINGERPRINT: data.fingerprint}
+    for name, content in contents.items():
         path = workdir / name
         if not path.exists() or read_json(path) != content:
             write_json(path, content)
 
 
-def check_files(workdir: Path, fingerprint: str, digests: Digests) -> str | None:
+def check_files(workdir: Path, data: DataSet) -> str | None:
     """Checks that the data are those of the run in `workdir`, before they are scored as its own.
 
     Returns:
@@ -120,9 +120,9 @@ def check_files(workdir: Path, fingerprint: str, digests: Digests) -> str | None
     Raises:
         InputError: files changed; each is listed.
     """
-    if read_flat_config(workdir).get(FINGERPRINT) == fingerprint:
+    if read_flat_config(workdir).get(FINGERPRINT) == data.fingerprint:
         return None
-    lines = file_differences(workdir, digests)
+    lines = file_differences(workdir, data.digests)
     if lines:
         head = (
             f"{workdir} was trained on other data: restore them, or score these as they are with --split=all "
@@ -134,7 +134,7 @@ def check_files(workdir: Path, fingerprint: str, digests: Digests) -> str | None
 
 def file_differences(workdir: Path, digests: Digests) -> list[str]:
     """A line for each file that differs from the run's, is missing or is new; none for a run that noted no files."""
-    recorded = read_manifest(workdir)
+    recorded = read_files(workdir)
     if recorded is None:
         return []
     complaints = {
@@ -147,19 +147,20 @@ def file_differences(workdir: Path, digests: Digests) -> list[str]:
     return lines[:LISTED] + more
 
 
-def read_manifest(workdir: Path) -> Digests | None:
-    """The run's files, or None if it is older than such a list.
+def read_files(workdir: Path) -> Digests | None:
+    """The files of the run's data, or None if the run is older than such a list.
 
     Raises:
         InputError: it is damaged, or a path leads out of the data's folder.
     """
     path = workdir / DATA
-    if not path.exists():
+    found = read_data(workdir)
+    if found is None:
         return None
     try:
-        return {_inside(name): (entry["bytes"], entry["sha256"]) for name, entry in read_json(path).items()}
+        return {_inside(name): (entry["bytes"], entry["sha256"]) for name, entry in found["files"].items()}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} is no list of files ({error}): restore it.") from None
+        raise InputError(f"{path} is not a list of files ({error}): restore it.") from None
 
 
 def _inside(name: str) -> Path:

@@ -2,41 +2,39 @@
 
 from pathlib import Path
 
-from ml_collections import ConfigDict
-
 from unet_jax.data import cache
 from unet_jax.data.formats import sources
 from unet_jax.data.reader import hash_files
 from unet_jax.errors import InputError
-from unet_jax.run import folder as run_folder
-from unet_jax.run import resume as identity
+from unet_jax.run import resume
+from unet_jax.run.config import read_config
+from unet_jax.run.folder import DATA
 
 
-def verify(workdir: Path, *, data: Path | None = None, defaults: ConfigDict | None = None) -> int:
+def verify(workdir: Path, *, data: Path | None = None) -> int:
     """Hashes every file and every decoded array, and says how many there are; nothing of the run is written.
 
     Args:
         workdir: the run's folder.
         data: where the files are now, if elsewhere than in the run's config.
-        defaults: see `run_folder.read_config`.
 
     Returns:
         how many files were verified.
 
     Raises:
         InputError: a file has another content, is missing or is new; each is listed. Or the run has no list of files.
-        RunError: decoded cases are damaged and cannot be decoded again, which is done otherwise: see `cache.load`.
+        RunError: decoded cases are damaged, and could not be decoded again: see `cache.load`.
     """
-    settings = run_folder.read_config(workdir, defaults).data
+    settings = read_config(workdir).data
     root, folder = data or Path(settings.root), Path(settings.cache)
-    recorded = identity.read_manifest(workdir)
+    recorded = resume.read_files(workdir)
     if recorded is None:
-        raise InputError(f"{workdir} has no {run_folder.DATA}: a run writes it when it begins or resumes.")
+        raise InputError(f"{workdir} has no {DATA}: a run writes it when it begins or resumes.")
     reader = sources.reader(root, settings.source, sources.settings(settings.to_dict()))
     listing = reader.find(root)
     listed = {path for files in listing for path in (*files.images, *files.masks)}
     digests = hash_files(reader, listed | recorded.keys(), root)
-    lines = identity.file_differences(workdir, digests)
+    lines = resume.file_differences(workdir, digests)
     if lines:
         raise InputError("\n  ".join([f"{root} is not as it was when {workdir} was trained:", *lines]))
     decoded = cache.verify(reader, listing, root, folder, digests)

@@ -9,31 +9,32 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Int32
+from jaxtyping import Int32
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from unet_jax.data.case import Case
+from unet_jax.data.formats import lgg
+from unet_jax.data.load import DataSet
 from unet_jax.errors import NumbersError, StopRequestedError
-from unet_jax.evaluation.evaluate import FLAIR, count_slices
-from unet_jax.inference.from_config import segment
-from unet_jax.metrics import cases as scoring
+from unet_jax.inference.segment import segment_cases
+from unet_jax.inference.settings import SegmentSettings
+from unet_jax.metrics.cases import Predicted, count_slices
+from unet_jax.metrics.summary import case_rows, summarise
 from unet_jax.report import packed_masks, pictures
-from unet_jax.report import scores as report
 from unet_jax.report.packed_masks import PackedMask
 from unet_jax.run import folder as run_folder
 from unet_jax.runtime import host_memory
 from unet_jax.runtime.mesh import global_batch, is_primary, replicated
 from unet_jax.runtime.signals import StopRequest
 from unet_jax.runtime.watchdog import Watchdog
-from unet_jax.training import progress, tensorboard_pictures
+from unet_jax.training import progress, state_on_disk, tensorboard_pictures
 from unet_jax.training.step import FAULTS, TrainState, zero_totals
 from unet_jax.training.tensorboard import EventFile
 
 # How much longer the first step and the first batch may take than others: programs are compiled, workers started.
 FIRST = 4
+ON_DEVICE = ("image", "mask", "weights")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,26 +42,31 @@ class Run:
     """What stays the same from epoch to epoch.
 
     Attributes:
-        classes: the names of several; empty for one.
+        config: with every key.
+        workdir: the run's folder.
+        mesh: the devices.
+        data: that is trained and validated on.
         validation: (position in cases, slice) of what is validated on.
-        train_step: see `steps.make_train_step`.
-        probability_step: see `steps.make_probability_step`.
-        schedule: step → learning rate.
-        save: writes the state as a checkpoint, with the score where one is known.
+        train_step: see `step.make_train_step`.
+        probability_step: see `network.make_probability_step`.
+        settings: how the validation side is segmented.
+        steps_per_epoch: how many.
+        checkpoints: their folder.
+        stop: whether a signal asked for it.
+        watchdog: ends the run if nothing moves.
         events: where TensorBoard's events go, if anywhere.
     """
 
     config: ConfigDict
     workdir: Path
     mesh: Mesh
-    cases: list[Case]
-    classes: tuple[str, ...]
+    data: DataSet
     validation: Int32[np.ndarray, "n 2"]
     train_step: Callable
     probability_step: Callable
-    schedule: optax.Schedule
+    settings: SegmentSettings
     steps_per_epoch: int
-    save: Callable[[TrainState, float | None], None]
+    checkpoints: Path
     stop: StopRequest
     watchdog: Watchdog
     events: EventFile | None
@@ -73,7 +79,7 @@ def train_epochs(
 
     Args:
         run: the run.
-        state: a step's, or a whole epoch's that is not validated yet. It is used up.
+        state: after a step, or after a whole epoch that is not validated yet. It is used up.
         batches: those of the steps after it.
         epochs: the records of the epochs before.
 
@@ -88,7 +94,7 @@ def train_epochs(
     while not progress.finished(run.config, epochs):
         began = time.perf_counter()
         state = _train_epoch(run, state, batches)
-        scores, predicted = _validate(run, state)
+        scores, masks = _validate(run, state)
         record = progress.epoch_record(state, len(epochs) + 1, scores, time.perf_counter() - began)
         epochs.append(record)
         state = state.replace(
@@ -96,9 +102,10 @@ def train_epochs(
             totals=jax.device_put(zero_totals(), replicated(run.mesh)),
         )
         if is_primary():
-            _note(run, record, predicted)
+            _note(run, record, masks)
             pictures.write_curves(run.workdir / "curves.png", epochs)
-        run.save(state, record["val_dice"])
+        # Saved before the next batch is drawn: what is on disk always describes a step boundary.
+        state_on_disk.save(run.checkpoints, state, record["val_dice"])
         if is_primary():
             print(progress.epoch_line(run.config, epochs), flush=True)
     run.watchdog.rest()
@@ -111,48 +118,54 @@ def _train_epoch(run: Run, state: TrainState, batches: Iterator[dict[str, np.nda
     last = (int(state.epochs) + 1) * run.steps_per_epoch
     newest, began, since = None, time.perf_counter(), first
     with _bar(run, first, last) as bar:
-        for step in range(first + 1, last + 1):
+        for number in range(first + 1, last + 1):
             longer = 1 if newest else FIRST
             if run.config.data.workers:
                 run.watchdog.expect("a batch from the worker processes", run.config.data.wait_seconds * longer)
             batch = next(batches)
-            run.watchdog.expect(f"the end of step {step}", run.config.watchdog_seconds * longer)
-            for_device = {key: array for key, array in batch.items() if key in ("image", "mask", "weights")}
-            state, logged = run.train_step(state, global_batch(for_device, run.mesh))
+            run.watchdog.expect(f"the end of step {number}", run.config.watchdog_seconds * longer)
+            state, logged = _step(run, state, batch)
             run.stop.between_steps()
             # One step runs while the next is prepared; more would only pile up batches in memory.
-            before, newest = newest, _Step(step, logged, batch["case"], batch["slice"])
+            before, newest = newest, _Step(number, logged, batch["case"], batch["slice"])
             if before:
                 _check_numbers(run, before)
             else:
                 # By now the step is compiled; or, from the second epoch on, the validation before it is over.
                 host_memory.give_back()
             bar.update()
-            if step % settings.log_every_steps == 0:
+            if number % settings.log_every_steps == 0:
                 _check_numbers(run, newest)
                 seconds, began = time.perf_counter() - began, time.perf_counter()
-                values = _logged(run, newest) | {"images_per_second": settings.batch_size * (step - since) / seconds}
-                since = step
-                bar.set_postfix(progress.in_the_bar(values))
+                record = newest.record() | {"images_per_second": settings.batch_size * (number - since) / seconds}
+                since = number
+                bar.set_postfix(progress.in_the_bar(record))
                 if is_primary():
-                    _note(run, values)
-            stopping = _stop_after(run, step)
+                    _note(run, record)
+            stopping = _stop_after(run, number)
             every = settings.checkpoint_every_steps
-            if stopping or (every and step % every == 0 and step < last):
+            if stopping or (every and number % every == 0 and number < last):
                 _check_numbers(run, newest)
-                run.save(state, None)
+                state_on_disk.save(run.checkpoints, state, None)
             if stopping:
-                raise StopRequestedError(_saved(step))
+                raise StopRequestedError(_saved(number))
     if newest:
         _check_numbers(run, newest)
     return state
 
 
-def _note(run: Run, record: dict[str, Any], predicted: Mapping[int, PackedMask] | None = None) -> None:
-    """Adds a record to the history, and to TensorBoard's events, with pictures of what was predicted."""
+def _step(run: Run, state: TrainState, batch: dict[str, np.ndarray]) -> tuple[TrainState, dict[str, jax.Array]]:
+    """Starts a step. The batch is all that moves to the device, and nothing moves back unless it is asked for."""
+    on_device = global_batch({key: array for key, array in batch.items() if key in ON_DEVICE}, run.mesh)
+    with jax.transfer_guard("disallow"):
+        return run.train_step(state, on_device)
+
+
+def _note(run: Run, record: dict[str, Any], masks: Mapping[int, PackedMask] | None = None) -> None:
+    """Adds a record to the history, and to TensorBoard's events, with pictures of the validated masks."""
     run_folder.append_history(run.workdir, record)
     if run.events:
-        run.events.append(record, tensorboard_pictures.draw(run.cases, predicted or {}, FLAIR))
+        run.events.append(record, tensorboard_pictures.draw(run.data.cases, masks or {}, lgg.FLAIR))
 
 
 def _stop_after(run: Run, step: int) -> bool:
@@ -170,19 +183,40 @@ def _bar(run: Run, first: int, last: int) -> tqdm:
     return tqdm(desc=f"epoch {epoch}", initial=done, total=run.steps_per_epoch, unit="step", disable=None, leave=False)
 
 
-@dataclasses.dataclass(eq=False)
 class _Step:
-    """A step that was started: its number, what it logs, and whose slices it saw."""
+    """A step that was started, and whose slices it saw; what it logs is fetched once, together."""
 
-    number: int
-    logged: dict[str, Array]
-    case: Int32[np.ndarray, " b"]
-    slice: Int32[np.ndarray, " b"]
-    checked: bool = False
+    def __init__(
+        self,
+        number: int,
+        logged: dict[str, jax.Array],
+        case: Int32[np.ndarray, " b"],
+        slices: Int32[np.ndarray, " b"],
+    ):
+        self.number = number
+        self.case, self.slices = case, slices
+        self.checked = False
+        self._logged = logged
+
+    @functools.cached_property
+    def logged(self) -> dict[str, np.ndarray]:
+        """What the step logs; the first look waits for its end."""
+        return jax.device_get(self._logged)
+
+    def record(self) -> dict[str, Any]:
+        """The step's line in the history; what is not finite in a step that was skipped is None."""
+        values = {key: float(self.logged[key]) for key in ("loss", "dice", "gradient_norm")}
+        return {
+            "step": self.number,
+            **{key: value if np.isfinite(value) else None for key, value in values.items()},
+            "spikes": int(self.logged["spikes"]),
+            "skipped": int(self.logged["skipped"]),
+            "learning_rate": float(self.logged["learning_rate"]),
+        }
 
 
 def _check_numbers(run: Run, step: _Step) -> None:
-    """Waits for the step and raises NumbersError, or notes the step that was skipped, where its numbers are none."""
+    """Waits for the step; raises NumbersError where it met NaN or infinity, or notes that it was skipped."""
     fault = FAULTS[int(step.logged["fault"])]
     if not fault or step.checked:
         return
@@ -195,8 +229,8 @@ def _check_numbers(run: Run, step: _Step) -> None:
         return
     remedy = {
         "image": "mend or leave out the file",
-        "loss": "train anew with a smaller config.optim.learning_rate, or with config.optim.clip_norm=1",
-        "gradient": "train anew with a smaller config.optim.learning_rate",
+        "loss": "train again with a smaller config.optim.learning_rate, or with config.optim.clip_norm=1",
+        "gradient": "train again with a smaller config.optim.learning_rate",
     }[fault]
     limit = f", the skipped step number {skipped} (config.train.nonfinite_limit)" if skipped > 1 else ""
     named = "; ".join(f"{case} {', '.join(map(str, numbers))}" for case, numbers in slices.items())
@@ -209,40 +243,30 @@ def _check_numbers(run: Run, step: _Step) -> None:
 def _slices(run: Run, step: _Step) -> dict[str, list[int]]:
     """The slices of the step's batch by the name of their case."""
     slices: dict[str, list[int]] = {}
-    for position, number in zip(step.case.tolist(), step.slice.tolist(), strict=True):
-        slices.setdefault(run.cases[position].name, []).append(number)
+    for position, number in zip(step.case.tolist(), step.slices.tolist(), strict=True):
+        slices.setdefault(run.data.cases[position].name, []).append(number)
     return slices
-
-
-def _logged(run: Run, step: _Step) -> dict[str, Any]:
-    """The step's line in the history; what is no number in a step that was skipped is None."""
-    values = {key: float(step.logged[key]) for key in ("loss", "dice", "gradient_norm")}
-    return {
-        "step": step.number,
-        **{key: value if np.isfinite(value) else None for key, value in values.items()},
-        "spikes": int(step.logged["spikes"]),
-        "skipped": int(step.logged["skipped"]),
-        "learning_rate": float(run.schedule(max(step.number - 1 - int(step.logged["skipped"]), 0))),
-    }
 
 
 def _validate(run: Run, state: TrainState) -> tuple[dict, dict[int, PackedMask]]:
     """The scores and masks of the validation side. A signal ends it where it stands, with the epoch's steps saved."""
 
     def save_unscored() -> str:
-        run.save(state, None)
+        state_on_disk.save(run.checkpoints, state, None)
         return _saved(int(state.step))
 
     run.stop.anywhere(save_unscored)
+    cases, classes = run.data.cases, tuple(run.data.classes)
     probability = functools.partial(run.probability_step, *state.weights)
-    predicted = segment(probability, run.config, run.cases, run.validation, run.mesh, title="validation")
-    kept: dict[int, PackedMask] = {}
-    index, counts = count_slices(packed_masks.keep(_watched(run, predicted), kept), run.cases, run.classes)
+    predicted = segment_cases(probability, cases, run.validation, run.settings, title="validation")
+    masks: dict[int, PackedMask] = {}
+    index, counts = count_slices(packed_masks.keep(_watched(run, predicted), masks), cases, classes)
     run.stop.between_steps()
-    return report.summarise(report.case_rows(run.cases, index, counts, run.classes), counts), kept
+    return summarise(case_rows(cases, index, counts, classes), counts), masks
 
 
-def _watched(run: Run, predicted: Iterator[scoring.Predicted]) -> Iterator[scoring.Predicted]:
+def _watched(run: Run, predicted: Iterator[Predicted]) -> Iterator[Predicted]:
+    """The predicted cases, each of which the watchdog waits for and a signal may be the last."""
     allowed = run.config.watchdog_seconds * FIRST
     while True:
         run.watchdog.expect("the next validated case", allowed)
@@ -254,4 +278,4 @@ def _watched(run: Run, predicted: Iterator[scoring.Predicted]) -> Iterator[scori
 
 
 def _saved(step: int) -> str:
-    return f"saved step {step}; the same command goes on."
+    return f"saved step {step}; run the same command to resume."

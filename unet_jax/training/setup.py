@@ -1,10 +1,9 @@
-"""What a config's training needs, made: checks, split, pixel weights, optimiser, first state, step and batches."""
+"""What a config's training needs, made: checks, split, pixel weights, optimiser and first state."""
 
 import functools
 from collections.abc import Callable
 from pathlib import Path
 
-import grain
 import jax
 import numpy as np
 import optax
@@ -14,19 +13,19 @@ from jaxtyping import Int32
 from ml_collections import ConfigDict
 
 from unet_jax import losses, models
-from unet_jax.data import pipeline, splits
+from unet_jax.data import splits
 from unet_jax.data.case import Case
-from unet_jax.data.slices import Slices
 from unet_jax.errors import InputError
 from unet_jax.inference import postprocess
-from unet_jax.inference.from_config import CHECKPOINTS, input_channels
+from unet_jax.inference.network import input_channels
 from unet_jax.losses import weight_maps
+from unet_jax.models.functional import logit_channels, split_model
 from unet_jax.models.pretrained import weights
 from unet_jax.runtime.mesh import check_batch_size, replicated
 from unet_jax.training import optim
-from unet_jax.training import step as steps
-from unet_jax.training.step import TrainState
+from unet_jax.training.step import TrainState, init_state
 
+CHECKPOINTS = ("best", "newest")
 NONFINITE = ("stop", "skip")
 
 
@@ -55,6 +54,11 @@ def check(config: ConfigDict, mesh: Mesh, classes: int = 1) -> None:
     losses.check_weights(config.loss.to_dict(), classes)
     postprocess.check(config.eval.postprocess.to_dict(), config.data.split_by)
     optimizer_and_schedule(config, steps_per_epoch=1)
+    _check_geometry(config)
+
+
+def _check_geometry(config: ConfigDict) -> None:
+    """Raises InputError unless network, slab, neighbours and image size go together."""
     model = nnx.eval_shape(lambda: models.build(in_channels=1, num_classes=1, rngs=nnx.Rngs(0), **config.model))
     rank, slab = config.model.get("rank", 2), config.data.slab
     if (rank == 3) != (slab is not None):
@@ -72,7 +76,7 @@ def check(config: ConfigDict, mesh: Mesh, classes: int = 1) -> None:
         models.check_size(size, model.divisor)
 
 
-def drawn_split(config: ConfigDict, cases: list[Case]) -> splits.Split:
+def draw_split(config: ConfigDict, cases: list[Case]) -> splits.Split:
     """The split that the config's seed draws, or its seed for splits."""
     return splits.make(
         cases,
@@ -121,56 +125,17 @@ def initial_state(
         channels: of the data's images.
         optimizer: of `optimizer_and_schedule`.
         mesh: the devices.
-        classes: what the masks tell apart, background aside.
+        classes: how many the masks hold, background aside.
     """
-    sizes = {"in_channels": input_channels(config, channels), "num_classes": steps.logit_channels(classes)}
-    graphdefs = []
+    sizes = {"in_channels": input_channels(config, channels), "num_classes": logit_channels(classes)}
 
-    def drawn() -> tuple[dict, dict]:
-        model = models.build(**sizes, rngs=nnx.Rngs(params=config.seed), **config.model)
-        graphdef, params, batch_stats = steps.split_model(model)
-        # No array and so no result of a compiled program; building the network once more would take half a second.
-        graphdefs.append(graphdef)
-        return params, batch_stats
+    @jax.jit  # One compiled program draws all parameters; by themselves, each shape would be compiled separately.
+    def draw() -> tuple[nnx.GraphDef, dict, dict]:
+        return split_model(models.build(**sizes, rngs=nnx.Rngs(params=config.seed), **config.model))
 
-    # One compiled program draws all parameters; by themselves, each shape would be compiled anew.
-    params, batch_stats = jax.jit(drawn)()
-    [graphdef] = graphdefs
+    graphdef, params, batch_stats = draw()
     if config.train.initial_weights:
         params, batch_stats = weights.initialise(params, batch_stats, Path(config.train.initial_weights))
     averaged = config.optim.ema_decay is not None
-    state = jax.jit(functools.partial(steps.init_state, optimizer=optimizer, averaged=averaged))(params, batch_stats)
+    state = jax.jit(functools.partial(init_state, optimizer=optimizer, averaged=averaged))(params, batch_stats)
     return graphdef, jax.device_put(state, replicated(mesh))
-
-
-def train_step(
-    config: ConfigDict, graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, classes: int
-) -> Callable:
-    """The compiled step: see `steps.make_train_step`."""
-    return steps.make_train_step(
-        graphdef,
-        optimizer,
-        image_size=config.data.image_size,
-        loss_weights=config.loss.to_dict(),
-        augment_settings=config.augment.to_dict(),
-        seed=config.seed,
-        classes=classes,
-        skip_nonfinite=config.train.nonfinite == "skip",
-        spike_factor=config.train.spike_factor,
-        ema_decay=config.optim.ema_decay,
-    )
-
-
-def training_batches(config: ConfigDict, slices: Slices, start_step: int) -> grain.IterDataset:
-    """This process's part of the batches from a step on: see `pipeline.training_batches`."""
-    return pipeline.training_batches(
-        slices,
-        batch_size=config.train.batch_size,
-        seed=config.seed,
-        epochs=config.train.epochs,
-        start_step=start_step,
-        shard=jax.process_index(),
-        shards=jax.process_count(),
-        workers=config.data.workers,
-        tumour_share=config.data.tumour_share,
-    )

@@ -1,5 +1,6 @@
-"""The training state, and the two compiled functions that everything else feeds: train step and probability step."""
+"""The training state, and the compiled step that changes it."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -7,15 +8,13 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx, struct
-from jaxtyping import Array, Float, Float32, Int32, Shaped
+from jaxtyping import Array, Float, Int32, Shaped
+from ml_collections import ConfigDict
 
-from unet_jax import models
-from unet_jax.inference.preprocess import prepare_image, prepare_mask, prepare_weights, restore_logits
+from unet_jax.inference.preprocess import prepare_image, prepare_mask, prepare_weights
 from unet_jax.losses import deep_supervision_loss
+from unet_jax.models.functional import forward, plain
 from unet_jax.training.augment import augment
-
-# At the image's size, or, from a network with deep supervision in training, at that and lower resolutions.
-Logits = Float[Array, "b *spatial classes"] | tuple[Float[Array, "b *_ classes"], ...]
 
 # Where a step first met NaN or infinity, by the number in its "fault"; 0 is nowhere.
 FAULTS = ("", "image", "loss", "gradient")
@@ -68,24 +67,6 @@ def zero_watch() -> dict[str, Array]:
     return {"skipped": jnp.zeros((), jnp.int32), "spikes": jnp.zeros((), jnp.int32), "usual_norm": jnp.zeros(())}
 
 
-def logit_channels(classes: int) -> int:
-    """Channels of the logits of a network that tells so many classes from background.
-
-    One class needs a single channel, for a sigmoid; several exclude each other, and the background is one of them.
-    """
-    return 1 if classes == 1 else classes + 1
-
-
-def split_model(model: nnx.Module) -> tuple[nnx.GraphDef, dict, dict]:
-    """The module as (structure, parameters, running statistics of batch normalisation)."""
-    graphdef, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
-    return graphdef, _plain(params), _plain(batch_stats)
-
-
-def _plain(state: nnx.State) -> dict:
-    return nnx.to_pure_dict(nnx.as_pure(state))
-
-
 def init_state(
     params: dict, batch_stats: dict, optimizer: optax.GradientTransformation, *, averaged: bool = False
 ) -> TrainState:
@@ -96,53 +77,69 @@ def init_state(
     return TrainState(step, params, batch_stats, optimizer.init(params), zero_totals(), epochs, zero_watch(), average)
 
 
-def forward(model: nnx.Module, image: Float[Array, "b *spatial c"]) -> Logits:
-    """The network's logits for every pixel of the image.
+@dataclasses.dataclass(frozen=True)
+class StepSettings:
+    """What a training step is made of, besides the network's structure and the optimiser.
 
-    Where convolutions without padding leave none for the border, the image is mirrored there first: the overlap-tile
-    of Ronneberger et al. 2015 (figure 2).
+    Attributes:
+        image_size: rows and columns of the network's input, in pixels.
+        loss: weight of each loss: see `losses.deep_supervision_loss`.
+        augment: see `augment.augment`.
+        seed: what is random in step n is a function of (seed, n) alone.
+        classes: how many the masks hold, background aside.
+        skip_nonfinite: a step that meets NaN or infinity changes nothing but the number of steps and `watch`. Without
+            it, the state that such a step returns is undefined.
+        spike_factor: a gradient norm above so many times the running mean counts as a spike.
+        ema_decay: of the moving average of the weights; None for none. The state needs one then: see `init_state`.
     """
-    margin = getattr(model, "margin", 0)
-    if not margin:
-        return model(image)
-    size = image.shape[1:-1]
-    needed = models.input_size_for(size, model.divisor, margin)
-    mirrored = [(margin, big - n - margin) for n, big in zip(size, needed, strict=True)]
-    logits = model(jnp.pad(image, [(0, 0), *mirrored, (0, 0)], mode="reflect"))
-    return logits[(slice(None), *(slice(n) for n in size))]
+
+    image_size: int
+    loss: Mapping[str, Any]
+    augment: Mapping[str, Any]
+    seed: int
+    classes: int = 1
+    skip_nonfinite: bool = False
+    spike_factor: float = 10.0
+    ema_decay: float | None = None
+
+    @classmethod
+    def of(cls, config: ConfigDict, classes: int) -> "StepSettings":
+        """The config's."""
+        return cls(
+            image_size=config.data.image_size,
+            loss=config.loss.to_dict(),
+            augment=config.augment.to_dict(),
+            seed=config.seed,
+            classes=classes,
+            skip_nonfinite=config.train.nonfinite == "skip",
+            spike_factor=config.train.spike_factor,
+            ema_decay=config.optim.ema_decay,
+        )
 
 
 def make_train_step(
     graphdef: nnx.GraphDef,
     optimizer: optax.GradientTransformation,
-    *,
-    image_size: int,
-    loss_weights: Mapping[str, Any],
-    augment_settings: Mapping,
-    seed: int,
-    classes: int = 1,
-    skip_nonfinite: bool = False,
-    spike_factor: float = 10.0,
-    ema_decay: float | None = None,
+    settings: StepSettings,
+    schedule: optax.Schedule,
 ) -> Callable[[TrainState, Mapping[str, Array]], tuple[TrainState, dict[str, Shaped[Array, ""]]]]:
     """The compiled step: (state, batch) → (state, what to log). The state passed in is used up.
 
     A batch holds `image`, uint8 or float32 [b, h, w, c], and `mask`, uint8 [b, h, w] of 0 to `classes`, in 3-D with d
-    after b; and, for a loss with pixel weights, `weights`, float32 like the mask. What is random in step n is a
-    function of (seed, n) alone. Logged are the loss, the batch's Dice, the gradient's norm, `fault` (a place in
-    FAULTS), and how many steps were spikes or were skipped so far. With `skip_nonfinite`, a step with a fault changes
-    nothing but the number of steps and `watch`; without it the state that comes back is good for nothing. `ema_decay`
-    needs a state with an average: see `_averaged`.
+    after b; and, for a loss with pixel weights, `weights`, float32 like the mask. Logged are the loss, the batch's
+    Dice, the gradient's norm, the step's learning rate as `schedule` has it, `fault` (a place in FAULTS), and how many
+    steps so far were spikes or were skipped.
     """
+    image_size, classes = settings.image_size, settings.classes
 
     def train_step(state: TrainState, batch: Mapping[str, Array]):
-        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        key = jax.random.fold_in(jax.random.key(settings.seed), state.step)
         augment_key, dropout_key = jax.random.split(key)
         image = prepare_image(batch["image"], image_size)
         targets = prepare_mask(batch["mask"], image_size, classes)
         if "weights" in batch:
             targets = jnp.concatenate([targets, prepare_weights(batch["weights"], image_size)], axis=-1)
-        image, targets = augment(augment_key, image, targets, augment_settings)
+        image, targets = augment(augment_key, image, targets, settings.augment)
         mask, pixel_weights = targets[..., :classes], targets[..., classes:] if "weights" in batch else None
         if classes > 1:  # only now, as what augmentation brings in from outside is background
             mask = jnp.concatenate([1 - mask.sum(-1, keepdims=True), mask], axis=-1)
@@ -151,8 +148,8 @@ def make_train_step(
             model = nnx.merge(graphdef, params, state.batch_stats)
             logits = forward(nnx.view(model, dropout_key=dropout_key, raise_if_not_found=False), image)
             levels = logits if isinstance(logits, tuple) else (logits,)
-            loss = deep_supervision_loss(levels, mask, loss_weights, pixel_weights)
-            return loss, (levels[0], _plain(nnx.state(model, nnx.BatchStat)))
+            loss = deep_supervision_loss(levels, mask, settings.loss, pixel_weights)
+            return loss, (levels[0], plain(nnx.state(model, nnx.BatchStat)))
 
         (loss, (logits, batch_stats)), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
@@ -161,7 +158,7 @@ def make_train_step(
         params = optax.apply_updates(state.params, updates)
         norm = optax.tree.norm(gradient)
         fault = _fault(batch["image"], loss, norm)
-        watch = _watched(state.watch, norm, fault, spike_factor)
+        watch = _watched(state.watch, norm, fault, settings.spike_factor)
         after = state.replace(
             step=state.step + 1,
             params=params,
@@ -170,14 +167,17 @@ def make_train_step(
             totals=totals,
             watch=watch,
         )
-        if ema_decay is not None:
+        if settings.ema_decay is not None:
             weights = {"params": params, "batch_stats": batch_stats}
-            after = after.replace(average=_averaged(state.average, weights, state.step, ema_decay))
-        if skip_nonfinite:
+            after = after.replace(average=_averaged(state.average, weights, state.step, settings.ema_decay))
+        if settings.skip_nonfinite:
             unchanged = state.replace(step=state.step + 1, watch=watch)
             after = jax.tree.map(lambda new, old: jnp.where(fault == 0, new, old), after, unchanged)
         counts = {"spikes": watch["spikes"], "skipped": watch["skipped"]}
-        return after, {"loss": loss, "dice": dice, "gradient_norm": norm, "fault": fault, **counts}
+        # A skipped step does not advance the optimiser, nor its schedule.
+        rate = jnp.asarray(schedule(state.step - state.watch["skipped"]), jnp.float32)
+        logged = {"loss": loss, "dice": dice, "gradient_norm": norm, "learning_rate": rate, "fault": fault}
+        return after, logged | counts
 
     return jax.jit(train_step, donate_argnums=0)
 
@@ -209,18 +209,7 @@ def _averaged(average: dict, weights: dict, step: Int32[Array, ""], decay: float
     return jax.tree.map(lambda mean, new: mean + share * (new - mean), average, weights)
 
 
-def nonfinite(tree: Any) -> list[str]:
-    """The names of the leaves that hold NaN or infinity."""
-    found = jax.tree_util.tree_leaves_with_path(_finite(tree))
-    return [jax.tree_util.keystr(path, simple=True, separator="/") for path, finite in found if not finite]
-
-
-@jax.jit
-def _finite(tree: Any) -> Any:
-    return jax.tree.map(lambda leaf: jnp.isfinite(leaf).all(), tree)
-
-
-def _hard_dice(logits: Array, mask: Array) -> Float32[Array, ""]:
+def _hard_dice(logits: Array, mask: Array) -> Float[Array, ""]:
     """Dice of the batch as one, 1 where prediction and mask are both empty.
 
     One class is predicted from probability 0.5 on; of several, the Dice is the mean, and the likeliest is predicted.
@@ -229,32 +218,9 @@ def _hard_dice(logits: Array, mask: Array) -> Float32[Array, ""]:
         likeliest = jax.nn.one_hot(jnp.argmax(logits, -1), logits.shape[-1])
         several = [_overlap(likeliest[..., number], mask[..., number]) for number in range(1, logits.shape[-1])]
         return jnp.stack(several).mean()
-    return _overlap((logits > 0).astype(jnp.float32), mask)
+    return _overlap((logits >= 0).astype(jnp.float32), mask)
 
 
-def _overlap(predicted: Array, mask: Array) -> Float32[Array, ""]:
+def _overlap(predicted: Array, mask: Array) -> Float[Array, ""]:
     sizes = predicted.sum() + mask.sum()
     return jnp.where(sizes == 0, 1.0, 2 * (predicted * mask).sum() / jnp.maximum(sizes, 1))
-
-
-def make_probability_step(
-    graphdef: nnx.GraphDef, *, image_size: int
-) -> Callable[[dict, dict, Array], Float32[Array, "*batch"]]:
-    """The compiled (params, batch_stats, image) → probability, in the image's own geometry.
-
-    The image is [b, h, w, c], in 3-D [b, d, h, w, c]. A network with one channel gives the probability of its class,
-    without c; another those of background and classes, which sum to 1, in place of c.
-    """
-
-    def probability_step(params: dict, batch_stats: dict, image: Array) -> Float32[Array, "*batch"]:
-        model = nnx.view(
-            nnx.merge(graphdef, params, batch_stats),
-            deterministic=True,
-            use_running_average=True,
-            raise_if_not_found=False,  # a network without dropout or batch normalisation has no such switch
-        )
-        logits = forward(model, prepare_image(image, image_size)).astype(jnp.float32)
-        logits = restore_logits(logits, *image.shape[-3:-1])
-        return jax.nn.sigmoid(logits)[..., 0] if logits.shape[-1] == 1 else jax.nn.softmax(logits)
-
-    return jax.jit(probability_step)

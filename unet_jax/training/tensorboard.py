@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from unet_jax.files import append_bytes
-from unet_jax.run.folder import flatten
+from unet_jax.run.config import flatten
 
 if TYPE_CHECKING:
     from tensorboardX.proto.event_pb2 import Event

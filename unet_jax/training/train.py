@@ -1,44 +1,38 @@
 """A whole run in reading order: data, split, network, epochs of steps, checkpoints; then the scores."""
 
 import contextlib
-import functools
 import sys
 from pathlib import Path
 
 import jax
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from unet_jax.data import labels, pipeline, splits
+from unet_jax.data import labels, load, pipeline, splits
 from unet_jax.data.slices import Slices
-from unet_jax.errors import NumbersError
 from unet_jax.evaluation import threshold
-from unet_jax.evaluation.evaluate import held, score
-from unet_jax.inference.from_config import load_cases, load_classes
-from unet_jax.run import checkpoint
+from unet_jax.evaluation.evaluate import score
+from unet_jax.inference.network import make_probability_step
+from unet_jax.inference.settings import SegmentSettings
+from unet_jax.run import checkpoint, resume
 from unet_jax.run import folder as run_folder
-from unet_jax.run import resume as identity
 from unet_jax.runtime import compilation_cache, host_memory
-from unet_jax.runtime.mesh import data_mesh, is_primary, replicated
+from unet_jax.runtime.mesh import data_mesh, is_primary
 from unet_jax.runtime.out_of_memory import explained
 from unet_jax.runtime.signals import StopRequest
 from unet_jax.runtime.watchdog import Watchdog
-from unet_jax.training import loop, progress, tensorboard
-from unet_jax.training import setup as recipe
-from unet_jax.training import step as steps
-from unet_jax.training.step import TrainState
+from unet_jax.training import loop, progress, setup, state_on_disk, tensorboard
+from unet_jax.training.step import StepSettings, make_train_step
 
 STACKS = "stacks.txt"
 
 
-def train(config: ConfigDict, workdir: Path, *, resume: str = "auto", defaults: ConfigDict | None = None) -> dict:
-    """Trains what the config says, or goes on with the run in `workdir`, and scores its test side.
+def train(config: ConfigDict, workdir: Path, *, resuming: str = "auto") -> dict:
+    """Trains what the config says, or resumes the run in `workdir`, and scores its test side.
 
     Args:
         config: resolved, with every key.
         workdir: the run's folder.
-        resume: "auto", "must" or "never": see `identity.check_resume`.
-        defaults: the program's own config: see `identity.compare`.
+        resuming: "auto", "must" or "never": see `resume.check_resume`.
 
     Returns:
         what the test side's metrics.json holds.
@@ -54,44 +48,49 @@ def train(config: ConfigDict, workdir: Path, *, resume: str = "auto", defaults: 
     """
     # jax.distributed notices SIGTERM itself, and agrees with all processes on the step to stop after.
     with (
-        held(workdir),
+        run_folder.lock_run(workdir),
         explained(config),
         StopRequest(listen=not jax.distributed.is_initialized()) as stop,
         Watchdog(workdir / STACKS) as watchdog,
     ):
-        stop.anywhere(lambda: "nothing was trained yet; the same command goes on.")
-        identity.check_resume(workdir, resume)
-        return _train(config, workdir, defaults, stop, watchdog)
+        stop.anywhere(lambda: "nothing was trained yet; run the same command to resume.")
+        resume.check_resume(workdir, resuming)
+        return _train(config, workdir, stop, watchdog)
 
 
-def _train(
-    config: ConfigDict, workdir: Path, defaults: ConfigDict | None, stop: StopRequest, watchdog: Watchdog
-) -> dict:
+def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watchdog) -> dict:
+    # The config, then the data: what is wrong with the first is told before the second is read.
     compilation_cache.use(config.train.compilation_cache)
     mesh = data_mesh()
-    classes = load_classes(config)
-    recipe.check(config, mesh, labels.count(classes))
-    cases, fingerprint, digests = load_cases(config)
-    for line in identity.compare(workdir, config, fingerprint, digests, defaults):
+    classes = labels.count(load.load_classes(config))
+    setup.check(config, mesh, classes)
+    data = load.load(config)
+    for line in resume.compare(workdir, config, data):
         _say(line)
+
+    # Who is trained on, and who is scored.
     split_path = workdir / run_folder.SPLIT
-    split = splits.read(split_path, cases) if split_path.exists() else recipe.drawn_split(config, cases)
-    index = {side: splits.slices_of(split, cases, side) for side in splits.SIDES}
-    weigh = recipe.pixel_weights(config, cases, index["train"])
-    slices = Slices(cases, index["train"], config.data.slab, weigh, config.data.neighbours)
+    split = splits.read(split_path, data.cases) if split_path.exists() else setup.draw_split(config, data.cases)
+    index = {side: splits.slices_of(split, data.cases, side) for side in splits.SIDES}
+    weigh = setup.pixel_weights(config, data.cases, index["train"])
+    slices = Slices(data.cases, index["train"], config.data.slab, weigh, config.data.neighbours)
     steps_per_epoch = pipeline.steps_per_epoch(len(slices), config.train.batch_size, jax.process_count())
 
-    optimizer, schedule = recipe.optimizer_and_schedule(config, steps_per_epoch)
-    graphdef, state = recipe.initial_state(config, cases[0].image.shape[-1], optimizer, mesh, labels.count(classes))
+    # The network and its optimiser, at their first step.
+    optimizer, schedule = setup.optimizer_and_schedule(config, steps_per_epoch)
+    graphdef, state = setup.initial_state(config, data.channels, optimizer, mesh, classes)
 
+    # What the folder holds already, from here on the run that is described.
     if is_primary():
-        identity.record(workdir, config, fingerprint, digests, classes)
+        resume.record(workdir, config, data)
         if not split_path.exists():
             splits.write(split, split_path)
-    _say(progress.description(config, workdir, split.label, len(cases), index, state))
+    _say(progress.description(config, workdir, split.label, len(data.cases), index, state))
     checkpoints = workdir / run_folder.CHECKPOINTS
     checkpoint.prepare(checkpoints)
-    state = _restore(checkpoints, state, mesh)
+    state, warnings = state_on_disk.restore(checkpoints, state, mesh)
+    for line in warnings:
+        _warn(line)
     resumed = int(state.step)
     epochs = run_folder.epochs_of(run_folder.rewind_history(workdir, resumed, int(state.epochs)))
     if is_primary():
@@ -99,68 +98,47 @@ def _train(
     if resumed:
         _say(progress.resumption(config, workdir, resumed, epochs))
 
+    # The epochs.
     run = loop.Run(
         config=config,
         workdir=workdir,
         mesh=mesh,
-        cases=cases,
-        classes=tuple(classes),
+        data=data,
         validation=index["val"],
-        train_step=recipe.train_step(config, graphdef, optimizer, labels.count(classes)),
-        probability_step=steps.make_probability_step(graphdef, image_size=config.data.image_size),
-        schedule=schedule,
+        train_step=make_train_step(graphdef, optimizer, StepSettings.of(config, classes), schedule),
+        probability_step=make_probability_step(graphdef, image_size=config.data.image_size),
+        settings=SegmentSettings.of(config, mesh),
         steps_per_epoch=steps_per_epoch,
-        save=functools.partial(_save, checkpoints),
+        checkpoints=checkpoints,
         stop=stop,
         watchdog=watchdog,
         events=tensorboard.event_file(workdir, resumed, config.to_dict()) if config.train.tensorboard else None,
     )
-    stop.anywhere(lambda: f"nothing was trained since step {resumed}; the same command goes on.")
-    stream = pipeline.stream(recipe.training_batches(config, slices, resumed))
+    stop.anywhere(lambda: f"nothing was trained since step {resumed}; run the same command to resume.")
+    stream = pipeline.stream(
+        pipeline.training_batches(
+            slices,
+            batch_size=config.train.batch_size,
+            seed=config.seed,
+            epochs=config.train.epochs,
+            start_step=resumed,
+            shard=jax.process_index(),
+            shards=jax.process_count(),
+            workers=config.data.workers,
+            tumour_share=config.data.tumour_share,
+        )
+    )
     with host_memory.thawing(), contextlib.closing(stream) as batches:
         epochs = loop.train_epochs(run, state, batches, epochs)
-    stop.anywhere(lambda: "trained to the end and saved; the same command scores it.")
+
+    # The scores.
+    stop.anywhere(lambda: "trained to the end and saved; run the same command to score it.")
     scored = progress.best(epochs) if config.eval.checkpoint == "best" else epochs[-1]
     _say(f"Trained {len(epochs)} epochs; scoring the {config.eval.checkpoint}, epoch {scored['epoch']}.")
     if config.eval.choose_threshold:
         config = config.copy_and_resolve_references()
-        config.eval.threshold = threshold.choose(workdir, config, cases, index["val"], mesh)
-    return score(workdir, config)
-
-
-def _save(checkpoints: Path, state: TrainState, score: float | None) -> None:
-    items = _items(state)
-    if leaves := steps.nonfinite(items):
-        raise NumbersError(
-            f"The state after step {int(state.step)} is NaN or infinite in {', '.join(leaves)}, and was not saved: "
-            "train anew with a smaller config.optim.learning_rate."
-        )
-    checkpoint.save(checkpoints, int(state.step), items, score)
-
-
-def _restore(checkpoints: Path, state: TrainState, mesh: Mesh) -> TrainState:
-    """The newest checkpoint that is whole, or `state` itself before the first; damaged ones are set aside."""
-    restored = checkpoint.restore(checkpoints, "newest", checkpoint.on_devices(_items(state), replicated(mesh)))
-    if restored is None:
-        return state
-    for line in checkpoint.warnings(checkpoints, restored):
-        _warn(line)
-    checkpoint.set_aside(checkpoints, restored.damaged)
-    model, training = restored.items["model"], restored.items["training"]
-    trained = training.pop("trained", None)
-    return TrainState(**(trained or model), **training, average=model if trained else {})
-
-
-def _items(state: TrainState) -> dict[str, dict]:
-    """What a checkpoint holds: "model" is what to predict with, "training" all else that training goes on from."""
-    params, batch_stats = state.weights
-    trained = {"trained": {"params": state.params, "batch_stats": state.batch_stats}} if state.average else {}
-    return {
-        "model": {"params": params, "batch_stats": batch_stats},
-        "training": {"step": state.step, "opt_state": state.opt_state, "totals": state.totals}
-        | {"epochs": state.epochs, "watch": state.watch}
-        | trained,
-    }
+        config.eval.threshold = threshold.choose(workdir, config, data.cases, index["val"], mesh)
+    return score(workdir, config, data)
 
 
 def _say(text: str) -> None:

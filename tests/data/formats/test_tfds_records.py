@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from unet_jax.data import cache, splits, tfds_lgg
+from unet_jax.data import cache, load, splits, tfds_lgg
 from unet_jax.data.formats import sources
 from unet_jax.data.formats.tfds_records import Records
 from unet_jax.errors import InputError
-from unet_jax.inference import from_config
 from unet_jax.run import folder as run_folder
-from unet_jax.run import resume as identity
+from unet_jax.run import resume
+from unet_jax.run.config import read_config
 from unet_jax.run.verify import verify
 from unet_jax.training.train import train
 
@@ -79,7 +79,7 @@ def test_the_loss_curve_is_that_of_the_files(phantom_files, phantom_as_tfds, set
     assert scores[0] == scores[1]
     assert (tmp_path / "lgg/split.json").read_text() == (tmp_path / "tfds/split.json").read_text()
 
-    cases = from_config.load_cases(run_folder.read_config(tmp_path / "tfds"))[0]
+    cases = load.load(read_config(tmp_path / "tfds")).cases
     assert verify(tmp_path / "tfds") == sum(len(case.image) for case in cases)
 
 
@@ -109,9 +109,9 @@ def _rebuilt(built, change):
 
 
 def test_one_changed_pixel_is_found_and_its_slice_named(phantom_files, built, settings, configure, tmp_path):
-    _, fingerprint, digests = _load(built, "tfds", tmp_path)
     config = configure(settings | {"data.source": "tfds", "data.root": str(built)})
-    identity.record(tmp_path / "run", config, fingerprint, digests)
+    data = load.load(config)
+    resume.record(tmp_path / "run", config, data)
     name = Records(built).listing[2].images[1]
 
     def change(example):
@@ -121,7 +121,7 @@ def test_one_changed_pixel_is_found_and_its_slice_named(phantom_files, built, se
             return example | {"mask": mask}
         return example
 
-    assert verify(tmp_path / "run") == len(digests)
+    assert verify(tmp_path / "run") == len(data.digests)
     with pytest.raises(InputError) as error:
         verify(tmp_path / "run", data=_rebuilt(built, change))
     assert str(error.value).splitlines()[1:] == [f"  {name.as_posix()}: has another content"]

@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from unet_jax.data import phantom
+from unet_jax.data.phantom import dataset as phantom
 from unet_jax.errors import InputError, StorageError
 
 SET = {"patients": 6, "size": 64, "slices": (12, 16)}

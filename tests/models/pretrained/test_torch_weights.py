@@ -13,9 +13,9 @@ from golden import state_dicts
 
 from unet_jax.errors import InputError
 from unet_jax.models import build
+from unet_jax.models.functional import split_model
 from unet_jax.models.pretrained import torch_weights, weights
 from unet_jax.models.pretrained.torch_weights import convert
-from unet_jax.training.step import split_model
 
 RESNEXT = {"width": 2, "depths": [2, 1, 2, 1], "cardinality": 2, "group_width": 2}
 

@@ -18,6 +18,9 @@ from unet_jax.data.formats.image_header import SUFFIXES
 from unet_jax.data.names import shown
 from unet_jax.errors import InputError
 
+# The channels, and the one that shows a tumour best.
+SEQUENCES = ("pre-contrast", "FLAIR", "post-contrast")
+FLAIR = 1
 DECODING = "lgg 1: channels in file order, mask above 127 is 1"
 
 

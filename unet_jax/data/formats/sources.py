@@ -15,6 +15,8 @@ from unet_jax.errors import InputError
 
 # Layouts of folders that hold images and masks; "phantom" is the built-in data set in the layout of "lgg".
 SOURCES = ("lgg", "pairs", "nifti", "tfds", "phantom")
+# What is read as the LGG data are: three sequences of 8 bits.
+LGG_SOURCES = ("lgg", "phantom", "tfds")
 # A picture of the LGG data set: TCGA_CS_4941_19960909/TCGA_CS_4941_19960909_12.
 LGG_NAME = r"(?:[^/]+/)?(?P<patient>[^_/]+_[^_/]+_[^_/]+)_(?:[^/]*_)?(?P<slice>[0-9]+)"
 
@@ -72,6 +74,11 @@ def notes(source: str, settings: Settings) -> list[str]:
     return []
 
 
+def intensity_mode(source: str, mode: str) -> str:
+    """How the images of a source are scaled: LGG's have 8 bits throughout, which "auto" leaves as they are."""
+    return "range" if mode == "auto" and source in LGG_SOURCES else mode
+
+
 def reader(root: Path, source: str, settings: Settings) -> Reader:
     """The reader of a data set with masks.
 
@@ -81,8 +88,7 @@ def reader(root: Path, source: str, settings: Settings) -> Reader:
     intensity.check_mode(settings.intensity)
     label_map = labels.parse(settings.labels)
     grouping = patients.load(settings.patient_pattern, settings.patient_csv and Path(settings.patient_csv))
-    # LGG's files have 8 bits throughout, which "auto" leaves as they are.
-    mode = "range" if settings.intensity == "auto" else settings.intensity
+    mode = intensity_mode(source, settings.intensity)
     if source in ("lgg", "phantom"):
         return _reader(lgg.DECODING, lgg.find, lgg.decode, mode)
     if source == "tfds":
@@ -98,14 +104,14 @@ def reader(root: Path, source: str, settings: Settings) -> Reader:
             f"{nifti.DECODING}; {description}; {grouping.describe()}",
             lambda root: nifti.find(root, description, grouping),
             lambda files, read: nifti.decode(files, read, description.labels),
-            settings.intensity,
+            mode,
         )
     if source == "pairs":
         return _reader(
             f"{pairs.DECODING}; labels {label_map}; {grouping.describe()}",
             lambda root: pairs.find(root, grouping),
             lambda files, read: pairs.decode(files, read, label_map),
-            settings.intensity,
+            mode,
         )
     raise InputError(f"config.data.source is {source!r}; it must be one of auto, {', '.join(SOURCES)}.")
 

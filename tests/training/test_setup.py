@@ -1,0 +1,45 @@
+import jax
+import numpy as np
+
+from unet_jax.data import pipeline
+from unet_jax.data.load import load
+from unet_jax.data.slices import Slices
+from unet_jax.models.pretrained import weights
+from unet_jax.runtime.mesh import data_mesh
+from unet_jax.training import setup
+
+
+def test_another_seed_draws_another_split_other_parameters_and_other_batches(settings, configure):
+    drawn = []
+    for seed in (5, 6):
+        config = configure(settings | {"seed": seed})
+        cases = load(config).cases
+        split = setup.draw_split(config, cases)
+        _, state = setup.initial_state(config, 3, setup.optimizer_and_schedule(config, 1)[0], data_mesh())
+        # Of all slices, so that it is not the split that tells them apart.
+        batch = next(iter(pipeline.training_batches(Slices(cases), batch_size=4, seed=seed, epochs=1)))
+        drawn.append((split.test, jax.tree.leaves(state.params), [batch["case"], batch["slice"]]))
+    (one, its, these), (other, theirs, those) = drawn
+    assert one != other
+    assert not any(np.array_equal(*both) for both in zip(its, theirs, strict=True))
+    assert not any(np.array_equal(*both) for both in zip(these, those, strict=True))
+
+
+def test_a_seed_for_splits_keeps_the_split_of_another_seed(settings, configure):
+    cases = load(configure(settings)).cases
+    drawn = {
+        (seed, of_split): setup.draw_split(configure(settings | {"seed": seed, "data.split_seed": of_split}), cases)
+        for seed in (5, 6)
+        for of_split in (None, 5)
+    }
+    assert drawn[5, None] == drawn[5, 5] == drawn[6, 5] != drawn[6, None]
+
+
+def test_training_starts_from_the_weights_it_is_given(settings, configure, tmp_path):
+    config = configure(settings)
+    optimizer, _ = setup.optimizer_and_schedule(config, 1)
+    _, given = setup.initial_state(config, 3, optimizer, data_mesh())
+    weights.save(tmp_path, given.params, given.batch_stats, {"name": "tutorial"})
+    config = configure(settings | {"seed": 9, "train.initial_weights": str(tmp_path)})
+    _, state = setup.initial_state(config, 3, optimizer, data_mesh())
+    jax.tree.map(np.testing.assert_array_equal, state.params, given.params)

@@ -1,0 +1,61 @@
+"""The data set that a config names: its cases decoded, its classes, and what identifies its files."""
+
+import dataclasses
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from unet_jax.data import cache, phantom
+from unet_jax.data.cache import Digests
+from unet_jax.data.case import Case
+from unet_jax.data.formats import sources
+from unet_jax.data.labels import LabelMap
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSet:
+    """A data set, opened once a command.
+
+    Attributes:
+        cases: in the reader's order, their arrays read-only memory maps.
+        classes: what the masks tell apart, where that is several; empty for one.
+        fingerprint: of the files and of how they are decoded.
+        digests: size and SHA-256 of every file.
+    """
+
+    cases: list[Case]
+    classes: LabelMap
+    fingerprint: str
+    digests: Digests
+
+    @property
+    def channels(self) -> int:
+        """How many channels its images have."""
+        return self.cases[0].image.shape[-1]
+
+
+def load(config: ConfigDict) -> DataSet:
+    """Decodes the config's cases, or takes them from the cache; the phantom is made first where it is asked for.
+
+    Raises:
+        InputError: anything is wrong with the data; every fault is listed.
+    """
+    root = Path(config.data.root)
+    if config.data.source == "phantom":
+        made = config.phantom
+        phantom.write_once(root, seed=made.seed, patients=made.patients, size=made.size, slices=tuple(made.slices))
+    reader = sources.reader(root, config.data.source, sources.settings(config.data.to_dict()))
+    cases, fingerprint, digests = cache.load(reader, root, Path(config.data.cache))
+    return DataSet(cases, load_classes(config), fingerprint, digests)
+
+
+def load_classes(config: ConfigDict) -> LabelMap:
+    """The classes that the config's masks tell apart: see `sources.classes`."""
+    return sources.classes(Path(config.data.root), config.data.source, sources.settings(config.data.to_dict()))
+
+
+def take_cases_from(data: Path, config: ConfigDict) -> None:
+    """Makes `config` read the cases in another folder, and says what lies there."""
+    source, found = sources.guess(data)
+    print(found, flush=True)
+    config.data.update(source=source, root=str(data))

@@ -1,0 +1,127 @@
+"""A run's network as a function from images to probabilities, in the images' own geometry."""
+
+import functools
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import Mesh
+from jaxtyping import Array, Float32
+from ml_collections import ConfigDict
+
+from unet_jax import models
+from unet_jax.data import labels
+from unet_jax.errors import InputError
+from unet_jax.inference.preprocess import prepare_image, restore_logits
+from unet_jax.models.functional import forward, logit_channels, split_model
+from unet_jax.run import checkpoint
+from unet_jax.run import folder as run_folder
+from unet_jax.runtime.mesh import replicated
+
+# image [b, h, w, c] or, in 3-D, [b, d, h, w, c] → probability of the class, float32, without c; or, with several
+# classes, those of background and classes in place of c
+Probability = Callable[[jax.Array], jax.Array]
+
+
+def make_probability_step(
+    graphdef: nnx.GraphDef, *, image_size: int
+) -> Callable[[dict, dict, Array], Float32[Array, "*batch"]]:
+    """The compiled (params, batch_stats, image) → probability, in the image's own geometry.
+
+    The image is [b, h, w, c], in 3-D [b, d, h, w, c]. A network with one channel gives the probability of its class,
+    without c; another those of background and classes, which sum to 1, in place of c.
+    """
+
+    def probability_step(params: dict, batch_stats: dict, image: Array) -> Float32[Array, "*batch"]:
+        model = nnx.view(
+            nnx.merge(graphdef, params, batch_stats),
+            deterministic=True,
+            use_running_average=True,
+            raise_if_not_found=False,  # a network without dropout or batch normalisation has no such switch
+        )
+        logits = forward(model, prepare_image(image, image_size)).astype(jnp.float32)
+        logits = restore_logits(logits, *image.shape[-3:-1])
+        return jax.nn.sigmoid(logits)[..., 0] if logits.shape[-1] == 1 else jax.nn.softmax(logits)
+
+    return jax.jit(probability_step)
+
+
+def load_network(workdir: Path, config: ConfigDict, mesh: Mesh) -> tuple[Probability, checkpoint.Restored]:
+    """The checkpoint that the config names as a function from images to probabilities, and which one it is.
+
+    The run's folder says how many channels it takes and how many classes it tells apart.
+
+    Raises:
+        InputError: there is no checkpoint, or it does not fit the config.
+        DamageError: there are checkpoints, and none is whole.
+    """
+    graphdef, like = _structure(config, image_channels(workdir, config), labels.count(run_folder.read_classes(workdir)))
+    restored = checkpoint.restore(
+        workdir / run_folder.CHECKPOINTS,
+        config.eval.checkpoint,
+        {"model": checkpoint.on_devices(like, replicated(mesh))},
+    )
+    if restored is None:
+        raise InputError(f"{workdir} has no scored checkpoint yet: train it for at least one epoch.")
+    network = restored.items["model"]
+    probability = make_probability_step(graphdef, image_size=config.data.image_size)
+    return functools.partial(probability, network["params"], network["batch_stats"]), restored
+
+
+def image_channels(workdir: Path, config: ConfigDict) -> int:
+    """How many channels the run's images have.
+
+    Runs of before version 0.1 did not note it: for these, the number whose network has the checkpoint's shapes.
+
+    Raises:
+        InputError: neither the folder nor a checkpoint says it.
+    """
+    noted = run_folder.read_channels(workdir)
+    if noted is not None:
+        return noted
+    saved = checkpoint.shapes(workdir / run_folder.CHECKPOINTS, "model")
+    classes = labels.count(run_folder.read_classes(workdir))
+    for channels in range(1, MOST_CHANNELS + 1):
+        if saved and checkpoint.shapes_of(_structure(config, channels, classes)[1]) == saved:
+            return channels
+    raise InputError(f"{workdir} does not say how many channels its images have: train again with another --workdir.")
+
+
+# The runs that did not note their channels had pictures or sequences of one patient.
+MOST_CHANNELS = 16
+
+
+def input_channels(config: ConfigDict, channels: int) -> int:
+    """How many channels the network takes where images have `channels`: those of the neighbouring slices too."""
+    return channels * (1 + 2 * config.data.neighbours)
+
+
+def _structure(config: ConfigDict, channels: int, classes: int) -> tuple[nnx.GraphDef, dict]:
+    """The network's structure, and the shapes of its parameters and running statistics."""
+    sizes = {"in_channels": input_channels(config, channels), "num_classes": logit_channels(classes)}
+    model = nnx.eval_shape(lambda: models.build(**sizes, rngs=nnx.Rngs(0), **config.model))
+    graphdef, params, batch_stats = split_model(model)
+    return graphdef, {"params": params, "batch_stats": batch_stats}
+
+
+def with_flips(probability: Probability, flips: Collection[str]) -> Probability:
+    """The mean over the image as it is and flipped, each turned back.
+
+    Args:
+        probability: what is averaged.
+        flips: "rows" (upside down), "columns" (left to right), or both, which also adds both at once; each doubles the
+            work. Without any, the function itself.
+    """
+    if not flips:
+        return probability
+
+    def averaged(image: jax.Array) -> jax.Array:
+        axes_of = {"rows": image.ndim - 3, "columns": image.ndim - 2}
+        several = [()]
+        for name, axis in axes_of.items():
+            several += [(*axes, axis) for axes in several if name in flips]
+        return sum(jnp.flip(probability(jnp.flip(image, axes)), axes) for axes in several) / len(several)
+
+    return averaged

@@ -1,0 +1,57 @@
+"""How a run's cases are segmented: what travels from a config through prediction, scoring and validation."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from unet_jax.runtime.mesh import by_batch
+
+
+@dataclasses.dataclass(frozen=True)
+class SegmentSettings:
+    """How cases become masks.
+
+    Attributes:
+        batch_size: windows at a time; the last batch is filled up with zeros, so that there is one program a size.
+        threshold: a pixel is of the only class from this probability on; of several, it is of the likeliest.
+        sharding: how a batch lies on the devices.
+        slab: slices of a slab; None for a 2-D network, which sees single slices.
+        tile: what has more rows or columns than this is cut into windows of that size; None segments whole slices.
+        neighbours: slices on either side that go into a slice's channels; 0 for single slices, and for slabs.
+        flips: see `network.with_flips`.
+        postprocess: see `postprocess.stages`.
+    """
+
+    batch_size: int
+    threshold: float
+    sharding: jax.sharding.Sharding
+    slab: int | None = None
+    tile: int | None = None
+    neighbours: int = 0
+    flips: tuple[str, ...] = ()
+    postprocess: Mapping[str, int | bool] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(cls, config: ConfigDict, mesh: Mesh) -> "SegmentSettings":
+        """The config's."""
+        return cls(
+            batch_size=config.train.batch_size,
+            threshold=config.eval.threshold,
+            sharding=by_batch(mesh),
+            slab=config.data.slab,
+            tile=config.data.image_size if config.eval.tiles else None,
+            neighbours=config.data.neighbours,
+            flips=flips_of(config),
+            postprocess=config.eval.postprocess.to_dict(),
+        )
+
+
+def flips_of(config: ConfigDict) -> tuple[str, ...]:
+    """What `network.with_flips` averages over: if the config wants any, the flips that training has.
+
+    A network that never saw heads upside down is wrong about them.
+    """
+    return tuple(axis for axis in ("rows", "columns") if config.eval.tta and config.augment[f"flip_{axis}"] > 0)
