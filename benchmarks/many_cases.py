@@ -48,9 +48,8 @@ def measure(cases: int, size: int, folder: Path) -> dict[str, float]:
     Returns:
         seconds by stage: "decode" (the first start), "start" (each later one), of which "verify" is spent on decoded
         arrays, "split", and "epoch", a pass over all of the training side; then "GB resident" at most, "open files" and
-        "maps" more than at the beginning, and "GB decoded".
+        "maps" of decoded cases, and "GB decoded".
     """
-    files, maps = _open_files(), _maps()
     figures = {}
 
     def timed(stage: str, function, *arguments):
@@ -74,18 +73,24 @@ def measure(cases: int, size: int, folder: Path) -> dict[str, float]:
     timed("epoch", epoch)
     return figures | {
         "GB resident": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
-        "open files": _open_files() - files,
-        "maps": _maps() - maps,
+        "open files": _open_files(decoded),
+        "maps": _maps(decoded),
         "GB decoded": sum(path.stat().st_size for path in decoded.iterdir()) / 1e9,
     }
 
 
-def _open_files() -> int:
-    return len(os.listdir("/proc/self/fd"))
+def _open_files(folder: Path) -> int:
+    targets = [os.readlink(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd") if _is_open(name)]
+    return sum(target.startswith(f"{folder}/") for target in targets)
 
 
-def _maps() -> int:
-    return len(Path("/proc/self/maps").read_text().splitlines())
+def _is_open(descriptor: str) -> bool:
+    # The one that lists the folder is closed by now.
+    return os.path.lexists(f"/proc/self/fd/{descriptor}")
+
+
+def _maps(folder: Path) -> int:
+    return Path("/proc/self/maps").read_text().count(f" {folder}/")
 
 
 def main(_) -> None:

@@ -349,10 +349,11 @@ def test_the_cases_of_a_hundred_folders_take_a_handful_of_files(tmp_path):
     (tmp_path / "data").mkdir()
     for number in range(100):
         (tmp_path / "data" / f"{number}.raw").write_bytes(np.full(24, number, np.float32).tobytes())
-    before = len(os.listdir("/proc/self/fd"))
     cases, fingerprint, _ = cache.load(_as_module(_Arrays), tmp_path / "data", tmp_path / "cache")
-    assert len(os.listdir("/proc/self/fd")) == before + 1
-    assert len(list((tmp_path / "cache" / f"{fingerprint}.pools-1").iterdir())) == 2
+    folder = tmp_path / "cache" / f"{fingerprint}.pools-1"
+    assert len(list(folder.iterdir())) == 2
+    assert Path("/proc/self/maps").read_text().count(f" {folder}/") == 1
+    assert len({id(case.image.base) for case in cases}) == 1
     assert [int(case.name) for case in cases] == [case.image[1, 2, 3, 0] for case in cases]
 
 

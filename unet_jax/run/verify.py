@@ -23,7 +23,7 @@ def verify(workdir: Path, *, data: Path | None = None) -> int:
 
     Raises:
         InputError: a file has another content, is missing or is new; each is listed. Or the run has no list of files.
-        RunError: decoded cases are damaged and cannot be decoded again, which is done otherwise: see `cache.load`.
+        RunError: decoded cases are damaged, and could not be decoded again: see `cache.load`.
     """
     settings = read_config(workdir).data
     root, folder = data or Path(settings.root), Path(settings.cache)
