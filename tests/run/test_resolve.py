@@ -141,3 +141,18 @@ def test_a_resolved_config_takes_no_new_key_and_survives_json(config):
     for name in ("brightness", "contrast", "gamma"):
         as_lists["augment"][name]["range"] = list(as_lists["augment"][name]["range"])
     assert again == as_lists
+
+
+def test_data_below_the_root_become_the_root(config, tmp_path):
+    scan = tmp_path / "kaggle_3m" / "deeper" / "TCGA_CS_4941_19960909"
+    scan.mkdir(parents=True)
+    (scan / "TCGA_CS_4941_19960909_1.tif").write_bytes(b"")
+    resolved, [found] = resolve(config, {})
+    assert (resolved.data.source, resolved.data.root) == ("lgg", str(scan.parent))
+    assert f"config.data.root={scan.parent}" in found
+
+
+def test_a_file_in_place_of_the_root_is_said_to_be_one(config, tmp_path):
+    (tmp_path / "kaggle_3m").write_bytes(b"PK")
+    with pytest.raises(InputError, match=r"kaggle_3m: is a file, and a folder is needed: unpack it"):
+        resolve(config, {"data.root": config.data.root})

@@ -103,8 +103,20 @@ def test_a_missing_root_is_named(tmp_path):
 
 def test_a_root_one_level_too_high_is_told_so(tmp_path, write_scan):
     write_scan(tmp_path / "kaggle_3m", NAME, _picture(1, 8, 8, 3), _picture(1, 8, 8))
-    with pytest.raises(InputError, match=r"config\.data\.root=.*no TIFF .* in its 1 folders"):
+    with pytest.raises(InputError, match=r"config\.data\.root=.*no TIFF .* in its 1 folders.*\(.*/kaggle_3m\)"):
         lgg.find(tmp_path)
+
+
+def test_a_mask_that_is_no_tiff_is_named(tmp_path, write_scan):
+    write_scan(tmp_path, NAME, _picture(2, 8, 8, 3), _picture(2, 8, 8))
+    cv2.imwrite(str(tmp_path / NAME / f"{NAME}_1_MASK.png"), _picture(8, 8))
+    (tmp_path / NAME / f"{NAME}_1_mask.tif").unlink()
+    (tmp_path / NAME / f"{NAME}_2_mask.tif").rename(tmp_path / NAME / f"{NAME}_2_Mask.TIF")
+    [files] = lgg.find(tmp_path)
+    assert files.faults == (
+        f"{NAME}/{NAME}_1.tif: this image has no mask: {NAME}/{NAME}_1_MASK.png is not a TIFF: convert it.",
+    )
+    assert [path.name for path in files.masks] == [f"{NAME}_2_Mask.TIF"]
 
 
 def _spoil(root, write_scan):

@@ -304,3 +304,160 @@ def test_for_prediction_a_file_a_folder_and_a_training_set_can_be_named(root, tm
     (root / "imagesTr" / "anna_0000.nii.gz").unlink()
     _, [anna, _] = nifti_listing.find_images(root / "imagesTr")
     assert anna.faults == ("anna: has the channels 1, and one before or between them is missing: restore it.",)
+
+
+def _faults(root):
+    return [str(fault) for files in _find(root) for fault in files.faults]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "line"),
+    [
+        (
+            ("imagesTr/anna_0000.nii.gz", "imagesTr/anna_0000.nii", "copy"),
+            "imagesTr/anna_0000.nii: is called as imagesTr/anna_0000.nii.gz is, and could be meant as well: remove "
+            "one of "
+            "them.",
+        ),
+        (
+            ("imagesTr/anna_0000.nii.gz", "imagesTr/carl_0000.nii", "copy"),
+            "imagesTr/carl_0000.nii: does not end in .nii.gz, as dataset.json says of all files: convert or remove it.",
+        ),
+        (
+            ("imagesTr/anna_0000.nii.gz", "imagesTr/ANNA_0000.NII.GZ", "copy"),
+            "imagesTr/ANNA: has the channels 0000, and 0000, 0001 are needed by dataset.json.",
+        ),
+        (
+            ("imagesTr/anna_0000.nii.gz", "imagesTr/more/carl_0000.nii.gz", "copy"),
+            "imagesTr/more/carl_0000.nii.gz: lies deeper than nnU-Net's layout has it: move it to imagesTr, or out "
+            "of it.",
+        ),
+        (
+            ("labelsTr/anna.nii.gz", "labelsTr/anna_0000.nii.gz", "move"),
+            "labelsTr/anna.nii.gz: is missing, and its image is there; labelsTr/anna_0000.nii.gz may be it: rename it.",
+        ),
+        (
+            ("labelsTr/anna.nii.gz", "labelsTr/Anna.nii.gz", "move"),
+            "labelsTr/anna.nii.gz: is missing, and its image is there; labelsTr/Anna.nii.gz may be it: rename it.",
+        ),
+        (
+            ("labelsTr/anna.nii.gz", "labelsTr/anna.mrk", "move"),
+            "labelsTr/anna.nii.gz: is missing, and its image is there; labelsTr/anna.mrk is of a kind that is not "
+            "read as "
+            "a mask: convert it.",
+        ),
+    ],
+)
+def test_a_near_miss_is_named(root, spoil, line):
+    old, new, how = spoil
+    (root / new).parent.mkdir(exist_ok=True)
+    data = (root / old).read_bytes()
+    (root / new).write_bytes(data)
+    if how == "move":
+        (root / old).unlink()
+    assert line in _faults(root)
+
+
+def test_a_case_called_by_four_digits_is_one_line(root):
+    for folder, old, new in (
+        ("imagesTr", "anna_0000", "anna_0007"),
+        ("labelsTr", "anna", "anna_0007"),
+    ):
+        (root / folder / f"{old}.nii.gz").rename(root / folder / f"{new}.nii.gz")
+    (root / "imagesTr" / "anna_0001.nii.gz").unlink()
+    assert _faults(root) == [
+        "imagesTr/anna_0007.nii.gz: can be read as channel 7 of anna, or as the case anna_0007, whose mask is "
+        "labelsTr/anna_0007.nii.gz: then name it anna_0007_0000.nii.gz."
+    ]
+
+
+def test_capital_letters_in_folders_and_endings_are_read_as_small_ones(root):
+    for folder in ("imagesTr", "labelsTr"):
+        for path in list((root / folder).iterdir()):
+            path.rename(path.with_name(path.name.replace(".nii.gz", ".NII.GZ")))
+        (root / folder).rename(root / folder.upper())
+    found = _find(root)
+    assert [(files.name, len(files.images), files.faults) for files in found] == [("anna", 2, ()), ("bert_2", 2, ())]
+    assert _decode(root, found[0], {"tumour": (1,)}).image.shape[-1] == 2
+
+
+def _scans(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("names", "channels", "cases"),
+    [
+        (["a_0000.nii.gz", "a_0001.nii.gz", "b_0000.nii.gz", "b_0001.nii.gz"], 2, {"a": 2, "b": 2}),
+        (["a_0000.nii.gz", "a_0001.nii.gz"], None, {"a": 2}),
+        (["a_0000.nii.gz", "b.nii.gz"], 1, {"a": 1, "b": 1}),
+        (["x/CASE_0000.NII.GZ", "y/case.nii"], 1, {"x/CASE": 1, "y/case": 1}),
+        (["imagesTs/a_0000.nii.gz", "labelsTs/a.nii.gz"], 1, {"imagesTs/a": 1}),
+        (["p1/p1_flair.nii.gz", "p1/p1_seg.nii.gz"], 1, {"p1/p1_flair": 1}),
+        (["anna_mask.nii.gz", "bert_seg.nii.gz"], 1, {"anna_mask": 1, "bert_seg": 1}),
+    ],
+)
+def test_what_is_predicted_on_is_found_at_any_depth(tmp_path, names, channels, cases):
+    _scans(tmp_path, *names)
+    base, found = nifti_listing.find_images(tmp_path, channels)
+    assert base == tmp_path
+    assert {files.name: len(files.images) for files in found} == cases
+    assert not any(files.faults for files in found)
+
+
+@pytest.mark.parametrize(
+    ("names", "channels", "line"),
+    [
+        (
+            ["scan_0001.nii.gz", "scan_0002.nii.gz"],
+            1,
+            "scan: scan_0001.nii.gz, scan_0002.nii.gz can be read as the channels 1, 2 of this case, and one before or "
+            "between them is missing; or as a case each, which are then named <case>_0000.nii.gz: rename them.",
+        ),
+        (
+            ["scan_0000.nii.gz", "scan_0001.nii.gz"],
+            1,
+            "scan: scan_0000.nii.gz, scan_0001.nii.gz can be read as the channels 0, 1 of this case, and the network "
+            "takes "
+            "1 of them; or as a case each, which are then named <case>_0000.nii.gz: rename them.",
+        ),
+        (
+            ["scan_0000.nii.gz", "scan_0001.nii.gz", "scan_0002.nii.gz", "scan_0003.nii.gz"],
+            2,
+            "scan: scan_0000.nii.gz, scan_0001.nii.gz, scan_0002.nii.gz, … can be read as the channels 0, 1, 2, 3 of "
+            "this "
+            "case, and the network takes 2 of them; or as a case each, which are then named <case>_0000.nii.gz: rename "
+            "them.",
+        ),
+        (
+            ["a.nii", "a.nii.gz"],
+            1,
+            "a.nii.gz: can be read as channel 0 of a, and so can a.nii: rename or remove one of them.",
+        ),
+        (
+            ["a.nii.gz", "a_0000.nii.gz"],
+            1,
+            "a_0000.nii.gz: can be read as channel 0 of a, and so can a.nii.gz: rename or remove one of them.",
+        ),
+        (
+            ["imagesTs/a_0001.nii.gz"],
+            2,
+            "imagesTs/a: has the channels 1, and one before or between them is missing: restore it.",
+        ),
+    ],
+)
+def test_a_name_that_can_be_read_two_ways_is_refused_by_both(tmp_path, names, channels, line):
+    _scans(tmp_path, *names)
+    _, found = nifti_listing.find_images(tmp_path, channels)
+    assert [fault for files in found for fault in files.faults] == [line]
+
+
+def test_a_file_that_is_named_is_a_case_for_a_network_of_one_channel(tmp_path):
+    _scans(tmp_path, "scan_0001.nii.gz", "scan_0002.nii.gz", "b_0000.nii.gz")
+    for path, name in (("scan_0001.nii.gz", "scan_0001"), ("b_0000.nii.gz", "b")):
+        _, [files] = nifti_listing.find_images(tmp_path / path, 1)
+        assert (files.name, [image.name for image in files.images], files.faults) == (name, [path], ())
+    _, [files] = nifti_listing.find_images(tmp_path / "scan_0002.nii.gz", 2)
+    assert files.faults

@@ -198,3 +198,106 @@ def test_slices_of_several_sizes_are_named(tmp_path):
 def test_a_folder_without_pictures_is_named(tmp_path):
     with pytest.raises(InputError, match="holds no picture"):
         pairs.find(tmp_path, ALONE)
+
+
+@pytest.mark.parametrize(
+    ("names", "line"),
+    [
+        (
+            ["images/a.png", "masks/a.xcf"],
+            "images/a.png: this image has no mask; masks/a.xcf is of a kind that is not read as a mask: save it as "
+            "PNG or "
+            "TIFF.",
+        ),
+        (
+            ["a.png", "a_mask.xcf"],
+            "a.png: this image has no mask; a_mask.xcf is of a kind that is not read as a mask: save it as PNG or "
+            "TIFF.",
+        ),
+        (
+            ["images/a.png", "masks/A.png"],
+            "images/a.png: this image has no mask; masks/A.png differs from its name in capital letters: rename one of "
+            "them.",
+        ),
+        (
+            ["images/ISIC_1.jpg", "masks/ISIC_1_segmentation.png"],
+            "images/ISIC_1.jpg: this image has no mask; masks/ISIC_1_segmentation.png may be it: name it as the "
+            "image is, "
+            "or with _mask at the end.",
+        ),
+        (
+            ["a.png", "a_label.png"],
+            "a.png: this image has no mask; a_label.png may be it: name it as the image is, or with _mask at the end.",
+        ),
+        (
+            ["images/x/a.png", "masks/a.png"],
+            "images/x/a.png: this image has no mask; masks/a.png lies in another folder: move it to where the "
+            "image's own "
+            "path leads.",
+        ),
+        (
+            ["a (1).png", "a (1)_mask.png", "a (1)_mask_1.png"],
+            "a (1)_mask_1.png: this image has no mask; a (1).png may be what it is a further mask of: draw all masks "
+            "of a "
+            "picture in one.",
+        ),
+        (
+            ["images/a.png", "images/a_mask.png", "masks/a_mask.png"],
+            "masks/a_mask.png: can be the mask of images/a_mask.png or of images/a.png: rename it or one of the "
+            "images.",
+        ),
+        (
+            ["images/a.png", "masks/a.png", "masks/a_mask.png"],
+            "masks/a_mask.png: can be the mask of images/a.png, and so can masks/a.png: remove one of the two.",
+        ),
+    ],
+)
+def test_a_near_miss_is_named_in_one_line(tmp_path, names, line):
+    for name in ("images/ok.png", "masks/ok.png") if names[0].startswith("images") else ("ok.png", "ok_mask.png"):
+        _write(tmp_path / name, _picture())
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    *_, last = pairs.find(tmp_path, ALONE)
+    assert line in last.faults
+    assert len(last.faults) == 1 + ("of images/a_mask.png" in line)
+
+
+def test_one_mistake_in_a_thousand_files_is_one_line(tmp_path):
+    image, mask = (cv2.imencode(".jpg", pixels)[1].tobytes() for pixels in (_picture(), _mask()))
+    for number in range(1000):
+        for folder, data in (("images", image), ("masks", mask)):
+            (tmp_path / "data" / folder).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "data" / folder / f"cju{number:04d}.jpg").write_bytes(data)
+    made = reader(tmp_path / "data", "pairs", Settings())
+    with pytest.raises(InputError) as caught:
+        cache.load(made, tmp_path / "data", tmp_path / "cache")
+    assert str(caught.value) == (
+        "masks/cju0000.jpg: is a mask as JPEG, which changes its values: save it as PNG or TIFF. Found 1,000 times, "
+        "also "
+        f"in masks/cju0001.jpg, masks/cju0002.jpg, …; all are listed in {tmp_path}/cache/faults.txt."
+    )
+    assert len((tmp_path / "cache" / "faults.txt").read_text().splitlines()) == 1000
+
+
+@pytest.mark.parametrize("top", ["", "train/"])
+def test_images_and_masks_are_found_in_any_letters_and_in_the_folders_of_a_split(tmp_path, top):
+    for side in (top, "Val/") if top else ("",):
+        _write(tmp_path / side / "Images" / "x" / "a.png", _picture())
+        _write(tmp_path / side / "MASKS" / "x" / "a.png", _mask())
+    found = pairs.find(tmp_path, ALONE)
+    assert [files.name for files in found] == (["Val/x/a", "train/x/a"] if top else ["x/a"])
+    for files in found:
+        case = _decode(tmp_path, files)
+        np.testing.assert_array_equal(case.image[0], _picture())
+        np.testing.assert_array_equal(case.mask[0], _mask() // 255)
+    assert [files.name for files in pairs.find_images(tmp_path, ALONE)[1]] == [files.name for files in found]
+
+
+def test_a_picture_of_a_csv_under_another_path_is_named(tmp_path):
+    _write(tmp_path / "data" / "x" / "a.png", _picture())
+    _write(tmp_path / "data" / "x" / "a_mask.png", _mask())
+    (tmp_path / "who.csv").write_text("file,patient\nA.png,anna\n")
+    *_, last = pairs.find(tmp_path / "data", patients.load(None, tmp_path / "who.csv"))
+    [fault] = last.faults
+    assert fault.endswith("has no line for this file, and one for A: write the name as it stands here.")

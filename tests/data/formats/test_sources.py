@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from unet_jax.data import cache, phantom
-from unet_jax.data.formats import layouts, lgg, sources
+from unet_jax.data.formats import lgg, sources
 from unet_jax.data.formats.image_file import read_file
 from unet_jax.data.formats.sources import Settings, image_reader, notes, reader
 from unet_jax.errors import InputError
@@ -23,36 +23,6 @@ def _picture(path, pixels=None):
 def _volume(path, shape=(4, 5, 6)):
     path.parent.mkdir(parents=True, exist_ok=True)
     nibabel.save(nibabel.Nifti1Image(np.arange(np.prod(shape), dtype=np.int16).reshape(shape), np.eye(4)), path)
-
-
-@pytest.mark.parametrize(
-    ("names", "source"),
-    [
-        (["imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz", "dataset.json"], "nifti"),
-        (["lgg_mri/1.0.0/dataset_info.json"], "tfds"),
-        (["dataset_info.json"], "tfds"),
-        (["images/a.png", "masks/a.png"], "pairs"),
-        (["TCGA_A_1_2/TCGA_A_1_2_1.tif", "TCGA_A_1_2/TCGA_A_1_2_1_mask.tif", "data.csv"], "lgg"),
-        (["a.png", "a_mask.png"], "pairs"),
-        (["anna/1.tif", "anna/1_mask.tif"], "pairs"),
-    ],
-)
-def test_the_source_is_guessed_from_what_lies_in_the_folder(tmp_path, names, source):
-    for name in names:
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(b"")
-    layout = layouts.find(tmp_path)
-    assert (layout.source, layout.root) == (source, tmp_path)
-    assert layout.note.startswith(f"Data: {tmp_path} holds ")
-    assert layout.note.endswith(f"(config.data.source={source}).")
-
-
-def test_what_cannot_be_guessed_is_said(tmp_path):
-    _picture(tmp_path / "a.png")
-    with pytest.raises(InputError, match=r"holds neither imagesTr, .* see docs/data\.md"):
-        layouts.find(tmp_path)
-    with pytest.raises(InputError, match="there is no such folder"):
-        layouts.find(tmp_path / "nowhere")
 
 
 def test_lgg_is_as_its_reader_gives_it_unless_it_is_normalised(tmp_path):
@@ -135,6 +105,29 @@ def test_pictures_that_count_as_patients_are_announced():
     assert note.startswith("Each picture counts as a patient of its own")
     assert notes("nifti", Settings())[0].startswith("Each case counts as a patient of its own")
     assert notes("pairs", Settings(patient_pattern="(?P<patient>.)")) == notes("lgg", Settings()) == []
+
+
+def test_a_split_is_by_patient_only_where_somebody_named_patients():
+    named = Settings(patient_pattern="(?P<patient>.)")
+    assert [sources.unit(source, Settings()) for source in ("lgg", "tfds", "phantom")] == ["patient"] * 3
+    assert [sources.unit(source, Settings()) for source in ("pairs", "nifti")] == ["picture", "case"]
+    assert [sources.unit(source, named) for source in ("pairs", "nifti")] == ["patient"] * 2
+    assert sources.unit("pairs", Settings(patient_csv="who.csv")) == "patient"
+
+
+def test_channels_are_called_as_the_data_have_it(tmp_path):
+    description = {"channel_names": {"0": "T2", "1": "ADC"}, "labels": {"background": 0, "a": 1}, "file_ending": ".nii"}
+    (tmp_path / "dataset.json").write_text(json.dumps(description))
+    names = sources.channel_names
+    assert names("lgg", tmp_path, 3) == names("phantom", tmp_path, 3) == ("pre-contrast", "FLAIR", "post-contrast")
+    assert names("nifti", tmp_path, 2) == ("T2", "ADC")
+    assert names("nifti", tmp_path, 3) == names("pairs", tmp_path, 3) == ("sequence 1", "sequence 2", "sequence 3")
+    assert names("nifti", tmp_path / "nowhere", 1) == ("sequence 1",)
+    for source, channel in (("lgg", 1), ("tfds", 1), ("pairs", 0), ("nifti", 0)):
+        assert sources.channel_to_show(source, names(source, tmp_path, 3)) == channel
+    assert sources.channel_to_show("lgg", ("sequence 1",)) == 0
+    assert [sources.in_colour(source, "abc") for source in ("pairs", "lgg", "nifti")] == [True, False, False]
+    assert not sources.in_colour("pairs", "a")
 
 
 def test_settings_are_those_of_the_config():

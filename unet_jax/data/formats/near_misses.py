@@ -40,13 +40,13 @@ class NearMisses:
             places: paths without suffix where its mask may lie, with one of a suffix that is not read.
         """
         path = self._images[name]
-        near, remedy = self._find(name, [place.casefold() for place in places])
+        near, remedy = self._find(name, path, [place.casefold() for place in places])
         if near is None:
             return Fault(path, "this image has no mask: add it or remove this file.")
         self.named.add(near)
         return Fault(path, f"this image has no mask; {shown(near)} {remedy}.", f"no mask: {remedy}")
 
-    def _find(self, name: str, places: Sequence[str]) -> tuple[Path | None, str]:
+    def _find(self, name: str, image: Path, places: Sequence[str]) -> tuple[Path | None, str]:
         folded = name.casefold()
         further = re.fullmatch(rf"(.+){MASK}[ _-]?[0-9]+", name)
         if further and further[1] in self._images:
@@ -55,11 +55,14 @@ class NearMisses:
             if place in self._unread:
                 return self._unread[place], "is of a kind that is not read as a mask: save it as PNG or TIFF"
         start = bisect.bisect_left(self._spare, (folded,))
-        for other, path in self._spare[start : start + 2]:
+        for other, path in self._spare[start : start + 3]:
+            if path == image:
+                continue
             if other == folded:
                 return path, "differs from its name in capital letters: rename one of them"
             if other.startswith(folded) and not other[len(folded)].isalnum() and "/" not in other[len(folded) :]:
                 return path, f"may be it: name it as the image is, or with {MASK} at the end"
-        if path := self._by_stem.get(folded.rpartition("/")[2]):
+        path = self._by_stem.get(folded.rpartition("/")[2], image)
+        if path != image:
             return path, "lies in another folder: move it to where the image's own path leads"
         return None, ""

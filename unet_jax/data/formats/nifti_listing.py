@@ -4,6 +4,7 @@ A name that can be read two ways is a fault that names both, and no file is left
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -45,7 +46,9 @@ def find(root: Path, channels: int, ending: str, cases: int | None, patients: Pa
     images = _by_stem(root, IMAGES, ending, faults)
     labels = _by_stem(root, LABELS, ending, faults)
     by_case = _by_case(images, labels, ending, faults)
-    spare = {stem: path for stem, path in labels.items() if stem not in by_case and stem not in images}
+    placed = {path for numbered in by_case.values() for path in numbered.values()}
+    refused = {stem for stem, path in images.items() if path not in placed}
+    spare = {stem: path for stem, path in labels.items() if stem not in by_case and stem not in refused}
     listing = []
     for name, numbered in by_case.items():
         wrong = [] if name in labels else [_no_label(root, name, ending, spare)]
@@ -55,8 +58,7 @@ def find(root: Path, channels: int, ending: str, cases: int | None, patients: Pa
             wrong.append(Fault(f"{IMAGES}/{name}", f"{mistake} {DESCRIPTION}.", "channels"))
         listing.append(_case_files(name, numbered, labels.get(name), patients, wrong))
     faults += [Fault(path, "this mask has no image: add it or remove this file.") for path in spare.values()]
-    # With those whose names were refused above.
-    there = len(by_case.keys() | (images.keys() & labels.keys()))
+    there = len(by_case.keys() | (refused & labels.keys()))
     if cases not in (None, there):
         faults.append(Fault(DESCRIPTION, f"says numTraining {cases}, and {IMAGES} holds {there} cases."))
     return [*listing, CaseFiles("listing", "", (), (), tuple(sorted(faults)))] if faults else listing
@@ -160,12 +162,13 @@ def _by_case(
     images: Mapping[str, Path], labels: Mapping[str, Path], ending: str, faults: list[str]
 ) -> dict[str, dict[int, Path]]:
     cases: dict[str, dict[int, Path]] = {}
+    labelled = Counter(_case_and_channel(stem)[0] for stem in labels)
     for stem, path in images.items():
         name, channel = _case_and_channel(path.name)
         if channel is None:
             mistake = f"is not named <case>_<four digits of the channel>{ending}: rename or remove it."
             faults.append(Fault(path, mistake, "no channel"))
-        elif stem in labels and name not in labels:
+        elif stem in labels and name not in labels and (channel or labelled[name] > 1):
             faults.append(
                 Fault(
                     path,
