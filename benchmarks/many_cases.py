@@ -17,6 +17,7 @@ from absl import app, flags
 
 from unet_jax.data import cache, pipeline, pools, splits
 from unet_jax.data.case import Case
+from unet_jax.data.reader import CaseFiles, Reader
 from unet_jax.data.slices import Slices
 
 CASES = flags.DEFINE_integer("cases", 100_000, "Single pictures.")
@@ -25,20 +26,20 @@ SIZE = flags.DEFINE_integer("size", 16, "Pixels a side.")
 OPEN_FILES = 1024
 
 
-def reader(cases: int, size: int) -> cache.Reader:
+def reader(cases: int, size: int) -> Reader:
     """A reader of that many pictures that are on no disk."""
 
-    def find(_: Path) -> list[cache.CaseFiles]:
-        return [cache.CaseFiles(f"{n:06d}", f"patient {n:06d}", (Path(f"{n:06d}"),), ()) for n in range(cases)]
+    def find(_: Path) -> list[CaseFiles]:
+        return [CaseFiles(f"{n:06d}", f"patient {n:06d}", (Path(f"{n:06d}"),), ()) for n in range(cases)]
 
     def read(_: Path, path: Path) -> bytes:
         return int(path.name).to_bytes(4, "little") * size**2
 
-    def decode(files: cache.CaseFiles, read) -> Case:
+    def decode(files: CaseFiles, read) -> Case:
         pixels = np.frombuffer(read(files.images[0]), np.uint8).reshape(1, size, size, 4)
         return Case(files.name, files.patient, pixels[..., :3], pixels[..., 0] % 2)
 
-    return cache.Reader("number 1", find, decode, read)
+    return Reader("number 1", find, decode, read)
 
 
 def measure(cases: int, size: int, folder: Path) -> dict[str, float]:

@@ -14,6 +14,7 @@ import pytest
 from unet_jax.data import cache, pools
 from unet_jax.data.case import Case
 from unet_jax.data.formats import lgg
+from unet_jax.data.reader import CaseFiles, Reader
 from unet_jax.errors import InputError, OutOfMemoryError, StorageError
 
 NAMES = ("TCGA_AA_1_19990101", "TCGA_BB_2_19990101")
@@ -35,7 +36,7 @@ class _Arrays:
 
     @staticmethod
     def find(root):
-        return [cache.CaseFiles(path.stem, path.stem, (Path(path.name),), ()) for path in sorted(root.iterdir())]
+        return [CaseFiles(path.stem, path.stem, (Path(path.name),), ()) for path in sorted(root.iterdir())]
 
     @staticmethod
     def decode(files, read):
@@ -150,7 +151,7 @@ def test_files_are_read_once_to_decode_them_and_once_to_find_them_decoded(root, 
         read.append(path)
         return (root / path).read_bytes()
 
-    reader = cache.Reader(lgg.DECODING, lgg.find, lgg.decode, counting)
+    reader = Reader(lgg.DECODING, lgg.find, lgg.decode, counting)
     files = sorted(path for one in lgg.find(root) for path in (*one.images, *one.masks))
     for _ in range(2):
         cache.load(reader, root, tmp_path / "cache")
@@ -261,7 +262,7 @@ def test_a_damaged_case_that_decodes_to_other_pixels_has_all_decoded_again(root,
         case = lgg.decode(files, read)
         return Case(case.name, case.patient, case.image ^ 1, case.mask)
 
-    cases, again, _ = cache.load(cache.Reader(lgg.DECODING, lgg.find, otherwise), root, tmp_path / "cache")
+    cases, again, _ = cache.load(Reader(lgg.DECODING, lgg.find, otherwise), root, tmp_path / "cache")
     assert again == fingerprint
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [folder.name]
     for case, files in zip(cases, lgg.find(root), strict=True):
@@ -280,8 +281,27 @@ def test_what_keeps_a_damaged_case_from_being_decoded_again_is_named(root, tmp_p
         return lgg.decode(files, lambda path: read(path) and b"")
 
     with pytest.raises(InputError, match=rf"{NAMES[0]}_1\.tif: the file is empty"):
-        cache.load(cache.Reader(lgg.DECODING, lgg.find, emptied), root, tmp_path / "cache")
+        cache.load(Reader(lgg.DECODING, lgg.find, emptied), root, tmp_path / "cache")
     assert pool.read_bytes() == spoilt
+
+
+def test_what_another_process_has_made_whole_meanwhile_is_kept(root, tmp_path, monkeypatch, capsys):
+    _, fingerprint, _ = cache.load(lgg, root, tmp_path / "cache")
+    index = tmp_path / "cache" / f"{fingerprint}.pools-1" / "index.jsonl"
+    whole = index.read_bytes()
+    folder = index.parent.stat().st_ino
+    index.write_bytes(b"")
+    write = pools.write
+
+    def meanwhile(*arguments):
+        write(*arguments)
+        index.write_bytes(whole)
+
+    monkeypatch.setattr(pools, "write", meanwhile)
+    assert len(cache.load(lgg, root, tmp_path / "cache")[0]) == 2
+    assert index.parent.stat().st_ino == folder
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [index.parent.name]
+    assert "the index is damaged" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

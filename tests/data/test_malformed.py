@@ -27,6 +27,7 @@ from unet_jax.data import cache, splits
 from unet_jax.data.case import Case
 from unet_jax.data.formats import image_file, lgg
 from unet_jax.data.formats.image_file import decode_image
+from unet_jax.data.reader import CaseFiles
 from unet_jax.errors import InputError
 
 # Three patients, one of whose names begins with another's.
@@ -256,7 +257,7 @@ def floats():
     """A reader of one float image without a mask."""
     reader = types.ModuleType("floats")
     reader.DECODING = "floats"
-    reader.find = lambda root: [cache.CaseFiles("one", "one", (Path("one.tif"),), ())]
+    reader.find = lambda root: [CaseFiles("one", "one", (Path("one.tif"),), ())]
 
     def decode(files, read):
         pixels = decode_image(read(files.images[0]), files.images[0])

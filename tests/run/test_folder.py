@@ -1,9 +1,7 @@
-import json
-
 import pytest
 from ml_collections import ConfigDict
 
-from unet_jax.errors import DamageError, InputError
+from unet_jax.errors import InputError
 from unet_jax.files import write_json
 from unet_jax.run import folder as run_folder
 
@@ -72,58 +70,3 @@ def test_what_is_no_note_of_data_is_refused(content, workdir):
     write_json(workdir / "data.json", content)
     with pytest.raises(InputError, match=r"data\.json(: channels is .* number from 1 on| is not a description)"):
         run_folder.read_channels(workdir)
-
-
-def _append(workdir, *records):
-    for record in records:
-        history.append(workdir, record)
-
-
-def test_history_is_read_in_the_order_it_was_written(workdir):
-    assert history.read(workdir) == []
-    records = [{"step": 1, "loss": 0.5}, {"step": 2, "loss": 0.25}]
-    _append(workdir, *records)
-    assert history.read(workdir) == records
-
-
-def test_a_half_written_last_line_does_not_count(workdir):
-    _append(workdir, {"step": 1}, {"step": 2})
-    path = workdir / "history.jsonl"
-    whole = path.read_text()
-    for length in range(len(whole) // 2 + 1, len(whole)):
-        path.write_text(whole[:length])
-        assert history.read(workdir) == [{"step": 1}]
-
-
-def test_rewinding_drops_what_came_after_the_checkpoint(workdir):
-    records = [{"step": step, "loss": 1 / step} for step in (10, 20, 30, 40)]
-    _append(workdir, *records)
-    with open(workdir / "history.jsonl", "a") as file:
-        file.write('{"step": 50, "lo')
-    assert history.rewind(workdir, 30, 0) == records[:3]
-    _append(workdir, {"step": 31})
-    lines = (workdir / "history.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in lines] == [*records[:3], {"step": 31}]
-
-
-def test_rewinding_drops_an_epoch_that_the_checkpoint_has_not_validated(workdir):
-    records = [{"step": 10, "loss": 0.5}, {"step": 10, "epoch": 1}, {"step": 20, "loss": 0.4}, {"step": 20, "epoch": 2}]
-    _append(workdir, *records)
-    assert history.rewind(workdir, 20, 1) == records[:3]
-
-
-def test_a_run_that_starts_from_nothing_has_an_empty_history(workdir):
-    assert history.rewind(workdir, 0, 0) == []
-    _append(workdir, {"step": 10})
-    assert history.rewind(workdir, 0, 0) == []
-    assert history.read(workdir) == []
-
-
-@pytest.mark.parametrize("line", ["{", "[]", '{"loss": 1}', '{"step": "x"}', "\x00"])
-def test_a_damaged_line_is_named(line, workdir):
-    _append(workdir, {"step": 1})
-    with open(workdir / "history.jsonl", "a") as file:
-        file.write(line + "\n")
-    _append(workdir, {"step": 3})
-    with pytest.raises(DamageError, match=r"history\.jsonl, line 2 is no record of a run"):
-        history.read(workdir)

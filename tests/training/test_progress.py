@@ -28,10 +28,6 @@ def test_early_stopping(dice, finished):
     assert progress.finished(config, epochs(*dice)) is (len(dice) == 9)
 
 
-def test_the_best_epoch_is_the_first_of_equals():
-    assert best_epoch(epochs(0.1, 0.7, 0.7, 0.2))["epoch"] == 2
-
-
 def test_the_line_of_an_epoch():
     config = default.get_config()
     config.train.epochs = 5

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import jax
 import numpy as np
 
@@ -8,13 +10,17 @@ from unet_jax.models.pretrained import weights
 from unet_jax.runtime.mesh import data_mesh
 from unet_jax.training import setup
 
+# Where a run has no split yet.
+NO_SPLIT = Path("nowhere", "split.json")
+
 
 def test_another_seed_draws_another_split_other_parameters_and_other_batches(settings, configure):
     drawn = []
     for seed in (5, 6):
         config = configure(settings | {"seed": seed})
-        cases = load(config).cases
-        split = setup.draw_split(config, cases)
+        data = load(config)
+        cases = data.cases
+        split, _ = setup.choose_split(config, data, NO_SPLIT)
         _, state = setup.initial_state(config, 3, setup.optimizer_and_schedule(config, 1)[0], data_mesh())
         # Of all slices, so that it is not the split that tells them apart.
         batch = next(iter(pipeline.training_batches(Slices(cases), batch_size=4, seed=seed, epochs=1)))
@@ -26,9 +32,11 @@ def test_another_seed_draws_another_split_other_parameters_and_other_batches(set
 
 
 def test_a_seed_for_splits_keeps_the_split_of_another_seed(settings, configure):
-    cases = load(configure(settings)).cases
+    data = load(configure(settings))
     drawn = {
-        (seed, of_split): setup.draw_split(configure(settings | {"seed": seed, "data.split_seed": of_split}), cases)
+        (seed, of_split): setup.choose_split(
+            configure(settings | {"seed": seed, "data.split_seed": of_split}), data, NO_SPLIT
+        )[0]
         for seed in (5, 6)
         for of_split in (None, 5)
     }

@@ -19,6 +19,7 @@ from unet_jax.data import labels, load, pipeline, splits
 from unet_jax.data.slices import Slices
 from unet_jax.files import write_json
 from unet_jax.inference.network import make_probability_step
+from unet_jax.run.folder import SPLIT
 from unet_jax.runtime import compilation_cache, environment
 from unet_jax.runtime.mesh import by_batch, data_mesh, global_batch
 from unet_jax.training import setup
@@ -50,7 +51,8 @@ def benchmark(config: ConfigDict, workdir: Path, command: Sequence[str] = ()) ->
     starts = first_step.cold_and_warm(command) if command and config.benchmark.first_step else None
     mesh = data_mesh()
     setup.check(config, mesh, classes)
-    training_side = splits.slices_of(setup.choose_split(config, data_set, workdir / SPLIT)[0], cases, "train")
+    split, _ = setup.choose_split(config, data_set, workdir / SPLIT)
+    training_side = splits.slices_of(split, cases, "train")
     weigh = setup.pixel_weights(config, cases, training_side)
     slices = Slices(cases, training_side, config.data.slab, weigh, config.data.neighbours)
 

@@ -1,26 +1,15 @@
-"""Decode once: cases as memory-mapped arrays on disk, keyed by what is in their files.
-
-A reader is a module, one a file format, or a `Reader` made for one data set, with three names:
-
-* `DECODING`: text that changes whenever the same files would give other pixels;
-* `find(root) -> list[CaseFiles]`: which files make up which case;
-* `decode(files, read) -> Case`: the pixels; `read(path)` gives a file's bytes or raises InputError. All that is
-  wrong with the case is one InputError, one line a fault.
-
-Where the paths of `CaseFiles` are not files themselves, there is a fourth: `read(root, path)`, as `read_file` has it.
-"""
+"""Decode once: cases as memory-mapped arrays on disk, keyed by what is in their files."""
 
 import contextlib
 import dataclasses
 import errno
 import functools
 import hashlib
-import itertools
 import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,8 +19,8 @@ import numpy as np
 from unet_jax.data import pools
 from unet_jax.data.case import Case, check_finite
 from unet_jax.data.faults import FULL_LIST, lines_of, summary
-from unet_jax.data.formats.image_file import read_file
 from unet_jax.data.names import name_faults, shown
+from unet_jax.data.reader import CaseFiles, Digests, Reader, digest, hash_files, read_of
 from unet_jax.data.threads import in_threads
 from unet_jax.errors import DamageError, InputError, OutOfMemoryError, RunError, StorageError
 from unet_jax.files import FAILING, FULL, READ_ONLY
@@ -40,38 +29,6 @@ from unet_jax.files import FAILING, FULL, READ_ONLY
 FINGERPRINTED = "one .npy for images and one for masks a case, version 1"
 # How decoded cases are stored: part of their folder's name, and changed with the layout.
 LAYOUT = "pools-1"
-
-# Of each file, by its path from the data set's root: size in bytes and SHA-256 in hexadecimal.
-Digests = dict[Path, tuple[int, str]]
-
-
-@dataclasses.dataclass(frozen=True)
-class CaseFiles:
-    """The files of one case, before anything is read.
-
-    Attributes:
-        name: the case's name, unique in its data set.
-        patient: whose scan it is.
-        images: paths relative to the data set's root, in the order of the slices.
-        masks: as many, in the same order; one for a volume that is one file; or none.
-        faults: what is wrong with the listing itself, one line each; such a case cannot be decoded.
-    """
-
-    name: str
-    patient: str
-    images: tuple[Path, ...]
-    masks: tuple[Path, ...]
-    faults: tuple[str, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True)
-class Reader:
-    """The names of a reader, as above, for a format that has settings."""
-
-    DECODING: str
-    find: Callable[[Path], list[CaseFiles]]
-    decode: Callable[[CaseFiles, Callable[[Path], bytes]], Case]
-    read: Callable[[Path, Path], bytes] = read_file
 
 
 def load(
@@ -99,11 +56,9 @@ def load(
         OutOfMemoryError: there is no memory for the maps.
     """
     data = _DataSet(reader, root, _with_name_faults(reader.find(root) if listing is None else listing))
-    with _explained(cache, "read"):
-        # Where nothing was decoded yet, files are read once: decoding hashes what it reads.
-        files = data.hashed() if any(cache.glob(f"*.{LAYOUT}")) else None
-        is_decoded = files is not None and files.folder(cache).is_dir()
-    if files is None or not is_decoded:
+    # Where nothing was decoded yet, files are read once: decoding hashes what it reads.
+    files = data.hashed() if any(cache.glob(f"*.{LAYOUT}")) else None
+    if files is None or not files.is_decoded(cache):
         files = _decode_all(data, cache)
     records, files = _verified(data, cache, files)
     with _explained(cache, "read"):
@@ -131,9 +86,8 @@ def verify(
         RunError: as `load` raises it.
     """
     files = _Files(reader.DECODING, digests)
-    with _explained(cache, "read"):
-        if not files.folder(cache).is_dir():
-            return None
+    if not files.is_decoded(cache):
+        return None
     return len(_verified(_DataSet(reader, root, listing), cache, files)[0])
 
 
@@ -152,6 +106,10 @@ class _Files:
 
     def folder(self, cache: Path) -> Path:
         return cache / f"{self.fingerprint}.{LAYOUT}"
+
+    def is_decoded(self, cache: Path) -> bool:
+        with _explained(cache, "read"):
+            return self.folder(cache).is_dir()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,8 +135,8 @@ class _DataSet:
             digests = {}
 
             def read(path: Path) -> bytes:
-                data = _read_of(self.reader)(self.root, path)
-                digests[path] = _digest(data)
+                data = read_of(self.reader)(self.root, path)
+                digests[path] = digest(data)
                 return data
 
             try:
@@ -198,25 +156,6 @@ def _with_name_faults(listing: Sequence[CaseFiles]) -> list[CaseFiles]:
         dataclasses.replace(files, faults=(*files.faults, *faults))
         for files, faults in zip(listing, found, strict=True)
     ]
-
-
-def hash_files(reader: Reader | ModuleType, paths: Iterable[Path], root: Path) -> Digests:
-    """Size and SHA-256 of files, given by their paths from `root`; those that cannot be read are left out."""
-    read = _read_of(reader)
-
-    def hash_folder(paths: list[Path]) -> Digests:
-        digests = {}
-        for path in paths:
-            with contextlib.suppress(InputError):
-                digests[path] = _digest(read(root, path))
-        return digests
-
-    by_folder = [list(group) for _, group in itertools.groupby(sorted(paths), key=lambda path: path.parent)]
-    return _merged(in_threads(hash_folder, by_folder, "hashing", "folder"))
-
-
-def _read_of(reader: Reader | ModuleType) -> Callable[[Path, Path], bytes]:
-    return getattr(reader, "read", read_file)
 
 
 def _verified(data: _DataSet, cache: Path, files: _Files) -> tuple[list[pools.Record], _Files]:
@@ -262,7 +201,7 @@ def _decode_all(data: _DataSet, cache: Path, damaged: Path | None = None) -> _Fi
     Args:
         data: what to decode.
         cache: the folder for decoded cases.
-        damaged: a folder to remove first.
+        damaged: a folder to remove first, if no other process has made it whole meanwhile.
 
     Returns:
         the files as they were when they were decoded, whatever happened to them since they were hashed.
@@ -291,7 +230,7 @@ def _decode_all(data: _DataSet, cache: Path, damaged: Path | None = None) -> _Fi
                 raise InputError(summary(faults, cache / FULL_LIST))
             files = _Files(data.reader.DECODING, digests)
             folder = files.folder(cache)
-            if damaged is not None:
+            if damaged is not None and not _is_whole(damaged):
                 with contextlib.suppress(FileNotFoundError):
                     damaged.rename(Path(unfinished, "damaged"))
             try:
@@ -301,6 +240,13 @@ def _decode_all(data: _DataSet, cache: Path, damaged: Path | None = None) -> _Fi
                 if not folder.is_dir():
                     raise
     return files
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        return not pools.damaged(folder, pools.read_index(folder))
+    except DamageError:
+        return False
 
 
 def _arrays(case: Case) -> dict[str, np.ndarray | None]:
@@ -338,11 +284,3 @@ def _explained(cache: Path, verb: str) -> Iterator[None]:
 
 def _warn(text: str) -> None:
     print(f"warning: {text}", file=sys.stderr, flush=True)
-
-
-def _digest(data: bytes) -> tuple[int, str]:
-    return len(data), hashlib.sha256(data).hexdigest()
-
-
-def _merged(digests: Iterable[Digests]) -> Digests:
-    return {path: digest for some in digests for path, digest in some.items()}

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from unet_jax.data.cache import CaseFiles, Digests
 from unet_jax.data.case import Case
 from unet_jax.data.faults import Fault, summary
 from unet_jax.data.names import shown
+from unet_jax.data.reader import CaseFiles, Digests
 from unet_jax.data.splits import SIDES, Split, slices_of
 from unet_jax.errors import InputError
 
+# What `check_leaks` may write in a run's folder.
+FULL_LIST = "leaks.txt"
 # Rows in the middle of a slice, which are compared first: few slices need a second look.
 SAMPLE = 8
 # A mask of fewer marked pixels may be the same as another by chance.
@@ -52,8 +54,7 @@ def check_leaks(
     Raises:
         InputError: images are on two sides; they are named. A split by slice leaks by itself: there it is only said.
     """
-    places = {side: [(case, number) for case, number in slices_of(split, cases, side).tolist()] for side in SIDES}
-    side_of = {place: side for side, group in places.items() for place in group}
+    side_of = {place: side for side in SIDES for place in _places(split, cases, side)}
     groups = [*_same_pixels(cases, side_of), *_same_files(cases, listing, digests or {}, side_of)]
     across, within = _pairs(groups, side_of)
     name = _naming(cases, listing)
@@ -89,7 +90,7 @@ def side_warnings(split: Split, cases: Sequence[Case], classes: Collection[str] 
     Raises:
         InputError: no mask has a marked pixel.
     """
-    found = {side: _classes_there(slices_of(split, cases, side).tolist(), cases) for side in SIDES}
+    found = {side: _classes_there(_places(split, cases, side), cases, len(classes) or 1) for side in SIDES}
     if not any(found.values()):
         raise InputError(
             "No mask of the data has a marked pixel, so there is nothing to learn: check the masks, or say with "
@@ -109,11 +110,20 @@ def side_warnings(split: Split, cases: Sequence[Case], classes: Collection[str] 
     return warnings
 
 
-def _classes_there(places: Iterable[Place], cases: Sequence[Case]) -> set[int]:
-    found = np.zeros(256, bool)
+def _places(split: Split, cases: Sequence[Case], side: str) -> list[Place]:
+    return [(position, number) for position, number in slices_of(split, cases, side).tolist()]
+
+
+def _classes_there(places: Iterable[Place], cases: Sequence[Case], count: int) -> set[int]:
+    """Which of the classes 1 to `count` are marked in slices; no more slices are looked at once all are found."""
+    missing = set(range(1, count + 1))
     for position, number in places:
-        found |= np.bincount(np.asarray(cases[position].mask[number]).reshape(-1), minlength=256) > 0
-    return set(np.flatnonzero(found).tolist()) - {0}
+        mask = np.asarray(cases[position].mask)[number]
+        if mask.any():
+            missing -= {one for one in missing if (mask == one).any()}
+        if not missing:
+            break
+    return set(range(1, count + 1)) - missing
 
 
 def _same_pixels(cases: Sequence[Case], side_of: Iterable[Place]) -> Iterator[list[Place]]:
@@ -207,11 +217,11 @@ def _naming(cases: Sequence[Case], listing: Sequence[CaseFiles]) -> Callable[[Pl
 
     def name(place: Place) -> str:
         position, number = place
-        images = listing[position].images if listing else ()
-        if len(images) == len(cases[position].image):
+        images, depth = listing[position].images if listing else (), len(cases[position].image)
+        if len(images) == depth:
             return shown(images[number])
-        case = shown(cases[position].name)
-        return case if len(cases[position].image) == 1 else f"{case}, slice {number}"
+        volume = shown(images[0] if len(images) == 1 else cases[position].name)
+        return volume if depth == 1 else f"{volume}, slice {number}"
 
     return name
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from unet_jax.data import cache, phantom
-from unet_jax.data.cache import CaseFiles, Digests
 from unet_jax.data.case import Case
 from unet_jax.data.formats import layouts, sources
 from unet_jax.data.labels import LabelMap
+from unet_jax.data.reader import CaseFiles, Digests
 
 
 @dataclasses.dataclass(frozen=True)

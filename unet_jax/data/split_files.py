@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from unet_jax.data.cache import CaseFiles
 from unet_jax.data.case import Case
 from unet_jax.data.faults import Fault, summary
 from unet_jax.data.names import shown
 from unet_jax.data.patients import SUFFIX
+from unet_jax.data.reader import CaseFiles
 from unet_jax.data.sides import side_named
 from unet_jax.data.splits import SIDES, names_of
 from unet_jax.errors import InputError

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from unet_jax.data import draws, split_files, splits
-from unet_jax.data.cache import CaseFiles
 from unet_jax.data.case import Case
+from unet_jax.data.reader import CaseFiles
 from unet_jax.data.sides import side_named
 from unet_jax.data.split_files import KEY, Sides
 from unet_jax.data.splits import SIDES, Split, names_of

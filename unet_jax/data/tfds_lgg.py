@@ -21,9 +21,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from unet_jax.data import cache, splits
-from unet_jax.data.cache import CaseFiles
 from unet_jax.data.formats import lgg
 from unet_jax.data.formats.image_file import read_file
+from unet_jax.data.reader import CaseFiles
 from unet_jax.errors import InputError
 from unet_jax.runtime.command_line import run_and_report
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from unet_jax.data import load, splits
+from unet_jax.data import leaks, load, splits
 from unet_jax.data.load import DataSet
 from unet_jax.data.slices import all_slices
 from unet_jax.data.splits import Split
@@ -61,7 +61,11 @@ def evaluate(
         load.take_cases_from(data, config)
     run_folder.check_phantom(workdir, config)
     with run_folder.lock_run(workdir), explained(config):
-        return score(workdir, config, load.load(config), side=side, elsewhere=data)
+        found = load.load(config)
+        if side != "all":
+            split = splits.read(workdir / run_folder.SPLIT, found.cases, found.unit)
+            leaks.check_leaks(split, found.cases, found.listing, found.digests)
+        return score(workdir, config, found, side=side, elsewhere=data)
 
 
 def score(

@@ -12,12 +12,13 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from unet_jax.data import labels
-from unet_jax.data.cache import CaseFiles, Reader
+from unet_jax.data.faults import FULL_LIST, summary
 from unet_jax.data.formats import lgg, sources
 from unet_jax.data.formats.file_sorts import sort_of
 from unet_jax.data.formats.image_file import read_file
 from unet_jax.data.labels import LabelMap
 from unet_jax.data.names import shown
+from unet_jax.data.reader import CaseFiles, Reader
 from unet_jax.errors import InputError
 from unet_jax.files import storage_error, write_bytes
 from unet_jax.inference import postprocess
@@ -204,7 +205,8 @@ def _predict(workdir: Path, config: ConfigDict, channels: int, task: Task) -> li
         )
     if faults:
         rest = "all others are written" if rows else "there were no others"
-        raise InputError("\n".join([f"{len(faults)} of {len(task.listing)} cases have no mask; {rest}:", *faults]))
+        lines = summary("\n".join(faults).splitlines(), task.output / FULL_LIST)
+        raise InputError(f"{len(faults)} of {len(task.listing)} cases have no mask; {rest}:\n{lines}")
     return rows
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from unet_jax.errors import DamageError
-from unet_jax.files import append_line, write_text
+from unet_jax.files import append_line, write_bytes
 from unet_jax.run.folder import HISTORY
 
 # The key of a line's checksum: CRC-32 of its other keys.
@@ -28,9 +28,13 @@ def read(workdir: Path) -> list[dict]:
     Raises:
         DamageError: another line is not a record.
     """
-    path = workdir / HISTORY
+    return [record for _, record in _lines(workdir / HISTORY)]
+
+
+def _lines(path: Path) -> list[tuple[bytes, dict]]:
+    """Each whole line of a history, with its record."""
     lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-    records, checked = [], False
+    found, checked = [], False
     for number, line in enumerate(lines, 1):
         if line.endswith(b"\n"):
             try:
@@ -41,9 +45,9 @@ def read(workdir: Path) -> list[dict]:
                 raise DamageError(
                     f"{path}, line {number} is not a record of a run ({error}): mend or remove it."
                 ) from None
-            records.append(record)
+            found.append((line, record))
             checked = has_check
-    return records
+    return found
 
 
 def _line(record: Mapping) -> str:
@@ -61,6 +65,8 @@ def _parse(line: bytes) -> tuple[dict, bool]:
     if not isinstance(record["step"], int):
         raise TypeError(f"step {record['step']!r} is not a number")
     has_check = CHECK in record
+    if not has_check and any(isinstance(value, str) for key, value in record.items() if key != "nonfinite"):
+        raise ValueError(f"its {CHECK} is damaged")
     if has_check and record.pop(CHECK) != _check(record):
         raise ValueError("it is not what was written")
     return record, has_check
@@ -72,15 +78,21 @@ def rewind(workdir: Path, step: int, epochs: int) -> list[dict]:
     Raises:
         DamageError: epochs before the checkpoint are missing.
     """
-    records = [record for record in read(workdir) if record["step"] <= step and record.get("epoch", 0) <= epochs]
+    path = workdir / HISTORY
+    lines = [(line, record) for line, record in _lines(path) if _is_before(record, step, epochs)]
+    records = [record for _, record in lines]
     found = len(epochs_of(records))
     if found < epochs:
         raise DamageError(
-            f"{workdir / HISTORY} has {found} of the {epochs} epochs before checkpoint {step}: restore that file, or "
+            f"{path} has {found} of the {epochs} epochs before checkpoint {step}: restore that file, or "
             "train again with another --workdir."
         )
-    write_text(workdir / HISTORY, "".join(_line(record) + "\n" for record in records))
+    write_bytes(path, b"".join(line for line, _ in lines))
     return records
+
+
+def _is_before(record: Mapping, step: int, epochs: int) -> bool:
+    return record["step"] <= step and record.get("epoch", 0) <= epochs
 
 
 def epochs_of(records: list[dict]) -> list[dict]:

@@ -6,8 +6,8 @@ from pathlib import Path, PurePosixPath
 from ml_collections import ConfigDict
 
 from unet_jax.data import splits
-from unet_jax.data.cache import Digests
 from unet_jax.data.load import DataSet
+from unet_jax.data.reader import Digests
 from unet_jax.data.splits import Split
 from unet_jax.errors import InputError
 from unet_jax.files import read_json, write_sealed_json

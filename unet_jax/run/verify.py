@@ -4,6 +4,7 @@ from pathlib import Path
 
 from unet_jax.data import cache
 from unet_jax.data.formats import sources
+from unet_jax.data.reader import hash_files
 from unet_jax.errors import InputError
 from unet_jax.run import resume
 from unet_jax.run.config import read_config
@@ -32,7 +33,7 @@ def verify(workdir: Path, *, data: Path | None = None) -> int:
     reader = sources.reader(root, settings.source, sources.settings(settings.to_dict()))
     listing = reader.find(root)
     listed = {path for files in listing for path in (*files.images, *files.masks)}
-    digests = cache.hash_files(reader, listed | recorded.keys(), root)
+    digests = hash_files(reader, listed | recorded.keys(), root)
     lines = resume.file_differences(workdir, digests)
     if lines:
         raise InputError("\n  ".join([f"{root} is not as it was when {workdir} was trained:", *lines]))

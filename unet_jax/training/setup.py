@@ -13,9 +13,8 @@ from jaxtyping import Int32
 from ml_collections import ConfigDict
 
 from unet_jax import losses, models
-from unet_jax.data import leaks, split_of_run
+from unet_jax.data import split_of_run
 from unet_jax.data.case import Case
-from unet_jax.data.faults import FULL_LIST
 from unet_jax.data.load import DataSet
 from unet_jax.data.splits import Split
 from unet_jax.errors import InputError
@@ -80,17 +79,8 @@ def _check_geometry(config: ConfigDict) -> None:
 
 
 def choose_split(config: ConfigDict, data: DataSet, path: Path) -> tuple[Split, list[str]]:
-    """The split of the run whose split.json is at `path`, and what its user should know before training.
-
-    Raises:
-        InputError: the split cannot be read or drawn, does not agree with the data, or has an image on two sides; or
-            nothing is marked in any mask.
-    """
-    keys = config.data.to_dict()
-    split, notes = split_of_run.choose(path, keys, config.seed, data.cases, data.listing, data.unit)
-    full_list = path.with_name(FULL_LIST)
-    notes += leaks.check_leaks(split, data.cases, data.listing, data.digests, full_list)
-    return split, notes + leaks.side_warnings(split, data.cases, tuple(data.classes))
+    """The run's split, which `path` may hold, and what the user should be told of it: see `split_of_run.choose`."""
+    return split_of_run.choose(path, config.data.to_dict(), config.seed, data.cases, data.listing, data.unit)
 
 
 def pixel_weights(config: ConfigDict, cases: list[Case], index: Int32[np.ndarray, "n 2"]) -> Callable | None:

@@ -70,6 +70,11 @@ class EventFile:
         events = [] if self._writer else self._beginning()
         self._write([event.SerializeToString() for event in [*events, _event(record, pictures)]])
 
+    def close(self) -> None:
+        """Closes the file, if there is one; the events are on the disk already."""
+        if self._writer:
+            self._writer.close()
+
     def _beginning(self) -> list["Event"]:
         from tensorboardX.proto.event_pb2 import Event, SessionLog
         from tensorboardX.summary import text
@@ -97,8 +102,7 @@ class EventFile:
             self._whole = self.path.stat().st_size
         except OSError as error:
             with contextlib.suppress(OSError):
-                if self._writer:
-                    self._writer.close()
+                self.close()
             with contextlib.suppress(OSError):
                 os.truncate(self.path, self._whole)
             raise storage_error(error, self.path, sum(map(len, records))) or error from None

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from unet_jax.data import labels, load, pipeline, splits
+from unet_jax.data import labels, leaks, load, pipeline, splits
 from unet_jax.data.slices import Slices
 from unet_jax.evaluation import threshold
 from unet_jax.evaluation.evaluate import score
@@ -74,6 +74,9 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
     split, notes = setup.choose_split(config, data, split_path)
     for line in notes:
         _say(line)
+    doubts = leaks.check_leaks(split, data.cases, data.listing, data.digests, workdir / leaks.FULL_LIST)
+    for line in [*doubts, *leaks.side_warnings(split, data.cases, data.classes)]:
+        _warn(line)
     index = {side: splits.slices_of(split, data.cases, side) for side in splits.SIDES}
     weigh = setup.pixel_weights(config, data.cases, index["train"])
     slices = Slices(data.cases, index["train"], config.data.slab, weigh, config.data.neighbours)
@@ -102,6 +105,7 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
         _say(progress.resumption(config, workdir, resumed, epochs))
 
     # The epochs.
+    events = EventFile(workdir, resumed, records, config.to_dict()) if config.train.tensorboard else None
     run = loop.Run(
         config=config,
         workdir=workdir,
@@ -116,7 +120,7 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
         record=record,
         stop=stop,
         watchdog=watchdog,
-        events=EventFile(workdir, resumed, records, config.to_dict()) if config.train.tensorboard else None,
+        events=events,
     )
     stop.anywhere(lambda: f"nothing was trained since step {resumed}; run the same command to resume.")
     stream = pipeline.stream(
@@ -132,7 +136,8 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
             tumour_share=config.data.tumour_share,
         )
     )
-    with host_memory.thawing(), contextlib.closing(stream) as batches:
+    closing_events = contextlib.closing(events) if events else contextlib.nullcontext()
+    with host_memory.thawing(), contextlib.closing(stream) as batches, closing_events:
         epochs = loop.train_epochs(run, state, batches, epochs)
 
     # The scores.

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from unet_jax.data.cache import CaseFiles
+from unet_jax.data.reader import CaseFiles
 from unet_jax.inference.writers import kinds, picture_masks
 
 VALUES, MERGED = {"edema": (50,), "core": (1000,)}, {"edema": (50,), "core": (100, 150)}

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 
 from unet_jax.colours import rgb_of
-from unet_jax.data.cache import CaseFiles
 from unet_jax.data.case import Case
+from unet_jax.data.reader import CaseFiles
 from unet_jax.inference.writers import overlays
 
 

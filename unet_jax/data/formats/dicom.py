@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from unet_jax.data.cache import CaseFiles
 from unet_jax.data.case import Case
 from unet_jax.data.faults import Fault, FaultsError, lines_of
 from unet_jax.data.formats.file_sorts import sort_of_file
 from unet_jax.data.listing import entries
 from unet_jax.data.names import shown
+from unet_jax.data.reader import CaseFiles
 from unet_jax.errors import InputError
 
 try:

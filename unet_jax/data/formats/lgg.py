@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from unet_jax.data.cache import CaseFiles
 from unet_jax.data.case import Case
 from unet_jax.data.faults import Fault, FaultsError, lines_of
 from unet_jax.data.formats.image_file import decode_image, decode_or_note, list_folder
 from unet_jax.data.formats.image_header import SUFFIXES
 from unet_jax.data.listing import folders, has_suffix
 from unet_jax.data.names import shown
+from unet_jax.data.reader import CaseFiles
 from unet_jax.errors import InputError
 
 # The channels, and the one that shows a tumour best.

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from unet_jax.data import labels as label_maps
-from unet_jax.data.cache import CaseFiles
 from unet_jax.data.case import Case
 from unet_jax.data.faults import Fault, FaultsError, lines_of
 from unet_jax.data.formats import nifti_file, nifti_listing
@@ -22,6 +21,7 @@ from unet_jax.data.formats.voxel_grid import VoxelGrid, farthest_apart
 from unet_jax.data.labels import LabelMap
 from unet_jax.data.names import shown
 from unet_jax.data.patients import Patients
+from unet_jax.data.reader import CaseFiles
 from unet_jax.errors import InputError
 
 DECODING = "nifti 1: slices across the thickest axis or axial, as radiologists look at them"

@@ -7,12 +7,12 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from unet_jax.data.cache import CaseFiles
 from unet_jax.data.faults import Fault, lines_of
 from unet_jax.data.formats.file_sorts import NIFTI_SUFFIXES
 from unet_jax.data.listing import entries, files_under, folder_named, has_suffix
 from unet_jax.data.names import shown
 from unet_jax.data.patients import Patients
+from unet_jax.data.reader import CaseFiles
 from unet_jax.errors import InputError
 
 DESCRIPTION = "dataset.json"

@@ -13,7 +13,6 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from unet_jax.data import labels as label_maps
-from unet_jax.data.cache import CaseFiles
 from unet_jax.data.case import Case
 from unet_jax.data.faults import Fault, FaultsError, lines_of
 from unet_jax.data.formats.image_file import decode_image, decode_or_note
@@ -22,6 +21,7 @@ from unet_jax.data.labels import LabelMap
 from unet_jax.data.listing import has_suffix
 from unet_jax.data.names import shown
 from unet_jax.data.patients import Patients, Place
+from unet_jax.data.reader import CaseFiles
 from unet_jax.errors import InputError
 
 DECODING = "pairs 1: channels in file order, 16 bits over 65535"

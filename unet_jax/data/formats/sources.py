@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from unet_jax.data import intensity, labels, patients
-from unet_jax.data.cache import CaseFiles, Reader
 from unet_jax.data.case import Case, check_finite
 from unet_jax.data.formats import lgg, pairs
 from unet_jax.data.formats.file_sorts import sort_of
 from unet_jax.data.formats.image_file import read_file
+from unet_jax.data.reader import CaseFiles, Reader
 from unet_jax.errors import InputError
 
 # Layouts of folders that hold images and masks; "phantom" is the built-in data set in the layout of "lgg".

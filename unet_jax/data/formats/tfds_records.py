@@ -17,11 +17,11 @@ from jaxtyping import UInt8
 from tensorflow_datasets.proto import tf_example_pb2
 from tqdm import tqdm
 
-from unet_jax.data.cache import CaseFiles
 from unet_jax.data.case import Case
 from unet_jax.data.faults import Fault, FaultsError
 from unet_jax.data.formats.image_file import decode_image, decode_or_note
 from unet_jax.data.names import shown
+from unet_jax.data.reader import CaseFiles
 from unet_jax.data.tfds_lgg import FEATURES, LggMri
 from unet_jax.errors import InputError
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from unet_jax.data.cache import CaseFiles
 from unet_jax.data.formats import dicom
 from unet_jax.data.formats.image_file import read_file
 from unet_jax.data.labels import LabelMap
 from unet_jax.data.names import shown
+from unet_jax.data.reader import CaseFiles
 from unet_jax.errors import InputError
 from unet_jax.version import VERSION
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from unet_jax.data.cache import CaseFiles
 from unet_jax.data.formats import nifti_file
 from unet_jax.data.formats.image_file import read_file
 from unet_jax.data.labels import LabelMap
+from unet_jax.data.reader import CaseFiles
 from unet_jax.inference.writers.kinds import as_labels, kinds, of_each
 
 
@@ -17,7 +17,7 @@ def plan(files: CaseFiles, probabilities: bool, classes: LabelMap | None = None)
     """`<case>_mask` and, if asked for, `<case>_probability`, compressed if the case's first channel is."""
     if not files.images:
         return []
-    ending = ".nii.gz" if files.images[0].name.endswith(".gz") else ".nii"
+    ending = ".nii.gz" if files.images[0].name.lower().endswith(".gz") else ".nii"
     return [Path(f"{files.name}_{kind}{ending}") for kind in kinds(probabilities, classes)]
 
 

@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from unet_jax.colours import PREDICTED, rgb, rgb_of
-from unet_jax.data.cache import CaseFiles
 from unet_jax.data.case import Case
 from unet_jax.data.formats.file_sorts import PICTURE_SUFFIXES
+from unet_jax.data.reader import CaseFiles
 
 FOLDER = "overlays"
 OUTLINE = rgb(PREDICTED)

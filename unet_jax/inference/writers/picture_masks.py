@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from unet_jax.data.cache import CaseFiles
 from unet_jax.data.labels import LabelMap
+from unet_jax.data.reader import CaseFiles
 from unet_jax.inference.writers.kinds import as_labels, kinds, of_each
 
 # Masks of JPEGs are PNGs: JPEG would change the values.

@@ -1,0 +1,84 @@
+"""What a file format must offer: which files make up a case, and the pixels in them.
+
+A reader is a module, one a file format, or a `Reader` made for one data set, with three names:
+
+* `DECODING`: text that changes whenever the same files would give other pixels;
+* `find(root) -> list[CaseFiles]`: which files make up which case;
+* `decode(files, read) -> Case`: the pixels; `read(path)` gives a file's bytes or raises InputError. All that is
+  wrong with the case is one InputError, one line a fault.
+
+Where the paths of `CaseFiles` are not files themselves, there is a fourth: `read(root, path)`, as `read_file` has it.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import ModuleType
+
+from unet_jax.data.case import Case
+from unet_jax.data.formats.image_file import read_file
+from unet_jax.data.threads import in_threads
+from unet_jax.errors import InputError
+
+# Of each file, by its path from the data set's root: size in bytes and SHA-256 in hexadecimal.
+Digests = dict[Path, tuple[int, str]]
+# Files that a thread hashes before it takes others.
+PART = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class CaseFiles:
+    """The files of one case, before anything is read.
+
+    Attributes:
+        name: the case's name, unique in its data set.
+        patient: whose scan it is.
+        images: paths relative to the data set's root, in the order of the slices.
+        masks: as many, in the same order; one for a volume that is one file; or none.
+        faults: what is wrong with the listing itself, one line each; such a case cannot be decoded.
+    """
+
+    name: str
+    patient: str
+    images: tuple[Path, ...]
+    masks: tuple[Path, ...]
+    faults: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Reader:
+    """The names of a reader, as above, for a format that has settings."""
+
+    DECODING: str
+    find: Callable[[Path], list[CaseFiles]]
+    decode: Callable[[CaseFiles, Callable[[Path], bytes]], Case]
+    read: Callable[[Path, Path], bytes] = read_file
+
+
+def hash_files(reader: Reader | ModuleType, paths: Iterable[Path], root: Path) -> Digests:
+    """Size and SHA-256 of files, given by their paths from `root`; those that cannot be read are left out."""
+    read = read_of(reader)
+
+    def hash_part(paths: list[Path]) -> Digests:
+        digests = {}
+        for path in paths:
+            with contextlib.suppress(InputError):
+                digests[path] = digest(read(root, path))
+        return digests
+
+    ordered = sorted(paths)
+    parts = [ordered[start : start + PART] for start in range(0, len(ordered), PART)]
+    hashed = in_threads(hash_part, parts, "hashing", "part")
+    return {path: found for digests in hashed for path, found in digests.items()}
+
+
+def read_of(reader: Reader | ModuleType) -> Callable[[Path, Path], bytes]:
+    """How a reader reads a path."""
+    return getattr(reader, "read", read_file)
+
+
+def digest(data: bytes) -> tuple[int, str]:
+    """What `Digests` holds of a file of these bytes."""
+    return len(data), hashlib.sha256(data).hexdigest()
