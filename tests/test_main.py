@@ -39,7 +39,7 @@ def run(*arguments, cwd=PROJECT):
         ([RECIPE, "--config.data.root=no/such"], "config.data.root: found no folder no/such;"),
         (
             ["--mode=plan", "--config=configs/nnunet.py", "--config.data.root=no/such"],
-            "config.data.root: found no folder no/such; it must be a raw data set of nnU-Net, with dataset.json",
+            "config.data.root: found no folder no/such; it must hold imagesTr and labelsTr, as raw data",
         ),
         ([RECIPE, "--config.data.source=lg"], "config.data.source is 'lg'; it must be one of auto, lgg"),
         (["--config=configs/nope.py"], "--config=configs/nope.py: there is no such file; in configs there are"),

@@ -17,7 +17,7 @@ from unet_jax.errors import InputError
 from unet_jax.plan import prepared, raw
 from unet_jax.plan.dataset import read_dataset
 from unet_jax.plan.prepared import prepare
-from unet_jax.runtime import lock
+from unet_jax.runtime.lock import lock_folder
 
 NAME = "real_iso_mri"
 
@@ -145,7 +145,7 @@ def test_cases_wait_for_memory(given, monkeypatch, memory, at_once):
 
 
 def test_a_cache_that_another_process_fills_is_waited_for(given):
-    with lock.hold(given[-1]):
+    with lock_folder(given[-1]):
         thread = threading.Thread(target=prepare, args=given)
         thread.start()
         thread.join(0.3)

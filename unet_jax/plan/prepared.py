@@ -34,7 +34,7 @@ from unet_jax.plan.dataset import Dataset
 from unet_jax.plan.foreground import Key
 from unet_jax.plan.plans import Configuration, Plans
 from unet_jax.plan.preprocess import Geometry, preprocess
-from unet_jax.runtime import lock
+from unet_jax.runtime.lock import lock_folder
 
 LAYOUT = "image, mask and locations of a case in pools, version 2"
 MOST_WORKERS = 8
@@ -129,7 +129,7 @@ def prepare(
         except InputError as error:
             return error
 
-    with lock.hold(cache, wait=True):
+    with lock_folder(cache, wait=True):
         threads = concurrent.futures.ThreadPoolExecutor(workers or min(MOST_WORKERS, os.cpu_count() or 1))
         try:
             found = list(

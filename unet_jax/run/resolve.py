@@ -57,7 +57,7 @@ def resolve(config: ConfigDict, given: Collection[str]) -> tuple[ConfigDict, lis
 def _needed(source: str) -> str:
     """What a missing folder would have to hold, and what else there is to do."""
     if source == "nifti":
-        return "it must be a raw data set of nnU-Net, with dataset.json, imagesTr and labelsTr: correct the path"
+        return "it must hold imagesTr and labelsTr, as raw data sets of nnU-Net do: correct the path"
     return f"it must hold one folder a patient: unpack {DOWNLOAD} there, or set config.data.source=phantom"
 
 
