@@ -178,11 +178,11 @@ def test_a_missing_package_is_named_with_its_extra(tmp_path, monkeypatch, packag
             raise ImportError(name)
         return real_import(name, *args, **kwargs)
 
-    for name in [name for name in sys.modules if name.startswith("unet_jax.data.")]:
-        if name.split(".")[2] in ("nifti", "nifti_file", "voxel_grid", "dicom"):
+    for name in [name for name in sys.modules if name.startswith("unet_jax.data.formats.")]:
+        if name.split(".")[3] in ("nifti", "nifti_file", "voxel_grid", "dicom"):
             monkeypatch.delitem(sys.modules, name)
-    # What `from unet_jax.data import nifti` would find without importing.
-    monkeypatch.delattr(importlib.import_module("unet_jax.data"), module, raising=False)
+    # What `from unet_jax.data.formats import nifti` would find without importing.
+    monkeypatch.delattr(importlib.import_module("unet_jax.data.formats"), module, raising=False)
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(InputError, match=rf"need the package {package}: pip install \.\[{module}\]"):
         image_reader(tmp_path / file, Settings())
