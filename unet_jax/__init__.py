@@ -5,11 +5,10 @@
     segment = unet_jax.load("runs/default")
     mask = segment(image)
 
-`unet_jax.models`, `unet_jax.losses` and `unet_jax.metrics` are the parts; see docs/api.md. Nothing is imported before it
-is used: what only reads data need not start jax.
+`unet_jax.models`, `unet_jax.losses` and `unet_jax.metrics` are the parts; see docs/api.md. Nothing is imported before
+it is used: what only reads data need not start jax.
 """
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,11 +19,18 @@ __all__ = ["load", "losses", "metrics", "models"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load":
-        return importlib.import_module("unet_jax.api").load
-    if name in __all__:
-        return importlib.import_module(f"unet_jax.{name}")
-    raise AttributeError(f"module 'unet_jax' has no attribute {name!r}")
+    match name:
+        case "load":
+            from unet_jax.api import load as found
+        case "losses":
+            import unet_jax.losses as found
+        case "metrics":
+            import unet_jax.metrics as found
+        case "models":
+            import unet_jax.models as found
+        case _:
+            raise AttributeError(f"module 'unet_jax' has no attribute {name!r}")
+    return found
 
 
 def __dir__() -> list[str]:

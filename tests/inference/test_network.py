@@ -97,7 +97,8 @@ def test_the_network_takes_the_channels_that_the_run_noted(saved):
     assert (restored.step, restored.as_wanted) == (4, True)
     image = np.random.default_rng(0).integers(0, 256, (1, 16, 16, 2), np.uint8)
     model = networks.make(in_channels=2, num_classes=1, **config.model)
-    np.testing.assert_allclose(probability(image), sigmoid(np.asarray(model(jnp.asarray(image / 255, jnp.float32))))[..., 0], atol=1e-5)
+    logits = np.asarray(model(jnp.asarray(image / 255, jnp.float32)))[..., 0]
+    np.testing.assert_allclose(probability(image), sigmoid(logits), atol=1e-5)
 
 
 def test_of_a_run_that_noted_none_the_channels_are_those_that_fit_its_checkpoint(saved):

@@ -121,3 +121,17 @@ def test_cases_have_one_unit_and_the_worst_stands_first():
     assert [(row["distance_unit"], row["volume_unit"]) for row in rows] == [("pixels", "voxels")] * 2
     assert rows[0]["hd95"] == 2.0
     assert rows[0]["hd95"] == surface.scores(worse, truth, None, 1.0)["hd95"]
+
+
+def test_slices_are_counted_in_the_order_in_which_cases_come():
+    truth = box((3, 2, 4), slice(0, 2), 0, slice(0, 2))
+    predicted = box((3, 2, 4), slice(1, 3), 0, slice(1, 3))
+    cases = [case_of(truth, "a"), case_of(np.zeros((1, 2, 4), np.uint8), "b")]
+    numbers = np.array([1, 2], np.int32)
+    found = [(1, np.array([0], np.int32), np.ones((1, 2, 4), np.uint8)), (0, numbers, predicted[numbers])]
+    index, counts = scoring.count_slices(found, cases, ())
+    assert index.tolist() == [[1, 0], [0, 1], [0, 2]]
+    assert counts.tolist() == [[0, 8, 0], [1, 1, 1], [0, 2, 0]]
+    index, counts = scoring.count_slices(found, cases, ("edema", "core"))
+    assert index.tolist() == [[1, 0], [0, 1], [0, 2]]
+    assert counts.tolist() == [[[0, 8, 0], [0, 0, 0]], [[1, 1, 1], [0, 0, 0]], [[0, 2, 0], [0, 0, 0]]]
