@@ -68,7 +68,6 @@ def test_a_slip_is_answered_in_one_line(arguments, line):
     [
         (["--mode=evaluate", "--workdir=no/such"], "no/such/config.json cannot be read"),
         (["--mode=evaluate", "--workdir=x", "--split=tset"], "--split is 'tset'; it must be one of train"),
-        (["--mode=evaluate", "--workdir=x", "--data=y"], "--data needs --split=all"),
         (["--verify-data", "--workdir=x"], "x/config.json cannot be read"),
         ([RECIPE, "--resume=must", "--workdir=x"], "x has no checkpoint to resume from, as --resume=must demands"),
         (

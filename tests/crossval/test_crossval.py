@@ -10,6 +10,7 @@ from unet_jax.crossval import crossval as verb
 from unet_jax.crossval import folds
 from unet_jax.crossval.crossval import crossval
 from unet_jax.errors import InputError, StopRequestedError
+from unet_jax.run import history
 from unet_jax.runtime import lock
 from unet_jax.training.train import train
 
@@ -92,9 +93,7 @@ def test_pooled_scores_are_those_of_all_patients_together(workdir):
     assert results["dice_per_slice"]["mean"] == pytest.approx(total / results["slices"])
     assert [one["dice_per_patient"] for one in results["per_fold"]] == [one["dice_per_patient"] for one in alone]
     assert results["hd95_per_patient"]["unit"] == "pixels"
-    seconds = [
-        json.loads(line).get("seconds", 0) for line in (workdir / "fold1/history.jsonl").read_text().splitlines()
-    ]
+    seconds = [record.get("seconds", 0) for record in history.read(workdir / "fold1")]
     assert results["per_fold"][1]["minutes"] == pytest.approx(sum(seconds) / 60)
     assert results["recipe"]["optim.learning_rate"] == 0.02
     assert not any(key.startswith("scaled_down") for key in results["recipe"])
@@ -173,6 +172,9 @@ def test_errors(config, copied, tmp_path):
         crossval(None, copied, against=tmp_path)
     path = copied / "fold1/evaluation/test/metrics.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"tta": True}))
+    with pytest.raises(InputError, match=r"fold1: test/metrics\.json has .* bytes instead of .*: score the fold again"):
+        crossval(None, copied)
+    (path.parent / "manifest.json").unlink()
     with pytest.raises(InputError, match=r"fold0 and .*fold1 differ in tta"):
         crossval(None, copied)
     (copied / "fold1").rename(copied / "fold3")

@@ -45,7 +45,7 @@ def test_each_case_is_segmented_by_the_network_of_its_fold(tmp_path, settings, c
     monkeypatch.setattr(fold_pictures.load, "load", lambda config: DataSet(cases, {}, "", {}))
     monkeypatch.setattr(fold_pictures, "read_config", lambda folder, **options: config)
     sheets = []
-    monkeypatch.setattr(fold_pictures.pictures, "write_cases", lambda path, examples, caption: sheets.append(examples))
+    monkeypatch.setattr(fold_pictures.case_sheet, "write", lambda path, examples, caption: sheets.append(examples))
     scored = {"tta": False, "tiles": False}
     both = [folds.Fold(number, tmp_path / f"fold{number}", {}, scored, [], []) for number in (0, 1)]
     fold_pictures.write(tmp_path / "cases.png", both, [row("a", 0.1, 1), row("b", 0.2, 0), row("c", 0.3, 1)])

@@ -376,7 +376,7 @@ def _(root):
 # The user's own split.
 
 
-@row("folders train, val and test", "The split is that of the folders test, train, val.", "by picture", never=NEVER)
+@row("folders train, val and test", "The split is that of the folders train, val, test.", "by picture", never=NEVER)
 def _(root):
     pairs(root, [f"{side}/{number}" for side in ("train", "val", "test") for number in range(3)])
 
@@ -404,7 +404,7 @@ def _(root):
 
 @row(
     "folders of sides beside other cases",
-    "The folders test, train are not used as the split, which is drawn: other * (a*",
+    "The folders train, test are not used as the split, which is drawn: other * (a*",
 )
 def _(root):
     pairs(root, ["train/x", "train/y", "test/z", "a", "b", "c"])
@@ -412,7 +412,7 @@ def _(root):
 
 @row(
     "folders of sides, and folds",
-    "The folders test, train are not used as the split: config.data.folds=2 draws folds *",
+    "The folders train, test are not used as the split: config.data.folds=2 draws folds *",
 )
 def _(root):
     pairs(root, ["train/w", "train/x", "train/y", "test/z"])

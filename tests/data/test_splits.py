@@ -117,7 +117,7 @@ def test_a_split_survives_its_file(tmp_path, split_by):
     assert splits.read(tmp_path / "split.json", cases) == split
     assert [path.name for path in tmp_path.iterdir()] == ["split.json"]
     content = json.loads((tmp_path / "split.json").read_text())
-    assert content.keys() == {"split_by", "train", "val", "test"}
+    assert content.keys() == {"split_by", "train", "val", "test", "sha256"}
 
 
 def test_slices_of_a_side_are_in_order():

@@ -10,7 +10,9 @@ from unet_jax.data import cache, splits
 from unet_jax.data.formats import lgg
 from unet_jax.errors import InputError
 from unet_jax.evaluation.evaluate import evaluate
+from unet_jax.files import read_json, write_sealed_json
 from unet_jax.inference.network import load_network
+from unet_jax.run import history
 from unet_jax.runtime.mesh import data_mesh
 from unet_jax.training.train import train
 
@@ -86,9 +88,9 @@ def test_post_processing_is_applied_and_its_effect_reported(workdir, tmp_path):
     assert before["postprocess"] == []
     changed = tmp_path / "changed"
     shutil.copytree(workdir, changed)
-    config = json.loads((changed / "config.json").read_text())
+    config = read_json(changed / "config.json")
     config["eval"]["postprocess"] = {"minimum_voxels": 10**6, "largest_component": True}
-    (changed / "config.json").write_text(json.dumps(config))
+    write_sealed_json(changed / "config.json", config)
     after = evaluate(changed, side="all")
     assert after["recall"] == 0
     assert [effect["step"] for effect in after["postprocess"]] == ["minimum_voxels", "largest_component"]
@@ -105,14 +107,14 @@ def test_post_processing_is_applied_and_its_effect_reported(workdir, tmp_path):
 
 
 def test_the_newest_checkpoint_can_be_scored_instead_of_the_best(workdir, tmp_path):
-    records = [json.loads(line) for line in (workdir / "history.jsonl").read_text().splitlines()]
+    records = history.read(workdir)
     epochs = [record for record in records if "epoch" in record]
     best = max(epochs, key=lambda record: record["val_dice"])["step"]
     newest = tmp_path / "newest"
     shutil.copytree(workdir, newest)
-    config = json.loads((newest / "config.json").read_text())
+    config = read_json(newest / "config.json")
     config["eval"]["checkpoint"] = "newest"
-    (newest / "config.json").write_text(json.dumps(config))
+    write_sealed_json(newest / "config.json", config)
     for folder, name, step in ((workdir, "best", best), (newest, "newest", epochs[-1]["step"])):
         metrics = evaluate(folder)
         assert (metrics["checkpoint"], metrics["checkpoint_step"]) == (name, step)
@@ -121,8 +123,6 @@ def test_the_newest_checkpoint_can_be_scored_instead_of_the_best(workdir, tmp_pa
 def test_errors(workdir, tmp_path):
     with pytest.raises(InputError, match=r"config\.json cannot be read"):
         evaluate(tmp_path)
-    with pytest.raises(InputError, match="--data needs --split=all"):
-        evaluate(workdir, side="test", data=tmp_path)
     with pytest.raises(InputError, match="--split is 'dev'"):
         evaluate(workdir, side="dev")
     unscored = tmp_path / "unscored"
@@ -132,12 +132,49 @@ def test_errors(workdir, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(workdir, other)
     split = splits.read(workdir / "split.json", cache.load(lgg, *_folders(workdir))[0])
-    gone = json.loads((other / "split.json").read_text())
+    gone = read_json(other / "split.json")
     patient = next(iter(split.train))
     del gone["train"][patient]
-    (other / "split.json").write_text(json.dumps(gone))
+    write_sealed_json(other / "split.json", gone)
     with pytest.raises(InputError, match=patient):
         evaluate(other)
+
+
+def test_a_swapped_split_is_not_scored(workdir, tmp_path):
+    """A patient that was trained on, exchanged for one of the test side, by hand and with a seal that fits."""
+    other = tmp_path / "other"
+    shutil.copytree(workdir, other)
+    split = read_json(other / "split.json")
+    trained, tested = next(iter(split["train"])), next(iter(split["test"]))
+    split["train"][tested], split["test"][trained] = split["test"].pop(tested), split["train"].pop(trained)
+    (other / "split.json").write_text(json.dumps(split | {"sha256": "0" * 64}))
+    with pytest.raises(InputError, match=r"split\.json is not what was written"):
+        evaluate(other)
+    write_sealed_json(other / "split.json", split)
+    with pytest.raises(InputError, match=r"split\.json is not the split that checkpoint [0-9]+ was trained with"):
+        evaluate(other)
+
+
+def test_moved_data_are_given_and_scores_go_where_they_are_asked_for(workdir, tmp_path):
+    root, _ = _folders(workdir)
+    before = evaluate(workdir)
+    moved = tmp_path / "moved"
+    shutil.copytree(root, moved)
+    lost = tmp_path / "lost"
+    shutil.copytree(workdir, lost, ignore=shutil.ignore_patterns("evaluation"))
+    config = read_json(lost / "config.json")
+    config["data"].update(root=str(tmp_path / "nowhere"), source="lgg")
+    write_sealed_json(lost / "config.json", config)
+    with pytest.raises(InputError, match="nowhere: the run's data are not there: say with --data=DIR"):
+        evaluate(lost)
+    found = evaluate(lost, data=moved, output=tmp_path / "scores")
+    assert found["dice_per_patient"] == before["dice_per_patient"]
+    assert (tmp_path / "scores" / "report.html").is_file()
+    assert not (lost / "evaluation").exists()
+    image = next(path for path in sorted(moved.rglob("*_1.tif")))
+    image.write_bytes(image.with_name(image.name.replace("_1.tif", "_2.tif")).read_bytes())
+    with pytest.raises(InputError, match=r"(?s)was trained on other data.*has another content"):
+        evaluate(lost, data=moved)
 
 
 def _folders(workdir):

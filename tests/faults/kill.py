@@ -31,7 +31,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 # What the clock decides, in the history and in metrics.json.
 CLOCK = ("images_per_second", "seconds", "seconds_per_case")
 # The files of a run that are compared, besides the newest checkpoint's arrays.
-HISTORY, METRICS = "history.jsonl", "evaluation/test/metrics.json"
+METRICS = "evaluation/test/metrics.json"
 
 
 class Server:
@@ -168,7 +168,7 @@ def _install(fault: dict, struck: Path) -> None:
     """
     if not fault:
         return
-    from unet_jax.run import checkpoint
+    from unet_jax.run import checkpoint, history
     from unet_jax.training import loop, train
 
     count = collections.Counter()
@@ -291,14 +291,16 @@ def left_by(workdir: Path) -> dict:
     import orbax.checkpoint as ocp
     from jax.tree_util import keystr, tree_leaves_with_path
 
+    from unet_jax.run import history
+
     arrays = {}
     for path in sorted((workdir / "checkpoints").glob("*/*")):
         if path.is_dir():
             for name, leaf in tree_leaves_with_path(ocp.PyTreeCheckpointer().restore(path.absolute())):
                 where = f"{path.parent.name}/{path.name}{keystr(name)}"
                 arrays[where] = hashlib.sha256(f"{leaf.dtype}{leaf.shape}".encode() + leaf.tobytes()).hexdigest()
-    history = [json.loads(line) for line in (workdir / HISTORY).read_text().splitlines()]
-    without_clock = [{key: value for key, value in one.items() if key not in CLOCK} for one in history]
+    records = history.read(workdir)
+    without_clock = [{key: value for key, value in one.items() if key not in CLOCK} for one in records]
     metrics = json.loads((workdir / METRICS).read_text())
     return {
         "checkpoints": arrays,

@@ -8,6 +8,7 @@ from disks import make_read_only, small_disk
 from unet_jax.data import cache, phantom
 from unet_jax.data.formats import lgg
 from unet_jax.errors import StorageError
+from unet_jax.run import history
 from unet_jax.training.train import train
 
 
@@ -28,7 +29,7 @@ def test_a_run_on_a_full_disk_goes_on_once_there_is_room(settings, configure, tm
         filler.unlink()
         subprocess.run(["mount", "-o", "remount,size=8m", str(disk)], check=True)
         metrics = train(config, workdir)
-        records = [json.loads(line) for line in (workdir / "history.jsonl").read_text().splitlines()]
+        records = history.read(workdir)
         steps = [record["step"] for record in records if "epoch" not in record]
         assert steps == list(range(1, max(steps) + 1))
         assert [record["epoch"] for record in records if "epoch" in record] == [1, 2]

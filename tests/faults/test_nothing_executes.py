@@ -3,7 +3,6 @@
 import ast
 import contextlib
 import io
-import json
 import os
 import pickle
 import shutil
@@ -16,6 +15,7 @@ from unet_jax.data import cache
 from unet_jax.data.formats import lgg
 from unet_jax.errors import RunError
 from unet_jax.evaluation.evaluate import evaluate
+from unet_jax.files import read_json, write_sealed_json
 from unet_jax.inference.network import load_network
 from unet_jax.run import checkpoint_folder, manifest
 from unet_jax.run.config import read_config
@@ -95,13 +95,13 @@ def theirs(honest, tmp_path, monkeypatch):
 
 def change(folder, key, value):
     path = folder / "config.json"
-    config = json.loads(path.read_text())
+    config = read_json(path)
     *groups, name = key.split(".")
     tree = config
     for group in groups:
         tree = tree[group]
     tree[name] = value
-    path.write_text(json.dumps(config))
+    write_sealed_json(path, config)  # who spoils it can seal it, too
 
 
 def song(tmp_path):

@@ -17,7 +17,7 @@ from unet_jax.evaluation.evaluate import evaluate
 from unet_jax.files import read_json
 from unet_jax.run import checkpoint, checkpoint_folder
 from unet_jax.run import manifest as integrity
-from unet_jax.run.folder import read_history
+from unet_jax.run.history import read as read_history
 from unet_jax.training.train import train
 
 

@@ -10,7 +10,7 @@ from unet_jax.data import pools
 from unet_jax.data.load import load
 from unet_jax.errors import InputError
 from unet_jax.evaluation.evaluate import evaluate
-from unet_jax.run import resume
+from unet_jax.run import history, resume
 from unet_jax.run.config import read_config
 from unet_jax.run.verify import verify
 from unet_jax.training.train import train
@@ -132,8 +132,7 @@ def test_neither_inverted_test_masks_nor_training_images_reach_a_run(settings, c
 
 
 def losses(workdir: Path) -> list[float]:
-    lines = (workdir / "history.jsonl").read_text().splitlines()
-    return [record["loss"] for record in map(json.loads, lines) if "loss" in record]
+    return [record["loss"] for record in history.read(workdir) if "loss" in record]
 
 
 def test_a_run_that_noted_no_files_says_so(workdir):

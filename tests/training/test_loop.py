@@ -1,6 +1,5 @@
 """The epochs of a run whose network is a line, so that a step takes no time to compile."""
 
-import json
 import types
 
 import jax
@@ -15,7 +14,7 @@ from unet_jax.data.slices import all_slices
 from unet_jax.inference.network import make_probability_step
 from unet_jax.inference.settings import SegmentSettings
 from unet_jax.models.functional import split_model
-from unet_jax.run import checkpoint
+from unet_jax.run import checkpoint, history
 from unet_jax.runtime.mesh import data_mesh, replicated
 from unet_jax.runtime.signals import StopRequest
 from unet_jax.runtime.watchdog import Watchdog
@@ -74,8 +73,7 @@ def begin(settings, configure, tmp_path):
 
 def _steps(run):
     """The history's records of steps."""
-    lines = (run.workdir / "history.jsonl").read_text().splitlines()
-    return [record for record in map(json.loads, lines) if "loss" in record]
+    return [record for record in history.read(run.workdir) if "loss" in record]
 
 
 def test_the_history_has_the_rate_that_each_step_used(begin):

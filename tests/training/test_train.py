@@ -16,12 +16,13 @@ from unet_jax.errors import InputError, NumbersError
 from unet_jax.evaluation.evaluate import evaluate
 from unet_jax.export.export import export
 from unet_jax.inference.predict import predict
+from unet_jax.run import history
 from unet_jax.training import loop
 from unet_jax.training.train import train
 
 
 def records(workdir):
-    return [json.loads(line) for line in (workdir / "history.jsonl").read_text().splitlines()]
+    return history.read(workdir)
 
 
 def checkpoints(workdir):
@@ -42,7 +43,13 @@ def test_a_run_leaves_what_the_design_says(settings, configure, tmp_path, capsys
         "evaluation",
     }
     folder = workdir / "evaluation" / "test"
-    assert {path.name for path in folder.iterdir()} == {"metrics.json", "cases.csv", "cases.png", "report.html"}
+    assert {path.name for path in folder.iterdir()} == {
+        "metrics.json",
+        "cases.csv",
+        "cases.png",
+        "report.html",
+        "manifest.json",
+    }
     assert json.loads((folder / "metrics.json").read_text()) == metrics
 
     split = json.loads((workdir / "split.json").read_text())

@@ -33,4 +33,4 @@ def side_folders(root: Path) -> Mapping[str, Path]:
             )
         if side is not None:
             found[side] = folder
-    return found if "train" in found and len(found) > 1 else {}
+    return {side: found[side] for side in NAMES if side in found} if "train" in found and len(found) > 1 else {}

@@ -85,7 +85,8 @@ def _from_folders(
             found.setdefault(side, []).append(name)
     if "train" not in found or len(found) < 2:
         return None, []
-    called = sorted({top for tops in folders.values() for top in tops if side_named(top)})
+    tops = {top for tops in folders.values() for top in tops if side_named(top)}
+    called = sorted(tops, key=lambda top: SIDES.index(side_named(top)))
     unused = f"The folders {', '.join(called)} are not used as the split"
     if data["split_by"] != "patient":
         return None, [f"{unused}: config.data.split_by={data['split_by']!r} draws slices."]

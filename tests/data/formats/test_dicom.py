@@ -124,7 +124,7 @@ def test_mixed_series_are_named(tmp_path):
         ({"NumberOfFrames": 12}, ["1.dcm: holds 12 frames"]),
         ({"PhotometricInterpretation": "MONOCHROME1"}, ["1.dcm: is MONOCHROME1, where grey"]),
         ({"PixelData": None}, ["1.dcm: holds no picture (MR)"]),
-        ({"PixelData": bytes(10)}, ["1.dcm: is damaged, no DICOM file or compressed"]),
+        ({"PixelData": bytes(10)}, ["1.dcm: is damaged, not a DICOM file, or compressed"]),
         ({"Rows": 0}, ["1.dcm: the image has no pixel (0x9)"]),
         ({"Rows": 60000, "Columns": 60000}, ["1.dcm: claims 60000x60000 pixels"]),
     ],

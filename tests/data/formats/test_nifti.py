@@ -168,10 +168,10 @@ def test_no_more_is_unpacked_than_the_header_claims():
 @pytest.mark.parametrize(
     ("data", "complaint"),
     [
-        (b"", r"is no NIfTI file \(its first bytes are b''"),
-        (b"PK\3\4" + bytes(600), "is no NIfTI file"),
-        (gzip.compress(b"text", mtime=0), "is no NIfTI file"),
-        (_claiming((2, 3, 4))[:300], "is no NIfTI file"),
+        (b"", r"is not a NIfTI file \(its first bytes are b''"),
+        (b"PK\3\4" + bytes(600), "is not a NIfTI file"),
+        (gzip.compress(b"text", mtime=0), "is not a NIfTI file"),
+        (_claiming((2, 3, 4))[:300], "is not a NIfTI file"),
         (_claiming((2, 3, 4)) + bytes(23), "holds fewer or more"),
         (gzip.compress(_claiming((2, 3, 4)) + bytes(24))[:-9], "the file is damaged"),
         (gzip.compress(_claiming((2, 3, 4)) + bytes(24))[:-8] + bytes(8), "the file is damaged .CRC"),
@@ -232,7 +232,7 @@ def test_every_fault_is_listed_at_once(root, tmp_path):
         "imagesTr/e_0001.nii.gz: is 6 x 7 x 5 voxels and imagesTr/e_0000.nii.gz 6 x 7 x 4",
         "labelsTr/f.nii.gz: its affine puts it up to 5.0 voxels away from imagesTr/f_0000.nii.gz",
         "labelsTr/g.nii.gz: the mask has the values 3 beside 0 and 1",
-        "imagesTr/h_0001.nii.gz: is no NIfTI file",
+        "imagesTr/h_0001.nii.gz: is not a NIfTI file",
         "dataset.json: says numTraining 2, and imagesTr holds 9 cases",
     ]
     for start in expected:
@@ -251,12 +251,12 @@ def test_nan_is_named(root, tmp_path):
     ("change", "complaint"),
     [
         ({"file_ending": ".mha"}, r"file_ending is '\.mha'; it must be one of \.nii, \.nii\.gz"),
-        ({"labels": {"0": "background", "1": "tumour"}}, "is no description of a data set"),
+        ({"labels": {"0": "background", "1": "tumour"}}, "is not a description of a data set"),
         ({"labels": {"background": 0}}, "has 0 classes"),
         ({"labels": {"background": 0, "whole": [1, 2], "core": 2}}, "2 stands for two classes"),
         ({"labels": {"background": 0, "tumour": 1, "ignore": 2}}, 'the label "ignore"'),
-        ({"channel_names": {"1": "T1"}}, "is no description of a data set"),
-        ({"channel_names": ["T1"]}, "is no description of a data set"),
+        ({"channel_names": {"1": "T1"}}, "is not a description of a data set"),
+        ({"channel_names": ["T1"]}, "is not a description of a data set"),
     ],
 )
 def test_a_description_that_cannot_be_used_is_refused(root, change, complaint):

@@ -125,7 +125,7 @@ def _parse(data: bytes, path: Path) -> tuple[pydicom.Dataset, Float32[np.ndarray
     except InputError as error:
         raise FaultsError([Fault(path, str(error))]) from error
     except Exception as error:  # pydicom and its decoders promise no kind of exception for damaged bytes
-        mistake = f"is damaged, no DICOM file or compressed unusually ({_one_line(error)}): restore it, or save it"
+        mistake = f"is damaged, not a DICOM file, or compressed unusually ({_one_line(error)}): restore it, or save it"
         raise FaultsError([Fault(path, f"{mistake} uncompressed.", "damaged")]) from error
     dataset.filename = path.as_posix()
     return dataset, pixels

@@ -31,7 +31,7 @@ def find(root: Path) -> list[CaseFiles]:
 
     The patient is the first three fields of the folder's name (TCGA_CS_4941 of TCGA_CS_4941_19960909).
     Numbers may have gaps. Loose files beside the folders, hidden files and hidden folders are passed over. What is
-    wrong with a folder or the names in it stands in its case's `faults`.
+    wrong with a folder or the names in it is in its case's `faults`.
 
     Raises:
         InputError: the folder is missing or cannot be read, or no folder in it holds a TIFF.
@@ -43,7 +43,7 @@ def find(root: Path) -> list[CaseFiles]:
                 "a folder that holds one folder a scan, such as TCGA_CS_4941_19960909 (Kaggle: "
                 "mateuszbuda/lgg-mri-segmentation)."
             )
-        # What is there and does not exist is a broken link: a case that is missing.
+        # A broken link is listed and does not exist: it is a missing case.
         names = sorted(path.name for path in root.iterdir() if path.is_dir() or not path.exists())
     except OSError as error:
         raise InputError(

@@ -64,8 +64,8 @@ def read_description(root: Path, labels: LabelMap | None = None) -> Description:
         raise InputError(f"{path}: cannot be read ({error.strerror}): nnU-Net's raw layout needs it.") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f'{path}: is no description of a data set ({error!r}): it needs "channel_names" such as {{"0": "FLAIR"}}, '
-            '"labels" such as {"background": 0, "tumour": 1}, and "file_ending", as of nnU-Net v2.'
+            f'{path}: is not a description of a data set ({error!r}): it needs "channel_names" such as '
+            '{"0": "FLAIR"}, "labels" such as {"background": 0, "tumour": 1}, and "file_ending", as of nnU-Net v2.'
         ) from error
     if ending not in NIFTI_SUFFIXES:
         raise InputError(

@@ -25,7 +25,7 @@ MAX_VOXELS = 2**29
 MAX_EXPANSION = 1032
 HEADER_BYTES = 540
 
-# What nibabel mends in a header by itself, it logs without a file's name.
+# nibabel logs what it repairs in a header, without naming the file.
 nibabel.imageglobals.logger.setLevel(logging.CRITICAL)
 
 
@@ -40,8 +40,8 @@ def decode(data: bytes, name: PurePath | str) -> tuple[np.ndarray, VoxelGrid]:
         [i, j, k], float32 of floats or where the header scales, else integers of the file's type; and the grid.
 
     Raises:
-        InputError: the bytes are no such file or are damaged, or the header claims more voxels than MAX_VOXELS or than
-            the file can hold: then nothing is set aside for them.
+        InputError: the bytes are not such a file or are damaged, or the header claims more voxels than MAX_VOXELS or
+            than the file can hold: then nothing is set aside for them.
     """
     try:
         stream = gzip.GzipFile(fileobj=io.BytesIO(data)) if data[:2] == b"\x1f\x8b" else io.BytesIO(data)
@@ -83,7 +83,7 @@ def _header(head: bytes) -> nibabel.Nifti1Header:
     for kind, length, magic in ((nibabel.Nifti1Header, 348, head[344:347]), (nibabel.Nifti2Header, 540, head[4:7])):
         if magic in (b"n+1", b"n+2") and len(head) >= length:
             return kind(head[:length])
-    raise InputError(f"is no NIfTI file (its first bytes are {head[:8]!r}): restore it, or convert it to .nii.gz.")
+    raise InputError(f"is not a NIfTI file (its first bytes are {head[:8]!r}): restore it, or convert it to .nii.gz.")
 
 
 def _claimed_bytes(header: nibabel.Nifti1Header, file_bytes: int) -> int:

@@ -40,7 +40,7 @@ class Records:
     """
 
     def __init__(self, root: Path):
-        """Reads who stands in which record.
+        """Reads which slice is in which record.
 
         Args:
             root: the built folder, `<data_dir>/lgg_mri/<version>`, or `<data_dir>`.
