@@ -14,7 +14,7 @@ from unet_jax.metrics.cases import score_cases
 from unet_jax.metrics.summary import summarise
 from unet_jax.report import evaluation_files, packed_masks, page
 
-FILES = {"metrics.json", "cases.csv", "cases.png", "report.html"}
+FILES = {"metrics.json", "cases.csv", "cases.png", "report.html", "manifest.json"}
 SIZE = 16
 
 
@@ -46,7 +46,13 @@ def evaluated():
         "postprocess": [],
         "seconds_per_case": 0.5,
     }
-    return default.get_config(), DataSet(cases, {}, "abc", {}), masks, summary, scores.rows
+    return (
+        default.get_config(),
+        DataSet(cases, {}, "abc", {}, channel_names=("T1", "T2"), shown=1),
+        masks,
+        summary,
+        scores.rows,
+    )
 
 
 def contents(folder):
@@ -54,7 +60,7 @@ def contents(folder):
 
 
 def test_an_evaluations_files_lie_in_the_folder_of_its_side(evaluated, tmp_path, capsys):
-    evaluation_files.write(tmp_path, *evaluated)
+    evaluation_files.write(tmp_path / "evaluation" / "val", tmp_path, *evaluated)
     folder = tmp_path / "evaluation" / "val"
     assert set(contents(folder)) == FILES
     assert list(folder.parent.iterdir()) == [folder]
@@ -65,9 +71,9 @@ def test_an_evaluations_files_lie_in_the_folder_of_its_side(evaluated, tmp_path,
     assert found == pytest.approx({"missed": 0, "half": 2 / 3, "good": 1})
     text = (folder / "report.html").read_text()
     assert all(f">{row['case']}<" in text for row in rows)
-    assert "sequence 2" in text  # two channels are no LGG scan
+    assert "T2" in text
 
-    evaluation_files.show(tmp_path, summary, ["checkpoint 5 is damaged"])
+    evaluation_files.show(folder, summary, ["checkpoint 5 is damaged"])
     said = capsys.readouterr().out
     assert "Dice per patient" in said
     assert said.splitlines()[-2:] == [
@@ -86,18 +92,22 @@ def test_they_appear_together_or_not_at_all(evaluated, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(page, "write", fail)
         with pytest.raises(StorageError, match="no room for the page"):
-            evaluation_files.write(tmp_path, *evaluated)
+            evaluation_files.write(tmp_path / "evaluation" / "val", tmp_path, *evaluated)
         assert not folder.exists()
-    evaluation_files.write(tmp_path, *evaluated)
+    evaluation_files.write(tmp_path / "evaluation" / "val", tmp_path, *evaluated)
     (folder / "notes.txt").write_text("mine")
     before = contents(folder)
     config, data, masks, summary, rows = evaluated
     with monkeypatch.context() as patch:
         patch.setattr(page, "write", fail)
         with pytest.raises(StorageError, match="no room for the page"):
-            evaluation_files.write(tmp_path, config, data, masks, summary | {"checkpoint_step": 4}, rows)
+            evaluation_files.write(
+                tmp_path / "evaluation" / "val", tmp_path, config, data, masks, summary | {"checkpoint_step": 4}, rows
+            )
     assert contents(folder) == before
-    evaluation_files.write(tmp_path, config, data, masks, summary | {"checkpoint_step": 4}, rows)
+    evaluation_files.write(
+        tmp_path / "evaluation" / "val", tmp_path, config, data, masks, summary | {"checkpoint_step": 4}, rows
+    )
     assert json.loads((folder / "metrics.json").read_text())["checkpoint_step"] == 4
     assert contents(folder).keys() == FILES | {"notes.txt"}
     assert list(folder.parent.iterdir()) == [folder]
@@ -105,12 +115,12 @@ def test_they_appear_together_or_not_at_all(evaluated, tmp_path, monkeypatch):
 
 def test_a_full_disk_leaves_the_evaluation_before(evaluated, tmp_path):
     with small_disk(tmp_path / "disk", "2m") as disk:
-        evaluation_files.write(disk, *evaluated)
+        evaluation_files.write(disk / "evaluation" / "val", disk, *evaluated)
         before = contents(disk / "evaluation" / "val")
         used = sum(map(len, before.values()))
         (disk / "filler").write_bytes(b"x" * (2 * 2**20 - used - used // 2 - 32 * 1024))
         with pytest.raises(StorageError, match=r"No space left on device; [\d,]+ bytes are needed"):
-            evaluation_files.write(disk, *evaluated)
+            evaluation_files.write(disk / "evaluation" / "val", disk, *evaluated)
         assert contents(disk / "evaluation" / "val") == before
         assert [path.name for path in (disk / "evaluation").iterdir()] == ["val"]
 
@@ -119,10 +129,10 @@ def test_slices_that_were_not_scored_have_no_outlines():
     truth = np.ones((4, 2, 2), np.uint8)
     image = np.arange(4 * 2 * 2 * 3, dtype=np.uint8).reshape(4, 2, 2, 3)
     numbers = np.array([1, 3])
-    found = evaluation_files.example("best", Case("a", "a", image, truth), numbers, 2 * truth[numbers])
+    found = evaluation_files.example("best", Case("a", "a", image, truth), numbers, 2 * truth[numbers], 1)
     assert found.title == "best"
     np.testing.assert_array_equal(found.truth, truth * np.array([0, 1, 0, 1], np.uint8)[:, None, None])
     np.testing.assert_array_equal(found.predicted, 2 * found.truth)
-    np.testing.assert_array_equal(found.image, image[..., 1])  # FLAIR in LGG's order
-    found = evaluation_files.example("best", Case("a", "a", image[..., :1], truth), numbers, truth[numbers])
+    np.testing.assert_array_equal(found.image, image[..., 1])
+    found = evaluation_files.example("best", Case("a", "a", image[..., :1], truth), numbers, truth[numbers], 0)
     np.testing.assert_array_equal(found.image, image[..., 0])

@@ -179,11 +179,15 @@ def test_resuming_on_demand(wanted, begun, saved, complaint, tmp_path):
 
 
 def test_scoring_changed_data_as_the_runs_own_is_refused(workdir):
-    assert resume.check_files(workdir, data_sets.of(DIGESTS)) is None
+    assert resume.check_files(workdir, data_sets.of(DIGESTS)) == []
     with pytest.raises(InputError, match=r"trained on other data: .*--data=DIR:\n  b/b_1\.tif: has another content"):
         resume.check_files(workdir, data_sets.of(DIGESTS | {Path("b/b_1.tif"): (4, "9" * 64)}, fingerprint="xyz"))
     # The same files, decoded otherwise.
-    assert "another version of the program" in resume.check_files(workdir, data_sets.of(DIGESTS, fingerprint="xyz"))
+    [line] = resume.check_files(workdir, data_sets.of(DIGESTS, fingerprint="xyz"))
+    assert "another version of the program" in line
+    (workdir / "data.json").unlink()
+    [line] = resume.check_files(workdir, data_sets.of(DIGESTS))
+    assert line.endswith("has no data.json: the data were compared by their fingerprint alone.")
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,7 @@ def begin(settings, configure, tmp_path):
             settings=SegmentSettings.of(config, mesh),
             steps_per_epoch=STEPS_PER_EPOCH,
             checkpoints=tmp_path / "run" / "checkpoints",
+            record={"data": "abc", "split": "def"},
             stop=StopRequest(listen=False),
             watchdog=Watchdog(tmp_path / "stacks.txt"),
             events=None,

@@ -6,13 +6,14 @@ import numpy as np
 import optax
 import pytest
 
-from unet_jax.errors import NumbersError
+from unet_jax.errors import InputError, NumbersError
 from unet_jax.run import checkpoint
 from unet_jax.runtime import mesh
 from unet_jax.training import state_on_disk
 from unet_jax.training.step import init_state
 
 MESH = mesh.data_mesh()
+RECORD = {"data": "abc", "split": "def"}
 
 
 def _state(step=0, *, averaged=False):
@@ -34,8 +35,8 @@ def folder(tmp_path):
 @pytest.mark.parametrize("averaged", [False, True])
 def test_a_state_comes_back_to_the_bit_and_on_every_device(folder, averaged):
     for step in (3, 5):
-        state_on_disk.save(folder, _state(step, averaged=averaged), None)
-    restored, warnings = state_on_disk.restore(folder, _state(averaged=averaged), MESH)
+        state_on_disk.save(folder, _state(step, averaged=averaged), None, RECORD)
+    restored, warnings = state_on_disk.restore(folder, _state(averaged=averaged), MESH, RECORD)
     assert warnings == []
     jax.tree.map(np.testing.assert_array_equal, restored, _state(5, averaged=averaged))
     assert {leaf.sharding for leaf in jax.tree.leaves(restored)} == {mesh.replicated(MESH)}
@@ -44,7 +45,7 @@ def test_a_state_comes_back_to_the_bit_and_on_every_device(folder, averaged):
 def test_what_predicts_is_the_average_where_there_is_one(folder):
     for step, averaged in ((1, False), (2, True)):
         state = _state(step, averaged=averaged)
-        state_on_disk.save(folder, state, None)
+        state_on_disk.save(folder, state, None, RECORD)
         weights = dict(zip(("params", "batch_stats"), state.weights, strict=True))
         like = checkpoint.on_devices(weights, mesh.replicated(MESH))
         found = checkpoint.restore(folder, "newest", {"model": like}).items["model"]
@@ -54,14 +55,14 @@ def test_what_predicts_is_the_average_where_there_is_one(folder):
 
 def test_before_the_first_checkpoint_the_state_stays_as_it_is(tmp_path):
     state = _state()
-    assert state_on_disk.restore(tmp_path / "missing", state, MESH) == (state, [])
+    assert state_on_disk.restore(tmp_path / "missing", state, MESH, RECORD) == (state, [])
 
 
 def test_a_damaged_checkpoint_is_named_and_set_aside_and_the_one_before_is_used(folder):
     for step in (3, 5):
-        state_on_disk.save(folder, _state(step), None)
+        state_on_disk.save(folder, _state(step), None, RECORD)
     shutil.rmtree(folder / "5" / "training")
-    restored, [warning] = state_on_disk.restore(folder, _state(), MESH)
+    restored, [warning] = state_on_disk.restore(folder, _state(), MESH, RECORD)
     jax.tree.map(np.testing.assert_array_equal, restored, _state(3))
     assert warning.startswith(f"checkpoint 5 in {folder} is damaged: ")
     assert sorted(path.name for path in folder.iterdir()) == ["3", "damaged-5"]
@@ -71,8 +72,15 @@ def test_a_state_that_is_not_finite_is_not_saved(folder):
     state = _state(4)
     state.params["head"]["bias"] = state.params["head"]["bias"].at[1].set(jnp.nan)
     with pytest.raises(NumbersError, match=r"after step 4 is NaN or infinite in model/params/head/bias, and was not"):
-        state_on_disk.save(folder, state, None)
+        state_on_disk.save(folder, state, None, RECORD)
     assert list(folder.iterdir()) == []
+
+
+def test_a_checkpoint_of_another_split_is_refused(folder):
+    state_on_disk.save(folder, _state(3), None, RECORD)
+    with pytest.raises(InputError, match=r"split\.json is not the split that checkpoint 3 was trained with"):
+        state_on_disk.restore(folder, _state(), MESH, RECORD | {"split": "other"})
+    assert checkpoint.restore(folder, "newest", {}).record == RECORD | {"epochs": 1}
 
 
 def test_leaves_that_are_not_finite_are_named():
