@@ -73,7 +73,7 @@ def parse_flags(arguments: Sequence[str]) -> list[str]:
         config_file.check(arguments)
         rest = FLAGS(list(arguments))
         if len(rest) > 1:
-            raise InputError(f"{rest[1]!r} is no flag: flags look like --mode=train.")
+            raise InputError(f"{rest[1]!r} is not a flag: flags look like --mode=train.")
         getattr(CONFIG.value, "seed", None)  # what could not be loaded raises only when it is looked at
     except InputError as error:
         sys.exit(complain(error))

@@ -221,5 +221,5 @@ def test_data_of_other_classes_are_not_scored(workdir, tmp_path):
     with pytest.raises(InputError, match=r"its masks have edema, core, and .* was trained on core, edema"):
         evaluate(changed)
     (changed / "classes.json").write_text('["core"]')
-    with pytest.raises(InputError, match=r"classes\.json is no list of classes"):
+    with pytest.raises(InputError, match=r"classes\.json is not a list of classes"):
         evaluate(changed)

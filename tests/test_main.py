@@ -26,8 +26,8 @@ def run(*arguments, cwd=PROJECT):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        ([RECIPE, "--config.model.widht=3"], "config.model.widht is no key; did you mean config.model.width?"),
-        ([RECIPE, "--config.modl.width=3"], "config.modl.width is no key; did you mean config.model.width?"),
+        ([RECIPE, "--config.model.widht=3"], "config.model.widht is not a key; did you mean config.model.width?"),
+        ([RECIPE, "--config.modl.width=3"], "config.modl.width is not a key; did you mean config.model.width?"),
         ([RECIPE, "--config.model.width=wide"], "--config.model.width=wide: invalid literal for int"),
         ([RECIPE, "--config.train.epochs=None"], "config.train.epochs is None, and needs a value, such as 20."),
         # None is a value for a key that need not have one: the next fault is told.
@@ -35,7 +35,7 @@ def run(*arguments, cwd=PROJECT):
         ([RECIPE, "--config.model={}"], "config.model.name is missing: start from configs/default.py."),
         ([RECIPE, "--mode=trian"], "--mode is 'trian'; it must be one of train"),
         ([RECIPE, "--wokdir=x"], "Unknown command line flag 'wokdir'. Did you mean: workdir ?"),
-        ([RECIPE, "train"], "'train' is no flag: flags look like --mode=train."),
+        ([RECIPE, "train"], "'train' is not a flag: flags look like --mode=train."),
         ([RECIPE, "--config.data.root=no/such"], "config.data.root: found no folder no/such;"),
         (
             ["--mode=plan", "--config=configs/nnunet.py", "--config.data.root=no/such"],

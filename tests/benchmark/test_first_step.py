@@ -30,7 +30,7 @@ def test_a_start_ends_with_the_first_step_and_the_second_finds_what_was_compiled
 
 
 def test_training_that_ends_early_is_told_by_its_last_line():
-    with pytest.raises(InputError, match=r"ended with code 2 before its first step: error: config\.x is no key"):
+    with pytest.raises(InputError, match=r"ended with code 2 before its first step: error: config\.x is not a key"):
         first_step.cold_and_warm(
-            [sys.executable, "-c", "import sys; print('error: config.x is no key', file=sys.stderr); sys.exit(2)"]
+            [sys.executable, "-c", "import sys; print('error: config.x is not a key', file=sys.stderr); sys.exit(2)"]
         )

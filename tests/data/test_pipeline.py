@@ -208,23 +208,6 @@ def test_batch_sizes_that_cannot_be_are_refused():
         pipeline.steps_per_epoch(5, 0)
 
 
-@pytest.mark.parametrize(("batch_size", "valid_in_last"), [(1, 1), (3, 1), (4, 3), (7, 7), (10, 7)])
-def test_evaluation_sees_every_slice_in_order(batch_size, valid_in_last):
-    slices = Slices(_cases([3, 4]))
-    batches = list(pipeline.evaluation_batches(slices, batch_size))
-    assert len(batches) == -(-7 // batch_size)
-    assert batches[-1]["valid"].sum() == valid_in_last
-    seen = []
-    for batch in batches:
-        assert {len(array) for array in batch.values()} == {batch_size}
-        assert batch["valid"].dtype == bool
-        count = batch["valid"].sum()
-        assert batch["valid"][:count].all()
-        assert not any(array[count:].any() for array in batch.values())
-        seen += batch["image"][:count, 0, 0, 0].tolist()
-    assert seen == [0, 1, 2, 20, 21, 22, 23]
-
-
 @pytest.mark.parametrize(
     ("middle", "expected"),
     [(0, [0, 1, 2, 3]), (2, [0, 1, 2, 3]), (3, [1, 2, 3, 4]), (4, [2, 3, 4, 5]), (5, [2, 3, 4, 5])],

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from traced import equations, imprecise_products
 
+from unet_jax.data.case import Case
+from unet_jax.data.slices import Slices
 from unet_jax.inference import preprocess
 
 # Compiled, as they are used.
@@ -236,3 +238,19 @@ def test_slabs_of_mixed_sizes_are_resized_slice_by_slice():
     for number, (height, width) in enumerate([(12, 10), (6, 7)]):
         alone = preprocess.prepare_image(jnp.asarray(slabs[number, :, :height, :width]), 8)
         np.testing.assert_allclose(found[number], alone, atol=1e-6)
+
+
+def test_a_case_is_trained_on_at_the_scale_at_which_it_is_predicted():
+    """A square of 64 pixels beside one of 256 fills the network's input as it does alone."""
+    rng = np.random.default_rng(2)
+    cases = [
+        Case(name, name, rng.integers(0, 256, (2, side, side, 3), np.uint8), np.ones((2, side, side), np.uint8))
+        for name, side in (("small", 64), ("large", 256))
+    ]
+    batch = Slices(cases).gather([1, 2])
+    seen = preprocess.prepare_image(jnp.asarray(batch["image"]), 32, jnp.asarray(batch["size"]))
+    masks = preprocess.prepare_mask(jnp.asarray(batch["mask"]), 32, 1, jnp.asarray(batch["size"]))
+    for row, image in enumerate((cases[0].image[1], cases[1].image[0])):
+        np.testing.assert_allclose(seen[row], preprocess.prepare_image(jnp.asarray(image), 32), atol=1e-6)
+    assert masks.all()
+    assert "size" not in Slices(cases[:1]).gather([0])

@@ -29,7 +29,7 @@ SAID = {
     ],
     ("acdc", "default"): ["the 10th percentile, 5, instead of the median, 10."],
     ("rgb_png_1500", "default"): [
-        "There is no configuration of volumes, as the median case has one slice.",
+        "There is not a configuration of volumes, as the median case has one slice.",
         "Channel 2 (rgb_to_0_1) is normalised by rgb, by its name.",
         "it is the smaller, but at least 2.",
     ],

@@ -77,9 +77,9 @@ def test_unknown_keys_and_values_of_another_kind_are_all_listed(workdir):
     lines = str(error.value).splitlines()
     assert all(line.startswith(f"{workdir}/config.json: config.") for line in lines)
     assert [line.split("config.")[2] for line in lines] == [
-        "data.colour is no key of this version of the program: use the one that made the run.",
+        "data.colour is not a key of this version of the program: use the one that made the run.",
         """eval.threshold is "__import__('os')", and must be of the kind of 0.5: restore the file.""",
-        "evil is no key of this version of the program: use the one that made the run.",
+        "evil is not a key of this version of the program: use the one that made the run.",
         "model.width is [1], and must be of the kind of 64: restore the file.",
         "train.batch_size is 1.5, and must be of the kind of 32: restore the file.",
     ]
@@ -88,14 +88,14 @@ def test_unknown_keys_and_values_of_another_kind_are_all_listed(workdir):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[]", "config.json is no config"),
-        ("3", "config.json is no config"),
-        ('"x"', "config.json is no config"),
-        ('{"__class__": {"x": 1}}', "config.json: config.__class__.x is no key"),
-        ('{"a": 1, "a.b": 2}', "config.json: config.a is no key"),
+        ("[]", "config.json is not a config"),
+        ("3", "config.json is not a config"),
+        ('"x"', "config.json is not a config"),
+        ('{"__class__": {"x": 1}}', "config.json: config.__class__.x is not a key"),
+        ('{"a": 1, "a.b": 2}', "config.json: config.a is not a key"),
         # A network's options are its own.
-        ('{"model": {"__class__": {"x": 1}}}', "config.json is no config"),
-        ('{"model": {"a": 1, "a.b": 2}}', "config.json is no config"),
+        ('{"model": {"__class__": {"x": 1}}}', "config.json is not a config"),
+        ('{"model": {"a": 1, "a.b": 2}}', "config.json is not a config"),
     ],
 )
 def test_what_is_no_config_is_refused(content, message, workdir):

@@ -17,7 +17,7 @@ def test_a_config_needs_every_key_and_no_other():
         check_keys(config, default.get_config())
     assert str(error.value).splitlines() == [
         "config.train.epochs is missing: start from configs/default.py.",
-        "config.train.epoch is no key; did you mean config.train.epochs?",
+        "config.train.epoch is not a key; did you mean config.train.epochs?",
     ]
 
 

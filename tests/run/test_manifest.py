@@ -122,13 +122,13 @@ def test_what_stands_in_a_files_place_is_not_opened(tmp_path):
     (folder / "c").unlink()
     (folder / "c").mkdir()
     assert integrity.faults(folder, manifest) == [
-        "1/a is no regular file",
-        "1/b is no regular file",
+        "1/a is not a regular file",
+        "1/b is not a regular file",
         "1/c is missing",
     ]
     shutil.move(folder, tmp_path / "elsewhere")
     folder.symlink_to(tmp_path / "elsewhere")
-    assert integrity.faults(folder, manifest) == ["1 is no folder"]
+    assert integrity.faults(folder, manifest) == ["1 is not a folder"]
 
 
 def test_names_in_a_manifest_lead_nowhere(tmp_path):

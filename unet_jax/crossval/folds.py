@@ -17,7 +17,7 @@ from unet_jax.training import progress
 _NAME = re.compile("fold(0|[1-9][0-9]*)")
 # What the masks of a fold were scored with; all folds need the same.
 SCORED_WITH = ("tta", "tiles", "surface_tolerance")
-# Columns of cases.csv that are no numbers, whatever they look like.
+# Columns of cases.csv that are not numbers, whatever they look like.
 TEXTS = ("case", "patient", "distance_unit", "volume_unit")
 
 

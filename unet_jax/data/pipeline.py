@@ -176,19 +176,3 @@ def _batch_at(
 @functools.lru_cache(maxsize=4)
 def _order(length: int, seed: int, epoch: int) -> Int[np.ndarray, " length"]:
     return np.random.default_rng((seed, epoch)).permutation(length)
-
-
-def evaluation_batches(slices: Slices, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
-    """Every slice once, in order, in batches of one size.
-
-    Yields:
-        Batches as `Slices.gather` makes them, with valid, bool [b]: False where the last is padded with zeros.
-    """
-    for start in range(0, len(slices), batch_size):
-        batch = slices.gather(np.arange(start, min(start + batch_size, len(slices))))
-        count = len(batch["image"])
-        batch["valid"] = np.ones(count, bool)
-        yield {
-            name: np.pad(array, [(0, batch_size - count)] + [(0, 0)] * (array.ndim - 1))
-            for name, array in batch.items()
-        }

@@ -110,7 +110,7 @@ def _normalisation(plans: Plans, fingerprint: Fingerprint, dataset: Dataset) -> 
 def _volumes(choices: Choices, budget: Budget) -> list[str]:
     fullres, lowres = choices.fullres, choices.lowres
     if fullres is None:
-        return ["There is no configuration of volumes, as the median case has one slice."]
+        return ["There is not a configuration of volumes, as the median case has one slice."]
     part = math.prod(fullres.patch.patch) / math.prod(fullres.median_shape)
     covers = f"a patch of {FULLRES} covers {part:.0%} of the median case"
     found = list(_configuration(FULLRES, fullres, budget))

@@ -3,6 +3,9 @@
 A checkpoint is the folder `<step>`. It is written as `unfinished-<step>` and renamed when all of it is there, its
 manifest included, and it is renamed to `deleting-<step>` before it is deleted: one that is called `<step>` and does not
 verify is damaged. Damaged ones are not deleted; a run that resumes from another renames them to `damaged-<step>`.
+
+Why orbax's CheckpointManager does not keep them: it restores flipped bits without a word, ranks a NaN score best, and
+deletes by its own list, which knows nothing of a manifest that does not verify.
 """
 
 import os

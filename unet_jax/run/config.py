@@ -67,7 +67,7 @@ def read_config(workdir: Path, *, flips: bool | None = None, tiles: bool | None 
     try:
         return ConfigDict(_nested(chosen))
     except (AttributeError, TypeError, ValueError) as error:
-        raise InputError(f"{path} is no config ({error}): restore it.") from None
+        raise InputError(f"{path} is not a config ({error}): restore it.") from None
 
 
 def _chosen_threshold(workdir: Path, otherwise: float) -> float:
@@ -87,7 +87,7 @@ def _fault(key: str, value: Any, known: Mapping[str, Any]) -> str | None:
     if key not in known:
         if key == FINGERPRINT or key.startswith(OPEN_GROUPS):
             return None
-        return f"config.{key} is no key of this version of the program: use the one that made the run."
+        return f"config.{key} is not a key of this version of the program: use the one that made the run."
     # A whole number may stand for a float, and None for anything.
     types = (int, float) if isinstance(known[key], float) else type(known[key])
     if value is None or known[key] is None or isinstance(value, types):
@@ -103,7 +103,7 @@ def read_flat_config(workdir: Path) -> dict[str, Any]:
     """
     found = read_json(workdir / CONFIG)
     if not isinstance(found, dict):
-        raise InputError(f"{workdir / CONFIG} is no config: restore it.")
+        raise InputError(f"{workdir / CONFIG} is not a config: restore it.")
     return flatten(found)
 
 

@@ -73,5 +73,5 @@ def unknown_keys(keys: Sequence[str], known: ConfigDict) -> list[str]:
         if key not in leaves and key not in groups:
             close = difflib.get_close_matches(key, [*leaves, *groups], n=1)
             hint = f"did you mean config.{close[0]}?" if close else "see configs/default.py."
-            faults.append(f"config.{key} is no key; {hint}")
+            faults.append(f"config.{key} is not a key; {hint}")
     return faults

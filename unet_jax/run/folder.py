@@ -64,7 +64,7 @@ def read_classes(workdir: Path) -> LabelMap:
     try:
         found = {name: tuple(map(int, values)) for name, values in read_json(path).items()}
     except (AttributeError, TypeError, ValueError) as error:
-        raise InputError(f"{path} is no list of classes ({error}): restore it.") from None
+        raise InputError(f"{path} is not a list of classes ({error}): restore it.") from None
     labels.check(found, str(path))
     return found
 

@@ -48,7 +48,7 @@ def faults(folder: Path, manifest: Mapping[str, Any] | None) -> list[str]:
         manifest: of `read_manifest`.
     """
     if folder.is_symlink() or not folder.is_dir():
-        return [f"{folder.name} is no folder"]
+        return [f"{folder.name} is not a folder"]
     found = _files(folder)
     if manifest is None:
         verdict = "is damaged" if (folder / MANIFEST).exists() else "is missing"
@@ -62,7 +62,7 @@ def _fault(path: Path | None, written: Mapping[str, Any]) -> str | None:
         if path is None:
             return "is missing"
         if not _is_file(path):
-            return "is no regular file"
+            return "is not a regular file"
         size = path.stat().st_size
         if size != written["bytes"]:
             return f"has {size:,} bytes instead of {written['bytes']:,}"
@@ -107,7 +107,7 @@ def _json(value: Mapping[str, Any]) -> bytes:
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    """All that is no folder, the manifest aside, by its path within `folder`; links are not followed."""
+    """All that is not a folder, the manifest aside, by its path within `folder`; links are not followed."""
     paths = [
         Path(parent, name)
         for parent, folders, files in os.walk(folder)

@@ -1,5 +1,6 @@
 """What all readers share: the bytes of a file and the pixels of a picture, however malformed either may be."""
 
+import errno
 import stat
 from collections.abc import Callable
 from pathlib import Path, PurePath
@@ -13,6 +14,13 @@ from unet_jax.data.names import shown
 from unet_jax.errors import InputError
 
 MAX_FILE_BYTES = 2**31
+# What to do about a file that is whole and cannot be read, by the system's number; else see `_unreadable`.
+REMEDIES = {
+    errno.EMFILE: "close other programs, or allow more open files (ulimit -n)",
+    errno.ENFILE: "close other programs, or allow more open files (ulimit -n)",
+    errno.ENOMEM: "close other programs, or allow this one more memory (ulimit -v)",
+    errno.EIO: "check the disk",
+}
 
 # A damaged file is reported by name as an InputError; OpenCV's own messages on stderr do not name it.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -40,7 +48,7 @@ def read_file(root: Path, path: PurePath) -> bytes:
             )
         return place.read_bytes()
     except OSError as error:
-        raise _unreadable(path, error.strerror) from error
+        raise _unreadable(path, error.strerror, error.errno) from error
 
 
 def list_folder(root: Path, path: PurePath) -> list[str]:
@@ -56,7 +64,7 @@ def list_folder(root: Path, path: PurePath) -> list[str]:
     try:
         return sorted(entry.name for entry in _locate(root, path).iterdir() if not entry.name.startswith("."))
     except OSError as error:
-        raise _unreadable(path, error.strerror) from error
+        raise _unreadable(path, error.strerror, error.errno) from error
 
 
 def _locate(root: Path, path: PurePath) -> Path:
@@ -73,8 +81,9 @@ def _locate(root: Path, path: PurePath) -> Path:
     return place
 
 
-def _unreadable(path: PurePath, reason: str) -> InputError:
-    return InputError(f"{shown(path)}: cannot be read ({reason}): mend its permissions, restore or remove it.")
+def _unreadable(path: PurePath, reason: str, number: int | None = None) -> InputError:
+    remedy = REMEDIES.get(number, "mend its permissions, restore or remove it")
+    return InputError(f"{shown(path)}: cannot be read ({reason}): {remedy}.")
 
 
 def decode_image(data: bytes, name: PurePath | str) -> np.ndarray:
