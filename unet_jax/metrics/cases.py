@@ -14,8 +14,8 @@ from unet_jax.metrics import lesions, overlap, statistics, surface
 # A case's; with several classes, `CLASSES` holds the row of each by its name, and all else is taken over them.
 Row = dict[str, "str | int | float | dict[str, Row] | None"]
 CLASSES = "classes"
-# the position of a case, the numbers of its slices, their masks
-Predicted = tuple[int, Int32[np.ndarray, " s"], UInt8[np.ndarray, "s h w"]]
+# the position of a case, the numbers of its slices, their masks; axes have no names, as cases differ in size
+Predicted = tuple[int, Int32[np.ndarray, " _"], UInt8[np.ndarray, "_ _ _"]]
 # a mask of 0 and 1 → the name of each stage of post-processing, and the mask then
 Stages = Callable[[UInt8[np.ndarray, "s h w"]], Iterable[tuple[str, UInt8[np.ndarray, "s h w"]]]]
 
