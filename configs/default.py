@@ -101,7 +101,7 @@ def get_config() -> ConfigDict:
     config.model.dtype = "float32"
 
     # Weights of the summed losses: here binary cross-entropy, and soft Dice pooled over the batch. All losses and their
-    # options are in unet_jax/losses.py: {"tversky": {"weight": 0.5, "alpha": 0.3, "beta": 0.7}}.
+    # options are in unet_jax/losses/: {"tversky": {"weight": 0.5, "alpha": 0.3, "beta": 0.7}}.
     config.loss = ConfigDict({"bce": 1.0, "dice": 1.0})
 
     # Weights of pixels in the loss, from the 2015 paper: both classes weigh the same, and the gap between two tumours
