@@ -3,8 +3,8 @@
     python main.py --mode=plan --config=configs/nnunet.py --config.data.root=Dataset004_Hippocampus
 
 Reads every case once: the 200 volumes of the hippocampus took 7 s of processor and 1.2 GB, of which 0.8 GB are for the
-10⁸ intensities that nnU-Net draws. It plans, and does not train by the plan yet: without --mode=plan this is the default
-recipe.
+10⁸ intensities that nnU-Net draws. It plans, and does not train by the plan yet: without --mode=plan this is the
+default recipe.
 """
 
 from ml_collections import ConfigDict
