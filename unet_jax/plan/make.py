@@ -63,9 +63,10 @@ def make_plan(
         if FINGERPRINT in contents:
             contents[NNUNET_FINGERPRINT] = contents[FINGERPRINT]
         contents[_file_name(plans)] = nnunet_plans.to_json(plans)
-    source = "" if config.plan.file is None else f", from {config.plan.file}"
-    print("\n".join([f"{plans.dataset}, {plans.name}{source}:", table(plans), *plans.reasons]), flush=True)
     _write(workdir, contents, overwrite=overwrite)
+    written = f"Written: {', '.join(str(workdir / name) for name in contents)}."
+    source = "" if config.plan.file is None else f", from {config.plan.file}"
+    print("\n".join([f"{plans.dataset}, {plans.name}{source}:", table(plans), *plans.reasons, written]), flush=True)
     return plans
 
 
@@ -147,7 +148,6 @@ def _write(workdir: Path, contents: dict[str, Any], *, overwrite: bool) -> None:
         )
     for name, content in contents.items():
         write_json(workdir / name, content)
-    print(f"Written: {', '.join(str(workdir / name) for name in contents)}.", flush=True)
 
 
 def _differs(path: Path, content: Any) -> bool:

@@ -11,8 +11,7 @@ from unet_jax.data import cache, load, splits, tfds_lgg
 from unet_jax.data.formats import layouts, sources
 from unet_jax.data.formats.tfds_records import Records
 from unet_jax.errors import InputError
-from unet_jax.run import folder as run_folder
-from unet_jax.run import resume
+from unet_jax.run import history, resume
 from unet_jax.run.config import read_config
 from unet_jax.run.verify import verify
 from unet_jax.training.train import train
@@ -68,7 +67,7 @@ def test_the_loss_curve_is_that_of_the_files(phantom_files, phantom_as_tfds, set
         own = {"data.source": source, "data.root": str(root), "train.epochs": 1}
         workdir = tmp_path / source
         train(configure(settings | own), workdir)
-        records = [json.loads(line) for line in (workdir / run_folder.HISTORY).read_text().splitlines()]
+        records = history.read(workdir)
         histories.append([{key: record[key] for key in record if "second" not in key} for record in records])
         scores.append(json.loads((workdir / "evaluation/test/metrics.json").read_text())["dice_per_patient"])
     assert len(histories[0]) > 5
