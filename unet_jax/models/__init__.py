@@ -4,6 +4,7 @@ A network is one file, written with the `layers`; it knows neither losses nor da
 """
 
 import inspect
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
@@ -32,7 +33,7 @@ PRESETS: dict[str, tuple[type[nnx.Module], dict]] = {
 COMPUTE_TYPES = tuple(jnp.dtype(name) for name in ("float32", "bfloat16"))
 
 
-def build(name: str, in_channels: int, num_classes: int, rngs: nnx.Rngs, **options) -> nnx.Module:
+def build(name: str, in_channels: int, num_classes: int, rngs: nnx.Rngs, **options: Any) -> nnx.Module:
     """The network called `name`, in training mode.
 
     Args:
