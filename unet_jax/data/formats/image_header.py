@@ -13,9 +13,6 @@ import dataclasses
 import zlib
 
 import numpy as np
-from PIL import ImageMode
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
 
 from unet_jax.data.formats import tiff_tags
 from unet_jax.data.formats.pillow import DamagedError, exif_orientation, open_picture, quiet
@@ -119,6 +116,9 @@ def _tiff(data: bytes) -> Header:
 
 
 def _png(data: bytes) -> Header:
+    from PIL import ImageMode
+    from PIL.PngImagePlugin import PngImageFile
+
     picture = open_picture(PngImageFile, data)
     # What the file holds, such as "RGB;16B" or "L;4"; the mode is what Pillow would make of it.
     layout, _, depth = picture.tile[0].args.partition(";")
@@ -140,6 +140,8 @@ def _png(data: bytes) -> Header:
 
 
 def _jpeg(data: bytes) -> Header:
+    from PIL.JpegImagePlugin import JpegImageFile
+
     picture = open_picture(JpegImageFile, data)
     header = _header("JPEG", data, *picture.size[::-1], picture.layers, picture.bits)
     if header.channels == 4:

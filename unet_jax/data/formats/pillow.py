@@ -5,17 +5,20 @@ import io
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from typing import TypeVar
-
-from PIL.ImageFile import ImageFile
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
+from typing import TYPE_CHECKING, TypeVar
 
 from unet_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+# Pillow's plugins are imported where pictures are opened: a run whose cases are decoded already does not wait for them.
 
 # EXIF (CIPA DC-008), and TIFF 6.0, section 2, for its kind of number.
 ORIENTATION, SHORT = 274, 3
 
-Picture = TypeVar("Picture", bound=ImageFile)
+# A class of Pillow's plugins, all of them ImageFiles.
+Picture = TypeVar("Picture")
 
 _lock = threading.Lock()
 
@@ -59,8 +62,10 @@ def open_picture(plugin: Callable[[io.BytesIO], Picture], data: bytes) -> Pictur
         ) from error
 
 
-def read_directory(data: bytes) -> ImageFileDirectory_v2:
+def read_directory(data: bytes) -> "ImageFileDirectory_v2":
     """The first directory of a TIFF or of an EXIF block, which is laid out like one; `next` is None if cut off."""
+    from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
     file = io.BytesIO(data)
     directory = ImageFileDirectory_v2(file.read(8))
     file.seek(directory.next)

@@ -1,11 +1,14 @@
 """The tags of a TIFF, and whether they describe pixels that the file holds (TIFF 6.0, sections 2, 3, 8 and 15)."""
 
 import zlib
+from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from unet_jax.data.formats.pillow import DamagedError, quiet, read_directory
+
+if TYPE_CHECKING:
+    from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 # The values of each tag by its name in NAMES.
 Tags = dict[str, tuple[int, ...]]
@@ -57,7 +60,7 @@ def _read(data: bytes) -> tuple[Tags, bool]:
     return tags, directory.next != 0
 
 
-def _listed_tags(data: bytes, directory: ImageFileDirectory_v2) -> list[int]:
+def _listed_tags(data: bytes, directory: "ImageFileDirectory_v2") -> list[int]:
     """The numbers of all tags of a directory, including those that Pillow cannot read (section 2)."""
     number = ">u2" if directory.prefix == b"MM" else "<u2"
     [count] = np.ndarray(1, number, data, directory.offset)
