@@ -3,7 +3,7 @@
     python main.py --config=configs/resnext50.py --config.train.initial_weights=weights/resnext50
 
 The weights are made of torchvision's file by `python -m unet_jax.models.pretrained.torch_weights`; without them it
-starts anew.
+starts from random ones.
 Source: the kernel (Adam at 5e-4, 10 epochs), here split by patient. For a GPU. Its published scores are of a split by
 slice; by patient it was not trained here for want of a GPU.
 """

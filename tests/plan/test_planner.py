@@ -140,7 +140,7 @@ def test_settings_out_of_range(settings, message):
 
 def test_a_fingerprint_of_other_channels():
     with pytest.raises(
-        InputError, match=r"x has 2 channels \(CT, T2\) and its fingerprint 1: take the fingerprint anew."
+        InputError, match=r"x has 2 channels \(CT, T2\) and its fingerprint 1: take the fingerprint again."
     ):
         plan(volumes((1, 1, 1)), described("CT", "T2"))
 

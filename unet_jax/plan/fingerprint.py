@@ -24,7 +24,7 @@ from unet_jax.plan.intensities import Intensities
 
 # Foreground voxels over the whole data set that intensities are taken from, in each channel.
 SAMPLES = 10**8
-# Of the draw, in every case anew.
+# Of the draw, which starts again in every case.
 SEED = 1234
 # The draw is made in parts of this many voxels, so that their indices need little memory.
 _PART = 2**20
@@ -136,7 +136,7 @@ def _measure(case: Case, share: int) -> _Measured:
 
 
 def draw(voxels: Float32[np.ndarray, "n c"], count: int) -> list[Float32[np.ndarray, " count"]]:
-    """Draws voxels with replacement, each channel's anew; the same ones each time."""
+    """Draws voxels with replacement, each channel's on its own; the same ones each time."""
     generator = np.random.RandomState(SEED)
     drawn = []
     for channel in np.ascontiguousarray(voxels.T):

@@ -97,7 +97,7 @@ def _check(fingerprint: Fingerprint, dataset: Dataset, settings: Settings) -> No
     if len(names) != found:
         raise InputError(
             f"{dataset.name} has {len(names)} channels ({', '.join(names)}) and its fingerprint {found}: take the "
-            "fingerprint anew."
+            "fingerprint again."
         )
 
 
