@@ -186,6 +186,18 @@ def test_a_run_without_history_and_cases_without_pictures(tmp_path):
     assert "good, empty" in parsed.text
 
 
+def test_scores_are_by_picture_where_nobody_named_patients(tmp_path):
+    parsed = Text(write(tmp_path / "report.html", unit="picture"))
+    for text in (
+        "Dice per picture, mean",
+        "Dice of each picture",
+        "IoU per picture, mean",
+        "all pictures as one volume",
+    ):
+        assert text in parsed.text
+    assert "4 pictures, 4 cases, 24 slices" in parsed.text
+
+
 @pytest.fixture(scope="module")
 def browser():
     """Chromium, as a distribution has it."""

@@ -132,3 +132,12 @@ def test_with_several_classes_a_case_has_a_line_for_each(tmp_path):
         (row["case"], name) for row in found.rows for name in names
     ]
     assert [float(line["dice"]) for line in lines[:2]] == [of["dice"] for of in found.rows[0]["classes"].values()]
+
+
+def test_scores_are_by_picture_where_nobody_named_patients():
+    summary = HEADER | summarise(scored_cases.rows(NOTHING), NOTHING) | {"unit": "picture"}
+    text = scores.table(summary)
+    assert "3 of 2 pictures, 5 slices" in text
+    assert "Dice per picture" in text
+    assert "2 of 2 pictures are empty in both and stand in no mean" in text
+    assert "per patient" not in text

@@ -140,6 +140,7 @@ def score(
     summary = {
         "split": side,
         "split_by": _label(split, side, elsewhere),
+        "unit": data.unit,
         "checkpoint": config.eval.checkpoint if restored.as_wanted else "last good",
         "checkpoint_step": restored.step,
         "damaged_checkpoints": [{"step": step, "faults": faults} for step, faults in restored.damaged.items()],

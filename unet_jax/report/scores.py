@@ -35,13 +35,14 @@ def _lines_of_case(row: Row) -> list[Row]:
 
 
 def table(summary: dict) -> str:
-    """The headline scores as text, a line each."""
+    """The headline scores as text, a line each; whose they are is called what the data call it."""
+    unit = summary.get("unit", "patient")
     lines = [
         ("split", f"{summary['split']} ({summary['split_by']})"),
-        ("cases", f"{summary['cases']} of {summary['patients']} patients, {summary['slices']} slices"),
-        ("Dice per patient", spread(summary["dice_per_patient"]) + _left_out(summary)),
+        ("cases", f"{summary['cases']} of {summary['patients']} {unit}s, {summary['slices']} slices"),
+        (f"Dice per {unit}", spread(summary["dice_per_patient"]) + _left_out(summary)),
         *((f"  {name}", spread(of["dice_per_patient"])) for name, of in summary.get("classes", {}).items()),
-        ("IoU per patient", spread(summary["iou_per_patient"])),
+        (f"IoU per {unit}", spread(summary["iou_per_patient"])),
         (
             "Dice per slice",
             f"{summary['dice_per_slice']['mean']:.3f} mean; {summary['slices_empty_in_both']} slices are "
@@ -57,11 +58,11 @@ def table(summary: dict) -> str:
 
 
 def _lines_of_whole_cases(summary: dict) -> list[tuple[str, str]]:
-    hd95, lesions = summary["hd95_per_patient"], summary["lesions"]
+    hd95, lesions, unit = summary["hd95_per_patient"], summary["lesions"], summary.get("unit", "patient")
     defined, patients = hd95["patients"], summary["patients"]
     missing = f"; undefined for {patients - defined} of {patients}" if 0 < defined < patients else ""
     lines = [
-        ("HD95 per patient", spread(hd95) + missing),
+        (f"HD95 per {unit}", spread(hd95) + missing),
         (
             f"surface Dice, {summary['surface_tolerance']:g} {hd95['unit']}",
             spread(summary["surface_dice_per_patient"]),
@@ -75,7 +76,7 @@ def _lines_of_whole_cases(summary: dict) -> list[tuple[str, str]]:
         lines.append(
             (
                 f"by {effect['step']}",
-                f"Dice per patient {share(before['dice_per_patient']['mean'])} → "
+                f"Dice per {unit} {share(before['dice_per_patient']['mean'])} → "
                 f"{share(after['dice_per_patient']['mean'])}, false lesions "
                 f"{before['lesions']['false_positive']} → {after['lesions']['false_positive']}",
             )
@@ -96,8 +97,8 @@ def spread(scores: dict) -> str:
 
 
 def _left_out(summary: dict) -> str:
-    empty = summary["patients_empty_in_both"]
-    return f"; {empty} of {summary['patients']} patients are empty in both and stand in no mean" if empty else ""
+    empty, unit = summary["patients_empty_in_both"], summary.get("unit", "patient")
+    return f"; {empty} of {summary['patients']} {unit}s are empty in both and stand in no mean" if empty else ""
 
 
 def share(value: float | None) -> str:

@@ -26,7 +26,7 @@ def header(title: str, summary: Mapping[str, Any]) -> list[Element]:
     chips = [
         f"{summary['split']} split" if summary["split"] != "all" else "all cases",
         summary["split_by"],
-        f"{summary['patients']} patients, {summary['cases']} cases, {summary['slices']} slices",
+        f"{summary['patients']} {_unit(summary)}s, {summary['cases']} cases, {summary['slices']} slices",
         f"{summary['checkpoint']} checkpoint, step {summary['checkpoint_step']}",
     ]
     return [
@@ -60,14 +60,14 @@ def scores(summary: Mapping[str, Any], rows: Sequence[Row]) -> list[Element]:
         "div",
         tag(
             "div",
-            tag("p", "Dice per patient, mean", class_="name"),
+            tag("p", f"Dice per {_unit(summary)}, mean", class_="name"),
             tag("p", _score(dice["mean"]), class_="big", id="headline"),
             tag("p", f"95 % interval {_interval(dice)}", class_="quiet"),
             tag("p", f"median {_score(dice['median'])}, standard deviation {_score(dice['std'])}", class_="quiet"),
             *_empty_in_both(summary),
             class_="card",
         ),
-        *([_strip(defined, dice)] if defined else []),
+        *([_strip(defined, dice, _unit(summary))] if defined else []),
         class_="headline",
     )
     tiles = [
@@ -84,15 +84,20 @@ def scores(summary: Mapping[str, Any], rows: Sequence[Row]) -> list[Element]:
     return [headline, tag("dl", *tiles, class_="tiles"), *by_class, *_postprocessing(summary["postprocess"])]
 
 
+def _unit(summary: Mapping[str, Any]) -> str:
+    """What the data call those whose scores these are: patients, or pictures or cases where nobody named patients."""
+    return summary.get("unit", "patient")
+
+
 def _empty_in_both(summary: Mapping[str, Any]) -> list[Element]:
     empty = summary["patients_empty_in_both"]
-    text = f"{empty} of {summary['patients']} patients are empty in both and stand in no mean"
+    text = f"{empty} of {summary['patients']} {_unit(summary)}s are empty in both and stand in no mean"
     return [tag("p", text, class_="quiet")] if empty else []
 
 
-def _strip(by_patient: Mapping[str, float], dice: Mapping[str, Any]) -> Element:
+def _strip(by_patient: Mapping[str, float], dice: Mapping[str, Any], unit: str) -> Element:
     strip = tag("div", charts.dice_strip(by_patient, dice), class_="axes")
-    return tag("div", tag("h3", "Dice of each patient"), strip, class_="card")
+    return tag("div", tag("h3", f"Dice of each {unit}"), strip, class_="card")
 
 
 def _by_class(classes: Mapping[str, Mapping[str, Any]]) -> list[Element]:
@@ -124,15 +129,15 @@ def _tiles(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     lesions = summary["lesions"]
     marked, its = ("of the class", "class's") if "classes" in summary else ("tumour", "tumour's")
     tiles = [
-        ("IoU per patient, mean", *_spread(summary["iou_per_patient"])),
+        (f"IoU per {_unit(summary)}, mean", *_spread(summary["iou_per_patient"])),
         ("Precision", _score(summary["precision"]), f"the share of the predicted pixels that are {marked}"),
         ("Recall", _score(summary["recall"]), f"the share of the {its} pixels that were found"),
-        (f"HD95 per patient, {hd95['unit']}", *_spread(hd95, summary["patients"])),
+        (f"HD95 per {_unit(summary)}, {hd95['unit']}", *_spread(hd95, summary["patients"])),
         (
             f"Surface Dice within {summary['surface_tolerance']:g} {hd95['unit']}",
             *_spread(surface, summary["patients"]),
         ),
-        ("Dice of all pixels", _score(summary["dice_global"]), "all patients as one volume"),
+        ("Dice of all pixels", _score(summary["dice_global"]), f"all {_unit(summary)}s as one volume"),
         (
             "Dice per slice, mean",
             _score(summary["dice_per_slice"]["mean"]),
