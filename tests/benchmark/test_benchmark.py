@@ -1,10 +1,13 @@
 import json
 
 import jax
+import numpy as np
 import pytest
 
 from unet_jax.benchmark import benchmark
 from unet_jax.benchmark.table import table
+from unet_jax.data.case import Case
+from unet_jax.data.slices import Slices
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +75,13 @@ def test_the_table_shows_every_part(measured):
     starts = {"seconds": 12.34, "cpu_seconds": 5.67}
     assert "from start to first step" not in table(results)
     assert "12.3 s (5.7 s of processor)" in table(results | {"first_step": {"cold": starts, "warm": starts}})
+
+
+def test_images_of_mixed_sizes_keep_their_sizes_in_a_measured_batch():
+    cases = [
+        Case(str(side), str(side), np.ones((1, side, side, 3), np.uint8), np.ones((1, side, side), np.uint8))
+        for side in (4, 6)
+    ]
+    batch = benchmark._random_like(benchmark._for_device(Slices(cases).gather([0, 1])))
+    assert batch["size"].tolist() == [[4, 4], [6, 6]]
+    assert batch["image"].shape == (2, 6, 6, 3)

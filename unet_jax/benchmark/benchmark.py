@@ -23,10 +23,9 @@ from unet_jax.run.folder import SPLIT
 from unet_jax.runtime import compilation_cache, environment
 from unet_jax.runtime.mesh import by_batch, data_mesh, global_batch
 from unet_jax.training import setup
-from unet_jax.training.step import StepSettings, make_train_step
+from unet_jax.training.step import ON_DEVICE, StepSettings, make_train_step
 
 RESULTS, TRACE = "benchmark.json", "trace"
-ON_DEVICE = ("image", "mask", "weights")
 TRACED_STEPS = 5
 
 
@@ -151,6 +150,8 @@ def _random_like(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
 
     def draw(key: str, array: np.ndarray) -> np.ndarray:
+        if key == "size":  # of images that differ in it: how they lie in the batch
+            return array
         if key == "mask":
             return rng.integers(0, 2, array.shape, np.uint8)
         if array.dtype == np.uint8:

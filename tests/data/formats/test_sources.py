@@ -126,8 +126,6 @@ def test_channels_are_called_as_the_data_have_it(tmp_path):
     for source, channel in (("lgg", 1), ("tfds", 1), ("pairs", 0), ("nifti", 0)):
         assert sources.channel_to_show(source, names(source, tmp_path, 3)) == channel
     assert sources.channel_to_show("lgg", ("sequence 1",)) == 0
-    assert [sources.in_colour(source, "abc") for source in ("pairs", "lgg", "nifti")] == [True, False, False]
-    assert not sources.in_colour("pairs", "a")
 
 
 def test_settings_are_those_of_the_config():

@@ -81,11 +81,6 @@ def channel_to_show(source: str, names: Sequence[str]) -> int:
     return lgg.FLAIR if source in LGG_SOURCES and tuple(names) == lgg.SEQUENCES else 0
 
 
-def in_colour(source: str, names: Sequence[str]) -> bool:
-    """Whether the channels are shown together, as red, green and blue: pictures of three, but not the LGG sequences."""
-    return source == "pairs" and len(names) == 3
-
-
 def intensity_mode(source: str, mode: str) -> str:
     """How the images of a source are scaled: LGG's have 8 bits throughout, which "auto" leaves as they are."""
     return "range" if mode == "auto" and source in LGG_SOURCES else mode
