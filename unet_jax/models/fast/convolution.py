@@ -7,7 +7,7 @@ docs/performance.md.
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-# Zeros before and after, of rows and of columns.
+# Zeros before and after, an axis: of rows and of columns.
 Padding = tuple[tuple[int, int], ...]
 
 # Pixels of one matrix product: with 64 channels, their 3×3 neighbourhoods take 1 MB.
@@ -42,15 +42,23 @@ def convolve(
         and set(strides) == {1}
         and math.prod(kernel.shape[:2]) > 1
         and kernel.shape[2] >= FEWEST_CHANNELS
-        and not any(set(options.get(name) or (1,)) - {1} for name in ("lhs_dilation", "rhs_dilation"))
-        and options.get("feature_group_count", 1) == 1
+        and is_plain(options)
     )
     if not suits:
         return lax.conv_general_dilated(x, kernel, strides, padding, **options)
-    pads = (
-        lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding) if isinstance(padding, str) else padding
-    )
-    return _convolve(tuple(map(tuple, pads)), x, kernel)
+    return _convolve(explicit_padding(x.shape[1:3], kernel.shape[:2], strides, padding), x, kernel)
+
+
+def is_plain(options: Mapping[str, Any]) -> bool:
+    """Whether these options of `jax.lax.conv_general_dilated` ask for neither dilation nor groups."""
+    dilated = any(set(options.get(name) or (1,)) - {1} for name in ("lhs_dilation", "rhs_dilation"))
+    return not dilated and options.get("feature_group_count", 1) == 1
+
+
+def explicit_padding(shape: Sequence[int], size: Sequence[int], strides: Sequence[int], padding: Any) -> Padding:
+    """The zeros before and after each axis, of `padding` as flax and jax take it, "SAME" or "VALID" included."""
+    pads = lax.padtype_to_pads(shape, size, strides, padding) if isinstance(padding, str) else padding
+    return tuple(map(tuple, pads))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -75,7 +83,10 @@ _convolve.defvjp(_forward, _backward)
 
 
 def kernel_gradient(
-    x: Float[Array, "b h w c"], gradient: Float[Array, "b h2 w2 d"], size: tuple[int, int]
+    x: Float[Array, "b h w c"],
+    gradient: Float[Array, "b h2 w2 d"],
+    size: tuple[int, int],
+    strides: tuple[int, int] = (1, 1),
 ) -> Float[Array, "s t c d"]:
     """The gradient of the kernel of a convolution without padding, block by block, in float32.
 
@@ -83,18 +94,30 @@ def kernel_gradient(
         x: the convolution's input.
         gradient: gradient of its output.
         size: rows and columns of the kernel.
+        strides: of the convolution.
     """
     # Each device sums over its own images; with one sum for all, they would wait for each other at every block.
     devices = math.gcd(len(x), jax.device_count())
     x, gradient = (array.reshape(devices, -1, *array.shape[1:]) for array in (x, gradient))
     _, count, height, width, features = gradient.shape
     images, rows = _block(count, height, width)
+    down, right = strides
+    # What a block of so many rows and columns reads of the input.
+    reach = ((rows - 1) * down + 1, (width - 1) * right + 1)
 
     def add_block(total: Array, number: Array) -> tuple[Array, None]:
-        first = (0, number // (height // rows) * images, number % (height // rows) * rows, 0, 0)
-        here = lax.dynamic_slice(gradient, first, (devices, images, rows, width, features))
-        around = lax.dynamic_slice(x, first, (devices, images, rows + size[0] - 1, width + size[1] - 1, x.shape[-1]))
-        moved = [around[:, :, s : s + rows, t : t + width] for s in range(size[0]) for t in range(size[1])]
+        image, row = number // (height // rows) * images, number % (height // rows) * rows
+        here = lax.dynamic_slice(gradient, (0, image, row, 0, 0), (devices, images, rows, width, features))
+        around = lax.dynamic_slice(
+            x,
+            (0, image, row * down, 0, 0),
+            (devices, images, reach[0] + size[0] - 1, reach[1] + size[1] - 1, x.shape[-1]),
+        )
+        moved = [
+            around[:, :, s : s + reach[0] : down, t : t + reach[1] : right]
+            for s in range(size[0])
+            for t in range(size[1])
+        ]
         neighbourhoods = jnp.concatenate(moved, -1).reshape(devices, images * rows * width, -1)
         product = jnp.einsum(
             "npd,npk->ndk", here.reshape(devices, -1, features), neighbourhoods, preferred_element_type=jnp.float32
