@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from unet_jax.models.fast.transposed_conv import BlockConvTranspose
+
 
 @jax.custom_jvp
 def add_bias(y: Float[Array, "b *spatial c"], bias: Float[Array, " c"]) -> Float[Array, "b *spatial c"]:
@@ -42,5 +44,5 @@ class Conv(_AddsBias, nnx.Conv):
     """`nnx.Conv`, whose bias is added by `add_bias`."""
 
 
-class ConvTranspose(_AddsBias, nnx.ConvTranspose):
+class ConvTranspose(_AddsBias, BlockConvTranspose):
     """`nnx.ConvTranspose`, whose bias is added by `add_bias`."""

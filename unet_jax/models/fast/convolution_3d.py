@@ -6,6 +6,7 @@ The gradient of its input is such a sum again, and the kernel's comes in blocks 
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,11 +14,21 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from unet_jax.models.fast.convolution import backend_for, explicit_padding, is_plain, kernel_gradient
+from unet_jax.models.fast.convolution import (
+    FEWEST_CHANNELS,
+    backend_for,
+    explicit_padding,
+    is_plain,
+    kernel_gradient,
+)
 
 # Of depth, rows and columns.
 Strides = tuple[int, int, int]
 Padding = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+
+# Planes of so many pixels are summed one by one, while they are in the cache; smaller ones in one piece.
+LARGE_PLANE = 512
+NUMBERS = ("NHWC", "HWIO", "NHWC")
 
 
 def convolve_volume(
@@ -27,21 +38,34 @@ def convolve_volume(
     suits = backend_for(x.shape) == "cpu" and x.ndim == 5 and math.prod(kernel.shape[:3]) > 1 and is_plain(options)
     if not suits:
         return lax.conv_general_dilated(x, kernel, strides, padding, **options)
-    pads = explicit_padding(x.shape[1:4], kernel.shape[:3], strides, padding)
+    strides, pads = tuple(strides), explicit_padding(x.shape[1:4], kernel.shape[:3], strides, padding)
     # In float32, to which a CPU widens bfloat16 anyway, so that the sum is rounded once.
-    return _convolve(tuple(strides), pads, x.astype(jnp.float32), kernel.astype(jnp.float32)).astype(x.dtype)
+    wide, kernel = x.astype(jnp.float32), kernel.astype(jnp.float32)
+    if len(kernel) > 1 and kernel.shape[3] < FEWEST_CHANNELS:
+        wide, kernel = _depth_as_channels(wide, kernel, strides[0], pads[0])
+        strides, pads = (1, *strides[1:]), ((0, 0), *pads[1:])
+    return _convolve(strides, pads, wide, kernel).astype(x.dtype)
+
+
+def _depth_as_channels(x: Array, kernel: Array, stride: int, padding: tuple[int, int]) -> tuple[Array, Array]:
+    """The same convolution by a kernel that is one plane deep: a pixel's channels are those of all its planes."""
+    depth = (x.shape[1] + sum(padding) - len(kernel)) // stride + 1
+    padded = _pad_depth(x, *padding)
+    joined = jnp.concatenate([_planes(padded, r, depth, stride) for r in range(len(kernel))], -1)
+    return joined, jnp.concatenate(list(kernel), axis=2)[None]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _convolve(
     strides: Strides, padding: Padding, x: Float[Array, "b z y x c"], kernel: Float[Array, "r s t c d"]
 ) -> Float[Array, "b z2 y2 x2 d"]:
-    padded = jnp.pad(x, ((0, 0), padding[0], *[(0, 0)] * 3))
+    padded = _pad_depth(x, *padding[0])
     depth = (padded.shape[1] - len(kernel)) // strides[0] + 1
-    parts = [
-        _plane_wise(strides, padding, _planes(padded, r, depth, strides[0]), plane) for r, plane in enumerate(kernel)
-    ]
-    return sum(parts[1:], parts[0])
+
+    def convolved(planes: Array, tap: Array) -> Array:
+        return lax.conv_general_dilated(planes, tap, strides[1:], padding[1:], dimension_numbers=NUMBERS)
+
+    return _sum_over_taps(convolved, padded, kernel, depth, strides[0])
 
 
 def _forward(strides: Strides, padding: Padding, x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
@@ -50,50 +74,85 @@ def _forward(strides: Strides, padding: Padding, x: Array, kernel: Array) -> tup
 
 def _backward(strides: Strides, padding: Padding, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     x, kernel = saved
-    padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
-    planes = [_folded(_planes(padded, r, gradient.shape[1], strides[0])) for r in range(len(kernel))]
-    of_kernel = [kernel_gradient(one, _folded(gradient), kernel.shape[1:3], strides[1:]) for one in planes]
-    return _input_gradient(strides, padding, x, kernel, gradient), jnp.stack(of_kernel)
+    return (
+        _input_gradient(strides, padding, x.shape, kernel, gradient),
+        _kernel_gradient(strides, padding, x, kernel.shape, gradient),
+    )
 
 
 _convolve.defvjp(_forward, _backward)
 
 
-def _input_gradient(strides: Strides, padding: Padding, x: Array, kernel: Array, gradient: Array) -> Array:
-    """The gradient of the input: its planes s·j + r, for stride s, are reached by the taps r, r + s, … alone."""
-    stride, depth = strides[0], x.shape[1] + sum(padding[0])
+def _input_gradient(
+    strides: Strides, padding: Padding, shape: tuple[int, ...], kernel: Array, gradient: Array
+) -> Array:
+    """The gradient of the input: of its planes s·j + p, for stride s, only the taps p, p + s, … have a part."""
+    stride, depth = strides[0], shape[1] + sum(padding[0])
     length = -(-depth // stride)
+    pads = [
+        (size - 1 - before, n + before - (m - 1) * step - 1)
+        for n, m, size, step, (before, _) in zip(
+            shape[2:4], gradient.shape[2:4], kernel.shape[1:3], strides[1:], padding[1:], strict=True
+        )
+    ]
+
+    def transposed(planes: Array, tap: Array) -> Array:
+        return lax.conv_general_dilated(planes, tap, (1, 1), pads, lhs_dilation=strides[1:], dimension_numbers=NUMBERS)
+
     phases = []
-    for first in range(stride):
-        taps = kernel[first::stride]
-        if not len(taps):
-            phases.append(jnp.zeros((len(x), length, *x.shape[2:]), x.dtype))
-            continue
-        # Plane j gets, through tap i, the gradient at j - i; beyond the ends there is none.
-        before, after = len(taps) - 1, max(length - gradient.shape[1], 0)
-        padded = jnp.pad(gradient, ((0, 0), (before, after), *[(0, 0)] * 3))
-        parts = [
-            _plane_wise_transposed(strides, padding, x, _planes(padded, before - i, length), plane)
-            for i, plane in enumerate(taps)
-        ]
-        phases.append(sum(parts[1:], parts[0]))
-    joined = jnp.stack(phases, 2).reshape(len(x), length * stride, *x.shape[2:]) if stride > 1 else phases[0]
-    return joined[:, padding[0][0] : padding[0][0] + x.shape[1]]
+    for phase in range(stride):
+        # The first tap reaches the furthest back.
+        taps = jnp.flip(kernel[phase::stride], (0, 1, 2)).swapaxes(3, 4)
+        padded = _pad_depth(gradient, max(len(taps) - 1, 0), length - gradient.shape[1])
+        phases.append(_sum_over_taps(transposed, padded, taps, length, 1))
+    joined = jnp.stack(phases, 2).reshape(len(gradient), length * stride, *shape[2:]) if stride > 1 else phases[0]
+    return joined[:, padding[0][0] : padding[0][0] + shape[1]]
 
 
-def _plane_wise(strides: Strides, padding: Padding, x: Array, kernel: Array) -> Array:
-    """The 2-D convolution of every plane."""
-    y = lax.conv_general_dilated(
-        _folded(x), kernel, strides[1:], padding[1:], dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
-    return y.reshape(*x.shape[:2], *y.shape[1:])
+def _kernel_gradient(strides: Strides, padding: Padding, x: Array, shape: tuple[int, ...], gradient: Array) -> Array:
+    """The gradient of the kernel, from each neighbourhood's product with the gradients of all planes that it is in."""
+    stride, features = strides[0], shape[-1]
+    padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    length = -(-padded.shape[1] // stride)
+    of_taps: list[Array] = [None] * shape[0]
+    for phase in range(min(stride, shape[0])):
+        planes = _planes(padded, phase, -(-(padded.shape[1] - phase) // stride), stride)
+        taps = range(phase, shape[0], stride)
+        # Plane j meets, through the phase's tap i, the gradient at j - i; beyond the ends there is none.
+        around = _pad_depth(gradient, len(taps) - 1, length)
+        met = [_planes(around, len(taps) - 1 - i, planes.shape[1]) for i in range(len(taps))]
+        found = kernel_gradient(_folded(planes), _folded(jnp.concatenate(met, -1)), shape[1:3], strides[1:])
+        for i, tap in enumerate(taps):
+            of_taps[tap] = found[..., i * features : (i + 1) * features]
+    return jnp.stack(of_taps)
 
 
-def _plane_wise_transposed(strides: Strides, padding: Padding, x: Array, gradient: Array, kernel: Array) -> Array:
-    """The gradient of the input of `_plane_wise`, for planes of the size of x."""
-    like = jax.ShapeDtypeStruct((*gradient.shape[:2], *x.shape[2:]), x.dtype)
-    [of_x] = jax.linear_transpose(lambda planes: _plane_wise(strides, padding, planes, kernel), like)(gradient)
-    return of_x
+def _sum_over_taps(
+    plane_wise: Callable[[Array, Array], Array],
+    x: Float[Array, "b z y x c"],
+    taps: Float[Array, "r s t c d"],
+    depth: int,
+    stride: int,
+) -> Float[Array, "b z2 y2 x2 d"]:
+    """Planes 0 to `depth` - 1: the sum over taps r of `plane_wise` of plane `stride` · j + r and that tap."""
+    if not len(taps):
+        shape = jax.eval_shape(plane_wise, _folded(x), jax.ShapeDtypeStruct(taps.shape[1:], taps.dtype)).shape
+        return jnp.zeros((len(x), depth, *shape[1:]), x.dtype)
+    if len(taps) == 1 or math.prod(x.shape[2:4]) < LARGE_PLANE:
+        parts = [plane_wise(_folded(_planes(x, r, depth, stride)), tap) for r, tap in enumerate(taps)]
+        return sum(parts[1:], parts[0]).reshape(len(x), depth, *parts[0].shape[1:])
+
+    def plane(j: Array) -> Array:
+        parts = [plane_wise(lax.dynamic_index_in_dim(x, j * stride + r, 1, False), tap) for r, tap in enumerate(taps)]
+        return sum(parts[1:], parts[0])
+
+    like = jax.eval_shape(plane, 0)
+    empty = jnp.zeros((len(x), depth, *like.shape[1:]), like.dtype)
+    return lax.fori_loop(0, depth, lambda j, made: lax.dynamic_update_index_in_dim(made, plane(j), j, 1), empty)
+
+
+def _pad_depth(x: Array, before: int, after: int) -> Array:
+    return jnp.pad(x, ((0, 0), (before, max(after, 0)), *[(0, 0)] * 3)) if before > 0 or after > 0 else x
 
 
 def _planes(x: Array, first: int, count: int, stride: int = 1) -> Array:
