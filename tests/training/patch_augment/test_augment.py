@@ -72,7 +72,7 @@ def test_a_mask_painted_into_the_image_stays_on_it(cut, patch, dummy_2d):
 
 def test_one_by_one_and_all_at_once_are_the_same(monkeypatch):
     image, mask = _batch()
-    chosen = defaults(PATCH, labels=(1, 2))
+    chosen = defaults(PATCH, labels=(1, 2), morphology=Chance(0.4, (1.0, 2.0), each=0.5))
 
     def compiled():
         return jax.jit(lambda image, mask: augment(KEY, image, mask, chosen, mask))(image, mask)

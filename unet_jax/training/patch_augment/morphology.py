@@ -24,12 +24,14 @@ def operate(volume: Volume, operator: Int32[Array, ""], radius: Float32[Array, "
         radius: of the ball, in voxels, at least ½.
         largest: the greatest radius that may come.
     """
-    # Erosion is the dilation of what is out.
-    erodes = (operator == 1) | (operator == 3)
-    once = dilate(volume ^ erodes, radius, largest) ^ erodes
-    return jax.lax.cond(
-        operator >= 2, lambda once: dilate(once ^ ~erodes, radius, largest) ^ ~erodes, lambda once: once, once
-    )
+    erodes_first = (operator == 1) | (operator == 3)
+
+    def once(number: Int32[Array, ""], volume: Volume) -> Volume:
+        # Erosion is the dilation of what is out.
+        erodes = erodes_first ^ (number == 1)
+        return dilate(volume ^ erodes, radius, largest) ^ erodes
+
+    return jax.lax.fori_loop(0, jnp.where(operator >= 2, 2, 1), once, volume)
 
 
 def dilate(volume: Volume, radius: Float32[Array, ""], largest: float) -> Volume:
