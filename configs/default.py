@@ -145,12 +145,16 @@ def get_config() -> ConfigDict:
     config.optim.name = "adam"
     # The highest, after the warm-up.
     config.optim.learning_rate = 1e-3
-    # After the warm-up: "constant", or "cosine" down to 0 at the last epoch.
+    # After the warm-up: "constant"; "cosine" down to 0 at the last epoch; or "poly", nnU-Net's, which takes
+    # (1 - epoch / epochs)^0.9 of it for all steps of an epoch.
     config.optim.schedule = "constant"
     # Steps of linear warm-up from a hundredth of the learning rate; at most the first epoch less one step.
     config.optim.warmup_steps = 100
-    # Decoupled from the gradient; 0 is none.
+    # The share of each parameter that a step takes off, times the learning rate; 0 is none.
     config.optim.weight_decay = 0.0
+    # False decouples that from the gradient, as AdamW does. True adds it to the gradient, once that is clipped, so that
+    # momentum and moments are made of both: PyTorch's SGD, and nnU-Net.
+    config.optim.coupled_decay = False
     # Gradients longer than this are scaled down to it; None leaves them. Without normalisation, single steps would
     # throw the network back to predicting nothing.
     config.optim.clip_norm = placeholder(float)

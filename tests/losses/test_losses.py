@@ -319,3 +319,18 @@ def test_deep_supervision_agrees_with_monai():
     levels = [_arrays(level) for level in stored["levels"]]
     loss = _deep([logits for logits, _, _ in levels], levels[0][1], stored["loss"])
     assert float(loss) == pytest.approx(stored["value"], abs=1e-5)
+
+
+def test_losses_of_classes_that_exclude_each_other_are_refused_for_those_that_overlap():
+    losses.check_weights({"bce": 1.0, "dice": {"sigmoid": True}}, classes=3, overlap=True)
+    with pytest.raises(InputError) as error:
+        losses.check_weights({"ce": 1.0, "dice": 1.0}, classes=3, overlap=True)
+    ce, dice = str(error.value).splitlines()
+    assert re.match(r"config\.loss\.ce is a loss for classes that exclude each other, .* use bce, as in", ce)
+    assert re.match(r"config\.loss\.dice needs sigmoid, as the masks have 3 classes that may overlap", dice)
+    losses.check_weights(json.loads(dice.split("'")[1]), classes=3, overlap=True)
+
+
+def test_sigmoid_is_refused_for_classes_that_exclude_each_other():
+    with pytest.raises(InputError, match=r"config\.loss\.dice has sigmoid, .* exclude each other: leave it out"):
+        losses.check_weights({"ce": 1.0, "dice": {"sigmoid": True}}, classes=3)

@@ -141,3 +141,13 @@ def test_float32_sums_hold_on_large_batches():
     mask = jnp.zeros((2, 2**11, 2**11, 1)).at[:, ::2, ::2].set(1)
     loss = dice(jnp.zeros_like(mask), mask)
     assert float(loss) == pytest.approx(2 / 3, rel=1e-5)
+
+
+def test_with_sigmoid_each_class_is_a_region_of_its_own():
+    """The mean over classes of the loss of one class, however they overlap."""
+    rng = np.random.default_rng(0)
+    logits = jnp.asarray(rng.standard_normal((2, 3, 4, 3)), jnp.float32)
+    mask = jnp.asarray(rng.integers(2, size=(2, 3, 4, 3)), jnp.float32)
+    for loss in (dice, jaccard, tversky, focal_tversky, log_cosh_dice):
+        singly = [float(loss(logits[..., n : n + 1], mask[..., n : n + 1])) for n in range(3)]
+        assert float(loss(logits, mask, sigmoid=True)) == pytest.approx(np.mean(singly), rel=1e-6), loss

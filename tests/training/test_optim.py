@@ -2,6 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from nnunet_arrays import arrays
 
 from unet_jax.errors import InputError
 from unet_jax.training.optim import learning_rate_schedule, optimizer
@@ -20,9 +21,12 @@ def _schedule(name="constant", *, warmup_steps=100, steps_per_epoch=500, total_s
     )
 
 
-def _update(name, gradients, *, weight_decay=0.0, clip_norm=None, rate=0.1):
+def _update(name, gradients, *, rate=0.1, weight_decay=0.0, clip_norm=None, coupled_decay=False):
     """What the optimiser adds to PARAMS after each of `gradients`; PARAMS stay as they are."""
-    transformation = optimizer(name, optax.constant_schedule(rate), weight_decay=weight_decay, clip_norm=clip_norm)
+    schedule = optax.constant_schedule(rate)
+    transformation = optimizer(
+        name, schedule, weight_decay=weight_decay, clip_norm=clip_norm, coupled_decay=coupled_decay
+    )
     state = transformation.init(PARAMS)
     for gradient in gradients:
         updates, state = transformation.update(gradient, state, PARAMS)
@@ -73,6 +77,22 @@ def test_the_cosine_falls_from_the_peak_to_0_at_the_last_step():
         assert schedule(100 + round(900 * share)) == pytest.approx(expected, abs=1e-7)
 
 
+def test_the_poly_schedule_is_nnunets():
+    """Of 1,000 epochs, of 250 steps each, all at the same rate."""
+    golden = arrays("training")
+    schedule = learning_rate_schedule("poly", peak=0.01, warmup_steps=0, steps_per_epoch=250, total_steps=250 * 1000)
+    for epoch, rate in zip(golden["rate/epoch"], golden["rate/value"], strict=True):
+        for step in (0, 123, 249):
+            assert float(schedule(250 * int(epoch) + step)) == pytest.approx(rate, rel=2e-5)
+    assert float(schedule(250 * 1000)) == 0
+
+
+def test_warm_up_leaves_the_epochs_of_the_poly_schedule_whole():
+    schedule = _schedule("poly", warmup_steps=3, steps_per_epoch=5, total_steps=10)
+    expected = [0.001, 0.034, 0.067, 0.1, 0.1, *[0.1 * 0.5**0.9] * 5, 0]
+    assert [float(schedule(step)) for step in range(11)] == pytest.approx(expected, rel=1e-5)
+
+
 def test_a_single_step_has_a_cosine_too():
     assert _schedule("cosine", steps_per_epoch=1, total_steps=1)(0) == pytest.approx(0.1, rel=1e-6)
 
@@ -111,6 +131,32 @@ def test_weight_decay_is_decoupled_from_the_gradient():
     _assert_close(updates, {"w": [-0.1 - 0.001 * 1.0, 0.1 + 0.001 * 2.0], "b": [-0.1 - 0.001 * 0.5]})
 
 
+def test_coupled_weight_decay_is_part_of_the_gradient():
+    """By hand: a parameter of 1 and a gradient of .3 make one of .3 + .01; Nesterov's first step is 1.99 times it."""
+    updates = _update("sgd", [GRADIENT], weight_decay=0.01, coupled_decay=True)
+    _assert_close(updates, {"w": [-0.199 * 0.31, 0.199 * 0.42], "b": [-0.199 * 1.205]})
+
+
+def test_clipping_leaves_coupled_weight_decay_alone():
+    updates = _update("sgd", [GRADIENT], weight_decay=0.01, coupled_decay=True, clip_norm=0.65)
+    _assert_close(updates, {"w": [-0.199 * 0.16, 0.199 * 0.22], "b": [-0.199 * 0.605]})
+
+
+def test_steps_of_sgd_are_nnunets():
+    """Six epochs of one step each; two of the gradients are longer than 12."""
+    golden = arrays("training")
+    schedule = learning_rate_schedule("poly", peak=0.01, warmup_steps=0, steps_per_epoch=1, total_steps=6)
+    transformation = optimizer("sgd", schedule, weight_decay=3e-5, clip_norm=12.0, coupled_decay=True)
+    first, *after = golden["sgd/trajectory"]
+    params = jnp.asarray(first)
+    state = transformation.init(params)
+    assert (np.linalg.norm(golden["sgd/grads"], axis=1) > 12).sum() == 2
+    for gradient, expected in zip(golden["sgd/grads"], after, strict=True):
+        updates, state = transformation.update(jnp.asarray(gradient), state, params)
+        params = optax.apply_updates(params, updates)
+        np.testing.assert_allclose(params, expected, rtol=0, atol=2e-6)
+
+
 def test_a_gradient_longer_than_the_limit_is_scaled_down_to_it():
     plain = _update("sgd", [GRADIENT])
     clipped = _update("sgd", [GRADIENT], clip_norm=0.65)
@@ -134,7 +180,7 @@ def test_the_rate_of_each_step_is_the_schedules():
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(InputError, match=r"config.optim.schedule is 'step'; .* constant, cosine\."):
+    with pytest.raises(InputError, match=r"config.optim.schedule is 'step'; .* constant, cosine, poly\."):
         _schedule("step")
     with pytest.raises(InputError, match=r"config.optim.name is 'lion'; .* adam, adamax, sgd\."):
         _update("lion", [GRADIENT])

@@ -9,8 +9,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Float32
 
 from unet_jax.errors import InputError
@@ -22,6 +22,8 @@ LOSSES = {function.__name__: function for function in _FUNCTIONS}
 
 # Has a sigmoid for each class, so it cannot be used for classes that exclude each other → what to use then.
 ONE_CLASS = {"bce": "ce"}
+# Have a softmax of several classes, so they cannot be used for classes that overlap.
+EXCLUSIVE = ("ce", "focal", "topk", "lovasz")
 # Former names of sums of two losses, which configs of old runs may have.
 SUMS = {"bce_dice": ("bce", "dice"), "ce_dice": ("ce", "dice")}
 
@@ -35,20 +37,23 @@ VALUES = {
     "fraction": ("above 0 and at most 1", lambda value: 0 < value <= 1),
     "per_sample": ("True or False", lambda value: isinstance(value, bool)),
     "background": ("True or False", lambda value: isinstance(value, bool)),
+    "sigmoid": ("True or False", lambda value: isinstance(value, bool)),
 }
 
 
-def check_weights(weights: Mapping[str, Any], classes: int = 1) -> None:
+def check_weights(weights: Mapping[str, Any], classes: int = 1, *, overlap: bool = False) -> None:
     """Checks the weights of the losses that `total_loss` sums.
 
     Args:
         weights: name of a loss → its weight, or a mapping of its weight (1 by default) and its options, the
             keyword arguments of its function: {"bce": 1.0, "tversky": {"weight": 0.5, "alpha": 0.2}}.
         classes: number of classes in the masks, the background not counted.
+        overlap: whether several classes may cover the same pixel, as nnU-Net's regions do; else they exclude each
+            other.
 
     Raises:
-        InputError: no loss is given, there is no such loss or option, a value is out of its range, or a loss of one
-            class is given for several; every fault is listed.
+        InputError: no loss is given, there is no such loss or option, a value is out of its range, or a loss does not
+            suit classes that exclude each other, or that overlap; every fault is listed.
     """
     if not weights:
         raise InputError('config.loss is empty; it needs a loss, as in {"bce": 1.0, "dice": 1.0}.')
@@ -64,11 +69,7 @@ def check_weights(weights: Mapping[str, Any], classes: int = 1) -> None:
             elif not _is_allowed(option, value, options[option]):
                 faults.append(f"config.loss.{name}: {option} is {value!r}; it must be {VALUES[option][0]}.")
     if classes > 1:
-        faults += [
-            f"config.loss.{name} is a loss for one class, and the masks have {classes}, which exclude each other: use "
-            f'{ONE_CLASS[name]}, as in --config.loss=\'{{"ce": 1.0, "dice": 1.0}}\'.'
-            for name in weights.keys() & ONE_CLASS
-        ]
+        faults += _overlapping(weights, classes) if overlap else _exclusive(weights, classes)
     if faults:
         raise InputError("\n".join(faults))
 
@@ -84,6 +85,36 @@ def _unknown(name: str, entry: Any) -> str:
         f"config.loss has {name}, which no longer exists: give the sum, {sum_of_both}, which is the same number. To "
         "resume a run with it, write the sum into the run's config.json too."
     )
+
+
+def _exclusive(weights: Mapping[str, Any], classes: int) -> list[str]:
+    """The faults of losses that do not suit classes which exclude each other."""
+    return [
+        f"config.loss.{name} is a loss for one class, and the masks have {classes}, which exclude each other: use "
+        f'{ONE_CLASS[name]}, as in --config.loss=\'{{"ce": 1.0, "dice": 1.0}}\'.'
+        for name in weights.keys() & ONE_CLASS
+    ] + [
+        f"config.loss.{name} has sigmoid, and the masks have {classes} classes, which exclude each other: leave it out."
+        for name, entry in weights.items()
+        if isinstance(entry, Mapping) and entry.get("sigmoid")
+    ]
+
+
+def _overlapping(weights: Mapping[str, Any], classes: int) -> list[str]:
+    """The faults of losses that do not suit classes which overlap."""
+    example = '--config.loss=\'{"bce": 1.0, "dice": {"sigmoid": true}}\''
+    faults = []
+    for name, entry in weights.items():
+        if name in EXCLUSIVE:
+            faults.append(
+                f"config.loss.{name} is a loss for classes that exclude each other, and the masks have {classes} that "
+                f"may overlap: use bce, as in {example}."
+            )
+        elif name in LOSSES and name != "bce" and not (isinstance(entry, Mapping) and entry.get("sigmoid")):
+            faults.append(
+                f"config.loss.{name} needs sigmoid, as the masks have {classes} classes that may overlap: {example}."
+            )
+    return faults
 
 
 def _options(name: str) -> dict[str, Any]:
@@ -116,9 +147,10 @@ def total_loss(
 
     Args:
         logits: any real numbers, the classes on the last axis.
-        mask: from 0 to 1; with several classes one-hot, the background first.
+        mask: from 0 to 1; with several classes one-hot, the background first. Classes that overlap have no background.
         weights: as `check_weights` describes them, and checked by it.
-        pixel_weights: 0 or more; None weights all pixels by 1.
+        pixel_weights: 0 or more; None weights all pixels by 1. Pixels that nobody labelled are ignored with a weight of
+            0, whatever the mask holds there.
     """
     total = jnp.zeros((), jnp.float32)
     for name, entry in weights.items():
@@ -137,7 +169,7 @@ def deep_supervision_loss(
     """The weighted sum of `total_loss` over the resolutions of a network with deep supervision.
 
     The weights halve from one resolution to the next, the lowest has weight 0, and they sum to 1 (nnU-Net, Isensee et
-    al. 2021). For lower resolutions, mask and pixel weights are resized by their nearest pixels.
+    al. 2021); see `level_weights`. For lower resolutions, mask and pixel weights are resized by their nearest pixels.
 
     Args:
         logits: the highest resolution, that of the mask, first; a single one has weight 1.
@@ -150,13 +182,27 @@ def deep_supervision_loss(
     """
     if logits[0].shape != mask.shape:
         raise ValueError(f"The logits have the shape {logits[0].shape} and the mask {mask.shape}; they must be equal.")
-    shares = [0.5**level for level in range(max(1, len(logits) - 1))]
     total = jnp.zeros((), jnp.float32)
-    for share, level in zip(shares, logits, strict=False):
-        pixels = None if pixel_weights is None else _nearest(pixel_weights, level)
-        total += share / sum(shares) * total_loss(level, _nearest(mask, level), weights, pixels)
+    for share, level in zip(level_weights(len(logits)), logits, strict=True):
+        if share:
+            pixels = None if pixel_weights is None else _nearest(pixel_weights, level)
+            total += share * total_loss(level, _nearest(mask, level), weights, pixels)
     return total
 
 
+def level_weights(levels: int) -> list[float]:
+    """The weight of each resolution in `deep_supervision_loss`, the highest first; a single one has weight 1."""
+    shares = [0.5**level for level in range(max(1, levels - 1))]
+    return [share / sum(shares) for share in shares] + [0.0] * (levels - len(shares))
+
+
 def _nearest(x: Float[Array, "b ... c"], like: Float[Array, "b *spatial k"]) -> Float[Array, "b *spatial c"]:
-    return jax.image.resize(x, (*like.shape[:-1], x.shape[-1]), "nearest")
+    """The pixels of `x` that are nearest to the centres of those of `like`, as PyTorch's nearest-exact.
+
+    Of two that are as near it is the later. In whole numbers, as `jax.image.resize` takes the earlier for some sizes,
+    such as 82 to 41.
+    """
+    for axis, (old, new) in enumerate(zip(x.shape[1:-1], like.shape[1:-1], strict=True), start=1):
+        if old != new:
+            x = jnp.take(x, (2 * np.arange(new) + 1) * old // (2 * new), axis=axis)
+    return x

@@ -2,12 +2,15 @@
 
 All take logits and a mask of the same shape, the classes on the last axis: a sigmoid for one class, a softmax for
 several. The mask lies in [0, 1]; with several classes it is one-hot, background first. A pixel of weight w counts as w
-pixels. A region is one class in the whole batch, and the loss is the mean over regions. Options that the losses share:
+pixels, so one of weight 0 is ignored. A region is one class in the whole batch, and the loss is the mean over regions.
+Options that the losses share:
 
     smooth       pixels added to numerator and denominator, as each formula shows; 0 or more. The larger, the less
                  do small regions count.
     per_sample   whether a region is one class in one sample.
     background   whether the first of several classes, the background, is a region too.
+    sigmoid      whether several classes may overlap: each has a sigmoid of its own, and all are regions, as none is the
+                 background.
 """
 
 import jax
@@ -26,12 +29,14 @@ def dice(
     smooth: float = 1.0,
     per_sample: bool = False,
     background: bool = False,
+    sigmoid: bool = False,
 ) -> Float32[Array, ""]:
     """1 - (2 Σ p m + smooth) / (Σ p + Σ m + smooth).
 
-    The soft Dice of Milletari et al. 2016 (section 3) without squares, as in the tutorial. From 0 to 1.
+    The soft Dice of Milletari et al. 2016 (section 3) without squares, as in the tutorial. From 0 to 1. With `smooth`
+    1e-5 it is nnU-Net's plus 1.
     """
-    return _tversky(logits, mask, pixel_weights, 0.5, 0.5, smooth / 2, per_sample, background).mean()
+    return _tversky(logits, mask, pixel_weights, 0.5, 0.5, smooth / 2, per_sample, background, sigmoid).mean()
 
 
 def jaccard(
@@ -42,9 +47,10 @@ def jaccard(
     smooth: float = 1.0,
     per_sample: bool = False,
     background: bool = False,
+    sigmoid: bool = False,
 ) -> Float32[Array, ""]:
     """1 - (Σ p m + smooth) / (Σ p + Σ m - Σ p m + smooth), the soft IoU (Rahman & Wang 2016). From 0 to 1."""
-    return _tversky(logits, mask, pixel_weights, 1.0, 1.0, smooth, per_sample, background).mean()
+    return _tversky(logits, mask, pixel_weights, 1.0, 1.0, smooth, per_sample, background, sigmoid).mean()
 
 
 def tversky(
@@ -57,12 +63,13 @@ def tversky(
     smooth: float = 1.0,
     per_sample: bool = False,
     background: bool = False,
+    sigmoid: bool = False,
 ) -> Float32[Array, ""]:
     """1 - (TP + smooth) / (TP + alpha FP + beta FN + smooth), TP = Σ p m, FP = Σ p (1 - m), FN = Σ (1 - p) m.
 
     Salehi et al. 2017, with the α and β that they found best. From 0 to 1.
     """
-    return _tversky(logits, mask, pixel_weights, alpha, beta, smooth, per_sample, background).mean()
+    return _tversky(logits, mask, pixel_weights, alpha, beta, smooth, per_sample, background, sigmoid).mean()
 
 
 def focal_tversky(
@@ -76,13 +83,14 @@ def focal_tversky(
     smooth: float = 1.0,
     per_sample: bool = False,
     background: bool = False,
+    sigmoid: bool = False,
 ) -> Float32[Array, ""]:
     """The `tversky` loss of each region to the power 1 / gamma.
 
     Abraham & Khan 2019, except that their α weights FN and that they sum over regions. Some libraries' gamma is the
     exponent itself, 0.75. From 0 to 1; `gamma` is above 0.
     """
-    losses = _tversky(logits, mask, pixel_weights, alpha, beta, smooth, per_sample, background)
+    losses = _tversky(logits, mask, pixel_weights, alpha, beta, smooth, per_sample, background, sigmoid)
     # At 0, where nothing is left to learn, the root has no finite gradient.
     return jnp.where(losses > 0, jnp.where(losses > 0, losses, 1) ** (1 / gamma), 0).mean()
 
@@ -95,9 +103,10 @@ def log_cosh_dice(
     smooth: float = 1.0,
     per_sample: bool = False,
     background: bool = False,
+    sigmoid: bool = False,
 ) -> Float32[Array, ""]:
     """The log cosh of the `dice` loss of each region (Jadon 2020)."""
-    losses = _tversky(logits, mask, pixel_weights, 0.5, 0.5, smooth / 2, per_sample, background)
+    losses = _tversky(logits, mask, pixel_weights, 0.5, 0.5, smooth / 2, per_sample, background, sigmoid)
     # cosh x = 1 + 2 sinh² (x / 2) keeps the digits of a small x.
     return jnp.log1p(2 * jnp.sinh(losses / 2) ** 2).mean()
 
@@ -111,13 +120,14 @@ def _tversky(
     smooth: float,
     per_sample: bool,
     background: bool,
+    sigmoid: bool,
 ) -> Float32[Array, " regions"]:
     """The Tversky loss of each region, as (α FP + β FN) / (TP + α FP + β FN + smooth), which cancels no digits.
 
     α = β = 1/2 is Dice with twice the `smooth`, α = β = 1 is Jaccard.
     """
-    probability, mask = _probability(logits), mask.astype(jnp.float32)
-    if logits.shape[-1] > 1 and not background:
+    probability, mask = _probability(logits, sigmoid), mask.astype(jnp.float32)
+    if logits.shape[-1] > 1 and not (background or sigmoid):
         probability, mask = probability[..., 1:], mask[..., 1:]
     weights = 1.0 if pixel_weights is None else pixel_weights.astype(jnp.float32)
     axes = tuple(range(1 if per_sample else 0, mask.ndim - 1))
@@ -128,8 +138,8 @@ def _tversky(
     return (errors / jnp.maximum(true_positive + errors + smooth, EPSILON)).reshape(-1)
 
 
-def _probability(logits: Float[Array, "b *spatial k"]) -> Float32[Array, "b *spatial k"]:
-    activation = jax.nn.sigmoid if logits.shape[-1] == 1 else jax.nn.softmax
+def _probability(logits: Float[Array, "b *spatial k"], sigmoid: bool = False) -> Float32[Array, "b *spatial k"]:
+    activation = jax.nn.sigmoid if sigmoid or logits.shape[-1] == 1 else jax.nn.softmax
     return activation(logits.astype(jnp.float32))
 
 

@@ -131,7 +131,11 @@ def optimizer_and_schedule(
         total_steps=config.train.epochs * steps_per_epoch,
     )
     optimizer = optim.optimizer(
-        config.optim.name, schedule, weight_decay=config.optim.weight_decay, clip_norm=config.optim.clip_norm
+        config.optim.name,
+        schedule,
+        weight_decay=config.optim.weight_decay,
+        clip_norm=config.optim.clip_norm,
+        coupled_decay=config.optim.coupled_decay,
     )
     return optimizer, schedule
 

@@ -1,6 +1,7 @@
 """Names of layers in PyTorch's state dictionaries: (PyTorch's prefix, our path) of each layer."""
 
 from unet_jax.models.fpn import FPN
+from unet_jax.models.nnunet import NNUNet
 from unet_jax.models.resnext import Encoder, ResNeXtUNet
 from unet_jax.models.unet import UNet
 
@@ -70,6 +71,33 @@ def resnext50_unet(network: ResNeXtUNet) -> Names:
 def resnext50_encoder(network: ResNeXtUNet) -> Names:
     """The resnext50_32x4d of torchvision: conv1, bn1, layer1 … layer4."""
     return [("conv1", "encoder/stem"), ("bn1", "encoder/stem_norm"), *_stages("layer", network.encoder)]
+
+
+def nnunet(network: NNUNet) -> Names:
+    """The PlainConvUNet and ResidualEncoderUNet of nnU-Net: encoder.stages, decoder.stages, transpconvs, seg_layers.
+
+    Its `seg_layers` start at the coarsest level, our `heads` at the finest.
+    """
+    conv_norm = (("conv", "conv"), ("norm", "norm"))
+    parts, residual = [], network.stem is not None
+    if residual:
+        parts.append(("encoder.stem.convs.0", "stem"))
+    for level, stage in enumerate(network.encoder):
+        for i, block in enumerate(stage.layers):
+            path = f"encoder/{level}/layers/{i}"
+            if not residual:
+                parts.append((f"encoder.stages.{level}.0.convs.{i}", path))
+                continue
+            prefix = f"encoder.stages.{level}.blocks.{i}"
+            parts += [(f"{prefix}.{name}", f"{path}/{name}") for name in ("conv1", "conv2")]
+            if block.shortcut is not None:  # after the pooling, where there is one
+                parts.append((f"{prefix}.skip.{int(max(block.stride) > 1)}", f"{path}/shortcut"))
+    for i, stage in enumerate(network.decoder):
+        parts += [(f"decoder.stages.{i}.convs.{n}", f"decoder/{i}/layers/{n}") for n in range(len(stage.layers))]
+    names = _joined(parts, conv_norm)
+    names += [(f"decoder.transpconvs.{i}", f"upsamples/{i}") for i in range(len(network.upsamples))]
+    last = len(network.decoder) - 1
+    return [*names, *((f"decoder.seg_layers.{last - i}", f"heads/{i}") for i in range(len(network.heads)))]
 
 
 def _stages(prefix: str, encoder: Encoder) -> Names:

@@ -59,6 +59,7 @@ ARRAYS: dict[type[nnx.Module], dict[str, str]] = {
     nnx.Conv: {"weight": "kernel", "bias": "bias"},
     nnx.ConvTranspose: {"weight": "kernel", "bias": "bias"},
     nnx.GroupNorm: {"weight": "scale", "bias": "bias"},
+    nnx.InstanceNorm: {"weight": "scale", "bias": "bias"},
     nnx.BatchNorm: {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "var"},
 }
 # PyTorch counts batches for an average without decay, which no network here uses.
@@ -150,10 +151,28 @@ def convert(
     if unknown := sorted(set(options) - set(source.options)):
         raise InputError(f"--option has {', '.join(unknown)}; {model} takes only {', '.join(source.options)}.")
     network = nnx.eval_shape(lambda: build(source.network, in_channels, num_classes, nnx.Rngs(0), **options))
-    targets = _targets(network, source.names(network))
-    state = {
-        key: array for key, array in state.items() if not key.startswith(source.ignored) and not key.endswith(UNUSED)
-    }
+    state = {key: array for key, array in state.items() if not key.startswith(source.ignored)}
+    sizes = {"in_channels": in_channels, "num_classes": num_classes} | options
+    described = ", ".join(f"{key} {value}" for key, value in sizes.items())
+    return fill(network, source.names(network), state, f"{where} does not fit {model} with {described}:")
+
+
+def fill(
+    network: nnx.Module, names: torch_names.Names, state: Mapping[str, np.ndarray], title: str
+) -> tuple[dict, dict]:
+    """A state dictionary as (params, batch_stats) of `network`, whose layers have these names.
+
+    Args:
+        network: the module, or its shapes.
+        names: PyTorch's name of every layer that `state` is for.
+        state: arrays by PyTorch's keys.
+        title: first line of the error.
+
+    Raises:
+        InputError: keys are missing or left over, or arrays have another shape; all of them are listed.
+    """
+    targets = _targets(network, names)
+    state = {key: array for key, array in state.items() if not key.endswith(UNUSED)}
     needed = {key: target.torch_shape for key, target in targets.items()}
     found = {key: array.shape for key, array in state.items()}
     faults = [
@@ -162,9 +181,7 @@ def convert(
         if found.get(key) != needed.get(key)
     ]
     if faults:
-        sizes = {"in_channels": in_channels, "num_classes": num_classes} | options
-        described = ", ".join(f"{key} {value}" for key, value in sizes.items())
-        raise InputError("\n".join([f"{where} does not fit {model} with {described}:", *faults]))
+        raise InputError("\n".join([title, *faults]))
     flat = {target.path: target.convert(state[key]) for key, target in targets.items()}
     tree = unflatten_dict({path: np.ascontiguousarray(array, np.float32) for path, array in flat.items()})
     return tree["params"], tree.get("batch_stats", {})
