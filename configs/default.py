@@ -140,6 +140,29 @@ def get_config() -> ConfigDict:
     config.augment.contrast = ConfigDict({"probability": 0.0, "range": (0.75, 1.25)})
     config.augment.gamma = ConfigDict({"probability": 0.0, "range": (0.7, 1.5)})
 
+    # Random transforms of patches (data.patch), nnU-Net's, in this order. A probability of 0 switches one off; `each` is
+    # the probability for each channel, or label, of a patch to which it happens.
+    config.augment_patches = ConfigDict()
+    # Degrees about each axis, either way; None: nnU-Net's for the shape of the patch.
+    config.augment_patches.rotation = ConfigDict({"probability": 0.2, "degrees": placeholder(float)})
+    # One factor for all axes; above 1, objects shrink.
+    config.augment_patches.scaling = ConfigDict({"probability": 0.2, "range": (0.7, 1.4)})
+    # Standard deviations: of the noise, and of the Gaussian in voxels.
+    config.augment_patches.noise = ConfigDict({"probability": 0.1, "range": (0.0, 0.1)})
+    config.augment_patches.blur = ConfigDict({"probability": 0.2, "range": (0.5, 1.0), "each": 0.5})
+    config.augment_patches.brightness = ConfigDict({"probability": 0.15, "range": (0.75, 1.25)})
+    config.augment_patches.contrast = ConfigDict({"probability": 0.15, "range": (0.75, 1.25)})
+    # The share of voxels an axis that is left.
+    config.augment_patches.low_resolution = ConfigDict({"probability": 0.25, "range": (0.5, 1.0), "each": 0.5})
+    # Exponents, on the negated image and on the image.
+    config.augment_patches.inverted_gamma = ConfigDict({"probability": 0.1, "range": (0.7, 1.5)})
+    config.augment_patches.gamma = ConfigDict({"probability": 0.3, "range": (0.7, 1.5)})
+    # The probability for each axis, counted from 0; None: all axes. With eval.tta, prediction averages over the same.
+    config.augment_patches.mirror = ConfigDict({"probability": 0.5, "axes": placeholder(tuple)})
+    # Of a cascade's previous masks: the radius in voxels of the ball; the share of the patch that a lost part covers.
+    config.augment_patches.morphology = ConfigDict({"probability": 0.4, "range": (1.0, 8.0), "each": 0.5})
+    config.augment_patches.removal = ConfigDict({"probability": 0.2, "range": (0.0, 0.15), "each": 0.5})
+
     config.optim = ConfigDict()
     # "adam", "adamax", or "sgd" with Nesterov momentum 0.99.
     config.optim.name = "adam"

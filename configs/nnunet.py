@@ -37,9 +37,6 @@ def get_config() -> ConfigDict:
         }
     )
     config.loss = ConfigDict({"ce": 1.0, "dice": {"smooth": 1e-5, "per_sample": placeholder(bool)}})
-    config.augment.transpose = 0.0
-    config.augment.rot90 = 0.0
-    config.augment.affine.probability = 0.0
     config.optim.name = "sgd"
     config.optim.learning_rate = 0.01
     config.optim.warmup_steps = 0

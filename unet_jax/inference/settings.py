@@ -27,6 +27,7 @@ class SegmentSettings:
         neighbours: slices on either side that go into a slice's channels; 0 for single slices, and for slabs.
         flips: see `network.with_flips`.
         postprocess: see `postprocess.stages`.
+        mirror_axes: of a patch, from 0, over whose flips logits are averaged.
         plan: of a run on patches, whose cases are preprocessed and segmented whole; None for slices and slabs.
     """
 
@@ -38,6 +39,7 @@ class SegmentSettings:
     neighbours: int = 0
     flips: tuple[str, ...] = ()
     postprocess: Mapping[str, int | bool] = dataclasses.field(default_factory=dict)
+    mirror_axes: tuple[int, ...] = ()
     plan: RunPlan | None = None
 
     @classmethod
@@ -62,6 +64,7 @@ class SegmentSettings:
             neighbours=config.data.neighbours,
             flips=flips_of(config),
             postprocess=config.eval.postprocess.to_dict(),
+            mirror_axes=() if plan is None else mirror_axes_of(config, plan.configuration.axes),
             plan=plan,
         )
 
@@ -72,3 +75,11 @@ def flips_of(config: ConfigDict) -> tuple[str, ...]:
     A network that never saw heads upside down is wrong about them.
     """
     return tuple(axis for axis in ("rows", "columns") if config.eval.tta and config.augment[f"flip_{axis}"] > 0)
+
+
+def mirror_axes_of(config: ConfigDict, axes: int) -> tuple[int, ...]:
+    """The axes of a patch, from 0, that prediction averages over: if the config wants any, those that training mirrors."""
+    mirror = config.augment_patches.mirror
+    if not config.eval.tta or mirror.probability == 0:
+        return ()
+    return tuple(range(axes)) if mirror.axes is None else tuple(mirror.axes)

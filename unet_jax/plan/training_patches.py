@@ -42,18 +42,9 @@ class Patches:
         """These rows of the batch of a step, counted from 0.
 
         Returns:
-            image, float32 [b, *patch, c]; mask, uint8 or int16 [b, *patch], 0 where nothing is labelled, outside of the
-            case too; case, int32 [b], the position in the data set; place, int32 [b, 3], the first voxel of the patch
+            image, float32 [b, *cut, c]; mask, int16 [b, *cut], -1 outside of the body and of the case; case, int32 [b], the position in the data set; place, int32 [b, 3], the first voxel of the patch
             in the preprocessed case, which may lie before its first.
         """
         batch = patches.batch(self.cases, self.sampling, seed=self.seed, step=step, rows=rows)
-        mask = np.maximum(batch["mask"], 0)
-        small = mask.astype(np.uint8)
-        batch["mask"] = small if self._fits_8_bits else mask
         batch["case"] = self.positions[batch["case"]].astype(np.int32)
         return batch
-
-    @property
-    def _fits_8_bits(self) -> bool:
-        labels = [label for key in self.cases[0].classes for label in (key if isinstance(key, tuple) else (key,))]
-        return max(labels, default=0) <= np.iinfo(np.uint8).max

@@ -17,6 +17,7 @@ from unet_jax.data.load import DataSet
 from unet_jax.data.slices import Slices
 from unet_jax.losses import weight_maps
 from unet_jax.plan import sources
+from unet_jax.plan.enlarged_patch import enlarged_patch
 from unet_jax.plan.patches import Sampling
 from unet_jax.plan.prepared import PreparedCase, prepare
 from unet_jax.plan.run_plan import RunPlan
@@ -88,7 +89,9 @@ def of_patches(config: ConfigDict, data: DataSet, index: Index, plan: RunPlan) -
         Path(config.data.cache),
     )
     prepared = dict(zip(wanted, cases, strict=True))
-    sampling = Sampling(config.train.batch_size, plan.configuration.patch_size, foreground=config.data.foreground_share)
+    sampling = Sampling(
+        config.train.batch_size, plan.configuration.patch_size, _cut(config, plan), config.data.foreground_share
+    )
     patches = Patches([prepared[position] for position in train.tolist()], train, sampling, config.seed)
     rows = pipeline.share_of(config.train.batch_size, jax.process_index(), jax.process_count())
     steps = config.train.steps_per_epoch or STEPS_PER_EPOCH
@@ -98,6 +101,13 @@ def of_patches(config: ConfigDict, data: DataSet, index: Index, plan: RunPlan) -
         return pipeline.batches_of_steps(batch_at, range(start_step, config.train.epochs * steps), config.data.workers)
 
     return Samples(steps, batches, prepared)
+
+
+def _cut(config: ConfigDict, plan: RunPlan) -> tuple[int, ...] | None:
+    """Voxels an axis to cut, where patches are turned or scaled, so that they are full afterwards."""
+    augment = config.augment_patches
+    moves = augment.rotation.probability > 0 or augment.scaling.probability > 0
+    return enlarged_patch(plan.configuration.patch_size) if moves else None
 
 
 def pixel_weights(config: ConfigDict, cases: list[Case], index: Int32[np.ndarray, "n 2"]) -> Callable | None:

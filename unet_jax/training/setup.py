@@ -95,18 +95,12 @@ def _check_patches(config: ConfigDict, model: nnx.Module) -> None:
         "data.neighbours": config.data.neighbours != 0,
         "data.tumour_share": config.data.tumour_share != 0,
         "border_weights.w0": config.border_weights.w0 != 0,
-        "augment.gamma": config.augment.gamma.probability != 0,
     }
     if any(of_slices.values()):
         names = ", ".join(f"config.{name}" for name, is_set in of_slices.items() if is_set)
         raise InputError(f"{names}: not for patches (config.data.patch): leave the default, or train on slices.")
     if config.data.split_by == "slice":
         raise InputError("config.data.split_by is 'slice', and patches are cut from whole cases: make it 'patient'.")
-    if (config.augment.rot90 or config.augment.transpose) and patch[-2] != patch[-1]:
-        raise InputError(
-            f"config.augment.rot90 and config.augment.transpose need square slices, and config.data.patch is {patch}: "
-            "set both to 0."
-        )
     if model.margin:
         raise InputError(
             f"config.model.name={config.model.name!r} pads nothing, and cannot have patches: choose another."

@@ -14,7 +14,10 @@ from ml_collections import ConfigDict
 from unet_jax.inference.preprocess import prepare_image, prepare_mask, prepare_weights
 from unet_jax.losses import deep_supervision_loss
 from unet_jax.models.functional import forward, plain
+from unet_jax.plan.plans import Configuration
+from unet_jax.training import patch_augment
 from unet_jax.training.augment import augment
+from unet_jax.training.patch_augment.settings import AugmentSettings
 
 # What of a batch goes to the devices; the rest says whose slices they are.
 ON_DEVICE = ("image", "mask", "weights", "size")
@@ -86,13 +89,14 @@ class StepSettings:
     Attributes:
         image_size: rows and columns of the network's input, in pixels; None for patches, which are as they should be.
         loss: weight of each loss: see `losses.deep_supervision_loss`.
-        augment: see `augment.augment`.
+        augment: see `augment.augment`; not for patches.
         seed: what is random in step n is a function of (seed, n) alone.
         classes: how many the masks hold, background aside.
         skip_nonfinite: a step that meets NaN or infinity changes nothing but the number of steps and `watch`. Without
             it, the state that such a step returns is undefined.
         spike_factor: a gradient norm above so many times the running mean counts as a spike.
         ema_decay: of the moving average of the weights; None for none. The state needs one then: see `init_state`.
+        patches: how patches are augmented, which are cut larger than the network sees them; None for slices and slabs.
     """
 
     image_size: int | None
@@ -103,10 +107,11 @@ class StepSettings:
     skip_nonfinite: bool = False
     spike_factor: float = 10.0
     ema_decay: float | None = None
+    patches: AugmentSettings | None = None
 
     @classmethod
-    def of(cls, config: ConfigDict, classes: int) -> "StepSettings":
-        """The config's."""
+    def of(cls, config: ConfigDict, classes: int, configuration: Configuration | None = None) -> "StepSettings":
+        """The config's; for patches, with the plan's configuration that is trained."""
         return cls(
             image_size=config.data.image_size if config.data.patch is None else None,
             loss=config.loss.to_dict(),
@@ -116,6 +121,7 @@ class StepSettings:
             skip_nonfinite=config.train.nonfinite == "skip",
             spike_factor=config.train.spike_factor,
             ema_decay=config.optim.ema_decay,
+            patches=configuration and AugmentSettings.of(configuration, config.augment_patches.to_dict()),
         )
 
 
@@ -139,14 +145,15 @@ def make_train_step(
         key = jax.random.fold_in(jax.random.key(settings.seed), state.step)
         augment_key, dropout_key = jax.random.split(key)
         sizes = batch.get("size")
-        if image_size is None:
-            image, targets = batch["image"], jax.nn.one_hot(batch["mask"].astype(jnp.int32), classes + 1)[..., 1:]
+        if settings.patches is not None:
+            image, mask = patch_augment.augment(augment_key, batch["image"], batch["mask"], settings.patches)
+            targets = jax.nn.one_hot(mask, classes + 1)[..., 1:]
         else:
             image = prepare_image(batch["image"], image_size, sizes)
             targets = prepare_mask(batch["mask"], image_size, classes, sizes)
-        if "weights" in batch:
-            targets = jnp.concatenate([targets, prepare_weights(batch["weights"], image_size, sizes)], axis=-1)
-        image, targets = augment(augment_key, image, targets, settings.augment)
+            if "weights" in batch:
+                targets = jnp.concatenate([targets, prepare_weights(batch["weights"], image_size, sizes)], axis=-1)
+            image, targets = augment(augment_key, image, targets, settings.augment)
         mask, pixel_weights = targets[..., :classes], targets[..., classes:] if "weights" in batch else None
         if classes > 1:  # only now, as what augmentation brings in from outside is background
             mask = jnp.concatenate([1 - mask.sum(-1, keepdims=True), mask], axis=-1)

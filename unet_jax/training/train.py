@@ -121,7 +121,9 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
         mesh=mesh,
         data=data,
         validation=index["val"],
-        train_step=make_train_step(graphdef, optimizer, StepSettings.of(config, classes), schedule),
+        train_step=make_train_step(
+            graphdef, optimizer, StepSettings.of(config, classes, plan and plan.configuration), schedule
+        ),
         network_step=make_step(graphdef, config),
         settings=SegmentSettings.of(config, mesh, plan),
         steps_per_epoch=steps_per_epoch,
