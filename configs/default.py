@@ -207,6 +207,9 @@ def get_config() -> ConfigDict:
     # Whether the probability is the mean over the image and its flips, of those that augment.flip_rows and flip_columns
     # train for: with both, upside down, left to right and both at once, four times the work.
     config.eval.tta = False
+    # For patches: which of their axes, from 0, tta mirrors: (0, 1, 2), with all combinations. None: those that
+    # augment.flip_rows and flip_columns train for.
+    config.eval.mirror_axes = placeholder(tuple)
     # What is done with images larger than data.image_size: False shrinks them to it, as training does; True cuts them
     # into overlapping windows of that size instead, at the files' own resolution, for networks that were trained so.
     config.eval.tiles = False

@@ -102,7 +102,9 @@ def _segment_whole(
     case, configuration = wanted.case, plan.configuration
     # Never with its mask, which prediction does not have.
     found = wanted.prepared or preprocess(case.image, None, spacing_of(case), plan.plans, configuration)
-    mirror = tuple(sorted(configuration.axes - 2 + ("rows", "columns").index(name) for name in settings.flips))
+    mirror = settings.mirror_axes
+    if mirror is None:
+        mirror = tuple(sorted(configuration.axes - 2 + ("rows", "columns").index(name) for name in settings.flips))
     how = VolumeSettings(settings.batch_size, settings.sharding, mirror)
     is_binary = plan.dataset.outputs == 2
     at_threshold = is_binary and settings.threshold != 0.5

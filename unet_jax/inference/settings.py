@@ -26,6 +26,7 @@ class SegmentSettings:
         tile: what has more rows or columns than this is cut into windows of that size; None segments whole slices.
         neighbours: slices on either side that go into a slice's channels; 0 for single slices, and for slabs.
         flips: see `network.with_flips`.
+        mirror_axes: of a patch, which take the place of `flips`; None where the config leaves it to them.
         postprocess: see `postprocess.stages`.
         plan: of a run on patches, whose cases are preprocessed and segmented whole; None for slices and slabs.
     """
@@ -37,6 +38,7 @@ class SegmentSettings:
     tile: int | None = None
     neighbours: int = 0
     flips: tuple[str, ...] = ()
+    mirror_axes: tuple[int, ...] | None = None
     postprocess: Mapping[str, int | bool] = dataclasses.field(default_factory=dict)
     plan: RunPlan | None = None
 
@@ -61,6 +63,7 @@ class SegmentSettings:
             tile=config.data.image_size if config.eval.tiles else None,
             neighbours=config.data.neighbours,
             flips=flips_of(config),
+            mirror_axes=mirror_axes_of(config),
             postprocess=config.eval.postprocess.to_dict(),
             plan=plan,
         )
@@ -72,3 +75,9 @@ def flips_of(config: ConfigDict) -> tuple[str, ...]:
     A network that never saw heads upside down is wrong about them.
     """
     return tuple(axis for axis in ("rows", "columns") if config.eval.tta and config.augment[f"flip_{axis}"] > 0)
+
+
+def mirror_axes_of(config: ConfigDict) -> tuple[int, ...] | None:
+    """The axes of a patch that the config names for test-time augmentation, if it wants any; None if it names none."""
+    axes = config.eval.mirror_axes
+    return None if axes is None else tuple(axes) if config.eval.tta else ()
