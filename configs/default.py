@@ -140,8 +140,8 @@ def get_config() -> ConfigDict:
     config.augment.contrast = ConfigDict({"probability": 0.0, "range": (0.75, 1.25)})
     config.augment.gamma = ConfigDict({"probability": 0.0, "range": (0.7, 1.5)})
 
-    # Random transforms of patches (data.patch), nnU-Net's, in this order. A probability of 0 switches one off; `each` is
-    # the probability for each channel, or label, of a patch to which it happens.
+    # Random transforms of patches (data.patch), nnU-Net's, in this order. A probability of 0 switches one off; `each`
+    # is the probability for each channel, or label, of a patch to which it happens.
     config.augment_patches = ConfigDict()
     # Degrees about each axis, either way; None: nnU-Net's for the shape of the patch.
     config.augment_patches.rotation = ConfigDict({"probability": 0.2, "degrees": placeholder(float)})
@@ -157,7 +157,7 @@ def get_config() -> ConfigDict:
     # Exponents, on the negated image and on the image.
     config.augment_patches.inverted_gamma = ConfigDict({"probability": 0.1, "range": (0.7, 1.5)})
     config.augment_patches.gamma = ConfigDict({"probability": 0.3, "range": (0.7, 1.5)})
-    # The probability for each axis, counted from 0; None: all axes. With eval.tta, prediction averages over the same.
+    # The probability for each axis, counted from 0; None: all axes. With eval.tta, prediction averages over them.
     config.augment_patches.mirror = ConfigDict({"probability": 0.5, "axes": placeholder(tuple)})
     # Of a cascade's previous masks: the radius in voxels of the ball; the share of the patch that a lost part covers.
     config.augment_patches.morphology = ConfigDict({"probability": 0.4, "range": (1.0, 8.0), "each": 0.5})
@@ -230,6 +230,9 @@ def get_config() -> ConfigDict:
     # Whether the probability is the mean over the image and its flips, of those that augment.flip_rows and flip_columns
     # train for: with both, upside down, left to right and both at once, four times the work.
     config.eval.tta = False
+    # For patches: which of their axes, from 0, tta mirrors: (0, 1, 2), with all combinations. None: those that
+    # augment_patches.mirror trains for.
+    config.eval.mirror_axes = placeholder(tuple)
     # What is done with images larger than data.image_size: False shrinks them to it, as training does; True cuts them
     # into overlapping windows of that size instead, at the files' own resolution, for networks that were trained so.
     config.eval.tiles = False

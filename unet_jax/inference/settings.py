@@ -78,8 +78,15 @@ def flips_of(config: ConfigDict) -> tuple[str, ...]:
 
 
 def mirror_axes_of(config: ConfigDict, axes: int) -> tuple[int, ...]:
-    """The axes of a patch, from 0, that prediction averages over: if the config wants any, those that training mirrors."""
+    """The axes of a patch, from 0, that prediction averages over, if the config wants any.
+
+    They are those that it names, else those that training mirrors.
+    """
+    if not config.eval.tta:
+        return ()
+    if config.eval.mirror_axes is not None:
+        return tuple(config.eval.mirror_axes)
     mirror = config.augment_patches.mirror
-    if not config.eval.tta or mirror.probability == 0:
+    if mirror.probability == 0:
         return ()
     return tuple(range(axes)) if mirror.axes is None else tuple(mirror.axes)
