@@ -242,7 +242,7 @@ def _use_cores_as(workdir: Path) -> None:
 
 def _batch_size(config: ConfigDict) -> int:
     """Of the config; 0, for a single device, where a plan decides it after jax has started."""
-    return 0 if config.plan.configuration else config.train.batch_size
+    return config.train.batch_size or 0
 
 
 def _verify_data() -> None:

@@ -42,8 +42,9 @@ class Patches:
         """These rows of the batch of a step, counted from 0.
 
         Returns:
-            image, float32 [b, *cut, c]; mask, int16 [b, *cut], -1 outside of the body and of the case; case, int32 [b], the position in the data set; place, int32 [b, 3], the first voxel of the patch
-            in the preprocessed case, which may lie before its first.
+            image, float32 [b, *cut, c]; mask, int16 [b, *cut], -1 outside of the body and of the case; case, int32 [b],
+            the position in the data set; place, int32 [b, 3], the first voxel of what was cut in the preprocessed case,
+            which may lie before its first.
         """
         batch = patches.batch(self.cases, self.sampling, seed=self.seed, step=step, rows=rows)
         batch["case"] = self.positions[batch["case"]].astype(np.int32)

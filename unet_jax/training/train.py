@@ -115,15 +115,14 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
 
     # The epochs.
     events = EventFile(workdir, resumed, records, config.to_dict()) if config.train.tensorboard else None
+    step_settings = StepSettings.of(config, classes, plan and plan.configuration)
     run = loop.Run(
         config=config,
         workdir=workdir,
         mesh=mesh,
         data=data,
         validation=index["val"],
-        train_step=make_train_step(
-            graphdef, optimizer, StepSettings.of(config, classes, plan and plan.configuration), schedule
-        ),
+        train_step=make_train_step(graphdef, optimizer, step_settings, schedule),
         network_step=make_step(graphdef, config),
         settings=SegmentSettings.of(config, mesh, plan),
         steps_per_epoch=steps_per_epoch,
