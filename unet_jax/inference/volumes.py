@@ -160,7 +160,7 @@ def _stream(
     convert: Callable[[Array], Result],
 ) -> Iterator[tuple[slice, Result]]:
     """Slices of the result in order, on the host, with a progress bar. While some are fetched, a batch is computed."""
-    steps, depth = schedule(layout, settings.batch_size, way.lower, way.upper)
+    steps, depth = schedule(layout, settings.batch_size, way.slices.lower, way.slices.upper)
     sums = RollingSums(layout, depth, channels, settings.sharding)
     size = _slab_size(steps, way, channels, image.nbytes)
     found = None
