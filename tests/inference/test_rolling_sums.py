@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from unet_jax.inference.rolling_sums import RollingSums
+from unet_jax.inference.rolling_sums import RollingSums, has_room
 from unet_jax.inference.volume_windows import lay_out, schedule
 
 ONE_DEVICE = jax.sharding.SingleDeviceSharding(jax.devices()[0])
@@ -43,3 +43,10 @@ def test_cases_of_about_one_size_share_their_programs():
         layout = lay_out((20, height, width), (8, 16, 16), 0.5, gaussian=True)
         shapes.add(RollingSums(layout, 8, 3, ONE_DEVICE).array.shape)
     assert shapes == {(8, 3, 48, 48)}
+
+
+def test_sums_take_half_of_the_free_memory():
+    assert has_room(10**12, None)
+    assert has_room(10**12, {"bytes_in_use": 5})
+    assert has_room(29, {"bytes_limit": 100, "bytes_in_use": 40})
+    assert not has_room(31, {"bytes_limit": 100, "bytes_in_use": 40})

@@ -74,7 +74,9 @@ def test_sliding_windows_as_nnunet(gaussian, mirrored, tmp_path):
 
     # nnU-Net sums in half precision; done here the same way, its answers come out.
     weights = windows.in_half_precision(windows.importance(WINDOW)) if gaussian else np.ones(WINDOW, np.float16)
-    padded, inner = windows.pad(image, WINDOW)
+    margins = windows.centred(image.shape[:3], WINDOW)
+    padded = np.pad(image, [*margins, (0, 0)])
+    inner = tuple(slice(before, before + n) for n, (before, _) in zip(image.shape[:3], margins, strict=True))
     sums, total = np.zeros((*padded.shape[:3], 3), np.float16), np.zeros(padded.shape[:3], np.float16)
     for corner in itertools.product(*windows.starts(padded.shape[:3], WINDOW)):
         place = tuple(slice(start, start + n) for start, n in zip(corner, WINDOW, strict=True))
