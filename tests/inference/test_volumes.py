@@ -215,7 +215,10 @@ def test_classes_take_no_memory_of_the_host(tmp_path):
     image = np.random.default_rng(0).uniform(0, 3, (64, 96, 96, 1)).astype(np.float32)
     peaks = []
     for classes in (4, 32):
-        given = *plain(image.shape[:3], (32, 32, 32), labelled(classes), tmp_path), VolumeSettings(1, ONE_DEVICE)
+        given = (
+            *plain(image.shape[:3], (32, 32, 32), labelled(classes), tmp_path),
+            VolumeSettings(1, ONE_DEVICE, step=1.0),
+        )
         network = steps_of(classes)
         segment_case(network, image, *given)
         tracemalloc.start()
@@ -240,7 +243,7 @@ def memory(key):
     return int(re.search(rf"{key}:\\s+(\\d+)", status)[1]) * 1024
 
 random, network, of = np.random.default_rng(0), test_volumes.steps_of(32), test_volumes.labelled(32)
-settings = test_volumes.VolumeSettings(1, test_volumes.ONE_DEVICE)
+settings = test_volumes.VolumeSettings(1, test_volumes.ONE_DEVICE, step=1.0)
 # The first case compiles what the second one runs.
 for depth in (24, 160):
     image = random.uniform(0, 31, (depth, 192, 192, 1)).astype(np.float32)
