@@ -228,7 +228,8 @@ def test_classes_take_no_memory_of_the_host(tmp_path):
         np.testing.assert_array_equal(mask, np.rint(image[..., 0]))
     # What numpy and Python hold: the mask and a batch of windows. What XLA does is the device's, here as elsewhere.
     assert peaks[1] < mask.nbytes + image.nbytes / 2
-    assert abs(peaks[1] - peaks[0]) < image.nbytes / 20
+    # One or two windows more may be under way.
+    assert abs(peaks[1] - peaks[0]) < 2.5 * 4 * 32**3
 
 
 MEMORY = """

@@ -49,7 +49,11 @@ class RollingSums:
         """Where slices of the padded volume lie."""
         return (np.asarray(slices, np.int32) % len(self.array)).astype(np.int32)
 
-    def add(self, found: Float32[Array, "size *patch k"], batch: Int[np.ndarray, "b 3"]) -> None:
+    def add(
+        self,
+        found: Float32[Array, "size *patch k"] | Float32[np.ndarray, "size *patch k"],
+        batch: Int[np.ndarray, "b 3"],
+    ) -> None:
         """Adds the logits of a batch's windows; what fills it up is left out."""
         pieces = self._pieces(batch)
         count = len(pieces["window"])
