@@ -1,5 +1,10 @@
 import dataclasses
 import itertools
+import os
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -7,12 +12,14 @@ import numpy as np
 import pytest
 from nnunet_arrays import arrays, part, plans_of
 
+from unet_jax.errors import InputError
 from unet_jax.inference.averaged import averaged
 from unet_jax.inference.volumes import VolumeSettings, segment_case, volume_logits
 from unet_jax.plan import restore, windows
 from unet_jax.plan.dataset import from_json
 from unet_jax.plan.preprocess import Geometry
 from unet_jax.plan.resample import Resampling
+from unet_jax.runtime.mesh import by_batch, data_mesh
 
 ONE_DEVICE = jax.sharding.SingleDeviceSharding(jax.devices()[0])
 # The window of nnU-Net's answers for sliding windows.
@@ -67,7 +74,9 @@ def test_sliding_windows_as_nnunet(gaussian, mirrored, tmp_path):
 
     # nnU-Net sums in half precision; done here the same way, its answers come out.
     weights = windows.in_half_precision(windows.importance(WINDOW)) if gaussian else np.ones(WINDOW, np.float16)
-    padded, inner = windows.pad(image, WINDOW)
+    margins = windows.centred(image.shape[:3], WINDOW)
+    padded = np.pad(image, [*margins, (0, 0)])
+    inner = tuple(slice(before, before + n) for n, (before, _) in zip(image.shape[:3], margins, strict=True))
     sums, total = np.zeros((*padded.shape[:3], 3), np.float16), np.zeros(padded.shape[:3], np.float16)
     for corner in itertools.product(*windows.starts(padded.shape[:3], WINDOW)):
         place = tuple(slice(start, start + n) for start, n in zip(corner, WINDOW, strict=True))
@@ -142,3 +151,124 @@ def test_any_geometry_as_on_the_host(seed, tmp_path):
     logits = random.normal(size=(*shape, of.outputs)).astype(np.float32)
     settings = VolumeSettings(int(random.integers(1, 9)), ONE_DEVICE, step=random.uniform(0.3, 1))
     check_like_restore(logits, geometry, plans, configuration, of, settings)
+
+
+def plain(shape, patch, of, tmp_path, **values):
+    """Geometry, plan, configuration and data set of cases that are neither cropped nor resampled."""
+    plans = plans_of(tmp_path, "real_cascade")
+    geometry = Geometry((1.0, 1.0, 1.0), shape, tuple((0, n) for n in shape))
+    return geometry, plans, changed(plans, "3d_fullres", patch, spacing=(1.0, 1.0, 1.0), **values), of
+
+
+def test_cubic_logits_are_restored_on_the_host(tmp_path):
+    logits = np.random.default_rng(0).normal(size=(9, 10, 11, 3)).astype(np.float32)
+    geometry, plans, configuration, _ = plain((12, 9, 14), (4, 8, 8), THREE, tmp_path, logits=Resampling(order=3))
+    check_like_restore(logits, geometry, plans, configuration, THREE, VolumeSettings(2, ONE_DEVICE))
+
+
+def test_the_logits_of_folds_are_averaged(tmp_path):
+    logits = np.random.default_rng(0).normal(size=(9, 10, 11, 3)).astype(np.float32)
+    configuration = plain((9, 10, 11), (4, 8, 8), THREE, tmp_path)[2]
+    folds = [itself, jax.jit(lambda image: 3 * image), jax.jit(lambda image: 1 - image)]
+    found = volume_logits(folds, logits, configuration, VolumeSettings(2, ONE_DEVICE, (0, 2)))
+    np.testing.assert_allclose(found, (3 * logits + 1) / 3, rtol=0, atol=1e-5)
+
+
+def test_a_batch_on_several_devices(tmp_path):
+    logits = np.random.default_rng(0).normal(size=(9, 10, 11, 3)).astype(np.float32)
+    mesh = data_mesh()
+    settings = VolumeSettings(2 * mesh.size, by_batch(mesh))
+    check_like_restore(logits, *plain((9, 10, 11), (4, 8, 8), THREE, tmp_path), settings)
+
+
+def test_one_program_a_patch_size(tmp_path):
+    shapes = []
+
+    @jax.jit
+    def network(image):
+        shapes.append(image.shape)
+        return image + 0.0
+
+    for shape in ((9, 10, 11), (30, 20, 3), (4, 4, 4)):
+        logits = np.zeros((*shape, 3), np.float32)
+        segment_case(network, logits, *plain(shape, (4, 8, 8), THREE, tmp_path), VolumeSettings(5, ONE_DEVICE))
+    assert set(shapes) == {(5, 4, 8, 8, 3)}
+
+
+def test_a_network_of_other_outputs(tmp_path):
+    logits = np.zeros((4, 4, 4, 2), np.float32)
+    with pytest.raises(InputError, match=r"there are 2 channels of logits, and dataset.json asks for 3"):
+        segment_case(itself, logits, *plain((4, 4, 4), (4, 4, 4), THREE, tmp_path), VolumeSettings(1, ONE_DEVICE))
+
+
+def labelled(classes):
+    return dataset({"background": 0} | {f"structure {number}": number for number in range(1, classes)})
+
+
+def steps_of(classes):
+    """A network whose largest logit is the one next to the intensity."""
+    numbers = np.arange(classes, dtype=np.float32)
+    return jax.jit(lambda image: image * numbers - numbers**2 / 2)
+
+
+def test_classes_take_no_memory_of_the_host(tmp_path):
+    image = np.random.default_rng(0).uniform(0, 3, (64, 96, 96, 1)).astype(np.float32)
+    peaks = []
+    for classes in (4, 32):
+        given = (
+            *plain(image.shape[:3], (32, 32, 32), labelled(classes), tmp_path),
+            VolumeSettings(1, ONE_DEVICE, step=1.0),
+        )
+        network = steps_of(classes)
+        segment_case(network, image, *given)
+        tracemalloc.start()
+        mask, _ = segment_case(network, image, *given)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        np.testing.assert_array_equal(mask, np.rint(image[..., 0]))
+    # What numpy and Python hold: the mask and a batch of windows. What XLA does is the device's, here as elsewhere.
+    assert peaks[1] < mask.nbytes + image.nbytes / 2
+    # One or two windows more may be under way.
+    assert abs(peaks[1] - peaks[0]) < 2.5 * 4 * 32**3
+
+
+MEMORY = """
+import pathlib, re
+import jax
+import numpy as np
+import test_volumes
+from unet_jax.runtime.host_memory import give_back
+
+def memory(key):
+    status = pathlib.Path("/proc/self/status").read_text()
+    return int(re.search(rf"{key}:\\s+(\\d+)", status)[1]) * 1024
+
+random, network, of = np.random.default_rng(0), test_volumes.steps_of(32), test_volumes.labelled(32)
+settings = test_volumes.VolumeSettings(1, test_volumes.ONE_DEVICE, step=1.0)
+# The first case compiles what the second one runs.
+for depth in (24, 160):
+    image = random.uniform(0, 31, (depth, 192, 192, 1)).astype(np.float32)
+    given = test_volumes.plain(image.shape[:3], (8, 64, 64), of, pathlib.Path(FOLDER))
+    give_back()
+    pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak is the present again
+    before = memory("VmRSS")
+    mask, _ = test_volumes.segment_case(network, image, *given, settings)
+assert (mask == np.rint(image[..., 0])).mean() > 0.999
+print((memory("VmHWM") - before - mask.nbytes) / image.nbytes)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells a process its peak")
+def test_peak_memory_of_a_volume_of_32_classes(tmp_path):
+    # A CPU holds the device's sums as well: 8 slices of 160, of 32 classes, are 1.6 volumes.
+    script = MEMORY.replace("FOLDER", repr(str(tmp_path)))
+    here = Path(__file__).parent
+    paths = os.pathsep.join(map(str, (here, here.parent, here.parents[1])))
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"PYTHONPATH": paths},
+    )
+    assert float(done.stdout) < 2.5

@@ -4,6 +4,7 @@ Slice z of the volume lies in place z modulo the depth. Each sum is updated wher
 """
 
 import functools
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -48,7 +49,11 @@ class RollingSums:
         """Where slices of the padded volume lie."""
         return (np.asarray(slices, np.int32) % len(self.array)).astype(np.int32)
 
-    def add(self, found: Float32[Array, "size *patch k"], batch: Int[np.ndarray, "b 3"]) -> None:
+    def add(
+        self,
+        found: Float32[Array, "size *patch k"] | Float32[np.ndarray, "size *patch k"],
+        batch: Int[np.ndarray, "b 3"],
+    ) -> None:
         """Adds the logits of a batch's windows; what fills it up is left out."""
         pieces = self._pieces(batch)
         count = len(pieces["window"])
@@ -87,12 +92,21 @@ class RollingSums:
         }
 
 
+def has_room(size: int, memory: Mapping[str, int] | None) -> bool:
+    """Whether so many bytes fit beside a network on a device of these `memory_stats`; a CPU has none."""
+    if not memory or "bytes_limit" not in memory:
+        return True
+    return size < LARGEST_PART * (memory["bytes_limit"] - memory["bytes_in_use"])
+
+
 def _device_for(size: int, sharding: jax.sharding.Sharding) -> jax.Device:
     device = min(sharding.addressable_devices, key=lambda each: each.id)
-    memory = device.memory_stats() or {}
-    if "bytes_limit" not in memory or size < LARGEST_PART * (memory["bytes_limit"] - memory["bytes_in_use"]):
+    if has_room(size, device.memory_stats()):
         return device
-    return jax.local_devices(backend="cpu")[0]
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:  # JAX_PLATFORMS leaves no CPU
+        return device
 
 
 @functools.partial(jax.jit, donate_argnums=0)

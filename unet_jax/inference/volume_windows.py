@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int
+from jaxtyping import Float32, Int
 
 from unet_jax.plan import windows
 
@@ -136,18 +136,3 @@ def schedule(
         depth = max(depth, last + layout.patch[0] - base)
     rest = Step(range(done, len(lower)), range(base, base), np.zeros((0, 3), int))
     return [*steps, rest], depth
-
-
-def taps(
-    matrix: Float64[np.ndarray, "m n"],
-) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"], Float32[np.ndarray, " m"]]:
-    """Nearest or linear interpolation as the two samples, one after the other or the same, that each row mixes.
-
-    Returns:
-        The lower sample, the upper one, and the upper one's weight.
-    """
-    used = matrix != 0
-    lower = used.argmax(axis=1)
-    upper = matrix.shape[1] - 1 - used[:, ::-1].argmax(axis=1)
-    weight = np.where(lower == upper, 0, np.take_along_axis(matrix, upper[:, None], 1)[:, 0])
-    return lower, upper, weight.astype(np.float32)

@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float32, UInt8, UInt16
 from tqdm import tqdm
@@ -92,8 +91,7 @@ def segment_case(
         whole = volume_logits(logits, image, configuration, settings)
         given = whole, geometry, plans, configuration, dataset
         return restore.to_mask(*given), restore.to_probabilities(*given) if keep_probabilities else None
-    layout, network, channels = _prepare(logits, image, configuration, settings)
-    restore.check_channels(channels, dataset)
+    layout = _lay_out(image, configuration, settings)
     present = spacing_of(configuration, geometry)
     back = matrices(layout.shape, geometry.cropped, present, geometry.spacing, configuration.logits)
     decision = Decision(dataset.regions_order, restore.label_type(dataset), keep_probabilities)
@@ -101,7 +99,7 @@ def segment_case(
     # Both are written through views whose axes stand in the plan's order.
     order = plans.transpose_forward
     inner = mask.transpose(order)[slices(geometry.box)]
-    stream = _stream(network, image, layout, way_back(layout, back), channels, settings, decision)
+    stream = _stream(logits, image, layout, way_back(layout, back), settings, decision, dataset)
     for place, (labels, found) in stream:
         inner[place] = labels
         if probability is not None:
@@ -116,10 +114,11 @@ def volume_logits(
     settings: VolumeSettings,
 ) -> Float32[np.ndarray, "d h w k"]:
     """The logits of every voxel of a preprocessed image, all on the host; the arguments are those of `segment_case`."""
-    layout, network, channels = _prepare(logits, image, configuration, settings)
-    way = way_back(layout, [np.eye(n) for n in layout.shape])
-    result = np.empty((*layout.shape, channels), np.float32)
-    for place, found in _stream(network, image, layout, way, channels, settings, undecided):
+    layout = _lay_out(image, configuration, settings)
+    way, result = way_back(layout, [np.eye(n) for n in layout.shape]), None
+    for place, found in _stream(logits, image, layout, way, settings, undecided):
+        if result is None:
+            result = np.empty((*layout.shape, found.shape[1]), np.float32)
         result[place] = np.moveaxis(found, 1, -1)
     return result
 
@@ -136,53 +135,54 @@ def _outside(geometry: Geometry, plans: Plans, dataset: Dataset, keep_probabilit
     return mask, probability
 
 
-def _prepare(
-    logits: Network | Sequence[Network],
-    image: Float32[np.ndarray, "d h w c"],
-    configuration: Configuration,
-    settings: VolumeSettings,
-) -> tuple[Layout, Network, int]:
-    """Where windows lie, what gives a batch's logits, and how many channels these have."""
-    layout = lay_out(image.shape[:3], configuration.patch_size, settings.step, gaussian=settings.gaussian)
-    networks = (logits,) if callable(logits) else tuple(logits)
-    batch = jax.ShapeDtypeStruct((settings.batch_size, *configuration.patch_size, image.shape[-1]), jnp.float32)
-    channels = jax.eval_shape(networks[0], batch).shape[-1]
-    return layout, averaged(networks, settings.mirror_axes), channels
+def _lay_out(image: Float32[np.ndarray, "d h w c"], configuration: Configuration, settings: VolumeSettings) -> Layout:
+    return lay_out(image.shape[:3], configuration.patch_size, settings.step, gaussian=settings.gaussian)
 
 
 def _stream(
-    network: Network,
+    logits: Network | Sequence[Network],
     image: Float32[np.ndarray, "d h w c"],
     layout: Layout,
     way: WayBack,
-    channels: int,
     settings: VolumeSettings,
     convert: Callable[[Array], Result],
+    dataset: Dataset | None = None,
 ) -> Iterator[tuple[slice, Result]]:
     """Slices of the result in order, on the host, with a progress bar. While some are fetched, a batch is computed."""
-    steps, depth = schedule(layout, settings.batch_size, way.lower, way.upper)
-    sums = RollingSums(layout, depth, channels, settings.sharding)
-    size = _slab_size(steps, way, channels, image.nbytes)
-    found = None
+    network = averaged((logits,) if callable(logits) else tuple(logits), settings.mirror_axes)
+    steps, depth = schedule(layout, settings.batch_size, way.slices.lower, way.slices.upper)
+    sums = size = found = None
     with tqdm(total=layout.windows, unit="window", delay=DELAY_S, disable=None, leave=False) as bar:
         for step in steps:
-            parts = [step.finished[start : start + size] for start in range(0, len(step.finished), size)]
             under_way = deque()
-            for part in parts:
+            # Nothing is finished before the first batch, which says how many channels there are.
+            for part in _parts(step.finished, size):
                 under_way.append((part, restore_slices(sums, way, part, size, convert)))
                 # All of them at once would be a buffer each.
                 if len(under_way) > 1:
                     yield _fetched(*under_way.popleft(), way)
-            sums.clear(step.retired)
             if len(step.batch):
                 images = cut(image, layout, step.batch, settings.batch_size)
                 # The device is at most one batch behind.
                 jax.block_until_ready(found)
                 found = network(jax.device_put(images, settings.sharding))
+                if sums is None:
+                    channels = found.shape[-1]
+                    if dataset is not None:
+                        restore.check_channels(channels, dataset)
+                    sums = RollingSums(layout, depth, channels, settings.sharding)
+                    size = _slab_size(steps, way, channels, image.nbytes)
+                sums.clear(step.retired)
                 sums.add(found, step.batch)
             for part in under_way:
                 yield _fetched(*part, way)
             bar.update(len(step.batch))
+
+
+def _parts(finished: range, size: int | None) -> Iterator[range]:
+    """At most `size` slices at a time."""
+    for start in range(0, len(finished), size or 1):
+        yield finished[start : start + size]
 
 
 def _fetched(part: range, result: Result, way: WayBack) -> tuple[slice, Result]:
