@@ -135,7 +135,7 @@ def _benchmark() -> None:
     from unet_jax.benchmark.benchmark import benchmark
     from unet_jax.runtime.cpu_devices import use_cores
 
-    use_cores(config.train.batch_size)
+    use_cores(_batch_size(config))
     with explained(config):
         benchmark(config, workdir, [sys.executable, *sys.argv])
 
