@@ -158,7 +158,7 @@ def _torch_call(work: Callable, device: str) -> Callable[[int], None]:
     return often
 
 
-def _torch_tflops(device: str, dtype: torch.dtype, size: int) -> float:
+def torch_tflops(device: str, dtype: torch.dtype, size: int) -> float:
     """PyTorch's matrix product: on a CPU its library may be faster than XLA's."""
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
 
@@ -188,7 +188,7 @@ def main(_) -> None:
         for dtype in ("float32", "bfloat16")
         for library, measured in (
             ("jax", lambda dtype: device_peak.measured_tflops(dtype, 2.0)),
-            ("torch", lambda dtype: _torch_tflops(torch_device, getattr(torch, dtype), size)),
+            ("torch", lambda dtype: torch_tflops(torch_device, getattr(torch, dtype), size)),
         )
     }
     found = {

@@ -60,7 +60,7 @@ def network(params: Mapping, width: int, device: str) -> UNet:
     """The network with the parameters of unet_jax's `tutorial`, in the channels-last format."""
     model = UNet(params["encoder"][0]["conv1"]["kernel"].shape[2], params["head"]["kernel"].shape[3], width)
     state = {}
-    for path, array in _leaves(params):
+    for path, array in leaves(params):
         name = path.replace("kernel", "weight")
         array = np.array(array)
         state[name] = torch.from_numpy(array.transpose(3, 2, 0, 1).copy() if array.ndim == 4 else array)
@@ -68,10 +68,11 @@ def network(params: Mapping, width: int, device: str) -> UNet:
     return model.to(device, memory_format=torch.channels_last)
 
 
-def _leaves(tree: Mapping, prefix: str = "") -> list[tuple[str, np.ndarray]]:
+def leaves(tree: Mapping, prefix: str = "") -> list[tuple[str, np.ndarray]]:
+    """The arrays of nested dictionaries with their keys, joined by dots."""
     found = []
     for key, value in tree.items():
-        found += _leaves(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(f"{prefix}{key}", value)]
+        found += leaves(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(f"{prefix}{key}", value)]
     return found
 
 

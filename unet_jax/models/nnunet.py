@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from unet_jax.errors import InputError
 from unet_jax.models.layers import (
+    LEAKY_SLOPE,
     LayerOptions,
     activation_function,
     average_pool,
@@ -172,8 +173,7 @@ class ConvNorm(nnx.Module):
 
     def __call__(self, x: Float[Array, "b *spatial c"]) -> Float[Array, "b *smaller d"]:
         """Features of 1/stride of the size."""
-        x = self.norm(self.conv(x))
-        return leaky_relu(x) if self.activate else x
+        return self.norm(self.conv(x), slope=LEAKY_SLOPE if self.activate else 1.0)
 
 
 class ResidualBlock(nnx.Module):

@@ -131,10 +131,11 @@ def kernel_gradient(
 
 def _block(count: int, height: int, width: int) -> tuple[int, int]:
     """Images and rows of a block of at most BLOCK pixels, or of one row; both divide what there is."""
-    images = _largest_divisor(count, BLOCK // (height * width))
-    rows = height if height * width <= BLOCK else _largest_divisor(height, BLOCK // width)
+    images = largest_divisor(count, BLOCK // (height * width))
+    rows = height if height * width <= BLOCK else largest_divisor(height, BLOCK // width)
     return images, rows
 
 
-def _largest_divisor(number: int, limit: int) -> int:
+def largest_divisor(number: int, limit: int) -> int:
+    """The largest divisor of `number` up to `limit`, at least 1."""
     return max(n for n in range(1, max(limit, 1) + 1) if number % n == 0)

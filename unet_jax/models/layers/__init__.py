@@ -3,7 +3,7 @@
 They alone call `models.fast`, so no network sees which implementation of a convolution runs.
 """
 
-from unet_jax.models.layers.activations import ACTIVATIONS, activation_function, relu
+from unet_jax.models.layers.activations import ACTIVATIONS, LEAKY_SLOPE, activation_function, relu
 from unet_jax.models.layers.blocks import DoubleConv
 from unet_jax.models.layers.convolutions import PADDINGS, conv, conv_transposed, he_normal, torch_uniform
 from unet_jax.models.layers.norms import NORMS, normalisation
@@ -14,6 +14,7 @@ from unet_jax.models.layers.upsampling import UPS, Upsample, conv_joined, upsamp
 __all__ = [
     "ACTIVATIONS",
     "INITS",
+    "LEAKY_SLOPE",
     "NORMS",
     "PADDINGS",
     "UPS",

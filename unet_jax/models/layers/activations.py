@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from unet_jax.models.fast.instance_norm import leaky_relu
 from unet_jax.models.layers.options import check_choice
 
 
@@ -23,9 +24,11 @@ def relu(x: Float[Array, "..."]) -> Float[Array, "..."]:
 # Not out > 0: XLA rewrites that as x > 0, and then has to keep x.
 relu.defjvps(lambda tangent, out, x: jnp.where(out == 0, 0, tangent))
 
+LEAKY_SLOPE = 0.01
+
 ACTIVATIONS = {
     "relu": relu,
-    "leaky_relu": functools.partial(jax.nn.leaky_relu, negative_slope=0.01),
+    "leaky_relu": functools.partial(leaky_relu, slope=LEAKY_SLOPE),
     "silu": jax.nn.silu,
     "gelu": jax.nn.gelu,
 }

@@ -4,6 +4,7 @@ import math
 
 from flax import nnx
 
+from unet_jax.models.fast.instance_norm import InstanceNorm
 from unet_jax.models.layers.options import LayerOptions, check_choice
 
 NORMS = ("none", "batch", "instance", "group")
@@ -32,7 +33,7 @@ def normalisation(
         case "batch":
             return nnx.BatchNorm(features, momentum=0.9, **common)
         case "instance":
-            return nnx.InstanceNorm(features, **common)
+            return InstanceNorm(features, **common)
         case "group":
             return nnx.GroupNorm(features, num_groups=math.gcd(32, features), **common)
     return None
