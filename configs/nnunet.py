@@ -43,7 +43,9 @@ def get_config() -> ConfigDict:
     config.optim.name = "sgd"
     config.optim.learning_rate = 0.01
     config.optim.warmup_steps = 0
-    config.optim.schedule = "cosine"
+    config.optim.schedule = "poly"
+    config.optim.weight_decay = 3e-5
+    config.optim.coupled_decay = True
     config.optim.clip_norm = 12.0
     # nnU-Net's predictions are the last weights', averaged over mirror images.
     config.eval.checkpoint = "newest"

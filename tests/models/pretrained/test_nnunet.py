@@ -3,16 +3,19 @@ import json
 import re
 
 import jax
+import jax.numpy as jnp
+import networks
 import numpy as np
 import pytest
 import torch_files
 from flax import nnx
 from nnunet_answers import GOLDEN, data_set
-from nnunet_arrays import arrays
+from nnunet_arrays import arrays, state_of
 from torch_files import Call
 
 import unet_jax
 from unet_jax.models import build
+from unet_jax.models.functional import split_model
 from unet_jax.models.pretrained import nnunet, torch_names
 from unet_jax.models.pretrained.torch_weights import fill
 from unet_jax.plan.plan_file import read_plans
@@ -284,3 +287,50 @@ def test_nothing_is_written_over(tmp_path, capsys):
     assert code == 2
     assert "is there already: name another folder" in error
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize(
+    ("name", "configuration", "options"),
+    [
+        ("nnunet", "2d", {"rank": 2, "blocks": [1, 2, 1], "decoder_blocks": [2, 1]}),
+        ("resenc", "2d", {"rank": 2, "blocks": [1, 2, 1], "decoder_blocks": [1, 1]}),
+        ("resenc", "3d_fullres", {"rank": 3, "blocks": [1, 1, 2], "decoder_blocks": [1, 1]}),
+    ],
+)
+def test_slices_and_residual_encoders_are_taken_over(tmp_path, capsys, name, configuration, options):
+    """Of slices, every one is a window; the volume is one patch."""
+    rank = options["rank"]
+    features, strides = [3, 4, 5], [[1] * rank, [2] * rank, [2] * rank]
+    network = networks.make(name, 1, 3, features=features, strides=strides, deep_supervision=True, **options)
+    graphdef, params, _ = split_model(network)
+    plans = plans_of_nnunet()
+    planned = plans["configurations"][configuration]
+    planned["patch_size"] = [8, 16, 16][-rank:]
+    residual = name == "resenc"
+    arguments = planned["architecture"]["arch_kwargs"]
+    arguments.pop("n_conv_per_stage")
+    arguments |= {
+        "n_stages": 3,
+        "features_per_stage": features,
+        "kernel_sizes": [[3] * rank] * 3,
+        "strides": strides,
+        "n_blocks_per_stage" if residual else "n_conv_per_stage": options["blocks"],
+        "n_conv_per_stage_decoder": options["decoder_blocks"],
+    }
+    if residual:
+        unet = "dynamic_network_architectures.architectures.unet."
+        planned["architecture"]["network_class_name"] = unet + "ResidualEncoderUNet"
+    weights = state_of(params, network)
+    content = checkpoint_of_nnunet(
+        weights, init_args={"configuration": configuration}, inference_allowed_mirroring_axes=None
+    )
+    model = write_model(tmp_path / "model", {"0": content}, plans)
+    assert run(capsys, model, tmp_path / "out")[0] == 0
+    image = np.random.default_rng(0).standard_normal((8, 16, 16, 1)).astype(np.float32)
+    normalised = jnp.asarray((image - image.mean()) / image.std())
+    batch = normalised if rank == 2 else normalised[None]
+    expected = jax.nn.softmax(jax.jit(lambda batch: nnx.merge(graphdef, params, {})(batch)[0])(batch)).reshape(
+        8, 16, 16, 3
+    )
+    found = unet_jax.load(tmp_path / "out" / configuration / "fold0").probabilities(image, spacing=(1.0, 1.0, 1.0))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
