@@ -44,7 +44,8 @@ def get_config() -> ConfigDict:
     # Pixels a side of what the network sees. Scores are taken at the files' own size. A multiple of 2**(depth - 1).
     config.data.image_size = 256
     # "patient" keeps all slices of a patient on one side. "slice" is what the tutorial did: neighbours of the test
-    # slices are trained on, so its scores are inflated and are labelled as leaky.
+    # slices are trained on, so its scores are inflated and are labelled as leaky. "nnunet" takes nnU-Net's own five
+    # folds of the cases (folds = 5), for scores to be compared with its; a validation side is drawn from its training.
     config.data.split_by = "patient"
     # A split of your own: a CSV with the columns side (train, val or test) and case, file or patient; a split.json; or
     # nnU-Net's splits_final.json, of which `fold` is taken. None: that of folders train, val and test, if the data lie
