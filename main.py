@@ -125,7 +125,7 @@ def _train() -> None:
     from unet_jax.runtime.cpu_devices import use_cores
     from unet_jax.training.train import train
 
-    use_cores(config.train.batch_size)
+    use_cores(_batch_size(config))
     train(config, workdir, resuming=RESUME.value)
 
 
@@ -152,7 +152,7 @@ def _crossval() -> None:
     if config is None:
         _use_cores_as(workdir / "fold0")
     else:
-        use_cores(config.train.batch_size)
+        use_cores(_batch_size(config))
     crossval(config, workdir, fold=FOLD.value, against=against)
 
 
@@ -237,7 +237,12 @@ def _use_cores_as(workdir: Path) -> None:
 
     # What is wrong with the run, the verb says.
     with contextlib.suppress(InputError):
-        use_cores(read_config(workdir).train.batch_size)
+        use_cores(_batch_size(read_config(workdir)))
+
+
+def _batch_size(config: ConfigDict) -> int:
+    """Of the config; 0, for a single device, where a plan decides it after jax has started."""
+    return 0 if config.plan.configuration else config.train.batch_size
 
 
 def _verify_data() -> None:

@@ -39,6 +39,15 @@ def get_config() -> ConfigDict:
     # with the columns file, patient and, if any, slice. None: each counts as a patient, and scores say "by picture".
     config.data.patient_pattern = placeholder(str)
     config.data.patient_csv = placeholder(str)
+    # Voxels an axis of the patches that are trained on, such as (40, 56, 40), or (256, 256) of slices; None trains on
+    # whole slices, resized. Patches are cut from cases that are resampled, normalised and kept in `cache`, and whole
+    # cases are segmented in overlapping windows of that size. `intensity` means then: "auto", 8 bits become 0 to 1 and
+    # all else gets mean 0 and standard deviation 1, channel by channel of each case; "volume", all do; "range", none.
+    config.data.patch = placeholder(tuple)
+    # Millimetres an axis, as many as `patch` has, that cases are resampled to first; None: each keeps its own voxels.
+    config.data.spacing = placeholder(tuple)
+    # The share of each batch of patches, its end, that is centred on foreground, whatever class: nnU-Net's third.
+    config.data.foreground_share = 0.33
     # Where decoded cases are kept, to be read straight from memory; about the size of the pixels (0.8 GB for LGG).
     config.data.cache = "data/cache"
     # Pixels a side of what the network sees. Scores are taken at the files' own size. A multiple of 2**(depth - 1).
@@ -73,8 +82,13 @@ def get_config() -> ConfigDict:
     # while they start.
     config.data.wait_seconds = 45.0
 
-    # What --mode=plan plans for, by nnU-Net's rules: docs/nnunet.md.
+    # What is planned for, by nnU-Net's rules: docs/nnunet.md.
     config.plan = ConfigDict()
+    # The plan's configuration to train, such as "3d_fullres" or "2d"; None trains without a plan. Patch, spacing,
+    # normalisation, batch size, network and batch Dice are then the plan's, where this config has None for them, as
+    # configs/nnunet.py has; the run's config.json says which. The plan is the run's plan.json, if --mode=plan or a run
+    # wrote one there, or else `file`, or it is made.
+    config.plan.configuration = placeholder(str)
     # Which networks: "default", or with residual encoders "resenc_m", "resenc_l" or "resenc_xl".
     config.plan.preset = "default"
     # Of the accelerator, GB: patches and batches are made to fit, by nnU-Net's estimate. None: the preset's own, 8, 8,
@@ -153,8 +167,12 @@ def get_config() -> ConfigDict:
     config.train.initial_weights = placeholder(str)
     # Passes over the training slices, at most.
     config.train.epochs = 20
-    # Slices a step, over all devices together.
+    # Slices, or patches, a step, over all devices together; None, with plan.configuration, is the plan's.
+    config.train.batch_size = placeholder(int)
     config.train.batch_size = 32
+    # Steps that count as an epoch of patches, which are drawn without end; None: nnU-Net's 250. Of slices, an epoch is
+    # one pass over all of them.
+    config.train.steps_per_epoch = placeholder(int)
     # Training ends after this many epochs without a better validation Dice; 0 never ends it early.
     config.train.patience = 3
     # Besides the one at each epoch's end, a checkpoint every so many steps; 0 for none.

@@ -5,12 +5,12 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from jax.sharding import Mesh
 from jax.typing import ArrayLike
 from jaxtyping import Float32, UInt8
 from ml_collections import ConfigDict
 
 from unet_jax.data import intensity
+from unet_jax.data import load as load_data
 from unet_jax.data.case import Case, check_finite
 from unet_jax.data.formats import sources
 from unet_jax.errors import InputError
@@ -52,7 +52,8 @@ def load(run: str | os.PathLike[str], *, batch_size: int | None = None) -> "Segm
     for line in checkpoint.warnings(workdir / run_folder.CHECKPOINTS, restored):
         warnings.warn(line, RuntimeWarning, stacklevel=2)
     classes = tuple(run_folder.read_classes(workdir))
-    return Segmenter(network, config, restored.step, image_channels(workdir, config), classes, mesh)
+    settings = SegmentSettings.of_run(workdir, config, mesh)
+    return Segmenter(network, config, restored.step, image_channels(workdir, config), classes, settings)
 
 
 class Segmenter:
@@ -81,46 +82,61 @@ class Segmenter:
         step: int,
         channels: int,
         classes: tuple[str, ...],
-        mesh: Mesh,
+        settings: SegmentSettings,
     ):
         self.config = config
         self.step = step
         self.channels = channels
         self.classes = classes
         self._probability = probability
-        self._settings = SegmentSettings.of(config, mesh)
+        self._settings = settings
 
-    def __call__(self, image: ArrayLike) -> UInt8[np.ndarray, "*volume h w"]:
+    def __call__(
+        self, image: ArrayLike, spacing: tuple[float, float, float] | None = None
+    ) -> UInt8[np.ndarray, "*volume h w"]:
         """The mask, of the image's shape without c: 1 where there is tumour, or the number of a class; 0 elsewhere.
 
+        Args:
+            image: as described above.
+            spacing: mm between slices, rows and columns; a run that resamples (config.data.spacing) needs it.
+
         Raises:
-            InputError: the image has another shape or type than described, or pixels that are not finite.
+            InputError: the image has another shape or type than described, or pixels that are not finite; or there is
+                no spacing where one is needed.
             OutOfMemoryError: the device has too little memory for a batch.
         """
-        masks = [postprocess.apply(done.mask, self._settings.postprocess) for done in self._segment(image)]
+        masks = [postprocess.apply(done.mask, self._settings.postprocess) for done in self._segment(image, spacing)]
         return np.stack(masks).reshape(np.shape(image)[:-1])
 
-    def probabilities(self, image: ArrayLike) -> Float32[np.ndarray, "*volume h w"]:
+    def probabilities(
+        self, image: ArrayLike, spacing: tuple[float, float, float] | None = None
+    ) -> Float32[np.ndarray, "*volume h w"]:
         """The probability of tumour at each pixel, before threshold and post-processing.
 
         With several classes, those of background and each class, in place of the image's channels.
+
+        Args:
+            image: as for a mask.
+            spacing: as for a mask.
 
         Raises:
             InputError: as for a mask.
             OutOfMemoryError: as for a mask.
         """
-        found = [done.probability for done in self._segment(image, keep_probabilities=True)]
+        found = [done.probability for done in self._segment(image, spacing, keep_probabilities=True)]
         return np.stack(found).reshape(*np.shape(image)[:-1], *found[0].shape[3:])
 
-    def _segment(self, image: ArrayLike, keep_probabilities: bool = False) -> list[Segmented]:
-        cases = self._cases(np.asarray(image))
+    def _segment(
+        self, image: ArrayLike, spacing: tuple[float, float, float] | None, keep_probabilities: bool = False
+    ) -> list[Segmented]:
+        cases = self._cases(np.asarray(image), spacing)
         wanted = (Wanted(position, case, np.arange(len(case.image))) for position, case in enumerate(cases))
         with explained(self.config):
             return list(
                 segment_stream(self._probability, wanted, self._settings, keep_probabilities=keep_probabilities)
             )
 
-    def _cases(self, image: np.ndarray) -> list[Case]:
+    def _cases(self, image: np.ndarray, spacing: tuple[float, float, float] | None) -> list[Case]:
         found = f"the image is {image.dtype} {image.shape}"
         if image.ndim not in (3, 4, 5) or not image.size:
             raise InputError(f"{found}; it must be [h, w, c], [d, h, w, c] or [b, d, h, w, c], and none of them 0.")
@@ -128,10 +144,12 @@ class Segmenter:
             raise InputError(f"{found}; it must be uint8, or float32 on the scale of the files that were trained on.")
         if image.shape[-1] != self.channels:
             raise InputError(f"{found}; the network was trained on {self.channels} channels, which come last.")
+        if spacing is None and self.config.data.spacing is not None:
+            raise InputError("the run resamples its images (config.data.spacing): give the image's spacing in mm.")
         data = self.config.data
-        mode = sources.intensity_mode(data.source, data.intensity)
+        mode = sources.intensity_mode(data.source, load_data.reader_settings(self.config).intensity)
         volumes = image.reshape(-1, *(1, *image.shape)[-4:])
         cases = [Case(f"image {number}", "", volume, None) for number, volume in enumerate(volumes, 1)]
         for case in cases:
             check_finite(case)
-        return [Case(case.name, "", intensity.normalise(case.image, mode), None) for case in cases]
+        return [Case(case.name, "", intensity.normalise(case.image, mode), None, spacing) for case in cases]

@@ -16,7 +16,7 @@ from nnunet_arrays import arrays, plans_of, write_plans
 from unet_jax.errors import InputError
 from unet_jax.plan import prepared, raw
 from unet_jax.plan.dataset import read_dataset
-from unet_jax.plan.prepared import prepare
+from unet_jax.plan.sources import of_raw
 from unet_jax.runtime.lock import lock_folder
 
 NAME = "real_iso_mri"
@@ -28,6 +28,10 @@ def given(tmp_path):
     plans = plans_of(tmp_path, NAME)
     dataset = read_dataset(root / "dataset.json")
     return [raw.cases(root, dataset), dataset, plans, plans.configurations["3d_fullres"], tmp_path / "cache"]
+
+
+def prepare(cases, dataset, plans, configuration, cache, **options):
+    return prepared.prepare(of_raw(cases, dataset, plans.reader), dataset, plans, configuration, cache, **options)
 
 
 def stamps(cache):
@@ -162,9 +166,11 @@ from unet_jax.plan import raw
 from unet_jax.plan.dataset import read_dataset
 from unet_jax.plan.plan_file import read_plans
 from unet_jax.plan.prepared import prepare
+from unet_jax.plan.sources import of_raw
 root, plans, cache = map(Path, sys.argv[1:])
 dataset, plans = read_dataset(root / "dataset.json"), read_plans(plans)
-prepare(raw.cases(root, dataset), dataset, plans, plans.configurations["3d_fullres"], cache, workers=1)
+sources = of_raw(raw.cases(root, dataset), dataset, plans.reader)
+prepare(sources, dataset, plans, plans.configurations["3d_fullres"], cache, workers=1)
 """
 
 

@@ -58,7 +58,7 @@ def begin(settings, configure, tmp_path):
             data=data,
             validation=all_slices(data.cases),
             train_step=make_train_step(graphdef, optimizer, StepSettings.of(config, 1), schedule),
-            probability_step=make_probability_step(graphdef, image_size=SIZE),
+            network_step=make_probability_step(graphdef, image_size=SIZE),
             settings=SegmentSettings.of(config, mesh),
             steps_per_epoch=STEPS_PER_EPOCH,
             checkpoints=tmp_path / "run" / "checkpoints",

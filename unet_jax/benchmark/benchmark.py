@@ -17,12 +17,13 @@ from unet_jax.benchmark.table import table
 from unet_jax.benchmark.training_steps import Training, alternate
 from unet_jax.data import labels, load, pipeline, splits
 from unet_jax.data.slices import Slices
+from unet_jax.errors import InputError
 from unet_jax.files import write_json
 from unet_jax.inference.network import make_probability_step
 from unet_jax.run.folder import SPLIT
 from unet_jax.runtime import compilation_cache, environment
 from unet_jax.runtime.mesh import by_batch, data_mesh, global_batch
-from unet_jax.training import setup
+from unet_jax.training import samples, setup
 from unet_jax.training.step import ON_DEVICE, StepSettings, make_train_step
 
 RESULTS, TRACE = "benchmark.json", "trace"
@@ -44,6 +45,8 @@ def benchmark(config: ConfigDict, workdir: Path, command: Sequence[str] = ()) ->
     Raises:
         InputError: the config or the data cannot be used.
     """
+    if load.has_patches(config):
+        raise InputError("--mode=benchmark measures training on slices, and config.data.patch or config.plan is set.")
     data_set = load.load(config)
     cases, classes = data_set.cases, labels.count(data_set.classes)
     # Before this process takes the device and its memory.
@@ -52,7 +55,7 @@ def benchmark(config: ConfigDict, workdir: Path, command: Sequence[str] = ()) ->
     setup.check(config, mesh, classes)
     split, _ = setup.choose_split(config, data_set, workdir / SPLIT)
     training_side = splits.slices_of(split, cases, "train")
-    weigh = setup.pixel_weights(config, cases, training_side)
+    weigh = samples.pixel_weights(config, cases, training_side)
     slices = Slices(cases, training_side, config.data.slab, weigh, config.data.neighbours)
 
     batches = _batches(config, slices)

@@ -69,7 +69,7 @@ def _examples(fold: Fold, titles: dict[str, str]) -> dict[str, Example]:
         ]
         mesh = data_mesh()
         network, _ = load_network(fold.folder, config, mesh)
-        settings = SegmentSettings.of(config, mesh)
+        settings = SegmentSettings.of_run(fold.folder, config, mesh)
         title = f"pictures of fold {fold.number}"
         found = segment_cases(network, cases, np.array(index, np.int32), settings, title=title)
         return {

@@ -37,6 +37,13 @@ def normalise(image: Image, mode: str) -> Image:
     return result
 
 
+def for_display(image: Image) -> Image:
+    """The image as pictures show it: 8 bits and floats from 0 to 1 as they are, others stretched as "volume" does."""
+    if image.dtype == np.uint8 or (image.min() >= 0 and image.max() <= 1):
+        return image
+    return normalise(image, "volume")
+
+
 def _stretch(channel: np.ndarray, result: np.ndarray) -> None:
     """Writes the stretched channel to `result`, which holds zeros."""
     values = channel[channel != 0] if channel.min() >= 0 else channel

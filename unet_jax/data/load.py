@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from unet_jax.data import cache, phantom
+from unet_jax.data import cache, intensity, phantom
 from unet_jax.data.case import Case
 from unet_jax.data.formats import layouts, sources
 from unet_jax.data.labels import LabelMap
@@ -26,6 +26,7 @@ class DataSet:
         channel_names: what the images' channels are called.
         shown: the channel that stands for an image where one is shown in grey.
         unit: what a split keeps together: see `sources.unit`.
+        decoding: how the files became cases, for what is made of them.
     """
 
     cases: list[Case]
@@ -36,6 +37,7 @@ class DataSet:
     channel_names: tuple[str, ...] = ()
     shown: int = 0
     unit: str = "patient"
+    decoding: str = ""
 
     @property
     def channels(self) -> int:
@@ -53,7 +55,7 @@ def load(config: ConfigDict) -> DataSet:
     if config.data.source == "phantom":
         made = config.phantom
         phantom.write_once(root, seed=made.seed, patients=made.patients, size=made.size, slices=tuple(made.slices))
-    source, settings = config.data.source, sources.settings(config.data.to_dict())
+    source, settings = config.data.source, reader_settings(config)
     reader = sources.reader(root, source, settings)
     listing = reader.find(root)
     cases, fingerprint, digests = cache.load(reader, root, Path(config.data.cache), listing)
@@ -67,12 +69,25 @@ def load(config: ConfigDict) -> DataSet:
         names,
         sources.channel_to_show(source, names),
         sources.unit(source, settings),
+        reader.DECODING,
     )
+
+
+def has_patches(config: ConfigDict) -> bool:
+    """Whether the config trains on patches of preprocessed cases, rather than on slices or slabs of decoded ones."""
+    return config.data.patch is not None or config.plan.configuration is not None
+
+
+def reader_settings(config: ConfigDict) -> sources.Settings:
+    """How the config's files are read; where patches are preprocessed, intensities are left as the files have them."""
+    settings = sources.settings(config.data.to_dict())
+    intensity.check_mode(settings.intensity)
+    return dataclasses.replace(settings, intensity="range") if has_patches(config) else settings
 
 
 def load_classes(config: ConfigDict) -> LabelMap:
     """The classes that the config's masks tell apart: see `sources.classes`."""
-    return sources.classes(Path(config.data.root), config.data.source, sources.settings(config.data.to_dict()))
+    return sources.classes(Path(config.data.root), config.data.source, reader_settings(config))
 
 
 def take_cases_from(data: Path, config: ConfigDict) -> None:

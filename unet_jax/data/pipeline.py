@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing import resource_tracker
 
 import grain
@@ -23,16 +23,21 @@ def steps_per_epoch(slices: int, batch_size: int, shards: int = 1) -> int:
     Raises:
         InputError: the slices do not fill a batch, or the shards cannot share one evenly.
     """
-    if batch_size < 1 or batch_size % shards:
-        raise InputError(
-            f"config.train.batch_size={batch_size}: it must be a multiple of {shards}, the number of "
-            "processes that share each batch."
-        )
+    check_shards(batch_size, shards)
     if slices < batch_size:
         raise InputError(
             f"config.train.batch_size={batch_size}: there are only {slices} slices to train on: lower it, or add cases."
         )
     return slices // batch_size
+
+
+def check_shards(batch_size: int, shards: int) -> None:
+    """Raises InputError unless so many processes can share a batch evenly."""
+    if batch_size < 1 or batch_size % shards:
+        raise InputError(
+            f"config.train.batch_size={batch_size}: it must be a multiple of {shards}, the number of "
+            "processes that share each batch."
+        )
 
 
 def training_batches(
@@ -77,17 +82,31 @@ def training_batches(
     if not 0 <= tumour_share <= 1:
         raise InputError(f"config.data.tumour_share={tumour_share}: it must be from 0 to 1.")
     steps = steps_per_epoch(len(slices), batch_size, shards)
-    share = batch_size // shards
-    part = slice(shard * share, (shard + 1) * share)
+    rows = share_of(batch_size, shard, shards)
+    part = slice(rows.start, rows.stop)
     count = round(tumour_share * batch_size)
     tumour = slices.with_tumour() if count else np.zeros(0, np.int64)
     if count and not len(tumour):
         raise InputError(f"config.data.tumour_share={tumour_share}: no slice to train on has tumour: set it to 0.")
     # Not grain's own shuffle and batch: they cost 37 microseconds a slice, more than copying it does, and
     # draw epoch e of seed s as epoch 0 of seed s + e.
+    batch_at = functools.partial(_batch_at, slices, batch_size, part, seed, tumour, count)
+    return batches_of_steps(batch_at, range(start_step, epochs * steps), workers)
+
+
+def batches_of_steps(
+    batch_at: Callable[[int], dict[str, np.ndarray]], steps: range, workers: int = 0
+) -> grain.IterDataset:
+    """The batches of steps, one after the other.
+
+    Args:
+        batch_at: gives the batch of a step, counted from 0; it is sent to the workers.
+        steps: which.
+        workers: see `training_batches`.
+    """
     batches = (
-        grain.MapDataset.range(start_step, epochs * steps)
-        .map(functools.partial(_batch_at, slices, batch_size, part, seed, tumour, count))
+        grain.MapDataset.range(steps.start, steps.stop)
+        .map(batch_at)
         .to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
     )
     if workers:
@@ -95,6 +114,12 @@ def training_batches(
             grain.MultiprocessingOptions(num_workers=workers), worker_init_fn=_end_with_parent
         )
     return batches
+
+
+def share_of(batch_size: int, shard: int, shards: int) -> range:
+    """Which rows of each batch a shard gathers, of those that share it evenly."""
+    share = batch_size // shards
+    return range(shard * share, (shard + 1) * share)
 
 
 def stream(batches: grain.IterDataset) -> Iterator[dict[str, np.ndarray]]:

@@ -121,7 +121,7 @@ def score(
     if is_primary():
         for line in warnings:
             print(f"warning: {line}", file=sys.stderr, flush=True)
-    settings = SegmentSettings.of(config, mesh)
+    settings = SegmentSettings.of_run(workdir, config, mesh)
     began = time.perf_counter()
     masks: dict[int, PackedMask] = {}
     predicted = segment_cases(probability, data.cases, index, settings, title=f"scoring {side}")

@@ -39,7 +39,7 @@ def choose(
         mesh: the devices.
     """
     network, restored = load_network(workdir, config, mesh)
-    settings = SegmentSettings.of(config, mesh)
+    settings = SegmentSettings.of_run(workdir, config, mesh)
     scores = mean_dice(segmented(network, cases, validation, settings), settings.postprocess)
     chosen = best(scores)
     if is_primary():

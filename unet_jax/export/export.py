@@ -65,6 +65,10 @@ def export(
     if output.exists() and not overwrite:
         raise InputError(f"--output={output} exists: name another file, or add --overwrite.")
     config = read_config(workdir)
+    if config.data.patch is not None:
+        raise InputError(
+            f"{workdir} was trained on patches (config.data.patch), which cannot be exported yet: use predict."
+        )
     if data is not None:
         load.take_cases_from(data, config)
     run_folder.check_phantom(workdir, config)

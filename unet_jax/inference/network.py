@@ -23,6 +23,29 @@ from unet_jax.runtime.mesh import replicated
 # image [b, h, w, c] or, in 3-D, [b, d, h, w, c] → probability of the class, float32, without c; or, with several
 # classes, those of background and classes in place of c
 Probability = Callable[[jax.Array], jax.Array]
+# window [b, *patch, c] → logits [b, *patch, k] of background and classes, float32
+Logits = Callable[[jax.Array], jax.Array]
+
+
+def make_step(graphdef: nnx.GraphDef, config: ConfigDict) -> Callable[[dict, dict, Array], Array]:
+    """The compiled network as `segment` calls it: to logits where the config has patches, else to probabilities."""
+    if config.data.patch is not None:
+        return make_logits_step(graphdef)
+    return make_probability_step(graphdef, image_size=config.data.image_size)
+
+
+def make_logits_step(graphdef: nnx.GraphDef) -> Callable[[dict, dict, Array], Float32[Array, "*window k"]]:
+    """The compiled (params, batch_stats, window) → logits of background and classes, at the window's size.
+
+    The window is [b, *patch, c], preprocessed. A network with one channel has its class's logit there, and the
+    background has 0, so that the softmax of both is the sigmoid of the one.
+    """
+
+    def logits_step(params: dict, batch_stats: dict, window: Array) -> Float32[Array, "*window k"]:
+        logits = forward(_predicting(graphdef, params, batch_stats), window).astype(jnp.float32)
+        return jnp.concatenate([jnp.zeros_like(logits), logits], axis=-1) if logits.shape[-1] == 1 else logits
+
+    return jax.jit(logits_step)
 
 
 def make_probability_step(
@@ -35,12 +58,7 @@ def make_probability_step(
     """
 
     def probability_step(params: dict, batch_stats: dict, image: Array) -> Float32[Array, "*batch"]:
-        model = nnx.view(
-            nnx.merge(graphdef, params, batch_stats),
-            deterministic=True,
-            use_running_average=True,
-            raise_if_not_found=False,  # a network without dropout or batch normalisation has no such switch
-        )
+        model = _predicting(graphdef, params, batch_stats)
         logits = forward(model, prepare_image(image, image_size)).astype(jnp.float32)
         logits = restore_logits(logits, *image.shape[-3:-1])
         return jax.nn.sigmoid(logits)[..., 0] if logits.shape[-1] == 1 else jax.nn.softmax(logits)
@@ -48,8 +66,17 @@ def make_probability_step(
     return jax.jit(probability_step)
 
 
-def load_network(workdir: Path, config: ConfigDict, mesh: Mesh) -> tuple[Probability, checkpoint.Restored]:
-    """The checkpoint that the config names as a function from images to probabilities, and which one it is.
+def _predicting(graphdef: nnx.GraphDef, params: dict, batch_stats: dict) -> nnx.Module:
+    return nnx.view(
+        nnx.merge(graphdef, params, batch_stats),
+        deterministic=True,
+        use_running_average=True,
+        raise_if_not_found=False,  # a network without dropout or batch normalisation has no such switch
+    )
+
+
+def load_network(workdir: Path, config: ConfigDict, mesh: Mesh) -> tuple[Probability | Logits, checkpoint.Restored]:
+    """The checkpoint that the config names as the function of `make_step`, and which one it is.
 
     The run's folder says how many channels it takes and how many classes it tells apart.
 
@@ -66,8 +93,8 @@ def load_network(workdir: Path, config: ConfigDict, mesh: Mesh) -> tuple[Probabi
     if restored is None:
         raise InputError(f"{workdir} has no scored checkpoint yet: train it for at least one epoch.")
     network = restored.items["model"]
-    probability = make_probability_step(graphdef, image_size=config.data.image_size)
-    return functools.partial(probability, network["params"], network["batch_stats"]), restored
+    step = make_step(graphdef, config)
+    return functools.partial(step, network["params"], network["batch_stats"]), restored
 
 
 def image_channels(workdir: Path, config: ConfigDict) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from unet_jax.data import labels
+from unet_jax.data import labels, load
 from unet_jax.data.faults import FULL_LIST, summary
 from unet_jax.data.formats import lgg, sources
 from unet_jax.data.formats.file_sorts import sort_of
@@ -114,7 +114,7 @@ def _plan(
     probabilities: bool,
     overlays: bool,
 ) -> Task:
-    settings = sources.settings(config.data.to_dict())
+    settings = load.reader_settings(config)
     if settings.patient_csv and not Path(settings.patient_csv).exists():
         settings = dataclasses.replace(settings, patient_csv=None)  # it is of the training set, which may be elsewhere
     reader, root = sources.image_reader(source, settings, channels)
@@ -182,7 +182,7 @@ def _predict(workdir: Path, config: ConfigDict, channels: int, task: Task) -> li
         segmented = segment_stream(
             probability,
             _decoded(task, channels, faults),
-            SegmentSettings.of(config, mesh),
+            SegmentSettings.of_run(workdir, config, mesh),
             keep_probabilities=task.probabilities,
         )
         for done in segmented:

@@ -1,6 +1,6 @@
 """Cases in, masks in the cases' own geometry out: the one path of validation, evaluation and prediction."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -9,20 +9,26 @@ from tqdm import tqdm
 
 from unet_jax.data.case import Case
 from unet_jax.data.slices import slices_by_case
-from unet_jax.inference.network import Probability, with_flips
+from unet_jax.inference.network import Logits, Probability, with_flips
 from unet_jax.inference.settings import SegmentSettings
+from unet_jax.inference.volumes import VolumeSettings, segment_case
 from unet_jax.inference.windows import Assembly, Segmented, Wanted, Window
+from unet_jax.plan.fingerprint import spacing_of
+from unet_jax.plan.prepared import PreparedCase
+from unet_jax.plan.preprocess import preprocess
+from unet_jax.plan.run_plan import RunPlan
 
 Batch = list[tuple[Assembly, Window]]
 
 
 def segment_cases(
-    probability: Probability,
+    probability: Probability | Logits,
     cases: Sequence[Case],
     index: Int[np.ndarray, "n 2"],
     settings: SegmentSettings,
     *,
     title: str,
+    prepared: Mapping[int, PreparedCase] | None = None,
 ) -> Iterator[tuple[int, Int[np.ndarray, " s"], UInt8[np.ndarray, "s h w"]]]:
     """`segment_stream` of the slices in `index`, with a progress bar.
 
@@ -34,6 +40,7 @@ def segment_cases(
         index: (position in cases, slice) of each; the slices of a case stand together, in order.
         settings: how.
         title: of the progress bar.
+        prepared: for patches, cases that are preprocessed already, by their position in `cases`.
 
     Yields:
         the position in cases, the slices of that case in `index`, and their masks of 0 and 1, or of the numbers of
@@ -43,14 +50,15 @@ def segment_cases(
     sizes = {cases[position].image.shape[1:3]: None for position in slices}
     place = {size: number for number, size in enumerate(sizes)}
     ordered = sorted(slices, key=lambda position: place[cases[position].image.shape[1:3]])
-    wanted = (Wanted(position, cases[position], slices[position]) for position in ordered)
+    found = prepared or {}
+    wanted = (Wanted(position, cases[position], slices[position], found.get(position)) for position in ordered)
     segmented = segment_stream(probability, wanted, settings)
     for done in tqdm(segmented, desc=title, total=len(slices), unit="case", disable=None, leave=False):
         yield done.wanted.position, done.wanted.slices, done.mask
 
 
 def segment_stream(
-    probability: Probability,
+    probability: Probability | Logits,
     wanted: Iterable[Wanted],
     settings: SegmentSettings,
     *,
@@ -62,7 +70,7 @@ def segment_stream(
     alone. How the answers to overlapping windows are put together is in `windows`.
 
     Args:
-        probability: the network, with its parameters.
+        probability: the network, with its parameters; with `settings.plan`, to logits.
         wanted: what to segment; it may be made on the way.
         settings: how; post-processing is left to the caller.
         keep_probabilities: whether results have them.
@@ -70,6 +78,10 @@ def segment_stream(
     Yields:
         each case, in the order of `wanted`.
     """
+    if settings.plan is not None:
+        for one in wanted:
+            yield _segment_whole(probability, one, settings, settings.plan, keep=keep_probabilities)
+        return
     probability = with_flips(probability, settings.flips)
     assemblies = (Assembly(one, settings, keep=keep_probabilities) for one in wanted)
     pending: list[tuple[jax.Array, Batch]] = []
@@ -81,6 +93,34 @@ def segment_stream(
             yield from _fetch(*pending.pop(0))
     for last in pending:
         yield from _fetch(*last)
+
+
+def _segment_whole(
+    logits: Logits, wanted: Wanted, settings: SegmentSettings, plan: RunPlan, *, keep: bool
+) -> Segmented:
+    """A case by its plan: preprocessed, unless it is already, and segmented in windows of a patch."""
+    case, configuration = wanted.case, plan.configuration
+    # Never with its mask, which prediction does not have.
+    found = wanted.prepared or preprocess(case.image, None, spacing_of(case), plan.plans, configuration)
+    mirror = tuple(sorted(configuration.axes - 2 + ("rows", "columns").index(name) for name in settings.flips))
+    how = VolumeSettings(settings.batch_size, settings.sharding, mirror)
+    is_binary = plan.dataset.outputs == 2
+    at_threshold = is_binary and settings.threshold != 0.5
+    mask, probability = segment_case(
+        logits,
+        found.image,
+        found.geometry,
+        plan.plans,
+        configuration,
+        plan.dataset,
+        how,
+        keep_probabilities=keep or at_threshold,
+    )
+    if at_threshold:
+        mask = probability[..., 1] >= settings.threshold
+    if probability is not None:
+        probability = (probability[..., 1] if is_binary else probability)[wanted.slices] if keep else None
+    return Segmented(wanted, mask[wanted.slices].astype(np.uint8, copy=False), probability)
 
 
 def _batches(assemblies: Iterable[Assembly], batch_size: int) -> Iterator[Batch]:

@@ -2,11 +2,15 @@
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 
 import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from unet_jax.plan import run_plan
+from unet_jax.plan.run_plan import RunPlan
+from unet_jax.run import folder as run_folder
 from unet_jax.runtime.mesh import by_batch
 
 
@@ -23,6 +27,7 @@ class SegmentSettings:
         neighbours: slices on either side that go into a slice's channels; 0 for single slices, and for slabs.
         flips: see `network.with_flips`.
         postprocess: see `postprocess.stages`.
+        plan: of a run on patches, whose cases are preprocessed and segmented whole; None for slices and slabs.
     """
 
     batch_size: int
@@ -33,10 +38,21 @@ class SegmentSettings:
     neighbours: int = 0
     flips: tuple[str, ...] = ()
     postprocess: Mapping[str, int | bool] = dataclasses.field(default_factory=dict)
+    plan: RunPlan | None = None
 
     @classmethod
-    def of(cls, config: ConfigDict, mesh: Mesh) -> "SegmentSettings":
-        """The config's."""
+    def of_run(cls, workdir: Path, config: ConfigDict, mesh: Mesh) -> "SegmentSettings":
+        """Those of the run in a folder, given its config.
+
+        Raises:
+            InputError: its plan is missing or damaged.
+        """
+        channels, classes = run_folder.read_channels(workdir), tuple(run_folder.read_classes(workdir))
+        return cls.of(config, mesh, run_plan.read(workdir, config, channels or 0, classes))
+
+    @classmethod
+    def of(cls, config: ConfigDict, mesh: Mesh, plan: RunPlan | None = None) -> "SegmentSettings":
+        """The config's; `plan` is as above."""
         return cls(
             batch_size=config.train.batch_size,
             threshold=config.eval.threshold,
@@ -46,6 +62,7 @@ class SegmentSettings:
             neighbours=config.data.neighbours,
             flips=flips_of(config),
             postprocess=config.eval.postprocess.to_dict(),
+            plan=plan,
         )
 
 

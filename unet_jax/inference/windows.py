@@ -11,6 +11,7 @@ from jaxtyping import Float32, Int, UInt8
 from unet_jax.data.case import Case
 from unet_jax.data.slices import slab_start, with_neighbours
 from unet_jax.inference.settings import SegmentSettings
+from unet_jax.plan.prepared import PreparedCase
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,11 +22,13 @@ class Wanted:
         position: a number that tells the case from others.
         case: with or without a mask.
         slices: which, in order.
+        prepared: the case as its plan preprocesses it, where that was done already.
     """
 
     position: int
     case: Case
     slices: Int[np.ndarray, " s"]
+    prepared: PreparedCase | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -51,10 +51,10 @@ def make_plan(
     """
     if plan_format not in FORMATS:
         raise InputError(f"--format is {plan_format!r}; it must be one of {', '.join(FORMATS)}.")
-    settings = _settings(config.plan, device_memory_gb)
+    chosen = settings(config.plan, device_memory_gb)
     if config.plan.file is None:
         dataset, fingerprint = _fingerprint(config)
-        plans = planner.plan(fingerprint, dataset, settings)
+        plans = planner.plan(fingerprint, dataset, chosen)
         contents = {FINGERPRINT: fingerprints.to_json(fingerprint)}
     else:
         plans, contents = _read(Path(config.plan.file), config), {}
@@ -70,7 +70,12 @@ def make_plan(
     return plans
 
 
-def _settings(given: ConfigDict, device_memory_gb: float | None) -> Settings:
+def settings(given: ConfigDict, device_memory_gb: float | None) -> Settings:
+    """What a plan is made for, from `config.plan` and the memory of the accelerator at hand, where it is asked for.
+
+    Raises:
+        InputError: keys contradict each other, or a value cannot be used.
+    """
     if given.file is not None:
         others = [f"config.plan.{key}" for key in ("memory_gb", "spacing") if given[key] is not None]
         others += ["config.plan.device"] if given.device else []

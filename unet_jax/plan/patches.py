@@ -62,7 +62,8 @@ def batch(
 
     Returns:
         image, float32 [b, *patch, c], and mask, int16 [b, *patch] with -1 outside of the body and of the case; for a
-        patch of two axes, without the axis of the slice.
+        patch of two axes, without the axis of the slice. Also case, int32 [b], the position in `cases`, and place,
+        int32 [b, 3], the first voxel, which may lie before the case's own.
 
     Raises:
         InputError: there is no case.
@@ -70,15 +71,21 @@ def batch(
     if not cases:
         raise InputError("there is no case to draw patches from: add cases.")
     drawn = [_draw(cases, sampling, seed, step, row) for row in rows or range(sampling.batch_size)]
-    images, masks = zip(*drawn, strict=True)
-    return {"image": np.stack(images), "mask": np.stack(masks)}
+    images, masks, positions, begins = zip(*drawn, strict=True)
+    return {
+        "image": np.stack(images),
+        "mask": np.stack(masks),
+        "case": np.array(positions, np.int32),
+        "place": np.array(begins, np.int32),
+    }
 
 
 def _draw(
     cases: Sequence[PreparedCase], sampling: Sampling, seed: int, step: int, row: int
-) -> tuple[Float32[np.ndarray, "*patch c"], Int16[np.ndarray, "*patch"]]:
+) -> tuple[Float32[np.ndarray, "*patch c"], Int16[np.ndarray, "*patch"], int, Places]:
     generator = np.random.default_rng((seed, step, row))
-    case = cases[generator.integers(len(cases))]
+    position = int(generator.integers(len(cases)))
+    case = cases[position]
     # A slice is a patch of one.
     flat = len(sampling.patch) == 2
     patch, size = ((1, *shape) if flat else shape for shape in (sampling.patch, sampling.cut))
@@ -86,7 +93,7 @@ def _draw(
     begin = place(case.shape, size, patch, centre, generator)
     image = cut(case.image, begin, size, IMAGE_FILL)
     mask = cut(case.mask, begin, size, MASK_FILL).astype(np.int16)
-    return (image[0], mask[0]) if flat else (image, mask)
+    return (*((image[0], mask[0]) if flat else (image, mask)), position, begin)
 
 
 def _centre(case: PreparedCase, generator: np.random.Generator, *, forced: bool) -> Places | None:

@@ -1,15 +1,17 @@
 """Plans on disk: this project's plan.json, and nnU-Net's plans files, whichever lies there."""
 
+import contextlib
 import dataclasses
 from pathlib import Path
 from typing import Any
 
 from unet_jax.errors import InputError
-from unet_jax.files import write_json
+from unet_jax.files import SEAL, json_digest, write_json, write_sealed_json
 from unet_jax.plan import inheritance, intensities, nnunet_plans
 from unet_jax.plan.dataset import READERS
 from unet_jax.plan.fields import (
     FLAG,
+    OBJECT,
     SIZE,
     TEXT,
     Fields,
@@ -77,6 +79,10 @@ def read_plans(path: Path) -> Plans:
             each other; each mistake is a line.
     """
     values = read_object(path)
+    # A run's own plan is sealed.
+    seal = values.pop(SEAL, None)
+    if seal not in (None, json_digest(values)):
+        raise InputError(f"{path} is not what was written (SHA-256): it was damaged or edited; restore it.")
     if not {MARK, "plans_name", "configurations"} & values.keys():
         keys = ", ".join(map(written, values)) or "none"
         raise InputError(f"{path} holds nothing of a plan (its keys are {keys}): give a {NAME}, or nnU-Net's plans.")
@@ -93,6 +99,19 @@ def write_plans(path: Path, plans: Plans) -> None:
         StorageError: the disk is full, read-only or failing.
     """
     write_json(path, to_json(plans))
+
+
+def write_sealed(path: Path, plans: Plans) -> None:
+    """Writes the plan.json of a run, which nobody is to edit any more, unless it is there already.
+
+    Raises:
+        StorageError: the disk is full, read-only or failing.
+    """
+    content = to_json(plans)
+    with contextlib.suppress(InputError):
+        if path.exists() and read_object(path) == {**content, SEAL: json_digest(content)}:
+            return
+    write_sealed_json(path, content)
 
 
 def to_json(plans: Plans) -> dict[str, Any]:
@@ -144,7 +163,11 @@ def _from_json(values: dict[str, Any], faults: list[str]) -> Plans | None:
 def _read_configuration(fields: Fields) -> Configuration | None:
     found = {key: fields.take(key, kind) for key, kind in _CONFIGURATION.items()}
     found |= {key: fields.take(key, kind, absent) for key, (kind, absent) in _OPTIONAL.items()}
-    found["network"] = _read_object(fields.inner("network"), _NETWORK, Network)
+    # Of a plan that was made of a config, the config says what the network is.
+    network = fields.take("network", or_none(OBJECT))
+    if network is not None:
+        network = _read_object(Fields(network, fields.place("network"), fields.faults), _NETWORK, Network)
+    found["network"] = network
     for key in nnunet_plans.KINDS:
         found[key] = _read_object(fields.inner(key), _RESAMPLING, Resampling)
     fields.close()

@@ -20,7 +20,7 @@ class Configuration:
         median_shape: voxels an axis of the median case in this spacing.
         normalisation: the scheme of each channel, a name of `normalisation.NNUNET`.
         inside_only: for each channel, whether its statistics are those of the inside of the body.
-        network: what is trained.
+        network: what is trained; None where something else than the plan says it.
         batch_dice: whether the Dice loss takes a batch as one sample.
         images: how images are resampled.
         masks: how masks are resampled.
@@ -37,7 +37,7 @@ class Configuration:
     median_shape: tuple[int | float, ...]
     normalisation: tuple[str, ...]
     inside_only: tuple[bool, ...]
-    network: Network
+    network: Network | None
     batch_dice: bool
     images: Resampling
     masks: Resampling
@@ -103,20 +103,18 @@ def contradictions(plans: Plans) -> list[str]:
 
 def _of_configuration(each: Configuration, plans: Plans) -> list[str]:
     axes = each.axes
-    by_axis = {
-        "spacing": each.spacing,
-        "the median shape": each.median_shape,
-        **{f"the kernel of stage {at}": kernel for at, kernel in enumerate(each.network.kernels)},
-        **{f"the stride of stage {at}": stride for at, stride in enumerate(each.network.strides)},
-    }
+    by_axis: dict[str, Sequence] = {"spacing": each.spacing, "the median shape": each.median_shape}
+    if each.network is not None:
+        by_axis |= {f"the kernel of stage {at}": kernel for at, kernel in enumerate(each.network.kernels)}
+        by_axis |= {f"the stride of stage {at}": stride for at, stride in enumerate(each.network.strides)}
     faults = [
         f"patch_size has {axes} axes and {name} {len(values)}: give both as many."
         for name, values in by_axis.items()
         if len(values) != axes
     ]
-    faults += _of_network(each.network)
-    if not faults:
-        faults += _indivisible(each)
+    if each.network is not None:
+        faults += _of_network(each.network)
+        faults += [] if faults else _indivisible(each.patch_size, each.network)
     channels = len(plans.intensities)
     faults += [
         f"{what} is given for {len(values)} channels and the plan has intensities of {channels}: give both as many."
@@ -147,13 +145,13 @@ def _of_network(network: Network) -> list[str]:
     return faults
 
 
-def _indivisible(each: Configuration) -> list[str]:
-    divisor = [math.prod(axis) for axis in zip(*each.network.strides, strict=True)]
-    if not any(n % by for n, by in zip(each.patch_size, divisor, strict=True)):
+def _indivisible(patch: tuple[int, ...], network: Network) -> list[str]:
+    divisor = [math.prod(axis) for axis in zip(*network.strides, strict=True)]
+    if not any(n % by for n, by in zip(patch, divisor, strict=True)):
         return []
-    nearest = [max(round(n / by), 1) * by for n, by in zip(each.patch_size, divisor, strict=True)]
+    nearest = [max(round(n / by), 1) * by for n, by in zip(patch, divisor, strict=True)]
     return [
-        f"patch_size {_shape(each.patch_size)} does not divide by {_shape(divisor)}, the network's strides: "
+        f"patch_size {_shape(patch)} does not divide by {_shape(divisor)}, the network's strides: "
         f"use {_shape(nearest)}."
     ]
 

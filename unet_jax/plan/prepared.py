@@ -1,4 +1,4 @@
-"""All cases of a raw data set, preprocessed once: in parallel, within a budget of memory, and kept as memory maps.
+"""All cases of a data set, preprocessed once: in parallel, within a budget of memory, and kept as memory maps.
 
 Each case is a folder of `data.pools` of its own, named by what it is made of: the content of the case's files and the
 settings. So a run that was killed resumes where it stopped, and one changed file costs one case; in one folder for all
@@ -8,14 +8,11 @@ of them, as decoded cases have it, neither would.
 import concurrent.futures
 import contextlib
 import dataclasses
-import gzip
 import hashlib
-import io
 import json
 import os
 import sys
 import threading
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,15 +22,15 @@ from jaxtyping import Float32, Int32, Integer
 from tqdm import tqdm
 
 from unet_jax.data import pools
-from unet_jax.data.formats.image_header import read_header
-from unet_jax.data.names import shown
 from unet_jax.errors import DamageError, InputError
 from unet_jax.files import replace_folder
-from unet_jax.plan import foreground, raw
+from unet_jax.plan import foreground
 from unet_jax.plan.dataset import Dataset
+from unet_jax.plan.fingerprint import spacing_of
 from unet_jax.plan.foreground import Key
 from unet_jax.plan.plans import Configuration, Plans
 from unet_jax.plan.preprocess import Geometry, preprocess
+from unet_jax.plan.sources import Opened, Source
 from unet_jax.runtime.lock import lock_folder
 
 LAYOUT = "image, mask and locations of a case in pools, version 2"
@@ -89,7 +86,7 @@ class PreparedCase:
 
 
 def prepare(
-    cases: Sequence[raw.RawCase],
+    sources: Sequence[Source],
     dataset: Dataset,
     plans: Plans,
     configuration: Configuration,
@@ -104,7 +101,7 @@ def prepare(
     a time fills the cache; the others wait, and find there what it made.
 
     Args:
-        cases: of the raw data set, with masks.
+        sources: of the cases, with masks: see `sources`.
         dataset: their labels.
         plans: the plan.
         configuration: one of `plans`.
@@ -123,9 +120,9 @@ def prepare(
     settings = _settings(dataset, plans, configuration)
     budget = _Budget(memory or int(MEMORY_SHARE * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")))
 
-    def prepare_one(case: raw.RawCase) -> PreparedCase | InputError:
+    def prepare_one(source: Source) -> PreparedCase | InputError:
         try:
-            return _prepared(case, dataset, plans, configuration, settings, cache, budget)
+            return _prepared(source, dataset, plans, configuration, settings, cache, budget)
         except InputError as error:
             return error
 
@@ -133,7 +130,9 @@ def prepare(
         threads = concurrent.futures.ThreadPoolExecutor(workers or min(MOST_WORKERS, os.cpu_count() or 1))
         try:
             found = list(
-                tqdm(threads.map(prepare_one, cases), "preprocessing", len(cases), unit="case", disable=None, delay=1)
+                tqdm(
+                    threads.map(prepare_one, sources), "preprocessing", len(sources), unit="case", disable=None, delay=1
+                )
             )
         finally:
             threads.shutdown(cancel_futures=True)
@@ -144,7 +143,7 @@ def prepare(
 
 
 def _prepared(
-    case: raw.RawCase,
+    source: Source,
     dataset: Dataset,
     plans: Plans,
     configuration: Configuration,
@@ -152,31 +151,22 @@ def _prepared(
     cache: Path,
     budget: "_Budget",
 ) -> PreparedCase:
-    if case.mask is None:
-        raise InputError(f"{shown(case.name)} has no mask: add it, or leave the case out.")
-    # Read once: what is decoded is what the key was made of.
-    files = {path: raw.load_file(path) for path in case.files}
-    folder = cache / f"{_key(case, files, settings)}.case"
+    opened = source.open()
+    key = hashlib.sha256(json.dumps([settings, source.name, opened.content]).encode()).hexdigest()
+    folder = cache / f"{key}.case"
     record = _whole(folder)
     if record is None:
-        with budget.taken(_peak_bytes(case, files, plans, configuration, dataset)):
-            record = _made(case, files, dataset, plans, configuration, folder)
+        with budget.taken(_peak_bytes(opened, plans, configuration, dataset)):
+            record = _made(opened, dataset, plans, configuration, folder)
     facts = record.facts
     geometry = Geometry(*(_tuple(facts[field.name]) for field in dataclasses.fields(Geometry)))
-    return PreparedCase(case.name, geometry, record.places["mask"].shape, _tuple(facts["classes"]), folder, record)
+    return PreparedCase(source.name, geometry, record.places["mask"].shape, _tuple(facts["classes"]), folder, record)
 
 
-def _made(
-    case: raw.RawCase,
-    files: dict[Path, bytes],
-    dataset: Dataset,
-    plans: Plans,
-    configuration: Configuration,
-    folder: Path,
-) -> pools.Record:
-    decoded, _ = raw.read(case, dataset, plans.reader, files.__getitem__)
-    found = preprocess(decoded.image, decoded.mask, decoded.spacing, plans, configuration)
-    del decoded
+def _made(opened: Opened, dataset: Dataset, plans: Plans, configuration: Configuration, folder: Path) -> pools.Record:
+    case = opened.load()
+    found = preprocess(case.image, case.mask, spacing_of(case), plans, configuration)
+    del case
     classes = foreground.classes(dataset)
     voxels = foreground.locations(found.mask, classes)
     arrays = {"image": found.image, "mask": found.mask}
@@ -219,11 +209,6 @@ def _plain(value: Any) -> Any:
     return dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
 
 
-def _key(case: raw.RawCase, files: dict[Path, bytes], settings: str) -> str:
-    digests = [(path.name, len(files[path]), hashlib.sha256(files[path]).hexdigest()) for path in case.files]
-    return hashlib.sha256(json.dumps([settings, case.name, digests]).encode()).hexdigest()
-
-
 def _tuple(value: Any) -> Any:
     return tuple(_tuple(each) for each in value) if isinstance(value, list) else value
 
@@ -249,39 +234,18 @@ class _Budget:
                 self._changed.notify_all()
 
 
-def _peak_bytes(
-    case: raw.RawCase, files: dict[Path, bytes], plans: Plans, configuration: Configuration, dataset: Dataset
-) -> int:
-    """An estimate of what preprocessing a case takes, from the header of its first file; 0 where that says nothing."""
-    shape, spacing = _claim(files[case.images[0]])
+def _peak_bytes(opened: Opened, plans: Plans, configuration: Configuration, dataset: Dataset) -> int:
+    """An estimate of what preprocessing a case takes."""
+    shape, spacing = opened.shape, opened.spacing
     old = int(np.prod(shape, dtype=np.int64))
     order = plans.transpose_forward
     # Slices keep their distance.
     target = (spacing[order[0]], *configuration.spacing)[-3:]
-    new = int(old * np.prod([spacing[axis] for axis in order]) / np.prod(target))
+    new = (
+        int(old * np.prod([spacing[axis] for axis in order]) / np.prod(target)) if configuration.images.enabled else old
+    )
     channels = len(dataset.channels)
     # The files' voxels and their normalised copy, the result, masks and what is drawn of them; the window of slices.
     annotated = 16 * new if dataset.ignored is not None else 0
     window = 2400 * max(old, new) // max(min(shape), 1)
     return channels * (8 * old + 4 * new) + 4 * old + 2 * new + annotated + window
-
-
-def _claim(data: bytes) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    """Slices, rows and columns that a file claims, and their spacing; nothing is decoded."""
-    try:
-        header = read_header(data)
-        return (1, header.rows, header.columns), raw.PICTURE_SPACING
-    except InputError:
-        pass
-    import nibabel
-    from nibabel.spatialimages import HeaderDataError
-    from nibabel.wrapstruct import WrapStructError
-
-    try:
-        stream = gzip.GzipFile(fileobj=io.BytesIO(data)) if data[:2] == b"\x1f\x8b" else io.BytesIO(data)
-        header = nibabel.Nifti1Header.from_fileobj(stream, check=False)
-        shape, spacing = header.get_data_shape()[:3], tuple(map(float, header.get_zooms()[:3]))
-    except (OSError, EOFError, ValueError, zlib.error, HeaderDataError, WrapStructError):
-        # Reading it says what is wrong.
-        return (0, 0, 0), (1.0, 1.0, 1.0)
-    return (shape[::-1], spacing[::-1]) if len(shape) == 3 and min(spacing) > 0 else ((0, 0, 0), (1.0, 1.0, 1.0))

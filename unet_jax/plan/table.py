@@ -19,15 +19,15 @@ def table(plans: Plans) -> str:
 
 
 def _row(name: str, each: Configuration) -> tuple[str, ...]:
-    features = each.network.features
+    features = each.network.features if each.network else ()
     return (
         name,
         _by(each.spacing),
         _by(each.median_shape),
         _by(each.patch_size),
         str(each.batch_size),
-        str(len(features)),
-        f"{features[0]}…{features[-1]}",
+        str(len(features)) if features else "",
+        f"{features[0]}…{features[-1]}" if features else "",
     )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from ml_collections import ConfigDict
 
-from unet_jax.data import labels
+from unet_jax.data import intensity, labels
 from unet_jax.data.case import Case
 from unet_jax.data.load import DataSet
 from unet_jax.files import replace_folder
@@ -86,4 +86,6 @@ def example(
     """One channel of a case to be shown with its masks; slices that were not scored have no outlines."""
     truth, predicted = np.zeros_like(case.mask), np.zeros_like(case.mask)
     truth[numbers], predicted[numbers] = case.mask[numbers], mask
-    return Example(title, np.asarray(case.image[..., channel]), truth, predicted)
+    return Example(
+        title, intensity.for_display(np.asarray(case.image[..., channel : channel + 1]))[..., 0], truth, predicted
+    )

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from unet_jax.data import cache
+from unet_jax.data import cache, load
 from unet_jax.data.formats import sources
 from unet_jax.data.reader import hash_files
 from unet_jax.errors import InputError
@@ -25,12 +25,12 @@ def verify(workdir: Path, *, data: Path | None = None) -> int:
         InputError: a file has another content, is missing or is new; each is listed. Or the run has no list of files.
         RunError: decoded cases are damaged, and could not be decoded again: see `cache.load`.
     """
-    settings = read_config(workdir).data
-    root, folder = data or Path(settings.root), Path(settings.cache)
+    config = read_config(workdir)
+    root, folder = data or Path(config.data.root), Path(config.data.cache)
     recorded = resume.read_files(workdir)
     if recorded is None:
         raise InputError(f"{workdir} has no {DATA}: a run writes it when it begins or resumes.")
-    reader = sources.reader(root, settings.source, sources.settings(settings.to_dict()))
+    reader = sources.reader(root, config.data.source, load.reader_settings(config))
     listing = reader.find(root)
     listed = {path for files in listing for path in (*files.images, *files.masks)}
     digests = hash_files(reader, listed | recorded.keys(), root)

@@ -20,6 +20,7 @@ from unet_jax.inference.segment import segment_cases
 from unet_jax.inference.settings import SegmentSettings
 from unet_jax.metrics.cases import Predicted, count_slices
 from unet_jax.metrics.summary import case_rows, summarise
+from unet_jax.plan.prepared import PreparedCase
 from unet_jax.report import curves, packed_masks
 from unet_jax.report.packed_masks import PackedMask
 from unet_jax.run import history
@@ -46,8 +47,9 @@ class Run:
         data: that is trained and validated on.
         validation: (position in cases, slice) of what is validated on.
         train_step: see `step.make_train_step`.
-        probability_step: see `network.make_probability_step`.
+        network_step: see `network.make_step`.
         settings: how the validation side is segmented.
+        prepared: for patches, the preprocessed cases of the validation side by their position in the data.
         steps_per_epoch: how many.
         checkpoints: their folder.
         record: what each of them says that it was trained on: see `resume.trained_on`.
@@ -62,7 +64,7 @@ class Run:
     data: DataSet
     validation: Int32[np.ndarray, "n 2"]
     train_step: Callable
-    probability_step: Callable
+    network_step: Callable
     settings: SegmentSettings
     steps_per_epoch: int
     checkpoints: Path
@@ -70,6 +72,7 @@ class Run:
     stop: StopRequest
     watchdog: Watchdog
     events: EventFile | None
+    prepared: Mapping[int, PreparedCase] = dataclasses.field(default_factory=dict)
 
 
 def train_epochs(
@@ -127,7 +130,7 @@ def _train_epoch(run: Run, state: TrainState, batches: Iterator[dict[str, np.nda
             state, logged = _step(run, state, batch)
             run.stop.between_steps()
             # One step runs while the next is prepared; more would only pile up batches in memory.
-            before, newest = newest, _Step(number, logged, batch["case"], batch["slice"])
+            before, newest = newest, _Step(number, logged, batch["case"], batch.get("slice", batch.get("place")))
             if before:
                 _check_numbers(run, before)
             else:
@@ -184,17 +187,17 @@ def _bar(run: Run, first: int, last: int) -> tqdm:
 
 
 class _Step:
-    """A step that was started, and whose slices it saw; what it logs is fetched once, together."""
+    """A step that was started, and which slices it saw or where its patches began; what it logs is fetched together."""
 
     def __init__(
         self,
         number: int,
         logged: dict[str, jax.Array],
         case: Int32[np.ndarray, " b"],
-        slices: Int32[np.ndarray, " b"],
+        place: Int32[np.ndarray, " b"] | Int32[np.ndarray, "b 3"],
     ):
         self.number = number
-        self.case, self.slices = case, slices
+        self.case, self.place = case, place
         self.checked = False
         self._logged = logged
 
@@ -221,10 +224,11 @@ def _check_numbers(run: Run, step: _Step) -> None:
     if not fault or step.checked:
         return
     step.checked = True
-    settings, skipped, slices = run.config.train, int(step.logged["skipped"]), _slices(run, step)
+    settings, skipped, places = run.config.train, int(step.logged["skipped"]), _places(run, step)
+    what = "slices" if step.place.ndim == 1 else "patches"
     if settings.nonfinite == "skip" and skipped <= settings.nonfinite_limit:
         if is_primary():
-            record = {"step": step.number, "nonfinite": fault, "skipped": skipped, "slices": slices}
+            record = {"step": step.number, "nonfinite": fault, "skipped": skipped, what: places}
             history.append(run.workdir, record)
         return
     remedy = {
@@ -233,19 +237,19 @@ def _check_numbers(run: Run, step: _Step) -> None:
         "gradient": "train again with a smaller config.optim.learning_rate",
     }[fault]
     limit = f", the skipped step number {skipped} (config.train.nonfinite_limit)" if skipped > 1 else ""
-    named = "; ".join(f"{case} {', '.join(map(str, numbers))}" for case, numbers in slices.items())
+    named = "; ".join(f"{case} {', '.join(map(str, numbers))}" for case, numbers in places.items())
     raise NumbersError(
         f"The {fault} of step {step.number}{limit} is NaN or infinite, and nothing of it was saved: {remedy}. "
-        f"Its cases and slices: {named}."
+        f"Its cases and {what if what == 'slices' else 'the first voxels of its patches'}: {named}."
     )
 
 
-def _slices(run: Run, step: _Step) -> dict[str, list[int]]:
-    """The slices of the step's batch by the name of their case."""
-    slices: dict[str, list[int]] = {}
-    for position, number in zip(step.case.tolist(), step.slices.tolist(), strict=True):
-        slices.setdefault(run.data.cases[position].name, []).append(number)
-    return slices
+def _places(run: Run, step: _Step) -> dict[str, list]:
+    """The slices of the step's batch, or the first voxels of its patches, by the name of their case."""
+    places: dict[str, list] = {}
+    for position, place in zip(step.case.tolist(), step.place.tolist(), strict=True):
+        places.setdefault(run.data.cases[position].name, []).append(place)
+    return places
 
 
 def _validate(run: Run, state: TrainState) -> tuple[dict, dict[int, PackedMask]]:
@@ -257,8 +261,8 @@ def _validate(run: Run, state: TrainState) -> tuple[dict, dict[int, PackedMask]]
 
     run.stop.anywhere(save_unscored)
     cases, classes = run.data.cases, tuple(run.data.classes)
-    probability = functools.partial(run.probability_step, *state.weights)
-    predicted = segment_cases(probability, cases, run.validation, run.settings, title="validation")
+    network = functools.partial(run.network_step, *state.weights)
+    predicted = segment_cases(network, cases, run.validation, run.settings, title="validation", prepared=run.prepared)
     masks: dict[int, PackedMask] = {}
     index, counts = count_slices(packed_masks.keep(_watched(run, predicted), masks), cases, classes)
     run.stop.between_steps()

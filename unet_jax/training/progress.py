@@ -80,10 +80,10 @@ def description(
     """What is about to be trained, on what and on whom."""
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     sizes = ", ".join(f"{side} {len(rows)}" for side, rows in index.items())
+    size = "×".join(map(str, config.data.patch or (config.data.image_size,) * 2))
     return (
-        f"{workdir}: {config.model.name}, {parameters:,} parameters, {config.data.image_size}×"
-        f"{config.data.image_size}, batch {config.train.batch_size}, on {jax.device_count()} "
-        f"{jax.devices()[0].platform} device{'s' if jax.device_count() > 1 else ''}.\n"
+        f"{workdir}: {config.model.name}, {parameters:,} parameters, {size}, batch {config.train.batch_size}, "
+        f"on {jax.device_count()} {jax.devices()[0].platform} device{'s' if jax.device_count() > 1 else ''}.\n"
         f"{cases} cases in {config.data.root}; slices: {sizes}; split {label}."
     )
 

@@ -1,26 +1,21 @@
-"""What a config's training needs, made: checks, split, pixel weights, optimiser and first state."""
+"""What a config's training needs, made: checks, split, optimiser and first state."""
 
 import functools
-from collections.abc import Callable
 from pathlib import Path
 
 import jax
-import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh
-from jaxtyping import Int32
 from ml_collections import ConfigDict
 
 from unet_jax import losses, models
 from unet_jax.data import split_of_run
-from unet_jax.data.case import Case
 from unet_jax.data.load import DataSet
 from unet_jax.data.splits import Split
 from unet_jax.errors import InputError
 from unet_jax.inference import postprocess
 from unet_jax.inference.network import input_channels
-from unet_jax.losses import weight_maps
 from unet_jax.models.functional import logit_channels, split_model
 from unet_jax.models.pretrained import weights
 from unet_jax.runtime.mesh import check_batch_size, replicated
@@ -33,6 +28,8 @@ NONFINITE = ("stop", "skip")
 
 def check(config: ConfigDict, mesh: Mesh, classes: int = 1) -> None:
     """Raises InputError for what can be told before the data are read, which may take a while."""
+    if config.train.batch_size is None:
+        raise InputError("config.train.batch_size is None, and there is no plan to take it from: give a number.")
     check_batch_size(config.train.batch_size, mesh)
     if config.train.epochs < 1:
         raise InputError(f"config.train.epochs is {config.train.epochs}; it must be at least 1.")
@@ -62,6 +59,11 @@ def check(config: ConfigDict, mesh: Mesh, classes: int = 1) -> None:
 def _check_geometry(config: ConfigDict) -> None:
     """Raises InputError unless network, slab, neighbours and image size go together."""
     model = nnx.eval_shape(lambda: models.build(in_channels=1, num_classes=1, rngs=nnx.Rngs(0), **config.model))
+    if config.data.patch is not None:
+        _check_patches(config, model)
+        return
+    if config.data.spacing is not None or config.train.steps_per_epoch is not None:
+        raise InputError("config.data.spacing and config.train.steps_per_epoch are for patches: set config.data.patch.")
     rank, slab = config.model.get("rank", 2), config.data.slab
     if (rank == 3) != (slab is not None):
         raise InputError(
@@ -78,18 +80,43 @@ def _check_geometry(config: ConfigDict) -> None:
         models.check_size(size, model.divisor)
 
 
+def _check_patches(config: ConfigDict, model: nnx.Module) -> None:
+    """Raises InputError unless the patches suit the network, and nothing is asked for that only slices have."""
+    patch, rank = tuple(config.data.patch), config.model.get("rank", 2)
+    if len(patch) != rank:
+        raise InputError(f"config.data.patch is {patch}, and config.model.rank is {rank}: give one number an axis.")
+    steps, share = config.train.steps_per_epoch, config.data.foreground_share
+    if steps is not None and steps < 1:
+        raise InputError(f"config.train.steps_per_epoch is {steps}; it must be at least 1.")
+    if not 0 <= share <= 1:
+        raise InputError(f"config.data.foreground_share is {share}; it must be from 0 to 1.")
+    of_slices = {
+        "data.slab": config.data.slab is not None,
+        "data.neighbours": config.data.neighbours != 0,
+        "data.tumour_share": config.data.tumour_share != 0,
+        "border_weights.w0": config.border_weights.w0 != 0,
+        "augment.gamma": config.augment.gamma.probability != 0,
+    }
+    if any(of_slices.values()):
+        names = ", ".join(f"config.{name}" for name, is_set in of_slices.items() if is_set)
+        raise InputError(f"{names}: not for patches (config.data.patch): leave the default, or train on slices.")
+    if config.data.split_by == "slice":
+        raise InputError("config.data.split_by is 'slice', and patches are cut from whole cases: make it 'patient'.")
+    if (config.augment.rot90 or config.augment.transpose) and patch[-2] != patch[-1]:
+        raise InputError(
+            f"config.augment.rot90 and config.augment.transpose need square slices, and config.data.patch is {patch}: "
+            "set both to 0."
+        )
+    if model.margin:
+        raise InputError(
+            f"config.model.name={config.model.name!r} pads nothing, and cannot have patches: choose another."
+        )
+    models.check_size(patch, model.divisor)
+
+
 def choose_split(config: ConfigDict, data: DataSet, path: Path) -> tuple[Split, list[str]]:
     """The run's split, which `path` may hold, and what the user should be told of it: see `split_of_run.choose`."""
     return split_of_run.choose(path, config.data.to_dict(), config.seed, data.cases, data.listing, data.unit)
-
-
-def pixel_weights(config: ConfigDict, cases: list[Case], index: Int32[np.ndarray, "n 2"]) -> Callable | None:
-    """What makes pixel weights of a mask, from the training side's balance of tumour and background."""
-    border = config.border_weights
-    if border.w0 == 0:
-        return None
-    balance = weight_maps.balanced_class_weights(cases[position].mask[number] for position, number in index)
-    return functools.partial(weight_maps.border_weight_map, class_weights=balance, w0=border.w0, sigma=border.sigma)
 
 
 def optimizer_and_schedule(

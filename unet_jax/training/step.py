@@ -84,7 +84,7 @@ class StepSettings:
     """What a training step is made of, besides the network's structure and the optimiser.
 
     Attributes:
-        image_size: rows and columns of the network's input, in pixels.
+        image_size: rows and columns of the network's input, in pixels; None for patches, which are as they should be.
         loss: weight of each loss: see `losses.deep_supervision_loss`.
         augment: see `augment.augment`.
         seed: what is random in step n is a function of (seed, n) alone.
@@ -95,7 +95,7 @@ class StepSettings:
         ema_decay: of the moving average of the weights; None for none. The state needs one then: see `init_state`.
     """
 
-    image_size: int
+    image_size: int | None
     loss: Mapping[str, Any]
     augment: Mapping[str, Any]
     seed: int
@@ -108,7 +108,7 @@ class StepSettings:
     def of(cls, config: ConfigDict, classes: int) -> "StepSettings":
         """The config's."""
         return cls(
-            image_size=config.data.image_size,
+            image_size=config.data.image_size if config.data.patch is None else None,
             loss=config.loss.to_dict(),
             augment=config.augment.to_dict(),
             seed=config.seed,
@@ -139,8 +139,11 @@ def make_train_step(
         key = jax.random.fold_in(jax.random.key(settings.seed), state.step)
         augment_key, dropout_key = jax.random.split(key)
         sizes = batch.get("size")
-        image = prepare_image(batch["image"], image_size, sizes)
-        targets = prepare_mask(batch["mask"], image_size, classes, sizes)
+        if image_size is None:
+            image, targets = batch["image"], jax.nn.one_hot(batch["mask"].astype(jnp.int32), classes + 1)[..., 1:]
+        else:
+            image = prepare_image(batch["image"], image_size, sizes)
+            targets = prepare_mask(batch["mask"], image_size, classes, sizes)
         if "weights" in batch:
             targets = jnp.concatenate([targets, prepare_weights(batch["weights"], image_size, sizes)], axis=-1)
         image, targets = augment(augment_key, image, targets, settings.augment)

@@ -8,11 +8,11 @@ import jax
 from ml_collections import ConfigDict
 
 from unet_jax.data import labels, leaks, load, pipeline, splits
-from unet_jax.data.slices import Slices
 from unet_jax.evaluation import threshold
 from unet_jax.evaluation.evaluate import score
-from unet_jax.inference.network import make_probability_step
+from unet_jax.inference.network import make_step
 from unet_jax.inference.settings import SegmentSettings
+from unet_jax.plan import plan_file, run_plan
 from unet_jax.run import checkpoint, history, resume
 from unet_jax.run import folder as run_folder
 from unet_jax.runtime import compilation_cache, host_memory
@@ -20,7 +20,7 @@ from unet_jax.runtime.mesh import data_mesh, is_primary
 from unet_jax.runtime.out_of_memory import explained
 from unet_jax.runtime.signals import StopRequest
 from unet_jax.runtime.watchdog import Watchdog
-from unet_jax.training import loop, progress, setup, state_on_disk
+from unet_jax.training import loop, progress, samples, setup, state_on_disk
 from unet_jax.training.step import StepSettings, make_train_step
 from unet_jax.training.tensorboard import EventFile
 
@@ -64,8 +64,13 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
     compilation_cache.use(config.train.compilation_cache)
     mesh = data_mesh()
     classes = labels.count(load.load_classes(config))
-    setup.check(config, mesh, classes)
+    if config.plan.configuration is None:
+        setup.check(config, mesh, classes)
     data = load.load(config)
+    planned = config.plan.configuration is not None
+    config, plan = run_plan.resolve(config, data, workdir)
+    if planned:
+        setup.check(config, mesh, classes)
     for line in resume.compare(workdir, config, data):
         _say(line)
 
@@ -78,9 +83,11 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
     for line in [*doubts, *leaks.side_warnings(split, data.cases, data.classes)]:
         _warn(line)
     index = {side: splits.slices_of(split, data.cases, side) for side in splits.SIDES}
-    weigh = setup.pixel_weights(config, data.cases, index["train"])
-    slices = Slices(data.cases, index["train"], config.data.slab, weigh, config.data.neighbours)
-    steps_per_epoch = pipeline.steps_per_epoch(len(slices), config.train.batch_size, jax.process_count())
+    if plan is None:
+        sampled = samples.of_slices(config, data.cases, index)
+    else:
+        sampled = samples.of_patches(config, data, index, plan)
+    steps_per_epoch = sampled.steps_per_epoch
 
     # The network and its optimiser, at their first step.
     optimizer, schedule = setup.optimizer_and_schedule(config, steps_per_epoch)
@@ -98,6 +105,8 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
     records = history.rewind(workdir, resumed, int(state.epochs))
     epochs = history.epochs_of(records)
     if is_primary():
+        if plan is not None:
+            plan_file.write_sealed(workdir / plan_file.NAME, plan.plans)
         resume.record(workdir, config, data)
         if not split_path.exists():
             splits.write(split, split_path)
@@ -113,29 +122,18 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
         data=data,
         validation=index["val"],
         train_step=make_train_step(graphdef, optimizer, StepSettings.of(config, classes), schedule),
-        probability_step=make_probability_step(graphdef, image_size=config.data.image_size),
-        settings=SegmentSettings.of(config, mesh),
+        network_step=make_step(graphdef, config),
+        settings=SegmentSettings.of(config, mesh, plan),
         steps_per_epoch=steps_per_epoch,
         checkpoints=checkpoints,
         record=record,
         stop=stop,
         watchdog=watchdog,
         events=events,
+        prepared=sampled.prepared,
     )
     stop.anywhere(lambda: f"nothing was trained since step {resumed}; run the same command to resume.")
-    stream = pipeline.stream(
-        pipeline.training_batches(
-            slices,
-            batch_size=config.train.batch_size,
-            seed=config.seed,
-            epochs=config.train.epochs,
-            start_step=resumed,
-            shard=jax.process_index(),
-            shards=jax.process_count(),
-            workers=config.data.workers,
-            tumour_share=config.data.tumour_share,
-        )
-    )
+    stream = pipeline.stream(sampled.batches(resumed))
     closing_events = contextlib.closing(events) if events else contextlib.nullcontext()
     with host_memory.thawing(), contextlib.closing(stream) as batches, closing_events:
         epochs = loop.train_epochs(run, state, batches, epochs)

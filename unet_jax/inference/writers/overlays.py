@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from unet_jax.colours import PREDICTED, rgb, rgb_of
+from unet_jax.data import intensity
 from unet_jax.data.case import Case
 from unet_jax.data.formats.file_sorts import PICTURE_SUFFIXES
 from unet_jax.data.reader import CaseFiles
@@ -35,9 +36,10 @@ def encode(
         channel: the channel to show in grey; None shows images of three channels in colour, and others' first channel.
         classes: the number of classes; each of several is outlined in its own colour, that of `colours.rgb_of`.
     """
-    brightest = 255 if case.image.dtype == np.uint8 else max(float(case.image.max()), 1e-6)
+    images = intensity.for_display(np.asarray(case.image))
+    brightest = 255 if images.dtype == np.uint8 else max(float(images.max()), 1e-6)
     digits = len(str(len(mask)))
-    for number, (image, found) in enumerate(zip(case.image, mask, strict=True), 1):
+    for number, (image, found) in enumerate(zip(images, mask, strict=True), 1):
         path = plan(files) if _is_picture(files) else plan(files) / f"{number:0{digits}d}.png"
         shown = image[..., channel or 0] if channel is not None or image.shape[-1] != 3 else image
         grey = np.clip(np.asarray(shown, np.float32) * (255 / brightest), 0, 255).astype(np.uint8)

@@ -1,0 +1,97 @@
+"""Cases to be preprocessed, wherever they are from: nnU-Net's raw files, or the decoded cases of a data set."""
+
+import dataclasses
+import gzip
+import hashlib
+import io
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from unet_jax.data.case import Case
+from unet_jax.data.formats.image_header import read_header
+from unet_jax.data.load import DataSet
+from unet_jax.data.names import shown
+from unet_jax.errors import InputError
+from unet_jax.plan import raw
+from unet_jax.plan.dataset import Dataset
+from unet_jax.plan.fingerprint import spacing_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """What is known of a case before it is decoded.
+
+    Attributes:
+        content: what identifies its voxels, for JSON: names, sizes and digests of its files.
+        shape: slices, rows and columns that its files claim; zeros where they say nothing.
+        spacing: mm that they claim.
+        load: decodes it.
+    """
+
+    content: list[Any]
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+    load: Callable[[], Case]
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A case that can be preprocessed.
+
+    Attributes:
+        name: the case's.
+        open: looks at its files; raises InputError if they cannot be read, or it has no mask.
+    """
+
+    name: str
+    open: Callable[[], Opened]
+
+
+def of_raw(cases: Sequence[raw.RawCase], dataset: Dataset, reader: str | None) -> list[Source]:
+    """The cases of a raw data set, as nnU-Net's `reader` has them."""
+
+    def opened(case: raw.RawCase) -> Opened:
+        if case.mask is None:
+            raise InputError(f"{shown(case.name)} has no mask: add it, or leave the case out.")
+        # Read once: what is decoded is what the key is made of.
+        files = {path: raw.load_file(path) for path in case.files}
+        content = [(path.name, len(files[path]), hashlib.sha256(files[path]).hexdigest()) for path in case.files]
+        claim = _claim(files[case.images[0]])
+        return Opened([reader, *content], *claim, lambda: raw.read(case, dataset, reader, files.__getitem__)[0])
+
+    return [Source(case.name, lambda case=case: opened(case)) for case in cases]
+
+
+def of_cases(data: DataSet) -> list[Source]:
+    """The decoded cases of a data set, which its readers have checked."""
+
+    def opened(position: int) -> Opened:
+        case, files = data.cases[position], data.listing[position]
+        if case.mask is None:
+            raise InputError(f"{shown(case.name)} has no mask: add it, or leave the case out.")
+        content = [(path.as_posix(), *data.digests[path]) for path in (*files.images, *files.masks)]
+        return Opened([data.decoding, *content], case.image.shape[:3], spacing_of(case), lambda: case)
+
+    return [Source(case.name, lambda position=position: opened(position)) for position, case in enumerate(data.cases)]
+
+
+def _claim(data: bytes) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Slices, rows and columns that a file claims, and their spacing; nothing is decoded."""
+    try:
+        header = read_header(data)
+        return (1, header.rows, header.columns), raw.PICTURE_SPACING
+    except InputError:
+        pass
+    import nibabel
+    from nibabel.spatialimages import HeaderDataError
+    from nibabel.wrapstruct import WrapStructError
+
+    try:
+        stream = gzip.GzipFile(fileobj=io.BytesIO(data)) if data[:2] == b"\x1f\x8b" else io.BytesIO(data)
+        header = nibabel.Nifti1Header.from_fileobj(stream, check=False)
+        shape, spacing = header.get_data_shape()[:3], tuple(map(float, header.get_zooms()[:3]))
+    except (OSError, EOFError, ValueError, zlib.error, HeaderDataError, WrapStructError):
+        # Reading it says what is wrong.
+        return (0, 0, 0), (1.0, 1.0, 1.0)
+    return (shape[::-1], spacing[::-1]) if len(shape) == 3 and min(spacing) > 0 else ((0, 0, 0), (1.0, 1.0, 1.0))

@@ -1,0 +1,109 @@
+"""What a run is trained on, step by step: slices or slabs of cases, or patches of preprocessed ones."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import grain
+import jax
+import numpy as np
+from jaxtyping import Int32
+from ml_collections import ConfigDict
+
+from unet_jax.data import pipeline
+from unet_jax.data.case import Case
+from unet_jax.data.load import DataSet
+from unet_jax.data.slices import Slices
+from unet_jax.losses import weight_maps
+from unet_jax.plan import sources
+from unet_jax.plan.patches import Sampling
+from unet_jax.plan.prepared import PreparedCase, prepare
+from unet_jax.plan.run_plan import RunPlan
+from unet_jax.plan.training_patches import Patches
+
+# As nnU-Net counts an epoch.
+STEPS_PER_EPOCH = 250
+
+# (position in cases, slice) of each side
+Index = Mapping[str, Int32[np.ndarray, "n 2"]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """A run's training side.
+
+    Attributes:
+        steps_per_epoch: how many.
+        batches: the batches from a step on, to the end of the last epoch; this process's part of each.
+        prepared: for patches, the preprocessed cases of training and validation by their position in the data.
+    """
+
+    steps_per_epoch: int
+    batches: Callable[[int], grain.IterDataset]
+    prepared: Mapping[int, PreparedCase] = dataclasses.field(default_factory=dict)
+
+
+def of_slices(config: ConfigDict, cases: list[Case], index: Index) -> Samples:
+    """Slices or slabs, all of them in every epoch.
+
+    Raises:
+        InputError: the cases do not go together, or do not fill a batch.
+    """
+    weigh = pixel_weights(config, cases, index["train"])
+    slices = Slices(cases, index["train"], config.data.slab, weigh, config.data.neighbours)
+    steps = pipeline.steps_per_epoch(len(slices), config.train.batch_size, jax.process_count())
+
+    def batches(start_step: int) -> grain.IterDataset:
+        return pipeline.training_batches(
+            slices,
+            batch_size=config.train.batch_size,
+            seed=config.seed,
+            epochs=config.train.epochs,
+            start_step=start_step,
+            shard=jax.process_index(),
+            shards=jax.process_count(),
+            workers=config.data.workers,
+            tumour_share=config.data.tumour_share,
+        )
+
+    return Samples(steps, batches)
+
+
+def of_patches(config: ConfigDict, data: DataSet, index: Index, plan: RunPlan) -> Samples:
+    """Patches, drawn anew in every step; preprocesses the cases of training and validation, or finds them in the cache.
+
+    Raises:
+        InputError: a case cannot be preprocessed.
+        StorageError: the disk of the cache is full, read-only or failing.
+    """
+    pipeline.check_shards(config.train.batch_size, jax.process_count())
+    train, val = (np.unique(index[side][:, 0]) for side in ("train", "val"))
+    wanted, of_data = np.union1d(train, val).tolist(), sources.of_cases(data)
+    cases = prepare(
+        [of_data[position] for position in wanted],
+        plan.dataset,
+        plan.plans,
+        plan.configuration,
+        Path(config.data.cache),
+    )
+    prepared = dict(zip(wanted, cases, strict=True))
+    sampling = Sampling(config.train.batch_size, plan.configuration.patch_size, foreground=config.data.foreground_share)
+    patches = Patches([prepared[position] for position in train.tolist()], train, sampling, config.seed)
+    rows = pipeline.share_of(config.train.batch_size, jax.process_index(), jax.process_count())
+    steps = config.train.steps_per_epoch or STEPS_PER_EPOCH
+
+    def batches(start_step: int) -> grain.IterDataset:
+        batch_at = functools.partial(patches.at, rows=rows)
+        return pipeline.batches_of_steps(batch_at, range(start_step, config.train.epochs * steps), config.data.workers)
+
+    return Samples(steps, batches, prepared)
+
+
+def pixel_weights(config: ConfigDict, cases: list[Case], index: Int32[np.ndarray, "n 2"]) -> Callable | None:
+    """What makes pixel weights of a mask, from the training side's balance of tumour and background."""
+    border = config.border_weights
+    if border.w0 == 0:
+        return None
+    balance = weight_maps.balanced_class_weights(cases[position].mask[number] for position, number in index)
+    return functools.partial(weight_maps.border_weight_map, class_weights=balance, w0=border.w0, sigma=border.sigma)
