@@ -47,6 +47,11 @@ def test_nothing_is_accepted_that_changes_nothing_or_is_undefined():
     assert determine([(predicted, line(0, 0, 0, 1, 1, 1))], (1, 2)).steps == ((1,),)
 
 
+def test_cases_differ_in_size():
+    pairs = [(line(1, 0, 1, 1), line(0, 0, 1, 1)), (line(0, 1, 1), line(0, 1, 1))]
+    assert determine(pairs, (1,)).steps == ((1,),)
+
+
 def test_one_label_is_tried_once():
     truth, predicted = line(0, 0, 1, 1), line(1, 0, 1, 1)
     assert determine([(predicted, truth)], (1,)).steps == ((1,),)

@@ -6,10 +6,16 @@ Source: nnunetv2 2.8.1, postprocessing/remove_connected_components.py.
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+from jaxtyping import Integer
+
 from unet_jax.inference import components
-from unet_jax.inference.components import Mask, Step
+from unet_jax.inference.components import Step
 from unet_jax.metrics import nnunet_scores
 from unet_jax.metrics.nnunet_scores import Key, Scores
+
+# Axes have no names, as cases differ in size.
+Mask = Integer[np.ndarray, "_ _ _"]
 
 
 @dataclasses.dataclass(frozen=True)
