@@ -89,6 +89,14 @@ def get_config() -> ConfigDict:
     # configs/nnunet.py has; the run's config.json says which. The plan is the run's plan.json, if --mode=plan or a run
     # wrote one there, or else `file`, or it is made.
     config.plan.configuration = placeholder(str)
+    # Several of them, such as ("2d", "3d_fullres"), for one command that trains each on each of data.folds, compares
+    # them, averages pairs, chooses what predicts and finds its post-processing; what the plan lacks is left out. It is
+    # for `configuration` = None; None trains one run.
+    config.plan.configurations = placeholder(tuple)
+    # How many of data.folds that command trains, the first ones; None: all. nnU-Net has five and trains all.
+    config.plan.folds = placeholder(int)
+    # The folder of the first stage's masks, for the second network of a cascade; that command sets it.
+    config.plan.previous = placeholder(str)
     # Which networks: "default", or with residual encoders "resenc_m", "resenc_l" or "resenc_xl".
     config.plan.preset = "default"
     # Of the accelerator, GB: patches and batches are made to fit, by nnU-Net's estimate. None: the preset's own, 8, 8,

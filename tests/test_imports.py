@@ -23,6 +23,7 @@ ORDER = [
     ["evaluation"],
     ["training"],
     ["crossval", "export", "benchmark"],
+    ["auto"],
     ["api"],
     ["__init__"],
 ]
