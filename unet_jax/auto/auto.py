@@ -65,7 +65,8 @@ def auto(
         InputError: a setting or the data cannot be used, or a run is of another config.
     """
     _check(config)
-    data = load.load(config)
+    # As each run reads them: for patches, intensities are left as they are in the files.
+    data = load.load(runs.recipe(config, Run(config.plan.configurations[0], 0, workdir)))
     dataset = run_plan.describe(
         data.channel_names, tuple(data.classes), len(data.cases), Path(config.data.root).resolve().name
     )
@@ -79,10 +80,8 @@ def auto(
 
     missing = [run for run in everything if run.state != "done"]
     if missing:
-        _say(
-            f"{workdir}: {len(everything) - len(missing)} of {len(everything)} runs are done; the same command chooses"
-        )
-        _say(f"once all are:\n{table.states(missing)}")
+        count = f"{len(everything) - len(missing)} of {len(everything)} runs are done"
+        _say(f"{workdir}: {count}; once all are, the same command chooses:\n{table.states(missing)}")
         return None
     # Processes that end together choose one after the other.
     with (
@@ -91,6 +90,8 @@ def auto(
         StopRequest(listen=not jax.distributed.is_initialized()) as stop,
     ):
         stop.anywhere(lambda: "all runs are done; run the same command to choose.")
+        for run in everything:
+            _check_same(config, workdir, run, data)
         compilation_cache.use(config.train.compilation_cache)
         return _choose(workdir, everything, plans, data, dataset)
 
@@ -149,9 +150,7 @@ def _train(config: ConfigDict, workdir: Path, run: Run, everything: list[Run], p
         first_stage.write_masks(workdir, needed, run.configuration, plans, data)
         with recipe.unlocked():
             recipe.plan.previous = str(first_stage.folder_of(workdir, first, run.configuration))
-    if run.state != "not begun":
-        # By the plan as it is now: else runs of another one would be compared.
-        resume.compare(run.folder, run_plan.resolve(recipe, data, workdir)[0], data)
+    _check_same(config, workdir, run, data)
     if run.state == "done":
         return
     if not (run.folder / plan_file.NAME).exists():
@@ -161,6 +160,11 @@ def _train(config: ConfigDict, workdir: Path, run: Run, everything: list[Run], p
         train(recipe, run.folder)
     except BusyError:
         _say(f"{run.name} is being trained by another process.")
+
+
+def _check_same(config: ConfigDict, workdir: Path, run: Run, data: DataSet) -> None:
+    """Raises InputError unless a run, if it was begun, is of this config, these data and the plan as it is now."""
+    resume.compare(run.folder, run_plan.resolve(runs.recipe(config, run), data, workdir)[0], data)
 
 
 def _choose(workdir: Path, done: list[Run], plans: Plans, data: DataSet, dataset: Dataset) -> Best:
