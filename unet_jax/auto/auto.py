@@ -91,7 +91,7 @@ def auto(
     ):
         stop.anywhere(lambda: "all runs are done; run the same command to choose.")
         for run in everything:
-            _check_same(config, workdir, run, data)
+            _check_same(_recipe(config, workdir, run, plans), workdir, run, data)
         compilation_cache.use(config.train.compilation_cache)
         return _choose(workdir, everything, plans, data, dataset)
 
@@ -140,7 +140,6 @@ def _asked_for(everything: list[Run], configuration: str | None, fold: int | Non
 
 def _train(config: ConfigDict, workdir: Path, run: Run, everything: list[Run], plans: Plans, data: DataSet) -> None:
     """Trains a run to its end, unless it is there, or is being trained by another process."""
-    recipe = runs.recipe(config, run)
     first = plans.configurations[run.configuration].previous_stage
     if first is not None:
         needed = [each for each in everything if each.configuration == first]
@@ -148,9 +147,8 @@ def _train(config: ConfigDict, workdir: Path, run: Run, everything: list[Run], p
             _say(f"{run.name} waits for all folds of {first}.")
             return
         first_stage.write_masks(workdir, needed, run.configuration, plans, data)
-        with recipe.unlocked():
-            recipe.plan.previous = str(first_stage.folder_of(workdir, first, run.configuration))
-    _check_same(config, workdir, run, data)
+    recipe = _recipe(config, workdir, run, plans)
+    _check_same(recipe, workdir, run, data)
     if run.state == "done":
         return
     if not (run.folder / plan_file.NAME).exists():
@@ -162,9 +160,19 @@ def _train(config: ConfigDict, workdir: Path, run: Run, everything: list[Run], p
         _say(f"{run.name} is being trained by another process.")
 
 
-def _check_same(config: ConfigDict, workdir: Path, run: Run, data: DataSet) -> None:
+def _recipe(config: ConfigDict, workdir: Path, run: Run, plans: Plans) -> ConfigDict:
+    """What a run is trained with, where a cascade's second network finds the masks of the first."""
+    recipe = runs.recipe(config, run)
+    first = plans.configurations[run.configuration].previous_stage
+    if first is not None:
+        with recipe.unlocked():
+            recipe.plan.previous = str(first_stage.folder_of(workdir, first, run.configuration))
+    return recipe
+
+
+def _check_same(recipe: ConfigDict, workdir: Path, run: Run, data: DataSet) -> None:
     """Raises InputError unless a run, if it was begun, is of this config, these data and the plan as it is now."""
-    resume.compare(run.folder, run_plan.resolve(runs.recipe(config, run), data, workdir)[0], data)
+    resume.compare(run.folder, run_plan.resolve(recipe, data, workdir)[0], data)
 
 
 def _choose(workdir: Path, done: list[Run], plans: Plans, data: DataSet, dataset: Dataset) -> Best:
