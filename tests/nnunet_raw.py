@@ -6,7 +6,11 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+from ml_collections import ConfigDict
 
+from unet_jax.data import load
+from unet_jax.plan import planner, run_plan
+from unet_jax.plan.fingerprint import take_fingerprint
 from unet_jax.plan.plans import Plans
 
 SHAPE = (24, 28, 32)
@@ -48,3 +52,11 @@ def narrowed(plans: Plans, width: int = 4) -> Plans:
         for name, each in plans.configurations.items()
     }
     return dataclasses.replace(plans, configurations=configurations)
+
+
+def tiny_plan(config: ConfigDict, memory_gb: float = 0.1) -> Plans:
+    """nnU-Net's plan of the data, its networks narrowed."""
+    data = load.load(config)
+    dataset = run_plan.describe(data.channel_names, tuple(data.classes), len(data.cases), "balls")
+    settings = planner.Settings(preset="default", memory_gb=memory_gb, spacing=None)
+    return narrowed(planner.plan(take_fingerprint(data.cases, lambda case: case), dataset, settings))

@@ -8,9 +8,7 @@ import pytest
 
 from configs import nnunet
 from unet_jax.auto.auto import auto
-from unet_jax.data import load
-from unet_jax.plan import plan_file, planner, run_plan
-from unet_jax.plan.fingerprint import take_fingerprint
+from unet_jax.plan import plan_file
 from unet_jax.run.resolve import resolve
 
 SETTINGS = {
@@ -25,14 +23,6 @@ SETTINGS = {
 }
 
 
-def tiny_plan(config, memory_gb: float = 0.1):
-    """nnU-Net's plan of the data, its networks narrowed."""
-    data = load.load(config)
-    dataset = run_plan.describe(data.channel_names, tuple(data.classes), len(data.cases), "balls")
-    settings = planner.Settings(preset="default", memory_gb=memory_gb, spacing=None)
-    return nnunet_raw.narrowed(planner.plan(take_fingerprint(data.cases, lambda case: case), dataset, settings))
-
-
 @pytest.fixture(scope="session")
 def raw(tmp_path_factory) -> Path:
     return nnunet_raw.write(tmp_path_factory.mktemp("raw") / "Dataset007_Balls")
@@ -44,10 +34,10 @@ def config(raw, tmp_path_factory):
     made = nnunet.get_config()
     made.data.root, made.data.cache = str(raw), str(folder / "cache")
     made.plan.configuration, made.plan.configurations = "2d", None
-    flat = tiny_plan(resolve(made, [])[0]).configurations["2d"]
+    flat = nnunet_raw.tiny_plan(resolve(made, [])[0]).configurations["2d"]
     made.plan.configuration = None
     wide = dataclasses.replace(flat, network=dataclasses.replace(flat.network, features=(8, 8, 8)))
-    plans = dataclasses.replace(tiny_plan(resolve(made, [])[0]), configurations={"2d": flat, "wide": wide})
+    plans = dataclasses.replace(nnunet_raw.tiny_plan(resolve(made, [])[0]), configurations={"2d": flat, "wide": wide})
     plan_file.write_plans(folder / "plan.json", plans)
     made.update_from_flattened_dict(SETTINGS | {"plan.file": str(folder / "plan.json")})
     return resolve(made, SETTINGS)[0]
