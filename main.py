@@ -1,6 +1,7 @@
 """Trains and evaluates U-Nets on MRI.
 
     python main.py --config=configs/default.py                     train, then score the test side
+    python main.py --config=configs/nnunet.py                      plan, train every configuration and fold, choose
     python main.py --config=... --config.model.width=32            any key of the config can be set
     python main.py --mode=evaluate --workdir=runs/default          score it again
     python main.py --mode=predict --workdir=runs/default --input=scans --output=masks
@@ -62,6 +63,9 @@ TTA = flags.DEFINE_boolean("tta", None, "evaluate, predict: the mean over flips,
 TILES = flags.DEFINE_boolean("tiles", None, "evaluate, predict: windows or whole slices, instead of config.eval.tiles.")
 RESUME = flags.DEFINE_string("resume", "auto", "train: auto resumes a run or begins one; must, never: only that.")
 FOLD = flags.DEFINE_integer("fold", None, "crossval: trains this fold alone, then pools all that are there.")
+CONFIGURATION = flags.DEFINE_string(
+    "configuration", None, "train, of config.plan.configurations: trains this one alone."
+)
 AGAINST = flags.DEFINE_string("against", None, "crossval: the folder of another one, to compare patient by patient.")
 FORMAT = flags.DEFINE_string("format", "unet_jax", "plan: nnunet also writes nnU-Net's plans and fingerprint.")
 VERIFY = flags.DEFINE_boolean("verify-data", False, "Only compares the data's files with the run's, by SHA-256.")
@@ -126,7 +130,16 @@ def _train() -> None:
     from unet_jax.training.train import train
 
     use_cores(_batch_size(config))
-    train(config, workdir, resuming=RESUME.value)
+    if _names_several(config):
+        _auto(config, workdir)
+    else:
+        train(config, workdir, resuming=RESUME.value)
+
+
+def _auto(config: ConfigDict, workdir: Path) -> None:
+    from unet_jax.auto.auto import auto
+
+    auto(config, workdir, configuration=CONFIGURATION.value, fold=FOLD.value, device_memory_gb=_device_memory(config))
 
 
 def _benchmark() -> None:
@@ -158,17 +171,23 @@ def _crossval() -> None:
 
 def _plan() -> None:
     config, workdir = _recipe()
-    memory = None
-    if config.plan.device:
-        from unet_jax.runtime.device_memory import device_memory_gb
-
-        memory = device_memory_gb()
+    memory = _device_memory(config)
 
     from unet_jax.plan.make import make_plan
     from unet_jax.run.folder import lock_run
 
     with lock_run(workdir):
         make_plan(config, workdir, plan_format=FORMAT.value, overwrite=OVERWRITE.value, device_memory_gb=memory)
+
+
+def _device_memory(config: ConfigDict) -> float | None:
+    """Of the accelerator at hand, GB; None where the config does not ask for it."""
+    if not config.plan.device:
+        return None
+
+    from unet_jax.runtime.device_memory import device_memory_gb
+
+    return device_memory_gb()
 
 
 def _recipe() -> tuple[ConfigDict, Path]:
@@ -186,6 +205,12 @@ def _recipe() -> tuple[ConfigDict, Path]:
 
 def _evaluate() -> None:
     workdir = _workdir()
+
+    if _has_several(workdir):
+        from unet_jax.auto.auto import show
+
+        show(workdir)
+        return
 
     from unet_jax.evaluation.evaluate import evaluate
 
@@ -206,7 +231,10 @@ def _predict() -> None:
         missing = "--output" if INPUT.value else "--input"
         raise InputError(f"{missing} is missing: predict needs --input=PATH of images and --output=FOLDER for masks.")
 
-    from unet_jax.inference.predict import predict
+    if _has_several(workdir):
+        from unet_jax.auto.predict import predict
+    else:
+        from unet_jax.inference.predict import predict
 
     _use_cores_as(workdir)
     predict(
@@ -231,6 +259,16 @@ def _export() -> None:
     export(workdir, Path(OUTPUT.value), data=_data(), overwrite=OVERWRITE.value)
 
 
+def _has_several(workdir: Path) -> bool:
+    """Whether the folder is not that of one run, but of all configurations of a plan."""
+    if not (workdir / "plan.json").exists():
+        return False
+
+    from unet_jax.auto.runs import begun
+
+    return bool(begun(workdir))
+
+
 def _use_cores_as(workdir: Path) -> None:
     """As many devices as share the batch of the run, whose slices are segmented in batches of that size."""
     from unet_jax.runtime.cpu_devices import use_cores
@@ -242,7 +280,12 @@ def _use_cores_as(workdir: Path) -> None:
 
 def _batch_size(config: ConfigDict) -> int:
     """Of the config; 0, for a single device, where a plan decides it after jax has started."""
-    return config.train.batch_size or 0
+    return 0 if _names_several(config) else config.train.batch_size or 0
+
+
+def _names_several(config: ConfigDict) -> bool:
+    """Whether all configurations are to be trained; the command line makes (None,) of None."""
+    return config.plan.configuration is None and any(config.plan.configurations or ())
 
 
 def _verify_data() -> None:

@@ -53,7 +53,8 @@ def get_config() -> ConfigDict:
     # Pixels a side of what the network sees. Scores are taken at the files' own size. A multiple of 2**(depth - 1).
     config.data.image_size = 256
     # "patient" keeps all slices of a patient on one side. "slice" is what the tutorial did: neighbours of the test
-    # slices are trained on, so its scores are inflated and are labelled as leaky.
+    # slices are trained on, so its scores are inflated and are labelled as leaky. "nnunet" takes nnU-Net's own five
+    # folds of the cases (folds = 5), for scores to be compared with its; a validation side is drawn from its training.
     config.data.split_by = "patient"
     # A split of your own: a CSV with the columns side (train, val or test) and case, file or patient; a split.json; or
     # nnU-Net's splits_final.json, of which `fold` is taken. None: that of folders train, val and test, if the data lie
@@ -88,6 +89,14 @@ def get_config() -> ConfigDict:
     # configs/nnunet.py has; the run's config.json says which. The plan is the run's plan.json, if --mode=plan or a run
     # wrote one there, or else `file`, or it is made.
     config.plan.configuration = placeholder(str)
+    # Several of them, such as ("2d", "3d_fullres"), for one command that trains each on each of data.folds, compares
+    # them, averages pairs, chooses what predicts and finds its post-processing; what the plan lacks is left out. It is
+    # for `configuration` = None; None trains one run.
+    config.plan.configurations = placeholder(tuple)
+    # How many of data.folds that command trains, the first ones; None: all. nnU-Net has five and trains all.
+    config.plan.folds = placeholder(int)
+    # The folder of the first stage's masks, for the second network of a cascade; that command sets it.
+    config.plan.previous = placeholder(str)
     # Which networks: "default", or with residual encoders "resenc_m", "resenc_l" or "resenc_xl".
     config.plan.preset = "default"
     # Of the accelerator, GB: patches and batches are made to fit, by nnU-Net's estimate. None: the preset's own, 8, 8,

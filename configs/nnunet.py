@@ -1,12 +1,14 @@
 """nnU-Net's own choices for a data set in its raw layout, from the data, and the training that it does by them.
 
-    python main.py --config=configs/nnunet.py --config.data.root=Dataset004_Hippocampus              plans and trains
+    python main.py --config=configs/nnunet.py --config.data.root=Dataset004_Hippocampus              all of it
     python main.py --mode=plan --config=configs/nnunet.py --config.data.root=Dataset004_Hippocampus  plans alone
 
-The plan's configuration is "3d_fullres"; --config.plan.configuration=2d takes another. Each value that is None here is
-the plan's and may be given instead: --config.model.features="(8, 16, 32, 64)". Training is nnU-Net's 1,000 epochs of
-250 steps, meant for a GPU. Planning reads every case once: the 200 volumes of the hippocampus took 7 s of processor and
-1.2 GB, of which 0.8 GB are for the 10⁸ intensities that nnU-Net draws.
+All of it: plans, trains each configuration on each of five folds, compares, chooses, finds the post-processing; then
+--mode=predict --workdir=runs/nnunet uses what was chosen. --config.plan.configuration=3d_fullres --config.data.fold=0
+trains that one alone. Each value that is None here is the plan's and may be given instead:
+--config.model.features="(8, 16, 32, 64)". Training is nnU-Net's 1,000 epochs of 250 steps, meant for a GPU. Planning
+reads every case once: the 200 volumes of the hippocampus took 7 s of processor and 1.2 GB, of which 0.8 GB are for the
+10⁸ intensities that nnU-Net draws.
 """
 
 from ml_collections import ConfigDict
@@ -22,7 +24,8 @@ def get_config() -> ConfigDict:
     config.data.root = "data/nnUNet_raw/Dataset004_Hippocampus"
     # Five folds by patient, as many as nnU-Net's, and no test side beside the fold's.
     config.data.folds = 5
-    config.plan.configuration = "3d_fullres"
+    # nnU-Net's own four: of each data set, those that its plan has.
+    config.plan.configurations = ("2d", "3d_fullres", "3d_lowres", "3d_cascade_fullres")
     config.train.batch_size = placeholder(int)
     config.train.epochs = 1000
     config.train.patience = 0

@@ -27,10 +27,10 @@ def load(name):
 
 def as_it_trains(config, folder):
     """A recipe that follows a plan with what it gets from one, which nnU-Net made of other data."""
-    if config.plan.configuration is None:
+    name = "3d_fullres" if config.plan.configurations else config.plan.configuration
+    if name is None:
         return config
-    plans = plans_of(folder, "real_iso_mri")
-    return run_plan.filled(config, plans.configurations[config.plan.configuration])
+    return run_plan.filled(config, plans_of(folder, "real_iso_mri").configurations[name])
 
 
 @pytest.mark.parametrize("name", NAMES)

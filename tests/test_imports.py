@@ -24,6 +24,7 @@ ORDER = [
     ["evaluation"],
     ["training"],
     ["crossval", "export", "benchmark"],
+    ["auto"],
     ["api"],
     ["__init__"],
 ]

@@ -155,7 +155,7 @@ def test_existing_output_is_found_before_anything_is_computed(by_brightness, tmp
     assert (read(out / "a_mask.png") == 255).all()
     cv2.imwrite(str(source), np.zeros((4, 6), np.uint8))
     with monkeypatch.context() as patch:
-        patch.setattr(prediction, "_predict", None)
+        patch.setattr(prediction, "write_cases", None)
         with pytest.raises(InputError, match=r"out: holds cases.csv, slices.csv, a_mask.png already: .* --overwrite"):
             predict(by_brightness, source, out)
     assert (read(out / "a_mask.png") == 255).all()

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from unet_jax import metrics
+from unet_jax.metrics.statistics import paired_comparison
 
 
 def test_a_mean_is_over_what_is_defined():
@@ -49,3 +50,18 @@ def test_the_interval_is_the_same_on_every_call():
 
 def test_a_distribution_of_nothing_is_undefined():
     assert metrics.distribution([]) == {"mean": None, "median": None, "std": None, "ci95": None}
+
+
+def test_a_paired_comparison_is_of_those_defined_in_both():
+    ours = {"a": 0.5, "b": 0.25, "c": 0.5, "d": None}
+    theirs = {"a": 0.25, "b": 0.5, "c": 0.5, "d": 0.9}
+    found = paired_comparison(ours, theirs)
+    assert (found["patients"], found["better"], found["worse"], found["equal"]) == (3, 1, 1, 1)
+    assert found["mean_difference"] == 0
+    assert found["ci95"] == pytest.approx([-found["ci95"][1], found["ci95"][1]], abs=0.01)
+    # Of the two that differ, the ranks are tied.
+    assert found["p_value"] == 1
+    same = paired_comparison(ours, ours)
+    assert (same["equal"], same["p_value"], same["mean_difference"]) == (3, None, 0)
+    nobody = paired_comparison({"d": None}, theirs)
+    assert (nobody["patients"], nobody["mean_difference"], nobody["ci95"], nobody["p_value"]) == (0, None, None, None)

@@ -40,6 +40,7 @@ def planned(root, tmp_path):
 
     def make(**changes):
         config = nnunet.get_config()
+        config.plan.configuration = "3d_fullres"
         given = {"data.root": str(root), "data.cache": str(tmp_path / "cache")}
         config.update_from_flattened_dict(given | changes)
         return config.copy_and_resolve_references()

@@ -193,6 +193,7 @@ def test_a_planned_run(folder, tmp_path, monkeypatch):
     original = run_plan.take_fingerprint
     monkeypatch.setattr(run_plan, "take_fingerprint", lambda *args, **_: original(*args, samples=10**4))
     config = nnunet.get_config()
+    config.plan.configuration = "3d_fullres"
     given = {
         key: value for key, value in SETTINGS.items() if key not in ("model", "loss", "data.patch", "data.spacing")
     }

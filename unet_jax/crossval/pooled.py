@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import scipy.stats
 
 from unet_jax.crossval.folds import Fold
 from unet_jax.errors import InputError
@@ -69,16 +68,12 @@ def _of_fold(fold: Fold) -> dict:
 def compare(ours: Mapping[str, float | None], theirs: Mapping[str, float | None]) -> dict:
     """Two recipes on the same patients, by the differences of their Dice, ours less theirs.
 
-    Patients whose Dice is undefined in one of them stand in no difference.
-
     Args:
         ours: Dice by patient.
         theirs: Dice by patient.
 
     Returns:
-        the mean difference with its 95 % bootstrap interval over patients; how many patients are better, worse and
-        equal; and the two-sided p-value of Wilcoxon's signed-rank test (Wilcoxon 1945; equal patients left out), None
-        where all are equal.
+        what `statistics.paired_comparison` does.
 
     Raises:
         InputError: the patients are not the same, or none has a Dice in both.
@@ -90,20 +85,10 @@ def compare(ours: Mapping[str, float | None], theirs: Mapping[str, float | None]
             f"--against has other patients: {len(ours)} here, {len(theirs)} there, and only in one of them "
             f"{', '.join(alone[:LISTED])}{more}: compare cross-validations of the same data with the same folds done."
         )
-    both = [patient for patient in ours if ours[patient] is not None and theirs[patient] is not None]
-    if not both:
+    found = statistics.paired_comparison(ours, theirs)
+    if not found["patients"]:
         raise InputError("--against: no patient's Dice is defined in both: nothing is marked, and nothing was found.")
-    differences = np.array([ours[patient] - theirs[patient] for patient in both])
-    better, worse = int((differences > 0).sum()), int((differences < 0).sum())
-    return {
-        "patients": len(differences),
-        "mean_difference": float(differences.mean()),
-        "ci95": statistics.bootstrap_interval(differences),
-        "better": better,
-        "worse": worse,
-        "equal": len(differences) - better - worse,
-        "p_value": float(scipy.stats.wilcoxon(differences).pvalue) if better or worse else None,
-    }
+    return found
 
 
 def table(results: Mapping) -> str:

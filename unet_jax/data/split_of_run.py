@@ -6,13 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from unet_jax.data import draws, split_files, splits
+from unet_jax.data import draws, nnunet_folds, split_files, splits
 from unet_jax.data.case import Case
 from unet_jax.data.reader import CaseFiles
 from unet_jax.data.sides import side_named
 from unet_jax.data.split_files import KEY, Sides
 from unet_jax.data.splits import SIDES, Split, names_of
 from unet_jax.errors import InputError
+
+# Of config.data.split_by.
+NNUNET = "nnunet"
 
 
 def choose(
@@ -41,11 +44,14 @@ def choose(
         return splits.read(path, cases, unit), []
     if given:
         split, notes = _from_file(Path(given), data, seed, cases, listing, unit)
+    elif data["split_by"] == NNUNET:
+        return _nnunets(data, seed, cases, unit)
     else:
         sides, notes = _from_folders(data, cases, listing)
         if sides is None:
             keys = ("split_by", "val_fraction", "test_fraction", "fold", "folds")
-            return splits.make(cases, **{key: data[key] for key in keys}, seed=seed, unit=unit), notes
+            split = splits.make(cases, **{key: data[key] for key in keys}, seed=seed, unit=unit)
+            return split, notes + _not_nnunets(split, data, cases)
         split, more = _completed(sides, cases, data["val_fraction"], seed, unit, "the folders")
         notes += more
     if not path.exists():
@@ -58,6 +64,46 @@ def choose(
     return there, []
 
 
+def _nnunets(data: Mapping[str, Any], seed: int, cases: Sequence[Case], unit: str) -> tuple[Split, list[str]]:
+    """A fold of nnU-Net's own; what it validates is scored here, and a validation side is drawn from the rest."""
+    asked, folds = f"config.data.split_by={NNUNET!r}", nnunet_folds.FOLDS
+    if data["folds"] != folds or not 0 <= data["fold"] < folds:
+        raise InputError(
+            f"{asked} draws {folds} folds, and config.data.fold={data['fold']} of folds={data['folds']} is asked for: "
+            f"set folds to {folds}, and fold from 0 to {folds - 1}."
+        )
+    parts = nnunet_folds.folds_of([case.name for case in cases])
+    fold_of = {name: number for number, part in enumerate(parts) for name in part}
+    of_patient: dict[str, set[int]] = {}
+    for case in cases:
+        of_patient.setdefault(case.patient, set()).add(fold_of[case.name])
+    parted = [patient for patient, numbers in of_patient.items() if len(numbers) > 1]
+    if parted:
+        raise InputError(
+            f"{asked}: nnU-Net's folds part the cases of these {unit}s: {names_of(parted)}: make it 'patient', or "
+            "leave config.data.patient_pattern and patient_csv out to have them as nnU-Net has."
+        )
+    sides = {
+        "train": [name for name, number in fold_of.items() if number != data["fold"]],
+        "test": parts[data["fold"]],
+    }
+    split, notes = _completed(sides, cases, data["val_fraction"], seed, unit, asked)
+    return split, [f"The split is nnU-Net's own fold {data['fold']}.", *notes]
+
+
+def _not_nnunets(split: Split, data: Mapping[str, Any], cases: Sequence[Case]) -> list[str]:
+    """What who compares folds with nnU-Net's should be told."""
+    if data["source"] != "nifti" or data["folds"] != nnunet_folds.FOLDS:
+        return []
+    ours = {name for names in split.test.values() for name in names}
+    if ours == set(nnunet_folds.folds_of([case.name for case in cases])[data["fold"]]):
+        return []
+    return [
+        f"Fold {data['fold']} is drawn {split.label} and is not nnU-Net's own, which config.data.split_by={NNUNET!r} "
+        "takes."
+    ]
+
+
 def _from_file(
     path: Path,
     data: Mapping[str, Any],
@@ -67,7 +113,8 @@ def _from_file(
     unit: str,
 ) -> tuple[Split, list[str]]:
     if data["split_by"] != "patient":
-        asked = f"config.data.split_by is {data['split_by']!r}, which draws slices"
+        drawn = "nnU-Net's folds" if data["split_by"] == NNUNET else "slices"
+        asked = f"config.data.split_by is {data['split_by']!r}, which draws {drawn}"
         raise InputError(f"{KEY}={path}: {asked}: set it to 'patient', or split_file to None.")
     sides = split_files.read(path, cases, listing, fold=data["fold"], folds=data["folds"])
     split, notes = _completed(sides, cases, data["val_fraction"], seed, unit, f"{KEY}={path}")

@@ -241,7 +241,7 @@ def _check_arguments(split_by: str, val_fraction: float, test_fraction: float, f
         if not 0 < fraction < 1
     ]
     if split_by not in ("patient", "slice"):
-        faults.append(f"config.data.split_by={split_by!r}: it must be 'patient' or 'slice'.")
+        faults.append(f"config.data.split_by={split_by!r}: it must be 'patient', 'nnunet' or 'slice'.")
     if folds < 0 or folds == 1:
         faults.append(f"config.data.folds={folds}: it must be 0 for a single split, or 2 or more.")
     elif folds and not 0 <= fold < folds:

@@ -3,11 +3,12 @@
 import dataclasses
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+from jaxtyping import UInt8
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
@@ -47,6 +48,8 @@ class Task:
         reader: of the images.
         root: that their paths start from.
         listing: the cases.
+        channels: of the images that the run was trained on.
+        shown: the channel that overlays show in grey; see `overlays.encode`.
         writer: of the masks: see `output`.
         classes: several, of the run; empty for one.
         output: the folder.
@@ -57,6 +60,8 @@ class Task:
     reader: Reader
     root: Path
     listing: list[CaseFiles]
+    channels: int
+    shown: int | None
     writer: ModuleType
     classes: LabelMap
     output: Path
@@ -98,14 +103,45 @@ def predict(
         StorageError: the disk is full, read-only or failing; each file there is an old or a new one, whole.
     """
     config = read_config(workdir, flips=flips, tiles=tiles)
-    channels = image_channels(workdir, config)
-    task = _plan(config, channels, run_folder.read_classes(workdir), source, output, probabilities, overlays)
-    _check_output(task, source, overwrite)
+    task = plan(workdir, config, source, output, overwrite=overwrite, probabilities=probabilities, overlays=overlays)
     with explained(config):
-        return _predict(workdir, config, channels, task)
+        compilation_cache.use(config.train.compilation_cache)
+        mesh = data_mesh()
+        probability, restored = load_network(workdir, config, mesh)
+        for line in checkpoint.warnings(workdir / run_folder.CHECKPOINTS, restored):
+            print(f"warning: {line}", file=sys.stderr, flush=True)
+        settings = SegmentSettings.of_run(workdir, config, mesh)
+        return write_cases(
+            task,
+            lambda wanted: segment_stream(probability, wanted, settings, keep_probabilities=task.probabilities),
+            lambda mask: postprocess.apply(mask, settings.postprocess),
+        )
 
 
-def _plan(
+def plan(
+    workdir: Path,
+    config: ConfigDict,
+    source: Path,
+    output: Path,
+    *,
+    overwrite: bool,
+    probabilities: bool,
+    overlays: bool,
+) -> Task:
+    """What is to be done for the run in `workdir`, of that config; the other arguments are those of `predict`.
+
+    Makes the output's folder: what would go wrong after hours of computing goes wrong now.
+
+    Raises:
+        InputError: the run, the input or the output cannot be used.
+    """
+    channels = image_channels(workdir, config)
+    task = _task(config, channels, run_folder.read_classes(workdir), source, output, probabilities, overlays)
+    _check_output(task, source, overwrite)
+    return task
+
+
+def _task(
     config: ConfigDict,
     channels: int,
     classes: LabelMap,
@@ -119,7 +155,9 @@ def _plan(
         settings = dataclasses.replace(settings, patient_csv=None)  # it is of the training set, which may be elsewhere
     reader, root = sources.image_reader(source, settings, channels)
     writer = _writer(sort_of(source))
-    return Task(reader, root, reader.find(root), writer, classes, output, probabilities, overlays)
+    shows_flair = config.data.source in sources.LGG_SOURCES and channels == len(lgg.SEQUENCES)
+    channel = lgg.FLAIR if shows_flair else None
+    return Task(reader, root, reader.find(root), channels, channel, writer, classes, output, probabilities, overlays)
 
 
 def _writer(sort: str) -> ModuleType:
@@ -136,7 +174,6 @@ def _writer(sort: str) -> ModuleType:
 
 
 def _check_output(task: Task, source: Path, overwrite: bool) -> None:
-    """Makes the folder; what would go wrong after hours of computing goes wrong now."""
     output = task.output
     if output.exists() and not output.is_dir():
         raise InputError(f"{output}: is a file, and --output must be a folder: name another.")
@@ -168,26 +205,32 @@ def _planned(task: Task) -> list[Path]:
     return paths
 
 
-def _predict(workdir: Path, config: ConfigDict, channels: int, task: Task) -> list[tables.Row]:
-    compilation_cache.use(config.train.compilation_cache)
-    mesh = data_mesh()
-    probability, restored = load_network(workdir, config, mesh)
-    for line in checkpoint.warnings(workdir / run_folder.CHECKPOINTS, restored):
-        print(f"warning: {line}", file=sys.stderr, flush=True)
+def write_cases(
+    task: Task,
+    segment: Callable[[Iterator[Wanted]], Iterator[Segmented]],
+    finish: Callable[[UInt8[np.ndarray, "d h w"]], UInt8[np.ndarray, "d h w"]],
+) -> list[tables.Row]:
+    """Segments all cases of a task and writes what belongs to them.
 
+    Args:
+        task: what is read and written.
+        segment: as `segment_stream`, with probabilities if the task wants them.
+        finish: the post-processing of a mask.
+
+    Returns:
+        the rows of cases.csv.
+
+    Raises:
+        InputError: some cases could not be segmented: all others are written, and each of these is named.
+        StorageError: the disk is full, read-only or failing.
+    """
     faults: list[str] = []
     rows, slices, written = [], [], 0
     began = time.perf_counter()
     with tqdm(desc="predicting", total=len(task.listing), unit="case", disable=None, leave=False) as bar:
-        segmented = segment_stream(
-            probability,
-            _decoded(task, channels, faults),
-            SegmentSettings.of_run(workdir, config, mesh),
-            keep_probabilities=task.probabilities,
-        )
-        for done in segmented:
+        for done in segment(_decoded(task, faults)):
             try:
-                of_case, areas = _write(task, config, done)
+                of_case, areas = _write(task, done, finish(done.mask))
                 rows += of_case
                 slices += areas
                 written += 1
@@ -210,16 +253,16 @@ def _predict(workdir: Path, config: ConfigDict, channels: int, task: Task) -> li
     return rows
 
 
-def _decoded(task: Task, channels: int, faults: list[str]) -> Iterator[Wanted]:
+def _decoded(task: Task, faults: list[str]) -> Iterator[Wanted]:
     """Reads case after case; what is wrong with one goes to `faults`."""
     for position, files in enumerate(task.listing):
         try:
             case = task.reader.decode(files, lambda path: read_file(task.root, path))
             found = case.image.shape[-1]
-            if found != channels:
+            if found != task.channels:
                 raise InputError(
-                    f"{shown(files.name)}: has {found} channels, and the network was trained on {channels}: give it "
-                    "images of the same kind."
+                    f"{shown(files.name)}: has {found} channels, and the network was trained on {task.channels}: give "
+                    "it images of the same kind."
                 )
         except InputError as error:
             faults.append(str(error))
@@ -227,16 +270,13 @@ def _decoded(task: Task, channels: int, faults: list[str]) -> Iterator[Wanted]:
         yield Wanted(position, case, np.arange(len(case.image)))
 
 
-def _write(task: Task, config: ConfigDict, done: Segmented) -> tuple[list[tables.Row], list[tables.Row]]:
+def _write(task: Task, done: Segmented, mask: UInt8[np.ndarray, "d h w"]) -> tuple[list[tables.Row], list[tables.Row]]:
     """Writes what belongs to a case, and returns its rows of the tables."""
     files, case = task.listing[done.wanted.position], done.wanted.case
-    mask = postprocess.apply(done.mask, config.eval.postprocess.to_dict())
     for path, data in task.writer.encode(files, task.root, mask, done.probability, task.classes):
         write_bytes(task.output / path, data)
     if task.overlays:
-        is_lgg = config.data.source in sources.LGG_SOURCES and case.image.shape[-1] == len(lgg.SEQUENCES)
-        channel, classes = lgg.FLAIR if is_lgg else None, labels.count(task.classes)
-        for path, data in overlay_files.encode(files, case, mask, channel, classes):
+        for path, data in overlay_files.encode(files, case, mask, task.shown, labels.count(task.classes)):
             write_bytes(task.output / path, data)
     images = files.images if task.writer is picture_masks else ()
     return tables.measure_classes(case, mask, list(task.classes), images)

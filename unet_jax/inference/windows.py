@@ -12,6 +12,7 @@ from unet_jax.data.case import Case
 from unet_jax.data.slices import slab_start, with_neighbours
 from unet_jax.inference.settings import SegmentSettings
 from unet_jax.plan.prepared import PreparedCase
+from unet_jax.plan.preprocess import Preprocessed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,13 +23,14 @@ class Wanted:
         position: a number that tells the case from others.
         case: with or without a mask.
         slices: which, in order.
-        prepared: the case as its plan preprocesses it, where that was done already.
+        prepared: the case as its plan preprocesses it, where that was done already; the second network of a cascade
+            needs it, with the first one's mask as more channels.
     """
 
     position: int
     case: Case
     slices: Int[np.ndarray, " s"]
-    prepared: PreparedCase | None = None
+    prepared: PreparedCase | Preprocessed | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Statistics of a score over patients: mean, spread and the interval of the mean."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from jaxtyping import Float64
@@ -38,3 +38,35 @@ def bootstrap_interval(values: Float64[np.ndarray, " n"], resamples: int = 10_00
     """
     draws = np.random.default_rng(0).integers(len(values), size=(resamples, len(values)))
     return [float(bound) for bound in np.percentile(values[draws].mean(axis=1), [2.5, 97.5])]
+
+
+def paired_comparison(
+    ours: Mapping[str, float | None], theirs: Mapping[str, float | None]
+) -> dict[str, int | float | list[float] | None]:
+    """Two scores of the same patients, by their differences, ours less theirs.
+
+    Patients whose score is undefined in one of them stand in no difference.
+
+    Args:
+        ours: by patient.
+        theirs: by patient.
+
+    Returns:
+        how many patients there are; the mean difference with its 95 % bootstrap interval over patients; how many are
+        better, worse and equal; and the two-sided p-value of Wilcoxon's signed-rank test (Wilcoxon 1945; equal patients
+        left out), None where all are equal. Without any patient, mean and interval are None too.
+    """
+    import scipy.stats  # here, as importing it takes a while, before a run's first step
+
+    both = [patient for patient in ours if ours[patient] is not None and theirs[patient] is not None]
+    differences = np.array([ours[patient] - theirs[patient] for patient in both], np.float64)
+    better, worse = int((differences > 0).sum()), int((differences < 0).sum())
+    return {
+        "patients": len(differences),
+        "mean_difference": float(differences.mean()) if both else None,
+        "ci95": bootstrap_interval(differences) if both else None,
+        "better": better,
+        "worse": worse,
+        "equal": len(differences) - better - worse,
+        "p_value": float(scipy.stats.wilcoxon(differences).pvalue) if better or worse else None,
+    }
