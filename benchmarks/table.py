@@ -94,6 +94,11 @@ def memory(found: Mapping) -> str:
 SECTIONS: dict[str, tuple[Callable[[Mapping], str], str, str]] = {
     "against_torch_cpu": (against_torch, "python -m benchmarks.against_torch", "no quiet machine was at hand"),
     "against_torch_gpu": (against_torch, "python -m benchmarks.against_torch", "no GPU was at hand"),
+    "volumes_against_torch_cpu": (
+        against_torch,
+        "python -m benchmarks.volumes_against_torch",
+        "no quiet machine was at hand",
+    ),
     "input_pipeline": (input_pipeline, "python -m benchmarks.input_pipeline", "no quiet machine was at hand"),
     "first_step": (
         first_step,
