@@ -135,7 +135,7 @@ def _benchmark() -> None:
     from unet_jax.benchmark.benchmark import benchmark
     from unet_jax.runtime.cpu_devices import use_cores
 
-    use_cores(config.train.batch_size)
+    use_cores(_batch_size(config))
     with explained(config):
         benchmark(config, workdir, [sys.executable, *sys.argv])
 
@@ -242,7 +242,7 @@ def _use_cores_as(workdir: Path) -> None:
 
 def _batch_size(config: ConfigDict) -> int:
     """Of the config; 0, for a single device, where a plan decides it after jax has started."""
-    return 0 if config.plan.configuration else config.train.batch_size
+    return 0 if config.plan.configuration else config.train.batch_size or 0
 
 
 def _verify_data() -> None:

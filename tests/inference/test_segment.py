@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from unet_jax.data.case import Case
+from unet_jax.data.load import DataSet
 from unet_jax.data.slices import Slices
 from unet_jax.inference import segment as inference
 from unet_jax.inference.settings import SegmentSettings
 from unet_jax.inference.windows import Wanted
+from unet_jax.metrics import overlap
+from unet_jax.plan import run_plan
 from unet_jax.runtime import mesh
 
 SHARDING = mesh.by_batch(mesh.data_mesh())
@@ -258,3 +261,30 @@ def test_a_thousand_slices_are_never_held_together():
     assert count == 1000
     assert max(most) <= 8
     assert peak < 12e6
+
+
+@pytest.mark.parametrize(
+    ("patch", "spacing"), [((16, 16, 16), (1.7, 1.4, 1.3)), ((16, 16, 16), None), ((24, 16), (1.7, 1.4))], ids=str
+)
+def test_a_case_is_resampled_and_comes_back(configure, tmp_path, patch, spacing):
+    """A network that answers with the intensities finds the ball, whatever its patches and their spacing."""
+    grid = np.stack(np.meshgrid(*map(np.arange, (36, 44, 40)), indexing="ij"), axis=-1)
+    mask = (np.linalg.norm(grid - (16, 25, 19), axis=-1) < 12).astype(np.uint8)
+    case = Case("ball", "ball", (50.0 + 100 * mask[..., None]).astype(np.float32), mask, (1.0, 1.0, 1.0))
+    data = DataSet([case], {}, "", {}, channel_names=("MRI",))
+    config = configure({"data.source": "phantom", "data.patch": patch, "data.spacing": spacing, "train.batch_size": 3})
+    _, plan = run_plan.resolve(config, data, tmp_path)
+    settings = SegmentSettings.of(config, mesh.data_mesh(), plan)
+    middle = (100 - case.image.mean()) / case.image.std()
+
+    def by_intensity(window):
+        assert window.shape == (3, *patch, 1)
+        return np.concatenate([np.zeros_like(window), window - middle], axis=-1)
+
+    wanted = [Wanted(0, case, np.arange(36)), Wanted(1, case, np.array([3, 17, 18]))]
+    whole, some = inference.segment_stream(by_intensity, wanted, settings, keep_probabilities=True)
+    assert (whole.mask.shape, whole.mask.dtype) == (mask.shape, np.uint8)
+    assert overlap.dice(overlap.count(whole.mask, mask).sum(0)) > (0.95 if spacing else 0.9999)
+    np.testing.assert_array_equal(some.mask, whole.mask[[3, 17, 18]])
+    np.testing.assert_array_equal(whole.probability > 0.5, whole.mask > 0)
+    assert some.probability.shape == (3, 44, 40)

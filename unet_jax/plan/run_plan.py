@@ -96,7 +96,7 @@ def resolve(config: ConfigDict, data: DataSet, workdir: Path) -> tuple[ConfigDic
     planned = configuration_of(plans, name)
     if planned.previous_stage:
         raise InputError(f"config.plan.configuration={name!r} is given the masks of another: choose another.")
-    config = _filled(config, planned) if config.plan.configuration else config
+    config = filled(config, planned) if config.plan.configuration else config
     chosen = _as_config_says(planned, config)
     plans = dataclasses.replace(plans, configurations={**plans.configurations, name: chosen})
     raise_faults(f"The plan's {name}, with what the config changes of it", _faults_of(plans, name))
@@ -171,8 +171,12 @@ def _scheme(intensity: str, dtype: np.dtype) -> str:
     return "rgb" if is_8_bit else "none"
 
 
-def _filled(config: ConfigDict, planned: Configuration) -> ConfigDict:
-    """The config with the plan's values where it has None."""
+def filled(config: ConfigDict, planned: Configuration) -> ConfigDict:
+    """The config with the plan's values where it has None.
+
+    Raises:
+        InputError: its network is not one of those that plans describe.
+    """
     if config.model.name not in NETWORKS:
         raise InputError(
             f"config.model.name is {config.model.name!r}, and the networks of plans are {' and '.join(NETWORKS)}: "

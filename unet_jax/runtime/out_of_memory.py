@@ -31,6 +31,12 @@ def explained(config: ConfigDict) -> Iterator[None]:
 
 
 def _describe(text: str, config: ConfigDict) -> str:
+    if config.data.patch is not None:
+        return (
+            f"out of memory: {_need(text)} with config.train.batch_size={config.train.batch_size} and "
+            f"config.data.patch={tuple(config.data.patch)}: memory grows with both; halve config.train.batch_size, or "
+            "make the patch smaller."
+        )
     slab = "" if config.data.slab is None else f", config.data.slab={config.data.slab}"
     return (
         f"out of memory: {_need(text)} with config.train.batch_size={config.train.batch_size}, "
