@@ -1,4 +1,4 @@
-"""Weights to start from: PyTorch's files, converted, and the folders that hold the result.
+"""Networks from elsewhere: weights of PyTorch's files to start from, and nnU-Net's trained models as runs.
 
-Called when training is set up, and as a command.
+Called when training is set up, and as commands.
 """

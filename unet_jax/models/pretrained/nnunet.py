@@ -108,7 +108,7 @@ def _write_run(workdir: Path, model: Model, fold: Fold, number: int, classes: La
     if classes:
         write_sealed_json(workdir / run_folder.CLASSES, as_json(classes))
     # Nobody knows the files that it was trained on; what stands for them is where its weights are from.
-    origin = f"nnU-Net, {model.trainer}: {_sha256(fold.digest_of)}"
+    origin = f"nnU-Net, {model.trainer}: {_sha256(fold.path)}"
     config = as_json(config_of(model, number).to_dict())
     write_sealed_json(workdir / run_folder.CONFIG, config | {run_folder.FINGERPRINT: origin})
 

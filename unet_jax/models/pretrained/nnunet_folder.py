@@ -52,13 +52,13 @@ class Fold:
         name: "all", or the number.
         params: of an `NNUNet`.
         steps: that it was trained for.
-        digest_of: the file that it comes from.
+        path: of its checkpoint.
     """
 
     name: str
     params: dict
     steps: int
-    digest_of: Path
+    path: Path
 
 
 @dataclasses.dataclass(frozen=True)

@@ -127,11 +127,6 @@ class TorchFile:
         return self._archive.read(entry)
 
 
-def is_torch_file(path: Path) -> bool:
-    """Whether it is in the format read here."""
-    return zipfile.is_zipfile(path)
-
-
 class _Dict(dict):
     """A dictionary that takes no attributes: PyTorch gives its state dictionaries some."""
 
