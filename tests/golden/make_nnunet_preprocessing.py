@@ -2,9 +2,10 @@
 
     python tests/golden/make_nnunet_preprocessing.py FOLDER
 
-FOLDER/functions has resampling, locations, importance maps and windows. FOLDER/real_… has what became of a case of
-small data sets, whose files are in raw.tar.xz. To stay small, floating-point results are a part of their voxels
-(`PART`); the logits of the cascade are in steps of 1/16, so that some voxels next to a tie may fall otherwise.
+FOLDER/functions has resampling, locations, importance maps, windows, and a prediction by windows. FOLDER/real_… has
+what became of a case of small data sets, whose files are in raw.tar.xz. To stay small, floating-point results are a
+part of their voxels (`PART`); the logits of the cascade are in steps of 1/16, so that some voxels next to a tie may
+fall otherwise.
 """
 
 import json
@@ -30,6 +31,7 @@ def functions(root: Path) -> None:
             arrays[f"{call['name']}_out"] = arrays[f"{call['name']}_out"][PART]
     np.savez_compressed(HERE / "resampling.npz", **arrays)
     np.savez_compressed(HERE / "gaussian.npz", **np.load(root / "gaussian.npz"))
+    np.savez_compressed(HERE / "sliding_window.npz", **np.load(root / "sliding_window_prediction.npz"))
     masks = np.load(root / "masks.npz")
     found = {key: masks[key] for key in masks.files if key.startswith("cl_")}
     np.savez_compressed(HERE / "locations.npz", mask=masks["seg"][0], **found)

@@ -8,6 +8,7 @@ from nnunet_arrays import answers, arrays, part
 from unet_jax.errors import InputError
 from unet_jax.plan.resample import (
     Resampling,
+    matrices,
     new_shape,
     resample_image,
     resample_mask,
@@ -36,6 +37,16 @@ def test_as_nnunet(call):
         for place, slab in resample_slabs(image, shape, *spacings, how):
             slabs[place] = slab
         np.testing.assert_array_equal(slabs, found)
+        if max(how.order, how.order_z) <= 1:
+            along = matrices(image.shape[:3], shape, *spacings, how)
+            product = np.einsum("Zz,Yy,Xx,zyxc->ZYXc", *along, image, optimize=True)
+            np.testing.assert_allclose(product, found, rtol=0, atol=1e-5)
+
+
+def test_matrices_of_what_stays_as_it_is():
+    for shape, how in (((2, 3, 4), Resampling(1)), ((5, 5, 5), Resampling(1, enabled=False))):
+        for size, matrix in zip((2, 3, 4), matrices((2, 3, 4), shape, ISO, ISO, how), strict=True):
+            np.testing.assert_array_equal(matrix, np.eye(size))
 
 
 @pytest.mark.parametrize("call", answers()["separate_z"], ids=lambda call: f"{call['current']}-{call['new']}")

@@ -67,6 +67,27 @@ def thick_axis(spacing: Spacing, target: Spacing, separate: bool | None = None) 
     return int(largest[0]) if len(largest) == 1 else None
 
 
+def matrices(
+    old: Shape, shape: Shape, spacing: Spacing, target: Spacing, how: Resampling = LOGITS
+) -> list[Float64[np.ndarray, "_ _"]]:
+    """For each axis the matrix that resamples it; `resample_image` is their product with the image, and its clipping.
+
+    Nearest and linear interpolation leave the range of no image, so that nothing is clipped.
+
+    Args:
+        old: the image's shape.
+        shape: of the result.
+        spacing: the image's, in mm.
+        target: the result's.
+        how: the plan's entry.
+    """
+    if not _changes(old, shape, how):
+        return [np.eye(n) for n in old]
+    thick = thick_axis(spacing, target, how.separate_z)
+    orders = [how.order_z if axis == thick else how.order for axis in range(3)]
+    return [resize.matrix(n, m, order) for n, m, order in zip(old, shape, orders, strict=True)]
+
+
 def resample_image(
     image: Num[np.ndarray, "d h w c"], shape: Shape, spacing: Spacing, target: Spacing, how: Resampling = IMAGES
 ) -> Float32[np.ndarray, "D H W c"]:
@@ -79,7 +100,7 @@ def resample_image(
         target: the result's.
         how: the plan's entry.
     """
-    if not _changes(image, shape, how):
+    if not _changes(image.shape[:3], shape, how):
         return image.astype(np.float32, copy=False)
     result = np.empty((*shape, image.shape[-1]), np.float32)
     for channel in range(image.shape[-1]):
@@ -96,7 +117,7 @@ def resample_slabs(
     Yields:
         Which voxels, and their values.
     """
-    if not _changes(image, shape, how):
+    if not _changes(image.shape[:3], shape, how):
         for start in range(0, shape[0], resize.ROWS):
             place = slice(start, min(start + resize.ROWS, shape[0])), slice(None), slice(None)
             yield place, image[place].astype(np.float32, copy=False)
@@ -125,7 +146,7 @@ def resample_mask(
     Raises:
         InputError: `how` asks for an order above 1.
     """
-    if not _changes(mask, shape, how):
+    if not _changes(mask.shape, shape, how):
         return mask
     if max(how.order, how.order_z) > 1:
         raise InputError(
@@ -139,8 +160,8 @@ def resample_mask(
     return np.ascontiguousarray(np.moveaxis(thick, 0, axis))
 
 
-def _changes(array: np.ndarray, shape: Shape, how: Resampling) -> bool:
-    return how.enabled and array.shape[:3] != tuple(shape)
+def _changes(old: Shape, shape: Shape, how: Resampling) -> bool:
+    return how.enabled and tuple(old) != tuple(shape)
 
 
 def _slabs(

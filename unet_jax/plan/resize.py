@@ -110,19 +110,19 @@ def bands(size: int, new_size: int, order: int) -> list[Band]:
         new_size: pixels wanted; both span the same length.
         order: of the spline: 0 nearest, 1 linear, 3 cubic.
     """
-    matrix = _matrix(size, new_size, order)
+    whole = matrix(size, new_size, order)
     result = []
     for start in range(0, new_size, ROWS):
         rows = slice(start, min(start + ROWS, new_size))
-        weights = matrix[rows]
+        weights = whole[rows]
         used = np.flatnonzero((np.abs(weights) > NEGLIGIBLE).any(axis=0))
         columns = slice(int(used[0]), int(used[-1]) + 1)
         result.append(Band(rows, columns, np.ascontiguousarray(weights[:, columns])))
     return result
 
 
-def _matrix(size: int, new_size: int, order: int) -> Float64[np.ndarray, "m n"]:
-    """What interpolating makes of each unit vector."""
+def matrix(size: int, new_size: int, order: int) -> Float64[np.ndarray, "m n"]:
+    """What `bands` are the rows of, in one piece: what interpolating makes of each unit vector."""
     units = np.eye(size)
     if size == new_size:
         return units

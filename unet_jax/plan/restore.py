@@ -35,7 +35,7 @@ def to_mask(
     Raises:
         InputError: there are more or fewer channels than labels or regions.
     """
-    whole = np.zeros(geometry.shape, _type(dataset))
+    whole = np.zeros(geometry.shape, label_type(dataset))
     _paste(whole, logits, geometry, configuration, dataset, lambda slab: decide(slab, dataset))
     return np.ascontiguousarray(whole.transpose(inverse(plans.transpose_forward)))
 
@@ -70,11 +70,23 @@ def decide(logits: Logits, dataset: Dataset) -> UInt8[np.ndarray, "d h w"] | UIn
     With regions, it is that of the last one, in the data set's order, whose probability is above one half.
     """
     if dataset.regions is None:
-        return logits.argmax(axis=-1).astype(_type(dataset))
-    mask = np.zeros(logits.shape[:-1], _type(dataset))
+        return logits.argmax(axis=-1).astype(label_type(dataset))
+    mask = np.zeros(logits.shape[:-1], label_type(dataset))
     for region, label in enumerate(dataset.regions_order):
         mask[special.expit(logits[..., region]) > 0.5] = label
     return mask
+
+
+def label_type(dataset: Dataset) -> type:
+    """The type of predicted masks, nnU-Net's."""
+    largest = max((*dataset.numbers, *(dataset.regions_order or ())))
+    return np.uint8 if largest < np.iinfo(np.uint8).max else np.uint16
+
+
+def check_channels(channels: int, dataset: Dataset) -> None:
+    """Raises InputError unless there are as many channels of logits as labels or regions."""
+    if channels != dataset.outputs:
+        raise InputError(f"there are {channels} channels of logits, and dataset.json asks for {dataset.outputs}.")
 
 
 def _paste(
@@ -86,19 +98,11 @@ def _paste(
     convert: Callable[[Logits], Shaped[np.ndarray, "..."]],
 ) -> None:
     """A slab at a time: the logits of a large case with many labels are never held at the files' size."""
-    if logits.shape[-1] != dataset.outputs:
-        raise InputError(
-            f"there are {logits.shape[-1]} channels of logits, and dataset.json asks for {dataset.outputs}."
-        )
+    check_channels(logits.shape[-1], dataset)
     inner = whole[slices(geometry.box)]
     present, target = spacing_of(configuration, geometry), geometry.spacing
     for place, slab in resample_slabs(logits, geometry.cropped, present, target, configuration.logits):
         inner[place] = convert(slab)
-
-
-def _type(dataset: Dataset) -> type:
-    largest = max((*dataset.numbers, *(dataset.regions_order or ())))
-    return np.uint8 if largest < np.iinfo(np.uint8).max else np.uint16
 
 
 def _softmax(slab: Logits) -> Float[np.ndarray, "d h w k"]:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float16, Float32, Shaped
+from jaxtyping import Float16, Float32
 from scipy import ndimage
 
 # Of a window's size: the importance falls by this standard deviation.
@@ -50,14 +50,3 @@ def centred(shape: Sequence[int], window: Sequence[int]) -> list[tuple[int, int]
     """By how much each axis is padded, before and after, to be as large as the window at least."""
     missing = [max(tile - size, 0) for size, tile in zip(shape, window, strict=True)]
     return [(n // 2, n - n // 2) for n in missing]
-
-
-def pad(image: Shaped[np.ndarray, "... c"], window: Sequence[int]) -> tuple[Shaped[np.ndarray, "... c"], tuple]:
-    """The image with zeros around it where it is smaller than a window.
-
-    Returns:
-        The image, and the index of what it was.
-    """
-    margins = centred(image.shape[:-1], window)
-    inner = tuple(slice(before, before + n) for n, (before, _) in zip(image.shape[:-1], margins, strict=True))
-    return np.pad(image, [*margins, (0, 0)]), inner
