@@ -3,8 +3,8 @@ import pytest
 
 from unet_jax.errors import InputError, StorageError
 from unet_jax.plan import cascade, previous_masks
+from unet_jax.plan.cutting import cut
 from unet_jax.plan.dataset import from_json
-from unet_jax.plan.patches import cut
 
 DESCRIPTION = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "a": 1, "b": 2}, "numTraining": 1}
 DATASET = from_json(DESCRIPTION | {"file_ending": ".nii.gz"}, "Dataset001_X")

@@ -8,16 +8,15 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float32, Int16, Shaped
+from jaxtyping import Float32, Int16
 
 from unet_jax.errors import InputError
+from unet_jax.plan.cutting import Places, cut
 from unet_jax.plan.foreground import Key
 from unet_jax.plan.prepared import PreparedCase
 
 # What lies beyond a case's edges.
 IMAGE_FILL, MASK_FILL = 0, -1
-
-Places = tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +91,8 @@ def _draw(
     centre = _centre(case, generator, forced=is_forced(row, sampling))
     begin = place(case.shape, size, patch, centre, generator)
     image = cut(case.image, begin, size, IMAGE_FILL)
+    if case.previous is not None:
+        image = np.concatenate([image, case.previous.cut(begin, size)], axis=-1)
     mask = cut(case.mask, begin, size, MASK_FILL).astype(np.int16)
     return (*((image[0], mask[0]) if flat else (image, mask)), position, begin)
 
@@ -134,23 +135,3 @@ def place(shape: Places, size: Places, patch: Places, centre: Places | None, gen
         return tuple(max(low, at - cut // 2) for low, at, cut in zip(lows, centre, size, strict=True))
     highs = [n + far // 2 + far % 2 - cut for n, far, cut in zip(shape, beyond, size, strict=True)]
     return tuple(int(generator.integers(low, high + 1)) for low, high in zip(lows, highs, strict=True))
-
-
-def cut(volume: Shaped[np.ndarray, "d h w ..."], begin: Places, size: Places, fill: int | float) -> np.ndarray:
-    """A patch of a volume, `fill` where there is none; of a memory map, only its pages are read.
-
-    Args:
-        volume: axes beyond the third are taken whole.
-        begin: the patch's first voxel, which may lie outside.
-        size: voxels an axis.
-        fill: for what lies outside.
-    """
-    result = np.full((*size, *volume.shape[3:]), fill, volume.dtype)
-    from_, to = [], []
-    for start, count, n in zip(begin, size, volume.shape[:3], strict=True):
-        first, last = max(start, 0), max(min(start + count, n), 0)
-        from_.append(slice(first, last))
-        to.append(slice(first - start, max(last - start, first - start)))
-    if all(part.start < part.stop for part in from_):
-        result[tuple(to)] = volume[tuple(from_)]
-    return result

@@ -15,8 +15,7 @@ from jaxtyping import Float32, Integer
 from unet_jax.data.splits import names_of
 from unet_jax.errors import InputError
 from unet_jax.files import read_json, replace_folder, write_bytes, write_sealed_json
-from unet_jax.plan import patches
-from unet_jax.plan.patches import Places
+from unet_jax.plan.cutting import Places, cut
 from unet_jax.plan.resample import Shape
 
 INDEX = "index.json"
@@ -41,7 +40,7 @@ class PreviousMask:
 
     def cut(self, begin: Places, size: Places) -> Float32[np.ndarray, "d h w k"]:
         """The channels of a patch: 1 where the mask has a label, 0 elsewhere and beyond the case's edges."""
-        part = patches.cut(self.mask, begin, size, 0)
+        part = cut(self.mask, begin, size, 0)
         return np.stack([part == label for label in self.labels], axis=-1).astype(np.float32)
 
     def whole(self) -> Float32[np.ndarray, "d h w k"]:
