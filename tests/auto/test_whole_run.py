@@ -16,7 +16,8 @@ import pytest
 from unet_jax.plan import plan_file
 
 ROOT = Path(__file__).parents[2]
-CONFIGURATIONS = ("2d", "3d_fullres")
+# The second needs a first stage, which is trained too.
+CONFIGURATIONS = ("2d", "3d_cascade_fullres")
 # So little that nothing but the order of things is tested.
 TINY = {
     "data.folds": 2,
@@ -51,7 +52,7 @@ def command(config, raw, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
     planned = config.copy_and_resolve_references()
     planned.plan.configuration, planned.plan.configurations = "2d", None
-    plan_file.write_plans(folder / "plan.json", nnunet_raw.tiny_plan(planned))
+    plan_file.write_plans(folder / "plan.json", nnunet_raw.tiny_plan(planned, memory_gb=0.008))
     settings = TINY | {
         "data.root": raw,
         "data.cache": folder / "cache",
@@ -75,6 +76,7 @@ def test_plan_train_kill_resume_choose_predict(command, raw, tmp_path):
     assert "the choice" in done.stdout
     assert "2d, fold 0:" not in done.stdout
     assert all((workdir / name / f"fold{fold}").is_dir() for name in CONFIGURATIONS for fold in (0, 1))
+    assert "3d_lowres is trained too" in done.stdout
 
     best = json.loads((workdir / "best.json").read_text())
     assert set(best["configurations"]) <= {"3d_lowres", *CONFIGURATIONS}

@@ -3,8 +3,8 @@ import pytest
 
 from unet_jax.errors import InputError, StorageError
 from unet_jax.plan import cascade, previous_masks
+from unet_jax.plan.cutting import cut
 from unet_jax.plan.dataset import from_json
-from unet_jax.plan.patches import cut
 
 DESCRIPTION = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "a": 1, "b": 2}, "numTraining": 1}
 DATASET = from_json(DESCRIPTION | {"file_ending": ".nii.gz"}, "Dataset001_X")
@@ -35,7 +35,7 @@ def test_masks_of_all_folds_come_back_as_they_were(written):
     assert list(found) == list(made)
     for name, mask in made.items():
         np.testing.assert_array_equal(found[name].mask, mask)
-        np.testing.assert_array_equal(found[name].whole(), cascade.one_hot(mask, DATASET))
+        np.testing.assert_array_equal(found[name].channels(), cascade.one_hot(mask, DATASET))
     assert previous_masks.is_there(folder / "fold0", "run 1")
     assert not previous_masks.is_there(folder / "fold0", "run 2")
     assert not previous_masks.is_there(folder / "fold2", "run 1")
@@ -46,9 +46,8 @@ def test_a_patch_is_cut_as_that_of_the_image(written, begin):
     folder, made = written
     [(name, mask)] = list(made.items())[:1]
     found = previous_masks.read(folder, {name: mask.shape}, LABELS)[name]
-    channels = cascade.one_hot(mask, DATASET).astype(np.float32)
-    np.testing.assert_array_equal(found.cut(begin, (3, 4, 5)), cut(channels, begin, (3, 4, 5), 0))
-    assert found.cut(begin, (3, 4, 5)).dtype == np.float32
+    np.testing.assert_array_equal(found.cut(begin, (3, 4, 5)), cut(mask, begin, (3, 4, 5), 0))
+    assert found.cut(begin, (3, 4, 5)).dtype == np.int16
 
 
 def test_a_killed_writer_leaves_nothing(written, tmp_path):

@@ -18,9 +18,9 @@ from unet_jax.files import json_digest, read_json
 from unet_jax.inference import segment
 from unet_jax.inference.network import load_network
 from unet_jax.inference.settings import SegmentSettings
-from unet_jax.plan import cascade, previous_masks, sources
+from unet_jax.plan import cascade, previous_masks
 from unet_jax.plan.plans import Plans
-from unet_jax.plan.prepared import prepare
+from unet_jax.plan.prepared_data import prepare_cases
 from unet_jax.plan.preprocess import spacing_of
 from unet_jax.plan.resample import new_shape
 from unet_jax.run import folder as run_folder
@@ -67,14 +67,7 @@ def _masks(run: Run, second: str, plans: Plans, data: DataSet) -> Iterator[tuple
     network, _ = load_network(run.folder, config, mesh)
     settings = SegmentSettings.of_run(run.folder, config, mesh)
     plan = settings.plan
-    of_data = sources.of_cases(data)
-    cases = prepare(
-        [of_data[position] for position in positions],
-        plan.dataset,
-        plan.plans,
-        plan.configuration,
-        Path(config.data.cache),
-    )
+    cases = prepare_cases(config, data, plan, positions).values()
     target = plans.configurations[second]
     for case in tqdm(cases, f"masks of {run.name}", unit="case", disable=None, leave=False):
         shape = new_shape(case.geometry.cropped, case.geometry.spacing, spacing_of(target, case.geometry))

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from unet_jax.data import leaks, load, splits
@@ -19,6 +20,7 @@ from unet_jax.inference.segment import segment_cases
 from unet_jax.inference.settings import SegmentSettings
 from unet_jax.metrics.cases import score_cases
 from unet_jax.metrics.summary import effects, summarise
+from unet_jax.plan.prepared_data import prepare_cases
 from unet_jax.report import evaluation_files, packed_masks
 from unet_jax.report.packed_masks import PackedMask
 from unet_jax.run import checkpoint, history, resume
@@ -124,7 +126,11 @@ def score(
     settings = SegmentSettings.of_run(workdir, config, mesh)
     began = time.perf_counter()
     masks: dict[int, PackedMask] = {}
-    predicted = segment_cases(probability, data.cases, index, settings, title=f"scoring {side}")
+    # Of a cascade's second network, whose first stage's masks are those of training.
+    prepared = (
+        prepare_cases(config, data, settings.plan, np.unique(index[:, 0]).tolist()) if config.plan.previous else None
+    )
+    predicted = segment_cases(probability, data.cases, index, settings, title=f"scoring {side}", prepared=prepared)
     stages = score_cases(
         data.cases,
         packed_masks.keep(predicted, masks),

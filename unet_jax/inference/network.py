@@ -120,14 +120,17 @@ def image_channels(workdir: Path, config: ConfigDict) -> int:
 MOST_CHANNELS = 16
 
 
-def input_channels(config: ConfigDict, channels: int) -> int:
-    """How many channels the network takes where images have `channels`: those of the neighbouring slices too."""
-    return channels * (1 + 2 * config.data.neighbours)
+def input_channels(config: ConfigDict, channels: int, classes: int = 1) -> int:
+    """How many channels the network takes where images have `channels` and masks so many classes.
+
+    Those of the neighbouring slices count too, and, for the second network of a cascade, one a class.
+    """
+    return channels * (1 + 2 * config.data.neighbours) + (classes if config.plan.previous else 0)
 
 
 def _structure(config: ConfigDict, channels: int, classes: int) -> tuple[nnx.GraphDef, dict]:
     """The network's structure, and the shapes of its parameters and running statistics."""
-    sizes = {"in_channels": input_channels(config, channels), "num_classes": logit_channels(classes)}
+    sizes = {"in_channels": input_channels(config, channels, classes), "num_classes": logit_channels(classes)}
     model = nnx.eval_shape(lambda: models.build(**sizes, rngs=nnx.Rngs(0), **config.model))
     graphdef, params, batch_stats = split_model(model)
     return graphdef, {"params": params, "batch_stats": batch_stats}

@@ -4,14 +4,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import jax
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Float32, Int, UInt8
 from tqdm import tqdm
 
 from unet_jax.data.case import Case
 from unet_jax.data.slices import slices_by_case
 from unet_jax.inference.network import Logits, Probability, with_flips
 from unet_jax.inference.settings import SegmentSettings
-from unet_jax.inference.volumes import VolumeSettings, segment_case
+from unet_jax.inference.volumes import VolumeSettings, segment_case, volume_logits
 from unet_jax.inference.windows import Assembly, Segmented, Wanted, Window
 from unet_jax.plan.fingerprint import spacing_of
 from unet_jax.plan.prepared import PreparedCase
@@ -102,12 +102,12 @@ def _segment_whole(
     case, configuration = wanted.case, plan.configuration
     # Never with its mask, which prediction does not have.
     found = wanted.prepared or preprocess(case.image, None, spacing_of(case), plan.plans, configuration)
-    how = VolumeSettings(settings.batch_size, settings.sharding, settings.mirror_axes)
+    how = _volume_settings(settings)
     is_binary = plan.dataset.outputs == 2
     at_threshold = is_binary and settings.threshold != 0.5
     mask, probability = segment_case(
         logits,
-        found.image,
+        found.channels if isinstance(found, PreparedCase) else found.image,
         found.geometry,
         plan.plans,
         configuration,
@@ -120,6 +120,18 @@ def _segment_whole(
     if probability is not None:
         probability = (probability[..., 1] if is_binary else probability)[wanted.slices] if keep else None
     return Segmented(wanted, mask[wanted.slices].astype(np.uint8, copy=False), probability)
+
+
+def whole_logits(
+    logits: Logits, image: Float32[np.ndarray, "d h w c"], settings: SegmentSettings
+) -> Float32[np.ndarray, "d h w k"]:
+    """The logits of every voxel of a preprocessed image, on its grid; `settings` are those of a run on patches."""
+    configuration = settings.plan.configuration
+    return volume_logits(logits, image, configuration, _volume_settings(settings))
+
+
+def _volume_settings(settings: SegmentSettings) -> VolumeSettings:
+    return VolumeSettings(settings.batch_size, settings.sharding, settings.mirror_axes)
 
 
 def _batches(assemblies: Iterable[Assembly], batch_size: int) -> Iterator[Batch]:

@@ -8,16 +8,14 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float32, Int16, Shaped
 
 from unet_jax.errors import InputError
+from unet_jax.plan.cutting import Places, cut
 from unet_jax.plan.foreground import Key
 from unet_jax.plan.prepared import PreparedCase
 
 # What lies beyond a case's edges.
 IMAGE_FILL, MASK_FILL = 0, -1
-
-Places = tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +61,8 @@ def batch(
     Returns:
         image, float32 [b, *patch, c], and mask, int16 [b, *patch] with -1 outside of the body and of the case; for a
         patch of two axes, without the axis of the slice. Also case, int32 [b], the position in `cases`, and place,
-        int32 [b, 3], the first voxel, which may lie before the case's own.
+        int32 [b, 3], the first voxel, which may lie before the case's own. For the second network of a cascade also
+        previous, the first one's mask, int16 [b, *patch].
 
     Raises:
         InputError: there is no case.
@@ -71,18 +70,11 @@ def batch(
     if not cases:
         raise InputError("there is no case to draw patches from: add cases.")
     drawn = [_draw(cases, sampling, seed, step, row) for row in rows or range(sampling.batch_size)]
-    images, masks, positions, begins = zip(*drawn, strict=True)
-    return {
-        "image": np.stack(images),
-        "mask": np.stack(masks),
-        "case": np.array(positions, np.int32),
-        "place": np.array(begins, np.int32),
-    }
+    return {name: np.stack([one[name] for one in drawn]) for name in drawn[0]}
 
 
-def _draw(
-    cases: Sequence[PreparedCase], sampling: Sampling, seed: int, step: int, row: int
-) -> tuple[Float32[np.ndarray, "*patch c"], Int16[np.ndarray, "*patch"], int, Places]:
+def _draw(cases: Sequence[PreparedCase], sampling: Sampling, seed: int, step: int, row: int) -> dict[str, np.ndarray]:
+    """A row of `batch`."""
     generator = np.random.default_rng((seed, step, row))
     position = int(generator.integers(len(cases)))
     case = cases[position]
@@ -91,9 +83,15 @@ def _draw(
     patch, size = ((1, *shape) if flat else shape for shape in (sampling.patch, sampling.cut))
     centre = _centre(case, generator, forced=is_forced(row, sampling))
     begin = place(case.shape, size, patch, centre, generator)
-    image = cut(case.image, begin, size, IMAGE_FILL)
-    mask = cut(case.mask, begin, size, MASK_FILL).astype(np.int16)
-    return (*((image[0], mask[0]) if flat else (image, mask)), position, begin)
+    found = {
+        "image": cut(case.image, begin, size, IMAGE_FILL),
+        "mask": cut(case.mask, begin, size, MASK_FILL).astype(np.int16),
+    }
+    if case.previous is not None:
+        found["previous"] = case.previous.cut(begin, size)
+    if flat:
+        found = {name: array[0] for name, array in found.items()}
+    return found | {"case": np.int32(position), "place": np.array(begin, np.int32)}
 
 
 def _centre(case: PreparedCase, generator: np.random.Generator, *, forced: bool) -> Places | None:
@@ -134,23 +132,3 @@ def place(shape: Places, size: Places, patch: Places, centre: Places | None, gen
         return tuple(max(low, at - cut // 2) for low, at, cut in zip(lows, centre, size, strict=True))
     highs = [n + far // 2 + far % 2 - cut for n, far, cut in zip(shape, beyond, size, strict=True)]
     return tuple(int(generator.integers(low, high + 1)) for low, high in zip(lows, highs, strict=True))
-
-
-def cut(volume: Shaped[np.ndarray, "d h w ..."], begin: Places, size: Places, fill: int | float) -> np.ndarray:
-    """A patch of a volume, `fill` where there is none; of a memory map, only its pages are read.
-
-    Args:
-        volume: axes beyond the third are taken whole.
-        begin: the patch's first voxel, which may lie outside.
-        size: voxels an axis.
-        fill: for what lies outside.
-    """
-    result = np.full((*size, *volume.shape[3:]), fill, volume.dtype)
-    from_, to = [], []
-    for start, count, n in zip(begin, size, volume.shape[:3], strict=True):
-        first, last = max(start, 0), max(min(start + count, n), 0)
-        from_.append(slice(first, last))
-        to.append(slice(first - start, max(last - start, first - start)))
-    if all(part.start < part.stop for part in from_):
-        result[tuple(to)] = volume[tuple(from_)]
-    return result

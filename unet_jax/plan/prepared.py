@@ -30,6 +30,7 @@ from unet_jax.plan.fingerprint import spacing_of
 from unet_jax.plan.foreground import Key
 from unet_jax.plan.plans import Configuration, Plans
 from unet_jax.plan.preprocess import Geometry, preprocess
+from unet_jax.plan.previous_masks import PreviousMask
 from unet_jax.plan.sources import Opened, Source
 from unet_jax.runtime.lock import lock_folder
 
@@ -52,6 +53,7 @@ class PreparedCase:
         classes: the labels and regions that `locations` knows.
         folder: where it is.
         record: what is there.
+        previous: for the second network of a cascade, the first one's mask: `channels` has it after the image's own.
     """
 
     name: str
@@ -60,6 +62,12 @@ class PreparedCase:
     classes: tuple[Key, ...]
     folder: Path
     record: pools.Record
+    previous: PreviousMask | None = None
+
+    @property
+    def channels(self) -> Float32[np.ndarray, "d h w c"]:
+        """What the network sees of the whole case."""
+        return self.image if self.previous is None else np.concatenate([self.image, self.previous.channels()], axis=-1)
 
     @property
     def image(self) -> Float32[np.ndarray, "d h w c"]:

@@ -10,13 +10,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Integer
+from jaxtyping import Float32, Int16, Integer
 
 from unet_jax.data.splits import names_of
 from unet_jax.errors import InputError
 from unet_jax.files import read_json, replace_folder, write_bytes, write_sealed_json
-from unet_jax.plan import patches
-from unet_jax.plan.patches import Places
+from unet_jax.plan.cutting import Places, cut
 from unet_jax.plan.resample import Shape
 
 INDEX = "index.json"
@@ -39,14 +38,13 @@ class PreviousMask:
         """Labels; a read-only memory map."""
         return np.load(self.path, mmap_mode="r", allow_pickle=False)
 
-    def cut(self, begin: Places, size: Places) -> Float32[np.ndarray, "d h w k"]:
-        """The channels of a patch: 1 where the mask has a label, 0 elsewhere and beyond the case's edges."""
-        part = patches.cut(self.mask, begin, size, 0)
-        return np.stack([part == label for label in self.labels], axis=-1).astype(np.float32)
+    def cut(self, begin: Places, size: Places) -> Int16[np.ndarray, "d h w"]:
+        """The labels of a patch, 0 beyond the case's edges."""
+        return cut(self.mask, begin, size, 0).astype(np.int16)
 
-    def whole(self) -> Float32[np.ndarray, "d h w k"]:
-        """The channels of the whole case."""
-        return self.cut((0, 0, 0), self.mask.shape)
+    def channels(self) -> Float32[np.ndarray, "d h w k"]:
+        """Of the whole case: 1 where the mask has a label, 0 elsewhere."""
+        return np.stack([self.mask == label for label in self.labels], axis=-1).astype(np.float32)
 
 
 def write(folder: Path, masks: Iterable[tuple[str, Integer[np.ndarray, "_ _ _"]]], origin: str) -> None:

@@ -94,8 +94,11 @@ def resolve(config: ConfigDict, data: DataSet, workdir: Path) -> tuple[ConfigDic
     if len(plans.intensities) != data.channels:
         raise InputError(f"the plan is for {len(plans.intensities)} channels, and the images have {data.channels}.")
     planned = configuration_of(plans, name)
-    if planned.previous_stage:
-        raise InputError(f"config.plan.configuration={name!r} is given the masks of another: choose another.")
+    if planned.previous_stage and not config.plan.previous:
+        raise InputError(
+            f"config.plan.configuration={name!r} is given the masks of {planned.previous_stage}: name both in "
+            "config.plan.configurations instead."
+        )
     config = filled(config, planned) if config.plan.configuration else config
     chosen = _as_config_says(planned, config)
     plans = dataclasses.replace(plans, configurations={**plans.configurations, name: chosen})

@@ -44,7 +44,8 @@ class Patches:
         Returns:
             image, float32 [b, *cut, c]; mask, int16 [b, *cut], -1 outside of the body and of the case; case, int32 [b],
             the position in the data set; place, int32 [b, 3], the first voxel of what was cut in the preprocessed case,
-            which may lie before its first.
+            which may lie before its first. For the second network of a cascade also previous, the first one's mask,
+            int16 [b, *cut].
         """
         batch = patches.batch(self.cases, self.sampling, seed=self.seed, step=step, rows=rows)
         batch["case"] = self.positions[batch["case"]].astype(np.int32)

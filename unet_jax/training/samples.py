@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import grain
 import jax
@@ -16,10 +15,10 @@ from unet_jax.data.case import Case
 from unet_jax.data.load import DataSet
 from unet_jax.data.slices import Slices
 from unet_jax.losses import weight_maps
-from unet_jax.plan import sources
 from unet_jax.plan.enlarged_patch import enlarged_patch
 from unet_jax.plan.patches import Sampling
-from unet_jax.plan.prepared import PreparedCase, prepare
+from unet_jax.plan.prepared import PreparedCase
+from unet_jax.plan.prepared_data import prepare_cases
 from unet_jax.plan.run_plan import RunPlan
 from unet_jax.plan.training_patches import Patches
 
@@ -80,15 +79,7 @@ def of_patches(config: ConfigDict, data: DataSet, index: Index, plan: RunPlan) -
     """
     pipeline.check_shards(config.train.batch_size, jax.process_count())
     train, val = (np.unique(index[side][:, 0]) for side in ("train", "val"))
-    wanted, of_data = np.union1d(train, val).tolist(), sources.of_cases(data)
-    cases = prepare(
-        [of_data[position] for position in wanted],
-        plan.dataset,
-        plan.plans,
-        plan.configuration,
-        Path(config.data.cache),
-    )
-    prepared = dict(zip(wanted, cases, strict=True))
+    prepared = prepare_cases(config, data, plan, np.union1d(train, val).tolist())
     sampling = Sampling(
         config.train.batch_size, plan.configuration.patch_size, _cut(config, plan), config.data.foreground_share
     )

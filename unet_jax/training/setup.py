@@ -146,7 +146,7 @@ def initial_state(
         mesh: the devices.
         classes: how many the masks hold, background aside.
     """
-    sizes = {"in_channels": input_channels(config, channels), "num_classes": logit_channels(classes)}
+    sizes = {"in_channels": input_channels(config, channels, classes), "num_classes": logit_channels(classes)}
 
     @jax.jit  # One compiled program draws all parameters; by themselves, each shape would be compiled separately.
     def draw() -> tuple[nnx.GraphDef, dict, dict]:

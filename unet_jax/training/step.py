@@ -20,7 +20,7 @@ from unet_jax.training.augment import augment
 from unet_jax.training.patch_augment.settings import AugmentSettings
 
 # What of a batch goes to the devices; the rest says whose slices they are.
-ON_DEVICE = ("image", "mask", "weights", "size")
+ON_DEVICE = ("image", "mask", "weights", "size", "previous")
 # Where a step first met NaN or infinity, by the number in its "fault"; 0 is nowhere.
 FAULTS = ("", "image", "loss", "gradient")
 # The share of a step's gradient norm in the running mean: about the last 50 steps count.
@@ -112,6 +112,7 @@ class StepSettings:
     @classmethod
     def of(cls, config: ConfigDict, classes: int, configuration: Configuration | None = None) -> "StepSettings":
         """The config's; for patches, with the plan's configuration that is trained."""
+        previous = range(1, classes + 1) if config.plan.previous else ()
         return cls(
             image_size=config.data.image_size if config.data.patch is None else None,
             loss=config.loss.to_dict(),
@@ -121,7 +122,7 @@ class StepSettings:
             skip_nonfinite=config.train.nonfinite == "skip",
             spike_factor=config.train.spike_factor,
             ema_decay=config.optim.ema_decay,
-            patches=configuration and AugmentSettings.of(configuration, config.augment_patches.to_dict()),
+            patches=configuration and AugmentSettings.of(configuration, config.augment_patches.to_dict(), previous),
         )
 
 
@@ -135,9 +136,9 @@ def make_train_step(
 
     A batch holds `image`, uint8 or float32 [b, h, w, c], and `mask`, uint8 [b, h, w] of 0 to `classes`, in 3-D with d
     after b; for a loss with pixel weights, `weights`, float32 like the mask; and, where images differ in size, `size`,
-    int32 [b, 2]: see `preprocess.prepare_image`. Logged are the loss, the batch's
-    Dice, the gradient's norm, the step's learning rate as `schedule` has it, `fault` (a place in FAULTS), and how many
-    steps so far were spikes or were skipped.
+    int32 [b, 2]: see `preprocess.prepare_image`. Of patches it is what `plan.training_patches.Patches.at` draws. Logged
+    are the loss, the batch's Dice, the gradient's norm, the step's learning rate as `schedule` has it, `fault` (a place
+    in FAULTS), and how many steps so far were spikes or were skipped.
     """
     image_size, classes = settings.image_size, settings.classes
 
@@ -146,7 +147,8 @@ def make_train_step(
         augment_key, dropout_key = jax.random.split(key)
         sizes = batch.get("size")
         if settings.patches is not None:
-            image, mask = patch_augment.augment(augment_key, batch["image"], batch["mask"], settings.patches)
+            given = batch["image"], batch["mask"], settings.patches, batch.get("previous")
+            image, mask = patch_augment.augment(augment_key, *given)
             targets = jax.nn.one_hot(mask, classes + 1)[..., 1:]
         else:
             image = prepare_image(batch["image"], image_size, sizes)
