@@ -3,7 +3,7 @@
 import dataclasses
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -14,7 +14,7 @@ from tqdm import tqdm
 from unet_jax.data import labels
 from unet_jax.data.faults import FULL_LIST, summary
 from unet_jax.data.formats import lgg, sources
-from unet_jax.data.formats.file_sorts import sort_of
+from unet_jax.data.formats.file_sorts import sort_of, sort_of_name
 from unet_jax.data.formats.image_file import read_file
 from unet_jax.data.labels import LabelMap
 from unet_jax.data.names import shown
@@ -118,8 +118,14 @@ def _plan(
     if settings.patient_csv and not Path(settings.patient_csv).exists():
         settings = dataclasses.replace(settings, patient_csv=None)  # it is of the training set, which may be elsewhere
     reader, root = sources.image_reader(source, settings, channels)
-    writer = _writer(sort_of(source))
-    return Task(reader, root, reader.find(root), writer, classes, output, probabilities, overlays)
+    listing = reader.find(root)
+    return Task(reader, root, listing, _writer(_sort(listing, source)), classes, output, probabilities, overlays)
+
+
+def _sort(listing: Sequence[CaseFiles], source: Path) -> str:
+    """The sort of the images; files that were passed over may be of another."""
+    first = next((files.images[0] for files in listing if files.images), None)
+    return (first and sort_of_name(first)) or sort_of(source)
 
 
 def _writer(sort: str) -> ModuleType:
@@ -238,5 +244,5 @@ def _write(task: Task, config: ConfigDict, done: Segmented) -> tuple[list[tables
         channel, classes = lgg.FLAIR if is_lgg else None, labels.count(task.classes)
         for path, data in overlay_files.encode(files, case, mask, channel, classes):
             write_bytes(task.output / path, data)
-    images = files.images if task.writer is picture_masks else ()
+    images = files.first_channels if task.writer is picture_masks else ()
     return tables.measure_classes(case, mask, list(task.classes), images)

@@ -28,7 +28,8 @@ def resolve(config: ConfigDict, given: Collection[str]) -> tuple[ConfigDict, lis
     resolved = config.copy_and_resolve_references()
     resolved.unlock()
     root, messages = Path(config.data.root), []
-    if config.data.source == "auto" and not root.is_dir() and "data.root" not in given:
+    patterned = config.data.images or config.data.masks
+    if config.data.source == "auto" and not root.is_dir() and "data.root" not in given and not patterned:
         # "auto" on the command line asks for this very decision, so it does not stand against it
         given = set(given) - {"data.source"}
         changes = _replace(resolved, flatten(config.scaled_down.to_dict()), given)
@@ -39,7 +40,9 @@ def resolve(config: ConfigDict, given: Collection[str]) -> tuple[ConfigDict, lis
         ]
     else:
         del resolved.scaled_down
-        if config.data.source == "auto" and root.is_dir():
+        if patterned:
+            resolved.data.source = _source_of_patterns(config.data.source)
+        elif config.data.source == "auto" and root.is_dir():
             found = layouts.find(root)
             resolved.data.update(source=found.source, root=str(found.root))
             messages.append(found.note)
@@ -52,6 +55,15 @@ def resolve(config: ConfigDict, given: Collection[str]) -> tuple[ConfigDict, lis
     messages += sources.notes(resolved.data.source, sources.settings(resolved.data.to_dict()))
     resolved.lock()
     return resolved, messages
+
+
+def _source_of_patterns(source: str) -> str:
+    if source not in ("auto", "patterns"):
+        raise InputError(
+            f"config.data.source is {source!r}, and config.data.images and masks are patterns of files: set source to "
+            "'auto', or both patterns to None."
+        )
+    return "patterns"
 
 
 def _needed(source: str) -> str:

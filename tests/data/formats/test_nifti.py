@@ -177,7 +177,7 @@ def test_no_more_is_unpacked_than_the_header_claims():
         (gzip.compress(_claiming((2, 3, 4)) + bytes(24))[:-8] + bytes(8), "the file is damaged .CRC"),
         (_claiming((2, 3, 4), np.complex64) + bytes(24 * 8), "has voxels of complex64"),
         (_claiming((2, 3, 4), np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])) + bytes(72), "has voxels of"),
-        (_claiming((2, 3, 4, 2)) + bytes(48), "where 3 axes are needed"),
+        (_claiming((2, 3, 4, 2, 2)) + bytes(96), "where 3 axes are needed"),
         (_claiming((2, 0, 4)), "has no voxel"),
     ],
     ids=range(11),

@@ -1,6 +1,6 @@
 """Which sort of image a file is (picture, NIfTI or DICOM), without the packages that read it."""
 
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from unet_jax.data.listing import entries
 from unet_jax.data.names import shown
@@ -39,9 +39,8 @@ def sort_of_file(path: Path) -> str | None:
     name = path.name.lower()
     if name.startswith(".") or name == "dicomdir" or path.is_dir():
         return None
-    for sort, suffixes in (("picture", PICTURE_SUFFIXES), ("nifti", NIFTI_SUFFIXES), ("dicom", DICOM_SUFFIXES)):
-        if name.endswith(suffixes):
-            return sort
+    if sort := sort_of_name(path):
+        return sort
     if not path.is_file():  # opening a pipe would wait for ever
         return None
     try:
@@ -49,3 +48,11 @@ def sort_of_file(path: Path) -> str | None:
             return "dicom" if file.read(132)[128:] == b"DICM" else None
     except OSError:
         return None
+
+
+def sort_of_name(path: PurePath) -> str | None:
+    """The sort of a file by its suffix alone; None for any other."""
+    for sort, suffixes in (("picture", PICTURE_SUFFIXES), ("nifti", NIFTI_SUFFIXES), ("dicom", DICOM_SUFFIXES)):
+        if path.name.lower().endswith(suffixes):
+            return sort
+    return None

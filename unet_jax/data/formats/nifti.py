@@ -100,7 +100,9 @@ def decode(files: CaseFiles, read: Callable[[Path], bytes], labels: LabelMap) ->
     for path in (*files.images, *files.masks):
         try:
             array, grid = nifti_file.decode(read(path), path)
-            _check_together(path, grid, grids)
+            if array.ndim == 4:
+                raise FaultsError([_of_several_channels(path, array.shape)])
+            check_together(path, grid, grids)
             grids[path] = grid
             arrays[path] = _classes(array, path, labels) if path in files.masks else array.astype(np.float32)
         except InputError as error:
@@ -125,8 +127,12 @@ def _label_map(content: Mapping, path: Path) -> LabelMap:
     return labels
 
 
-def _check_together(path: Path, grid: VoxelGrid, grids: Mapping[Path, VoxelGrid]) -> None:
-    """Whether a file's voxels lie where those of the case's first file do."""
+def check_together(path: Path, grid: VoxelGrid, grids: Mapping[Path, VoxelGrid]) -> None:
+    """Checks that a file's voxels lie where those of the case's first file do.
+
+    Raises:
+        InputError: they do not, or there are more or fewer of them.
+    """
     if not grids:
         return
     other, first = next(iter(grids.items()))
@@ -141,6 +147,14 @@ def _check_together(path: Path, grid: VoxelGrid, grids: Mapping[Path, VoxelGrid]
             "or give it that file's affine if its voxels are in the same order."
         )
         raise FaultsError([Fault(path, mistake, "affines")])
+
+
+def _of_several_channels(path: Path, shape: tuple[int, ...]) -> Fault:
+    mistake = (
+        f"is an array of {' x '.join(map(str, shape))}, where 3 axes are needed: save each channel, or time, as a file "
+        "of its own (<case>_0000.nii.gz, <case>_0001.nii.gz)."
+    )
+    return Fault(path, mistake)
 
 
 def _classes(array: np.ndarray, path: Path, labels: LabelMap) -> np.ndarray:

@@ -37,7 +37,8 @@ def decode(data: bytes, name: PurePath | str) -> tuple[np.ndarray, VoxelGrid]:
         name: the file's, for messages.
 
     Returns:
-        [i, j, k], float32 of floats or where the header scales, else integers of the file's type; and the grid.
+        [i, j, k], or [i, j, k, c] of several channels: float32 of floats or where the header scales, else integers of
+        the file's type; and the grid.
 
     Raises:
         InputError: the bytes are not such a file or are damaged, or the header claims more voxels than MAX_VOXELS or
@@ -47,7 +48,7 @@ def decode(data: bytes, name: PurePath | str) -> tuple[np.ndarray, VoxelGrid]:
         stream = gzip.GzipFile(fileobj=io.BytesIO(data)) if data[:2] == b"\x1f\x8b" else io.BytesIO(data)
         head = stream.read(HEADER_BYTES)
         header = _header(head)
-        grid = grid_of(header)
+        grid, channels = grid_of(header)
         needed = _claimed_bytes(header, len(data))
         if needed > len(head):
             head += stream.read(needed - len(head))
@@ -55,7 +56,7 @@ def decode(data: bytes, name: PurePath | str) -> tuple[np.ndarray, VoxelGrid]:
         if len(head) < needed or stream.read(1):
             raise InputError("the file is damaged (it holds fewer or more voxels than its header says): restore it.")
         with np.errstate(over="ignore", invalid="ignore"):  # infinite voxels are found in the case as a whole
-            return _scaled(header, head, grid), grid
+            return _scaled(header, head, (*grid.shape, channels) if channels > 1 else grid.shape), grid
     except InputError as error:
         raise InputError(f"{shown(name)}: {error}") from error
     except (OSError, EOFError, zlib.error, HeaderDataError, struct.error) as error:
@@ -104,9 +105,9 @@ def _claimed_bytes(header: nibabel.Nifti1Header, file_bytes: int) -> int:
     return needed
 
 
-def _scaled(header: nibabel.Nifti1Header, data: bytes, grid: VoxelGrid) -> np.ndarray:
-    count = int(np.prod(grid.shape))
-    raw = np.frombuffer(data, header.get_data_dtype(), count, header.get_data_offset()).reshape(grid.shape, order="F")
+def _scaled(header: nibabel.Nifti1Header, data: bytes, shape: tuple[int, ...]) -> np.ndarray:
+    count = int(np.prod(shape))
+    raw = np.frombuffer(data, header.get_data_dtype(), count, header.get_data_offset()).reshape(shape, order="F")
     slope, intercept = header.get_slope_inter()
     if slope is None or (slope, intercept) == (1, 0):
         return raw if raw.dtype.kind in "iu" else raw.astype(np.float32)

@@ -205,7 +205,7 @@ def _case_files(
     except InputError as error:
         patient, faults = "", [*faults, *lines_of(error)]
     images = tuple(channels[number] for number in sorted(channels))
-    return CaseFiles(name, patient, images, () if mask is None else (mask,), tuple(faults))
+    return CaseFiles(name, patient, images, () if mask is None else (mask,), tuple(faults), len(images) or 1)
 
 
 def _stem(name: str) -> str:

@@ -7,14 +7,15 @@ from pathlib import Path
 
 from unet_jax.data import intensity, labels, patients
 from unet_jax.data.case import Case, check_finite
-from unet_jax.data.formats import lgg, pairs
-from unet_jax.data.formats.file_sorts import sort_of
+from unet_jax.data.formats import lgg, pairs, pattern_listing, patterned, patterns, pictures
+from unet_jax.data.formats.file_sorts import PICTURE_SUFFIXES, sort_of
 from unet_jax.data.formats.image_file import read_file
+from unet_jax.data.listing import entries
 from unet_jax.data.reader import CaseFiles, Reader
 from unet_jax.errors import InputError
 
 # Layouts of folders that hold images and masks; "phantom" is the built-in data set in the layout of "lgg".
-SOURCES = ("lgg", "pairs", "nifti", "tfds", "phantom")
+SOURCES = ("lgg", "pairs", "nifti", "tfds", "patterns", "phantom")
 # What is read as the LGG data are: three sequences of 8 bits.
 LGG_SOURCES = ("lgg", "phantom", "tfds")
 # A picture of the LGG data set: TCGA_CS_4941_19960909/TCGA_CS_4941_19960909_12.
@@ -31,6 +32,9 @@ class Settings:
     labels: str | None = None
     patient_pattern: str | None = None
     patient_csv: str | None = None
+    images: str | None = None
+    masks: str | None = None
+    mask_threshold: int | None = None
 
 
 def settings(data: Mapping) -> Settings:
@@ -43,6 +47,12 @@ def unit(source: str, settings: Settings) -> str:
     named = settings.patient_pattern is not None or settings.patient_csv is not None
     if source in LGG_SOURCES or named:
         return "patient"
+    if source == "patterns":
+        pattern = patterns.parse(settings.images, patterns.IMAGES)
+        if patterns.PATIENT in pattern.fields:
+            return "patient"
+        of_pictures = patterns.suffix(pattern) in PICTURE_SUFFIXES and patterns.SLICE not in pattern.fields
+        return "picture" if of_pictures else "case"
     return "picture" if source == "pairs" else "case"
 
 
@@ -51,9 +61,10 @@ def notes(source: str, settings: Settings) -> list[str]:
     what = unit(source, settings)
     if what == "patient":
         return []
+    remedy = "name it {patient} in config.data.images and masks" if source == "patterns" else "set patient_pattern"
     return [
-        f"Each {what} counts as a patient of its own: if one patient has several, set config.data.patient_pattern "
-        "or config.data.patient_csv, or the split will not keep them together."
+        f"Each {what} counts as a patient of its own: if one patient has several, {remedy}, or set "
+        "config.data.patient_csv, or the split will not keep them together."
     ]
 
 
@@ -96,6 +107,7 @@ def reader(root: Path, source: str, settings: Settings) -> Reader:
     label_map = labels.parse(settings.labels)
     grouping = patients.load(settings.patient_pattern, settings.patient_csv and Path(settings.patient_csv))
     mode = intensity_mode(source, settings.intensity)
+    thresholded = _thresholded(settings.mask_threshold, label_map)
     if source in ("lgg", "phantom"):
         return _reader(lgg.DECODING, lgg.find, lgg.decode, mode)
     if source == "tfds":
@@ -115,9 +127,18 @@ def reader(root: Path, source: str, settings: Settings) -> Reader:
         )
     if source == "pairs":
         return _reader(
-            f"{pairs.DECODING}; labels {label_map}; {grouping.describe()}",
+            f"{pairs.DECODING}; labels {label_map}; {grouping.describe()}{thresholded}",
             lambda root: pairs.find(root, grouping),
-            lambda files, read: pairs.decode(files, read, label_map),
+            lambda files, read: pictures.decode(files, read, label_map, settings.mask_threshold),
+            mode,
+        )
+    if source == "patterns":
+        images, masks = patterns.parse_pair(settings.images, settings.masks)
+        return _reader(
+            f"{patterned.DECODING}; {images.text}; {masks.text}; labels {label_map}; {grouping.describe()}"
+            f"{thresholded}",
+            lambda root: pattern_listing.find(root, images, masks, grouping),
+            lambda files, read: patterned.decode(files, read, label_map, settings.mask_threshold),
             mode,
         )
     raise InputError(f"config.data.source is {source!r}; it must be one of auto, {', '.join(SOURCES)}.")
@@ -134,9 +155,10 @@ def classes(root: Path, source: str, settings: Settings) -> labels.LabelMap:
         from unet_jax.data.formats import nifti
 
         label_map = nifti.read_description(root, label_map).labels
-    elif source != "pairs":
+    elif source not in ("pairs", "patterns"):
         label_map = None
-    return label_map if label_map and len(label_map) > 1 else {}
+    found = labels.classes_of(label_map or {})
+    return found if len(found) > 1 else {}
 
 
 def image_reader(path: Path, settings: Settings, channels: int | None = None) -> tuple[Reader, Path]:
@@ -151,6 +173,8 @@ def image_reader(path: Path, settings: Settings, channels: int | None = None) ->
         InputError: there is no such path, it holds no image, or images of several sorts.
     """
     intensity.check_mode(settings.intensity)
+    if settings.images and path.is_dir():
+        return _by_patterns(path, settings)
     sort = sort_of(path)
     if sort == "nifti":
         from unet_jax.data.formats import nifti, nifti_listing
@@ -172,9 +196,20 @@ def image_reader(path: Path, settings: Settings, channels: int | None = None) ->
         root, found = pairs.find_images(path, grouping)
 
         def decode(files: CaseFiles, read: Read) -> Case:
-            return pairs.decode(files, read, None)
+            return pictures.decode(files, read, None)
 
     return _reader(f"images only: {sort}", lambda _: found, decode, settings.intensity), root
+
+
+def _by_patterns(root: Path, settings: Settings) -> tuple[Reader, Path]:
+    images = patterns.parse(settings.images, patterns.IMAGES)
+    masks = patterns.parse(settings.masks, patterns.MASKS) if settings.masks else None
+    found = pattern_listing.find_images(root, entries(root), images, masks)
+
+    def decode(files: CaseFiles, read: Read) -> Case:
+        return patterned.decode(files, read, None)
+
+    return _reader("images only: patterns", lambda _: found, decode, settings.intensity), root
 
 
 def _reader(
@@ -191,3 +226,10 @@ def _reader(
 
     # What is the same for all files of a data set is part of DECODING; what is in the files is hashed with them.
     return Reader(decoding if mode == "range" else f"{decoding}; intensity {mode} 1", find, decode_and_normalise, read)
+
+
+def _thresholded(threshold: int | None, labels: object) -> str:
+    """What a description says of a threshold: nothing where there is none, as before there were any."""
+    if threshold is not None and labels is not None:
+        raise InputError("config.data: mask_threshold and labels are both set: set one to None.")
+    return "" if threshold is None else f"; mask from {threshold}"

@@ -29,7 +29,7 @@ class VoxelGrid:
     Attributes:
         header: the file's, whole.
         affine: from a voxel's place in the file's array to the scanner's millimetres.
-        shape: of the file's array.
+        shape: of the file's array, channels left out.
         plane: a key of PLANES, how slices are cut.
         spacing: millimetres between slices, rows and columns.
     """
@@ -40,8 +40,8 @@ class VoxelGrid:
     plane: str
     spacing: tuple[float, float, float]
 
-    def to_case(self, volume: Shaped[np.ndarray, "i j k"]) -> Shaped[np.ndarray, "d h w"]:
-        """The file's array as slices, rows and columns: axes swapped and flipped, no voxel changed."""
+    def to_case(self, volume: Shaped[np.ndarray, "i j k *c"]) -> Shaped[np.ndarray, "d h w *c"]:
+        """The file's array as slices, rows and columns: axes swapped and flipped, no voxel changed, channels last."""
         return apply_orientation(volume, ornt_transform(io_orientation(self.affine), _orientation(self.plane)))
 
     def to_file(self, volume: Shaped[np.ndarray, "d h w"]) -> Shaped[np.ndarray, "i j k"]:
@@ -49,19 +49,19 @@ class VoxelGrid:
         return apply_orientation(volume, ornt_transform(_orientation(self.plane), io_orientation(self.affine)))
 
 
-def grid_of(header: nibabel.Nifti1Header) -> VoxelGrid:
-    """The grid that a header describes.
+def grid_of(header: nibabel.Nifti1Header) -> tuple[VoxelGrid, int]:
+    """The grid that a header describes, and how many channels the file has: its fourth axis.
 
     Raises:
-        InputError: the array has not three axes, or the affine is singular. The message does not name the file.
+        InputError: the array has other axes, or the affine is singular. The message does not name the file.
     """
     shape = tuple(int(n) for n in header.get_data_shape())
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
-    if len(shape) != 3:
+    if len(shape) not in (3, 4):
         raise InputError(
-            f"is an array of {' x '.join(map(str, shape))}, where 3 axes are needed: save each channel, or time, as a "
-            "file of its own (<case>_0000.nii.gz, <case>_0001.nii.gz)."
+            f"is an array of {' x '.join(map(str, shape))}, where 3 axes are needed, or 4 with channels: save each "
+            "time as a file of its own."
         )
     affine = np.asarray(header.get_best_affine(), np.float64)
     lengths = np.sqrt((affine[:3, :3] ** 2).sum(0))
@@ -72,7 +72,8 @@ def grid_of(header: nibabel.Nifti1Header) -> VoxelGrid:
     bodily = io_orientation(affine)[:, 0].astype(int)
     plane = list(PLANES)[_slice_axis(lengths[np.argsort(bodily)])]
     order = ornt_transform(io_orientation(affine), _orientation(plane))[:, 0].astype(int)
-    return VoxelGrid(header, affine, shape, plane, tuple(lengths[np.argsort(order)].tolist()))
+    grid = VoxelGrid(header, affine, shape[:3], plane, tuple(lengths[np.argsort(order)].tolist()))
+    return grid, shape[3] if len(shape) == 4 else 1
 
 
 def farthest_apart(one: VoxelGrid, other: VoxelGrid) -> float:

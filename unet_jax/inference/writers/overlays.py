@@ -47,7 +47,7 @@ def encode(
 
 
 def _is_picture(files: CaseFiles) -> bool:
-    return len(files.images) == 1 and files.images[0].suffix.lower() in PICTURE_SUFFIXES
+    return len(files.first_channels) == 1 and files.images[0].suffix.lower() in PICTURE_SUFFIXES
 
 
 def _outlined(picture: np.ndarray, mask: np.ndarray, classes: int) -> np.ndarray:

@@ -21,7 +21,7 @@ def plan(files: CaseFiles, probabilities: bool, classes: LabelMap | None = None)
     return [
         path.with_name(f"{path.stem}_{kind}{LIKE.get(path.suffix.lower(), OTHERWISE)}")
         for kind in kinds(probabilities, classes)
-        for path in files.images
+        for path in files.first_channels
     ]
 
 
