@@ -154,9 +154,9 @@ def _whole(mask: np.ndarray) -> np.ndarray:
 
 
 def _flag(others: list[int], labels: LabelMap) -> str:
-    """The flag that would give each of these values to the background, which is one way to take them."""
+    """What would take these values: few of them as background, and many as smeared black and white."""
     if len(others) > SPELT_OUT:
-        return ""
+        return ", or, if it is black and white that JPEG smeared, set config.data.mask_threshold=128"
     classes = ", ".join(f"{name}={'+'.join(map(written, values))}" for name, values in classes_of(labels).items())
     dropped = "+".join(map(written, (*labels.get(BACKGROUND, ()), *others)))
     return f", such as '{classes}, {BACKGROUND}={dropped}' to leave them out"

@@ -45,6 +45,7 @@ def resolve(config: ConfigDict, given: Collection[str]) -> tuple[ConfigDict, lis
         elif config.data.source == "auto" and root.is_dir():
             found = layouts.find(root)
             resolved.data.update(source=found.source, root=str(found.root))
+            resolved.data.update({key: value for key, value in found.settings.items() if config.data[key] is None})
             messages.append(found.note)
     if resolved.data.source == "phantom":
         resolved.data.root = resolved.phantom.root

@@ -5,7 +5,6 @@ with four digits; names of channels and labels in `dataset.json`.
 """
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import numpy as np
 from unet_jax.data import labels as label_maps
 from unet_jax.data.case import Case
 from unet_jax.data.faults import Fault, FaultsError, lines_of
-from unet_jax.data.formats import nifti_file, nifti_listing
+from unet_jax.data.formats import dataset_json, nifti_file, nifti_listing
 from unet_jax.data.formats.file_sorts import NIFTI_SUFFIXES
 from unet_jax.data.formats.nifti_listing import DESCRIPTION
 from unet_jax.data.formats.voxel_grid import VoxelGrid, farthest_apart
@@ -54,24 +53,14 @@ def read_description(root: Path, labels: LabelMap | None = None) -> Description:
         InputError: it cannot be read or used.
     """
     path = root / DESCRIPTION
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        channels = [content["channel_names"][str(n)] for n in range(len(content["channel_names"]))]
-        ending, cases = content["file_ending"], content.get("numTraining")
-        if labels is None:
-            labels = _label_map(content["labels"], path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}): nnU-Net's raw layout needs it.") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    found = dataset_json.read(path)
+    if found.ending not in NIFTI_SUFFIXES:
         raise InputError(
-            f'{path}: is not a description of a data set ({error!r}): it needs "channel_names" such as '
-            '{"0": "FLAIR"}, "labels" such as {"background": 0, "tumour": 1}, and "file_ending", as of nnU-Net v2.'
-        ) from error
-    if ending not in NIFTI_SUFFIXES:
-        raise InputError(
-            f"{path}: file_ending is {ending!r}; it must be one of {', '.join(NIFTI_SUFFIXES)}: convert the files."
+            f"{path}: file_ending is {found.ending!r}; it must be one of {', '.join(NIFTI_SUFFIXES)}: convert the "
+            "files."
         )
-    return Description(tuple(map(str, channels)), labels, ending, cases)
+    labels = dataset_json.label_map(found, path) if labels is None else labels
+    return Description(found.channels, labels, found.ending, found.cases)
 
 
 def find(root: Path, description: Description, patients: Patients) -> list[CaseFiles]:
@@ -113,18 +102,6 @@ def decode(files: CaseFiles, read: Callable[[Path], bytes], labels: LabelMap) ->
     image = np.ascontiguousarray(np.stack([grid.to_case(arrays[path]) for path in files.images], axis=-1))
     mask = np.ascontiguousarray(grid.to_case(arrays[files.masks[0]])) if files.masks else None
     return Case(files.name, files.patient, image, mask, grid.spacing)
-
-
-def _label_map(content: Mapping, path: Path) -> LabelMap:
-    labels = {
-        name: tuple(int(value) for value in (values if isinstance(values, list) else [values]))
-        for name, values in content.items()
-        if name != "background"
-    }
-    if "ignore" in labels:
-        raise InputError(f'{path}: has the label "ignore", and no pixel can be left out here: set config.data.labels.')
-    label_maps.check(labels, f"{path}, labels (config.data.labels takes their place)")
-    return labels
 
 
 def check_together(path: Path, grid: VoxelGrid, grids: Mapping[Path, VoxelGrid]) -> None:

@@ -7,15 +7,16 @@ from pathlib import Path
 
 from unet_jax.data import intensity, labels, patients
 from unet_jax.data.case import Case, check_finite
-from unet_jax.data.formats import lgg, pairs, pattern_listing, patterned, patterns, pictures
+from unet_jax.data.formats import dataset_json, lgg, listed, pairs, pattern_listing, patterned, patterns, pictures
 from unet_jax.data.formats.file_sorts import PICTURE_SUFFIXES, sort_of
 from unet_jax.data.formats.image_file import read_file
+from unet_jax.data.formats.nifti_listing import DESCRIPTION
 from unet_jax.data.listing import entries
 from unet_jax.data.reader import CaseFiles, Reader
 from unet_jax.errors import InputError
 
 # Layouts of folders that hold images and masks; "phantom" is the built-in data set in the layout of "lgg".
-SOURCES = ("lgg", "pairs", "nifti", "tfds", "patterns", "phantom")
+SOURCES = ("lgg", "pairs", "nifti", "tfds", "patterns", "listed", "phantom")
 # What is read as the LGG data are: three sequences of 8 bits.
 LGG_SOURCES = ("lgg", "phantom", "tfds")
 # A picture of the LGG data set: TCGA_CS_4941_19960909/TCGA_CS_4941_19960909_12.
@@ -68,22 +69,21 @@ def notes(source: str, settings: Settings) -> list[str]:
     ]
 
 
-def channel_names(source: str, root: Path, channels: int) -> tuple[str, ...]:
+def channel_names(source: str, root: Path, channels: int, images: str | None = None) -> tuple[str, ...]:
     """What the channels of a data set's images are called, in order: by the layout, or else "sequence 1" and so on.
 
     Args:
         source: of `SOURCES`.
         root: the data set's folder.
         channels: how many the images have.
+        images: their pattern, if any.
     """
-    names: tuple[str, ...] = ()
+    names: tuple[str, ...] = patterns.parse(images, patterns.IMAGES).channels or () if images else ()
     if source in LGG_SOURCES:
         names = lgg.SEQUENCES
-    elif source == "nifti":
-        from unet_jax.data.formats import nifti
-
+    elif not names and (root / DESCRIPTION).is_file():
         with contextlib.suppress(InputError):  # the images are decoded already: a report can do without the names
-            names = nifti.read_description(root).channels
+            names = dataset_json.read(root / DESCRIPTION).channels
     return names if len(names) == channels else tuple(f"sequence {number + 1}" for number in range(channels))
 
 
@@ -132,6 +132,14 @@ def reader(root: Path, source: str, settings: Settings) -> Reader:
             lambda files, read: pictures.decode(files, read, label_map, settings.mask_threshold),
             mode,
         )
+    if source == "listed":
+        labelled = label_map or dataset_json.label_map(dataset_json.read(root / DESCRIPTION), root / DESCRIPTION)
+        return _reader(
+            f"{patterned.DECODING}; listed; labels {labelled}; {grouping.describe()}{thresholded}",
+            lambda root: listed.find(root, grouping),
+            lambda files, read: patterned.decode(files, read, labelled, settings.mask_threshold),
+            mode,
+        )
     if source == "patterns":
         images, masks = patterns.parse_pair(settings.images, settings.masks)
         return _reader(
@@ -155,6 +163,8 @@ def classes(root: Path, source: str, settings: Settings) -> labels.LabelMap:
         from unet_jax.data.formats import nifti
 
         label_map = nifti.read_description(root, label_map).labels
+    elif source == "listed":
+        label_map = label_map or dataset_json.label_map(dataset_json.read(root / DESCRIPTION), root / DESCRIPTION)
     elif source not in ("pairs", "patterns"):
         label_map = None
     found = labels.classes_of(label_map or {})
