@@ -154,12 +154,15 @@ def _whole(mask: np.ndarray) -> np.ndarray:
 
 
 def _flag(others: list[int], labels: LabelMap) -> str:
-    """What would take these values: few of them as background, and many as smeared black and white."""
+    """What would take these values: few of them as a class or background, and many as smeared black and white."""
     if len(others) > SPELT_OUT:
         return ", or, if it is black and white that JPEG smeared, set config.data.mask_threshold=128"
-    classes = ", ".join(f"{name}={'+'.join(map(written, values))}" for name, values in classes_of(labels).items())
+    spelt = {name: "+".join(map(written, values)) for name, values in classes_of(labels).items()}
+    more = "+".join(map(written, others))
     dropped = "+".join(map(written, (*labels.get(BACKGROUND, ()), *others)))
-    return f", such as '{classes}, {BACKGROUND}={dropped}' to leave them out"
+    joined = ", ".join(f"{name}={values}" for name, values in spelt.items())
+    taken = f"'{joined}+{more}' to take them as the same, or " if len(spelt) == 1 else ""
+    return f", such as {taken}'{joined}, {BACKGROUND}={dropped}' to leave them out"
 
 
 def file_values(labels: LabelMap) -> list[int]:

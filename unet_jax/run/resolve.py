@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from unet_jax.data.formats import layouts, sources
+from unet_jax.data.formats import layouts, pattern_notes, sources
 from unet_jax.errors import InputError
 from unet_jax.run.config import flatten
 
@@ -53,6 +53,10 @@ def resolve(config: ConfigDict, given: Collection[str]) -> tuple[ConfigDict, lis
         raise InputError(f"config.data.root={root}: is a file, and a folder is needed: unpack it, or name its folder.")
     elif not root.is_dir():
         raise InputError(f"config.data.root: found no folder {root}; {_needed(resolved.data.source)}.")
+    if resolved.data.source == "patterns":
+        messages += pattern_notes.of_files(Path(resolved.data.root), resolved.data.images, resolved.data.masks)
+    if not resolved.data.split_file:
+        messages += pattern_notes.of_split(Path(resolved.data.root))
     messages += sources.notes(resolved.data.source, sources.settings(resolved.data.to_dict()))
     resolved.lock()
     return resolved, messages

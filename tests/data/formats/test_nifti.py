@@ -251,7 +251,7 @@ def test_nan_is_named(root, tmp_path):
     ("change", "complaint"),
     [
         ({"file_ending": ".mha"}, r"file_ending is '\.mha'; it must be one of \.nii, \.nii\.gz"),
-        ({"labels": {"0": "background", "1": "tumour"}}, "is not a description of a data set"),
+        ({"labels": {"background": 0, "tumour": "one"}}, "is not a description of a data set"),
         ({"labels": {"background": 0}}, "has 0 classes"),
         ({"labels": {"background": 0, "whole": [1, 2], "core": 2}}, "2 stands for two classes"),
         ({"labels": {"background": 0, "tumour": 1, "ignore": 2}}, 'the label "ignore"'),
@@ -263,6 +263,14 @@ def test_a_description_that_cannot_be_used_is_refused(root, change, complaint):
     (root / "dataset.json").write_text(json.dumps(DESCRIPTION | change))
     with pytest.raises(InputError, match=complaint):
         nifti.read_description(root)
+
+
+def test_a_description_of_the_first_version_says_the_same(root):
+    first = {"modality": {"0": "FLAIR"}, "labels": {"0": "background", "2": "core", "1": "edema"}, "numTraining": 2}
+    (root / "dataset.json").write_text(json.dumps(first))
+    found = nifti.read_description(root)
+    assert found == nifti.Description(("FLAIR",), {"edema": (1,), "core": (2,)}, ".nii.gz", 2)
+    assert list(found.labels) == ["edema", "core"]
 
 
 def test_a_missing_description_or_folder_is_named(root):

@@ -53,7 +53,7 @@ def read(path: Path) -> Content:
         channels = tuple(str(names[str(n)]) for n in range(len(names)))
         labels = content["labels"]
         if all(key.isdecimal() for key in labels):
-            labels = {name: int(value) for value, name in labels.items()}
+            labels = {name: int(value) for value, name in sorted(labels.items(), key=lambda item: int(item[0]))}
         ending = content["file_ending"] if "channel_names" in content else content.get("file_ending", ENDING)
         training = [entry for entry in content.get("training") or () if isinstance(entry, Mapping)]
         return Content(channels, dict(labels), ending, content.get("numTraining"), training, content.get("dataset"))

@@ -68,13 +68,14 @@ def find(root: Path, description: Description, patients: Patients) -> list[CaseF
     return nifti_listing.find(root, len(description.channels), description.ending, description.cases, patients)
 
 
-def decode(files: CaseFiles, read: Callable[[Path], bytes], labels: LabelMap) -> Case:
+def decode(files: CaseFiles, read: Callable[[Path], bytes], labels: LabelMap, threshold: int | None = None) -> Case:
     """Reads and checks the channels and the mask of one case.
 
     Args:
         files: what `nifti_listing` said of the case.
         read: gives the bytes of a path of `files`, or raises InputError.
         labels: which values of the mask are which class.
+        threshold: see `labels.to_classes`.
 
     Returns:
         image float32 [slices, rows, columns, channels] in the files' own units, mask of classes or None, spacing in mm.
@@ -93,7 +94,7 @@ def decode(files: CaseFiles, read: Callable[[Path], bytes], labels: LabelMap) ->
                 raise FaultsError([_of_several_channels(path, array.shape)])
             check_together(path, grid, grids)
             grids[path] = grid
-            arrays[path] = _classes(array, path, labels) if path in files.masks else array.astype(np.float32)
+            arrays[path] = classes(array, path, labels, threshold) if path in files.masks else array.astype(np.float32)
         except InputError as error:
             faults += lines_of(error)
     if faults:
@@ -134,8 +135,13 @@ def _of_several_channels(path: Path, shape: tuple[int, ...]) -> Fault:
     return Fault(path, mistake)
 
 
-def _classes(array: np.ndarray, path: Path, labels: LabelMap) -> np.ndarray:
+def classes(array: np.ndarray, path: Path, labels: LabelMap | None, threshold: int | None) -> np.ndarray:
+    """The class of each voxel of a mask: see `labels.to_classes`.
+
+    Raises:
+        InputError: a value means nothing; the file is named.
+    """
     try:
-        return label_maps.to_classes(array, labels)
+        return label_maps.to_classes(array, labels, threshold)
     except InputError as error:
         raise FaultsError([Fault(path, str(error))]) from error

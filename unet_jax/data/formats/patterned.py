@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from unet_jax.data import labels as label_maps
 from unet_jax.data.case import Case
 from unet_jax.data.faults import Fault, FaultsError
 from unet_jax.data.formats import pictures
@@ -16,7 +15,6 @@ from unet_jax.data.formats.file_sorts import sort_of_name
 from unet_jax.data.formats.pictures import noted, union
 from unet_jax.data.labels import LabelMap
 from unet_jax.data.reader import CaseFiles
-from unet_jax.errors import InputError
 
 DECODING = "patterns 1: channels in the pattern's order, 16 bits of pictures over 65535"
 
@@ -66,7 +64,7 @@ def _of_volumes(files: CaseFiles, read: Read, labels: LabelMap | None, threshold
             return array if array.ndim == 4 else array[..., None]
         if array.ndim == 4:
             raise FaultsError([Fault(path, f"the mask has {array.shape[3]} channels: save it with one.", "channels")])
-        return _classes(array, path, labels, threshold)
+        return nifti.classes(array, path, labels, threshold)
 
     if len(files.images) != files.channels:
         mistake = f"has {len(files.images) // files.channels} volumes as slices: leave {{slice}} to pictures."
@@ -78,10 +76,3 @@ def _of_volumes(files: CaseFiles, read: Read, labels: LabelMap | None, threshold
     image = np.ascontiguousarray(grid.to_case(np.concatenate(images, axis=-1)))
     mask = np.ascontiguousarray(grid.to_case(union(masks, files.masks))) if masks else None
     return Case(files.name, files.patient, image, mask, grid.spacing)
-
-
-def _classes(array: np.ndarray, path: Path, labels: LabelMap | None, threshold: int | None) -> np.ndarray:
-    try:
-        return label_maps.to_classes(array, labels, threshold)
-    except InputError as error:
-        raise FaultsError([Fault(path, str(error))]) from error

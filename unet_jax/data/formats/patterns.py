@@ -24,7 +24,7 @@ CHANNEL, SLICE, PATIENT = "channel", "slice", "patient"
 # What a field matches where the pattern says nothing else.
 ANY, NUMBER = "[^/]+", "[0-9]+"
 NAME = re.compile("[a-z][a-z0-9_]*")
-# A list of words with none of these is what it says, and no regular expression.
+# A list of channels with none of these is words, in capital or small letters, and no regular expression.
 REGEX_SIGNS = re.compile(r"[\\\[\](){}*?^$]")
 EXAMPLE = "images/{case}.png"
 
@@ -170,7 +170,7 @@ def _parts(text: str, key: str) -> Iterator[_Part]:
             if not NAME.fullmatch(name) or (colon and not regex):
                 raise InputError(
                     f"{where}: {text[position : end + 1]!r} is not a field: write it as {{case}} or "
-                    "{{patient:[0-9]+}}, with a name in small letters."
+                    "{patient:[0-9]+}, with a name in small letters."
                 )
             yield _Part(text[position : end + 1], name, regex if colon else None)
             position = end + 1
@@ -206,7 +206,7 @@ def _of_field(part: _Part) -> tuple[str, tuple[str, ...] | None]:
         return (NUMBER if part.name == SLICE else ANY), None
     if part.name == CHANNEL and not REGEX_SIGNS.search(part.regex):
         words = tuple(part.regex.split("|"))
-        return "|".join(map(re.escape, words)), words
+        return f"(?i:{'|'.join(map(re.escape, words))})", words
     return part.regex, None
 
 

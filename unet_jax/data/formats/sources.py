@@ -120,9 +120,9 @@ def reader(root: Path, source: str, settings: Settings) -> Reader:
 
         description = nifti.read_description(root, label_map)
         return _reader(
-            f"{nifti.DECODING}; {description}; {grouping.describe()}",
+            f"{nifti.DECODING}; {description}; {grouping.describe()}{thresholded}",
             lambda root: nifti.find(root, description, grouping),
-            lambda files, read: nifti.decode(files, read, description.labels),
+            lambda files, read: nifti.decode(files, read, description.labels, settings.mask_threshold),
             mode,
         )
     if source == "pairs":
@@ -142,6 +142,7 @@ def reader(root: Path, source: str, settings: Settings) -> Reader:
         )
     if source == "patterns":
         images, masks = patterns.parse_pair(settings.images, settings.masks)
+        _check_patients(images, settings)
         return _reader(
             f"{patterned.DECODING}; {images.text}; {masks.text}; labels {label_map}; {grouping.describe()}"
             f"{thresholded}",
@@ -211,6 +212,12 @@ def image_reader(path: Path, settings: Settings, channels: int | None = None) ->
     return _reader(f"images only: {sort}", lambda _: found, decode, settings.intensity), root
 
 
+def _check_patients(images: patterns.Pattern, settings: Settings) -> None:
+    key = "patient_csv" if settings.patient_csv else "patient_pattern"
+    if patterns.PATIENT in images.fields and (settings.patient_csv or settings.patient_pattern):
+        raise InputError(f"{images}: its field {{patient}} and config.data.{key} both tell patients: take one out.")
+
+
 def _by_patterns(root: Path, settings: Settings) -> tuple[Reader, Path]:
     images = patterns.parse(settings.images, patterns.IMAGES)
     masks = patterns.parse(settings.masks, patterns.MASKS) if settings.masks else None
@@ -238,8 +245,8 @@ def _reader(
     return Reader(decoding if mode == "range" else f"{decoding}; intensity {mode} 1", find, decode_and_normalise, read)
 
 
-def _thresholded(threshold: int | None, labels: object) -> str:
+def _thresholded(threshold: int | None, label_map: labels.LabelMap | None) -> str:
     """What a description says of a threshold: nothing where there is none, as before there were any."""
-    if threshold is not None and labels is not None:
-        raise InputError("config.data: mask_threshold and labels are both set: set one to None.")
+    if threshold is not None and len(labels.classes_of(label_map or {})) > 1:
+        raise InputError("config.data: mask_threshold is for one class, and labels names several: set one to None.")
     return "" if threshold is None else f"; mask from {threshold}"
