@@ -66,7 +66,7 @@ def _of_volumes(files: CaseFiles, read: Read, labels: LabelMap | None, threshold
             raise FaultsError([Fault(path, f"the mask has {array.shape[3]} channels: save it with one.", "channels")])
         return nifti.classes(array, path, labels, threshold)
 
-    if len(files.images) != files.channels:
+    if len(files.images) != files.channels and not faults:
         mistake = f"has {len(files.images) // files.channels} volumes as slices: leave {{slice}} to pictures."
         faults.append(Fault(files.name, mistake, "volumes as slices"))
     images, masks = (list(noted(paths, volume, faults)) for paths in (files.images, files.masks))
