@@ -147,6 +147,10 @@ READ = [
      "patterns", ["01_L", "02_L"], 2, (1, 16, 20, 3), [BIG]),
     ("sides", _many(_pictures("train/imgs/#.png", "train/masks/#.png"), _pictures("val/imgs/#.png", "val/masks/#.png")),
      "patterns", ["train_a", "train_b"], 6, (1, 16, 20, 3), [BIG]),
+    ("brats in sides",
+     _many(*(_volumes(f"{side}/#/#_~.nii", f"{side}/#/#_seg.nii", ends=("flair", "t1", "t1ce", "t2"), labels=(1, 2, 4))
+             for side in ("train", "test"))),
+     "patterns", ["test_a", "test_b"], 6, (6, 5, 4, 4), [30, 30, 30]),
     ("beside", _many(*(_pictures(f"{side}/#.png", f"{side}/#_mask.png") for side in ("train", "val"))), "pairs",
      ["train/a", "train/b"], 6, (1, 16, 20, 3), [BIG]),
     ("kvasir", _pictures("images/#.jpg", "masks/#.jpg"), "pairs", ["a", "b"], 3, (1, 16, 20, 3), [BIG]),
@@ -194,7 +198,7 @@ def test_a_layout_is_read_as_it_lies(row, tmp_path):
     assert np.bincount(ordered[0].mask.ravel())[1:].tolist() == pixels
     # Files of other channels were written with values of their own, in the order of the layout.
     if shape[-1] == 4:
-        order = {"brats": [2, 0, 3, 1], "brats2023": [2, 0, 1, 3]}[row[0]]
+        order = {"brats": [2, 0, 3, 1], "brats2023": [2, 0, 1, 3], "brats in sides": [0, 1, 2, 3]}[row[0]]
         assert ordered[0].image[0, 0, 0].tolist() == pytest.approx(_stretched(order))
 
 
@@ -227,8 +231,8 @@ REFUSED = [
                             "--config.data.labels='class1=#ff0000, class2=#00ff00'."]),
     (_masks(DISC * 2 + SMALL), {"labels": "tumour=2"},
      ["masks/a.png: the mask has the values 1 beside 0 and 2: draw it in 0 and the values of the label map only, or "
-      "add them to config.data.labels, such as 'tumour=2+1' to take them as the same, or 'tumour=2, background=1' to leave "
-      "them out."]),
+      "add them to config.data.labels, such as 'tumour=2+1' to take them as the same, or 'tumour=2, background=1' to "
+      "leave them out."]),
     (_outside, {}, ["dataset.json: names ../x.nii.gz, which leads out of the folder: put the files there, and their "
                     "paths from it.",
                     "dataset.json: names /etc/passwd, which leads out of the folder: put the files there, and their "
@@ -265,13 +269,25 @@ def test_what_cannot_be_read_is_said_in_a_line_that_tells_what_to_do(make, given
                    "test/images/01_test.tif", "test/1st_manual/01_manual1.gif", "test/2nd_manual/01_manual2.gif"]),
         ("DRIVE", ["training/images/21_training.tif", "training/1st_manual/21_manual1.gif", "test/images/01_test.tif"]),
         ("Carvana", ["train/0cdf5b5d0ce1_01.jpg", "train_masks/0cdf5b5d0ce1_01_mask.gif"]),
-        ("BraTS", ["HGG/B_1/B_1_flair.nii.gz", "HGG/B_1/B_1_t1.nii.gz", "HGG/B_1/B_1_seg.nii.gz"]),
+        ("BraTS", [f"HGG/B_1/B_1_{end}.nii.gz" for end in ("flair", "t1", "t1ce", "t2", "seg")]),
+        (None, [f"B_1/B_1_{end}.nii.gz" for end in ("flair", "t1", "seg")]),
         (None, ["a.png", "b_mask.png"]),
     ],
 )  # fmt: skip
 def test_a_public_data_set_is_known_by_its_files(name, paths):
     found = known_layouts.find([Path(path) for path in paths])
     assert (found and found.name) == name
+
+
+def test_several_known_data_sets_below_one_folder_are_named(tmp_path):
+    for top in ("new", "old"):
+        _pictures(f"{top}/Image_#.jpg", f"{top}/Image_#_1stHO.png", names=("01L", "02L"))(tmp_path)
+    with pytest.raises(InputError) as caught:
+        layouts.find(tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path}: holds several data sets: new (CHASE_DB1), old (CHASE_DB1): name one of these folders as "
+        "config.data.root."
+    )
 
 
 def test_files_of_a_case_that_differ_are_named_by_file(tmp_path):

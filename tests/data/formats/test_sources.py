@@ -180,3 +180,41 @@ def test_a_missing_package_is_named_with_its_extra(tmp_path, monkeypatch, packag
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(InputError, match=rf"need the package {package}: pip install \.\[{module}\]"):
         image_reader(tmp_path / file, Settings())
+
+
+def test_a_run_by_patterns_predicts_on_folders_like_its_own(tmp_path):
+    settings = Settings(images="images/{case}_{channel:x|y}.png", masks="masks/{case}.png")
+    for name, value in (("a_x", 1), ("a_y", 2), ("a", 255)):
+        _picture(tmp_path / f"{name}.png", np.full((4, 4), value, np.uint8))
+    made, root = image_reader(tmp_path, settings, 2)
+    [files] = made.find(root)
+    case = made.decode(files, lambda path: read_file(root, path))
+    assert (case.name, case.mask, case.image[0, 0, 0].tolist()) == ("a", None, [1, 2])
+    [alone] = image_reader(tmp_path / "a_x.png", settings, 1)[0].find(tmp_path)
+    assert alone.name == "a_x"
+
+
+def test_two_keys_that_tell_the_same_are_refused(tmp_path):
+    by_field = {"images": "i/{patient}.png", "masks": "m/{patient}.png"}
+    with pytest.raises(InputError, match=r"its field \{patient\} and config\.data\.patient_pattern both tell patients"):
+        reader(tmp_path, "patterns", Settings(**by_field, patient_pattern="(?P<patient>.*)"))
+    with pytest.raises(InputError, match="mask_threshold is for one class, and labels names several"):
+        reader(tmp_path, "pairs", Settings(labels="a=1, b=2", mask_threshold=128))
+
+
+@pytest.mark.parametrize(
+    ("images", "unit"),
+    [
+        ("{case}.png", "picture"),
+        ("{patient}/{case}.png", "patient"),
+        ("{case}_{slice}.png", "case"),
+        ("{case}.nii.gz", "case"),
+    ],
+)
+def test_what_a_split_keeps_together_follows_from_the_pattern(images, unit):
+    assert sources.unit("patterns", Settings(images=images, masks=f"m/{images}")) == unit
+
+
+def test_channels_are_called_as_their_pattern_has_them(tmp_path):
+    assert sources.channel_names("patterns", tmp_path, 2, "{case}_{channel:flair|t1}.nii") == ("flair", "t1")
+    assert sources.channel_names("patterns", tmp_path, 2, "{case}.nii") == ("sequence 1", "sequence 2")

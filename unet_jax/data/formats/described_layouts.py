@@ -9,6 +9,8 @@ from unet_jax.data.formats import dataset_json, known_layouts, lgg, pairing, pro
 from unet_jax.data.formats.file_sorts import NIFTI_SUFFIXES
 from unet_jax.data.formats.nifti_listing import DESCRIPTION
 from unet_jax.data.listing import entries, folder_named, has_suffix
+from unet_jax.data.names import shown
+from unet_jax.data.sides import side_folders
 from unet_jax.errors import InputError
 
 # A known data set may lie so deep: archives unpack into folders of their own.
@@ -58,16 +60,42 @@ def find(root: Path) -> Described | None:
         return _of_description(root / of_json[0]) if len(of_json) == 1 else None
     if _holds_reader(root, paths):
         return None
-    for top in tops:
-        if (top == Path() or pairing.folders_of(root, top)) and (found := _of_pairs(root / top)):
-            return found if found.settings else None
-        below = [path.relative_to(top) for path in paths if path.is_relative_to(top)]
-        if known := known_layouts.find(below):
-            return _with_threshold(Described("patterns", root / top, *dataclasses.astuple(known)))
+    if found := _of_top(root, Path(), paths) or _of_sides(root, paths):
+        return found if found.settings or found.images else None
+    below = {top: found for top in tops[1:] if (found := _of_top(root, top, paths))}
+    if below:
+        return _only(root, below)
     best = proposals.best(paths)
     if best and best.is_whole and known_layouts.pairs(paths, best.images, best.masks):
         return _with_threshold(Described("patterns", root, "images and masks", best.images, best.masks))
     return None
+
+
+def _of_top(root: Path, top: Path, paths: Sequence[Path]) -> Described | None:
+    """The layout of a folder of the root, or of the root itself."""
+    if (top == Path() or pairing.folders_of(root, top)) and (found := _of_pairs(root / top)):
+        return found
+    known = known_layouts.find([path.relative_to(top) for path in paths if path.is_relative_to(top)])
+    return _with_threshold(Described("patterns", root / top, *dataclasses.astuple(known))) if known else None
+
+
+def _of_sides(root: Path, paths: Sequence[Path]) -> Described | None:
+    """A known layout that lies in each of the folders train, val and test."""
+    sides = [folder.name for folder in side_folders(root).values()]
+    known = known_layouts.find(paths, sides) if sides else None
+    return _with_threshold(Described("patterns", root, *dataclasses.astuple(known))) if known else None
+
+
+def _only(root: Path, below: Mapping[Path, Described]) -> Described | None:
+    """The layout of the only folder that has one; None where a reader must say which of several it reads."""
+    highest = [top for top in below if not any(other in top.parents for other in below)]
+    if all(not below[top].images for top in highest):
+        found = below[highest[0]]
+        return found if len(highest) == 1 and found.settings else None
+    if len(highest) > 1:
+        listed = ", ".join(f"{shown(top)} ({below[top].name})" for top in highest)
+        raise InputError(f"{root}: holds several data sets: {listed}: name one of these folders as config.data.root.")
+    return below[highest[0]]
 
 
 def _of_description(root: Path) -> Described | None:

@@ -65,19 +65,24 @@ KNOWN: Sequence[Known] = (
 )
 
 
-def find(paths: Sequence[Path]) -> Known | None:
+def find(paths: Sequence[Path], sides: Sequence[str] = ()) -> Known | None:
     """The layout whose patterns pair all files that they match; None where there is none.
 
     Args:
         paths: all files, from the data set's root.
+        sides: folders of a split that the layout lies in, such as train and val; the root itself if there are none.
     """
-    return next((known for known in KNOWN if pairs(paths, known.images, known.masks)), None)
+    images, masks = (f"{{side:{'|'.join(sides)}}}/", "{side}/") if sides else ("", "")
+    for known in KNOWN:
+        if pairs(paths, images + known.images, masks + known.masks):
+            return dataclasses.replace(known, images=images + known.images, masks=masks + known.masks)
+    return None
 
 
 def pairs(paths: Sequence[Path], images: str, masks: str) -> int:
-    """How many images these patterns pair with masks; 0 if one of either is left over, or two are alike."""
-    matched = pattern_listing.match(
-        paths, patterns.parse(images, patterns.IMAGES), patterns.parse(masks, patterns.MASKS)
-    )
+    """How many images these patterns pair with masks; 0 if a file is left over, lacks a channel, or is there twice."""
+    one, two = patterns.parse(images, patterns.IMAGES), patterns.parse(masks, patterns.MASKS)
+    matched = pattern_listing.match(paths, one, two)
     whole = not matched.faults and matched.images.keys() == matched.masks.keys()
+    whole = whole and all(len(channels) == len(one.channels or channels) for channels in matched.images.values())
     return len(matched.images) if whole else 0

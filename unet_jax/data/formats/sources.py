@@ -62,10 +62,12 @@ def notes(source: str, settings: Settings) -> list[str]:
     what = unit(source, settings)
     if what == "patient":
         return []
-    remedy = "name it {patient} in config.data.images and masks" if source == "patterns" else "set patient_pattern"
+    remedy = "set config.data.patient_pattern"
+    if source == "patterns":
+        remedy = "name it {patient} in config.data.images and config.data.masks, or set config.data.patient_pattern"
     return [
-        f"Each {what} counts as a patient of its own: if one patient has several, {remedy}, or set "
-        "config.data.patient_csv, or the split will not keep them together."
+        f"Each {what} counts as a patient of its own: if one patient has several, {remedy} or config.data.patient_csv, "
+        "or the split will not keep them together."
     ]
 
 
