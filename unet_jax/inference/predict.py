@@ -79,7 +79,7 @@ def predict(
 
     Args:
         workdir: the run's folder; nothing is written there.
-        source: a picture, a NIfTI or DICOM file, or a folder of one of these; masks among them are passed over.
+        source: a picture, a volume or a DICOM file, or a folder of one of these; masks among them are passed over.
         output: the folder for masks and tables; made if missing.
         overwrite: whether files there are replaced; else, if there is one, nothing is computed.
         probabilities: also writes them.
@@ -124,10 +124,10 @@ def _plan(
 
 def _writer(sort: str) -> ModuleType:
     """Imported only where they are needed: their packages are extras."""
-    if sort == "nifti":
-        from unet_jax.inference.writers import nifti_masks
+    if sort == "volume":
+        from unet_jax.inference.writers import volume_masks
 
-        return nifti_masks
+        return volume_masks
     if sort == "dicom":
         from unet_jax.inference.writers import dicom_masks
 
@@ -238,5 +238,6 @@ def _write(task: Task, config: ConfigDict, done: Segmented) -> tuple[list[tables
         channel, classes = lgg.FLAIR if is_lgg else None, labels.count(task.classes)
         for path, data in overlay_files.encode(files, case, mask, channel, classes):
             write_bytes(task.output / path, data)
-    images = files.images if task.writer is picture_masks else ()
+    # A stack of slices is one file.
+    images = files.images if task.writer is picture_masks and len(files.images) == len(mask) else ()
     return tables.measure_classes(case, mask, list(task.classes), images)

@@ -142,7 +142,7 @@ def test_the_sort_of_images_to_predict_is_found(tmp_path):
         [files] = made.find(root)
         assert files.name == name
         assert made.decode(files, lambda path, root=root: read_file(root, path)).mask is None
-    with pytest.raises(InputError, match=r"several sorts, such as a\.png \(picture\), b\.nii\.gz \(nifti\)"):
+    with pytest.raises(InputError, match=r"several sorts, such as a\.png \(picture\), b\.nii\.gz \(volume\)"):
         image_reader(tmp_path, Settings())
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no image that can be read"):

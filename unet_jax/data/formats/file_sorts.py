@@ -1,18 +1,19 @@
-"""Which sort of image a file is (picture, NIfTI or DICOM), without the packages that read it."""
+"""Which sort of image a file is (picture, volume or DICOM), without the packages that read it."""
 
 from pathlib import Path
 
+from unet_jax.data.formats.table import format_of, suffixes
 from unet_jax.data.listing import entries
 from unet_jax.data.names import shown
 from unet_jax.errors import InputError
 
-PICTURE_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
-NIFTI_SUFFIXES = (".nii", ".nii.gz")
+PICTURE_SUFFIXES = suffixes("picture")
+VOLUME_SUFFIXES = suffixes("volume")
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 
 
 def sort_of(path: Path) -> str:
-    """The sort of a file, or of all images under a folder: "picture", "nifti" or "dicom". Other files are ignored.
+    """The sort of a file, or of all images under a folder: "picture", "volume" or "dicom". Other files are ignored.
 
     Raises:
         InputError: the path does not exist, or holds no image, or images of several sorts.
@@ -26,7 +27,8 @@ def sort_of(path: Path) -> str:
             found.setdefault(sort, file)
     if not found:
         raise InputError(
-            f"{path}: holds no image that can be read (PNG, TIFF, JPEG, .nii, .nii.gz or DICOM): see docs/data.md."
+            f"{path}: holds no image that can be read ({', '.join((*PICTURE_SUFFIXES, *VOLUME_SUFFIXES))} or DICOM): "
+            "see docs/data.md."
         )
     if len(found) > 1:
         listed = ", ".join(f"{shown(file.name)} ({sort})" for sort, file in found.items())
@@ -39,9 +41,12 @@ def sort_of_file(path: Path) -> str | None:
     name = path.name.lower()
     if name.startswith(".") or name == "dicomdir" or path.is_dir():
         return None
-    for sort, suffixes in (("picture", PICTURE_SUFFIXES), ("nifti", NIFTI_SUFFIXES), ("dicom", DICOM_SUFFIXES)):
-        if name.endswith(suffixes):
-            return sort
+    if found := format_of(path):
+        return found[0].sort
+    if name.endswith(".img"):  # the other half of an .hdr
+        return "volume"
+    if name.endswith(DICOM_SUFFIXES):
+        return "dicom"
     if not path.is_file():  # opening a pipe would wait for ever
         return None
     try:

@@ -1,4 +1,4 @@
-"""NIfTI in nnU-Net's raw layout to cases: `imagesTr/<case>_0000.nii.gz`, `labelsTr/<case>.nii.gz`, `dataset.json`.
+"""Volumes in nnU-Net's raw layout to cases: `imagesTr/<case>_0000.nii.gz`, `labelsTr/<case>.nii.gz`, `dataset.json`.
 
 The layout is that of nnU-Net v2 (Isensee et al. 2021, doi 10.1038/s41592-020-01008-z): one file a channel, numbered
 with four digits; names of channels and labels in `dataset.json`.
@@ -14,8 +14,8 @@ import numpy as np
 from unet_jax.data import labels as label_maps
 from unet_jax.data.case import Case
 from unet_jax.data.faults import Fault, FaultsError, lines_of
-from unet_jax.data.formats import nifti_file, nifti_listing
-from unet_jax.data.formats.file_sorts import NIFTI_SUFFIXES
+from unet_jax.data.formats import nifti_listing, table
+from unet_jax.data.formats.file_sorts import VOLUME_SUFFIXES
 from unet_jax.data.formats.nifti_listing import DESCRIPTION
 from unet_jax.data.formats.voxel_grid import VoxelGrid, farthest_apart
 from unet_jax.data.labels import LabelMap
@@ -67,10 +67,11 @@ def read_description(root: Path, labels: LabelMap | None = None) -> Description:
             f'{path}: is not a description of a data set ({error!r}): it needs "channel_names" such as '
             '{"0": "FLAIR"}, "labels" such as {"background": 0, "tumour": 1}, and "file_ending", as of nnU-Net v2.'
         ) from error
-    if ending not in NIFTI_SUFFIXES:
+    if ending not in VOLUME_SUFFIXES:
         raise InputError(
-            f"{path}: file_ending is {ending!r}; it must be one of {', '.join(NIFTI_SUFFIXES)}: convert the files."
+            f"{path}: file_ending is {ending!r}; it must be one of {', '.join(VOLUME_SUFFIXES)}: convert the files."
         )
+    table.check_packages([Path(f"case{ending}")])
     return Description(tuple(map(str, channels)), labels, ending, cases)
 
 
@@ -89,7 +90,7 @@ def decode(files: CaseFiles, read: Callable[[Path], bytes], labels: LabelMap) ->
 
     Returns:
         image float32 [slices, rows, columns, channels] in the files' own units, mask of classes or None, spacing in mm.
-        How slices are cut is in `voxel_grid`.
+        How slices are cut is in `voxel_grid`. The channels of a file that has several are channels of the image.
 
     Raises:
         InputError: every fault of the case, one line each.
@@ -99,17 +100,18 @@ def decode(files: CaseFiles, read: Callable[[Path], bytes], labels: LabelMap) ->
     arrays = {}
     for path in (*files.images, *files.masks):
         try:
-            array, grid = nifti_file.decode(read(path), path)
+            is_mask = path in files.masks
+            array, grid = table.read(read(path), path, mask=is_mask)
             _check_together(path, grid, grids)
             grids[path] = grid
-            arrays[path] = _classes(array, path, labels) if path in files.masks else array.astype(np.float32)
+            arrays[path] = _classes(array, path, labels) if is_mask else array.astype(np.float32)
         except InputError as error:
             faults += lines_of(error)
     if faults:
         raise FaultsError(faults)
     grid = grids[files.images[0]]
-    image = np.ascontiguousarray(np.stack([grid.to_case(arrays[path]) for path in files.images], axis=-1))
-    mask = np.ascontiguousarray(grid.to_case(arrays[files.masks[0]])) if files.masks else None
+    image = np.ascontiguousarray(np.concatenate([arrays[path] for path in files.images], axis=-1))
+    mask = np.ascontiguousarray(arrays[files.masks[0]]) if files.masks else None
     return Case(files.name, files.patient, image, mask, grid.spacing)
 
 
@@ -144,7 +146,9 @@ def _check_together(path: Path, grid: VoxelGrid, grids: Mapping[Path, VoxelGrid]
 
 
 def _classes(array: np.ndarray, path: Path, labels: LabelMap) -> np.ndarray:
+    if array.shape[-1] != 1:
+        raise FaultsError([Fault(path, f"the mask has {array.shape[-1]} channels: save it with 1.")])
     try:
-        return label_maps.to_classes(array, labels)
+        return label_maps.to_classes(array[..., 0], labels)
     except InputError as error:
         raise FaultsError([Fault(path, str(error))]) from error

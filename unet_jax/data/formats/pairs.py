@@ -15,7 +15,8 @@ from jaxtyping import Float32, UInt8
 from unet_jax.data import labels as label_maps
 from unet_jax.data.case import Case
 from unet_jax.data.faults import Fault, FaultsError, lines_of
-from unet_jax.data.formats.image_file import decode_image, decode_or_note
+from unet_jax.data.formats import table
+from unet_jax.data.formats.image_file import decode_or_note
 from unet_jax.data.formats.pairing import listed, unpaired
 from unet_jax.data.labels import LabelMap
 from unet_jax.data.listing import has_suffix
@@ -93,7 +94,7 @@ def decode(files: CaseFiles, read: Callable[[Path], bytes], labels: LabelMap | N
     images = [decode_or_note(_image, path, read, faults) for path in files.images]
     masks = [decode_or_note(lambda data, path: _mask(data, path, labels), path, read, faults) for path in files.masks]
     for path, image, mask in zip(files.masks, images, masks, strict=False):
-        if image is not None and mask is not None and image.shape[:2] != mask.shape:
+        if image is not None and mask is not None and image.shape[:3] != mask.shape:
             mistake = f"is {_size(mask)} pixels and its image {_size(image)}: they must be of one size."
             faults.append(Fault(path, mistake))
     first = next((image for image in images if image is not None), None)
@@ -107,9 +108,28 @@ def decode(files: CaseFiles, read: Callable[[Path], bytes], labels: LabelMap | N
                     "slices differ",
                 )
             )
+    if first is not None and len(files.images) > 1 and len(first) > 1:
+        mistake = (
+            f"has {len(first)} pages, and is one slice of {shown(files.name)}: save each page as a file of its own."
+        )
+        faults.append(Fault(files.images[0], mistake, "pages of slices"))
     if faults:
         raise FaultsError(faults)
-    return Case(files.name, files.patient, np.stack(images), np.stack(masks) if masks else None)
+    return Case(files.name, files.patient, np.concatenate(images), np.concatenate(masks) if masks else None)
+
+
+def as_image(pixels: np.ndarray) -> UInt8[np.ndarray, "*shape"] | Float32[np.ndarray, "*shape"]:
+    """Pixels of any number as a network takes them.
+
+    8 bits stay as they are, one bit becomes 0 and 255, 16 bits without sign 0 to 1; all others become float32, on
+    their own scale.
+    """
+    if pixels.dtype == np.uint8:
+        return pixels
+    if pixels.dtype == bool:
+        return pixels * np.uint8(255)
+    values = pixels.astype(np.float32)
+    return values / 65535 if pixels.dtype == np.uint16 else values
 
 
 def _cases(
@@ -149,29 +169,24 @@ def _cases(
     return cases
 
 
-def _image(data: bytes, path: Path) -> UInt8[np.ndarray, "h w c"] | Float32[np.ndarray, "h w c"]:
-    pixels = decode_image(data, path)
-    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-    if pixels.dtype == np.uint16:
-        return pixels.astype(np.float32) / 65535
-    if pixels.dtype not in (np.uint8, np.float32):
-        raise FaultsError([Fault(path, f"has pixels of {pixels.dtype}: save it with 8 or 16 bits, or as float32.")])
-    return pixels
+def _image(data: bytes, path: Path) -> UInt8[np.ndarray, "d h w c"] | Float32[np.ndarray, "d h w c"]:
+    return as_image(table.read(data, path)[0])
 
 
-def _mask(data: bytes, path: Path, labels: LabelMap | None) -> UInt8[np.ndarray, "h w"]:
-    pixels = decode_image(data, path)
-    if pixels.ndim != 2:
-        raise FaultsError([Fault(path, f"the mask has {pixels.shape[2]} channels: save it as grey, with 1.")])
+def _mask(data: bytes, path: Path, labels: LabelMap | None) -> UInt8[np.ndarray, "d h w"]:
+    pixels, _ = table.read(data, path, mask=True)
+    if pixels.shape[3] != 1:
+        raise FaultsError([Fault(path, f"the mask has {pixels.shape[3]} channels: save it as grey, with 1.")])
     try:
-        return label_maps.to_classes(pixels, labels)
+        return label_maps.to_classes(pixels[..., 0], labels)
     except InputError as error:
         raise FaultsError([Fault(path, str(error))]) from error
 
 
 def _size(pixels: np.ndarray) -> str:
-    return f"{pixels.shape[0]}x{pixels.shape[1]}"
+    """Of a stack with its slices first."""
+    return "x".join(map(str, pixels.shape[len(pixels) == 1 : 3]))
 
 
 def _kind(image: np.ndarray) -> str:
-    return f"{_size(image)} pixels, {image.shape[2]} channels of {image.dtype}"
+    return f"{_size(image)} pixels, {image.shape[3]} channels of {image.dtype}"

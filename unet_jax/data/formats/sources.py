@@ -7,7 +7,7 @@ from pathlib import Path
 
 from unet_jax.data import intensity, labels, patients
 from unet_jax.data.case import Case, check_finite
-from unet_jax.data.formats import lgg, pairs
+from unet_jax.data.formats import lgg, pairs, table
 from unet_jax.data.formats.file_sorts import sort_of
 from unet_jax.data.formats.image_file import read_file
 from unet_jax.data.reader import CaseFiles, Reader
@@ -152,10 +152,12 @@ def image_reader(path: Path, settings: Settings, channels: int | None = None) ->
     """
     intensity.check_mode(settings.intensity)
     sort = sort_of(path)
-    if sort == "nifti":
+    if sort == "volume":
         from unet_jax.data.formats import nifti, nifti_listing
 
         root, found = nifti_listing.find_images(path, channels)
+        for files in found:
+            table.check_packages(files.images)
 
         def decode(files: CaseFiles, read: Read) -> Case:
             return nifti.decode(files, read, {})
