@@ -12,6 +12,7 @@ from unet_jax.data.formats.image_file import read_file
 from unet_jax.data.formats.sources import Settings, image_reader, reader
 from unet_jax.data.patients import Patients
 from unet_jax.errors import InputError
+from unet_jax.inference.writers import volume_masks
 
 SHAPE = (6, 7, 4)
 AFFINE = np.array([[-1, 0, 0, 30], [0, -1.5, 0, 20], [0, 0, 5, -10], [0, 0, 0, 1]], float)
@@ -461,3 +462,40 @@ def test_a_file_that_is_named_is_a_case_for_a_network_of_one_channel(tmp_path):
         assert (files.name, [image.name for image in files.images], files.faults) == (name, [path], ())
     _, [files] = nifti_listing.find_images(tmp_path / "scan_0002.nii.gz", 2)
     assert files.faults
+
+
+def _predicted(path, channels=None):
+    made, root = image_reader(path, Settings(intensity="range"), channels)
+    [files] = made.find(root)
+    return files, root, made.decode(files, lambda path: read_file(root, path))
+
+
+def test_a_picture_of_two_axes_comes_back_as_one(tmp_path):
+    pixels = np.random.default_rng(0).random((4, 5), np.float32)
+    nibabel.save(nibabel.Nifti1Image(pixels, np.diag([-1.0, 1, 5, 1])), tmp_path / "CASE.NII.GZ")
+    files, root, case = _predicted(tmp_path)
+    # Rows count to the back, columns to the patient's left.
+    np.testing.assert_array_equal(case.image[0, ..., 0], pixels.T[::-1])
+    mask = np.random.default_rng(1).integers(0, 2, (1, 5, 4), np.uint8)
+    [(path, data)] = volume_masks.encode(files, root, mask, None)
+    assert path.name == "CASE_mask.nii.gz"
+    found = nibabel.Nifti1Image.from_bytes(gzip.decompress(data))
+    np.testing.assert_array_equal(np.asarray(found.dataobj), mask[0, ::-1].T)
+    np.testing.assert_array_equal(found.affine, nibabel.load(tmp_path / "CASE.NII.GZ").affine)
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 5, 2), (3, 4, 5, 1, 2)])
+def test_a_fourth_axis_is_channels_and_a_mask_has_none(tmp_path, shape):
+    scan = np.random.default_rng(0).random(shape, np.float32)
+    nibabel.save(nibabel.Nifti1Image(scan, np.diag([-1.0, -1, 5, 1])), tmp_path / "case_0000.nii")
+    files, root, case = _predicted(tmp_path, 2)
+    np.testing.assert_array_equal(case.image, scan.reshape(3, 4, 5, 2).transpose(2, 1, 0, 3))
+    [(_, data)] = volume_masks.encode(files, root, np.ones((5, 4, 3), np.uint8), None)
+    assert nibabel.Nifti1Image.from_bytes(data).shape == (3, 4, 5)
+
+
+def test_colours_are_channels(tmp_path):
+    colours = np.random.default_rng(0).integers(0, 256, (3, 4, 5, 3), np.uint8)
+    voxels = colours.view([("R", "u1"), ("G", "u1"), ("B", "u1")])[..., 0]
+    nibabel.save(nibabel.Nifti1Image(voxels, np.diag([-1.0, -1, 5, 1])), tmp_path / "a.nii")
+    np.testing.assert_array_equal(_predicted(tmp_path)[2].image, colours.transpose(2, 1, 0, 3))

@@ -29,6 +29,8 @@ MAX_VOXELS = 2**29
 MAX_EXPANSION = 1032
 HEADER_BYTES = 540
 RGB, RGBA = (np.dtype([(colour, "u1") for colour in colours]) for colours in ("RGB", "RGBA"))
+# Where SPM keeps the slope of an Analyze file.
+SPM_SCALE = "funused1"
 KINDS = (nibabel.Nifti1Image, nibabel.Nifti2Image, nibabel.Nifti1Pair, nibabel.AnalyzeImage)
 
 # nibabel logs what it repairs in a header, without naming the file.
@@ -82,6 +84,8 @@ def encode(volume: Shaped[np.ndarray, "d h w"], grid: VoxelGrid, suffix: str = "
     flat = len(header.get_data_shape()) == 2
     header.set_data_dtype(dtype)
     header["cal_max"] = header["cal_min"] = 0
+    if SPM_SCALE in header:
+        header[SPM_SCALE] = 0
     if isinstance(header, nibabel.Nifti1Header):
         header.set_slope_inter(1, 0)
     kind = next(kind for kind in KINDS if type(header) is kind.header_class)
@@ -115,8 +119,8 @@ def _header(head: bytes) -> nibabel.analyze.AnalyzeHeader:
 def _of_pair(kind: type[nibabel.analyze.AnalyzeHeader], head: bytes) -> nibabel.analyze.AnalyzeHeader:
     """The header of a pair whose voxels follow it: what it says of their place counts from the end of the header."""
     header = kind(head[:348])
-    if "orient" in header and int(header["orient"]) != 0:
-        raise InputError(f"is Analyze with slices of orientation {int(header['orient'])}: convert it to .nii.gz.")
+    if "orient" in header and (orientation := bytes(header["orient"])) not in (b"", b"0"):
+        raise InputError(f"is Analyze with slices of orientation {orientation!r}: convert it to .nii.gz.")
     return header
 
 
@@ -151,6 +155,8 @@ def _scaled(header: nibabel.analyze.AnalyzeHeader, data: bytes, shape: tuple[int
     if dtype.names:  # colours are channels
         return np.stack([raw[name] for name in dtype.names], axis=-1)
     slope, intercept = header.get_slope_inter()
+    if SPM_SCALE in header and np.isfinite(header[SPM_SCALE]) and header[SPM_SCALE] != 0:
+        slope, intercept = float(header[SPM_SCALE]), 0
     if slope is None or (slope, intercept) == (1, 0):
         return raw if raw.dtype.kind in "iu" else raw.astype(np.float32)
     return raw.astype(np.float32) * np.float32(slope) + np.float32(intercept)

@@ -3,7 +3,6 @@
 import io
 import math
 import zipfile
-import zlib
 from pathlib import PurePath
 
 import numpy as np
@@ -45,11 +44,11 @@ def decode(data: bytes, name: PurePath | str, *, mask: bool = False) -> Shaped[n
         has_channels = array.ndim == 4 or (array.ndim == 3 and array.shape[-1] <= MAX_CHANNELS)
         array = array if has_channels else array[..., None]
         return array if array.ndim == 4 else array[None]
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InputError(f"{shown(name)}: the file is damaged ({len(data)} bytes, {reason}): restore it.") from error
     except InputError as error:
         raise InputError(f"{shown(name)}: {error}") from error
+    except Exception as error:  # numpy and zipfile promise no kind of exception for damaged bytes
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"{shown(name)}: the file is damaged ({len(data)} bytes, {reason}): restore it.") from error
 
 
 def encode(volume: Shaped[np.ndarray, "d h w"], suffix: str) -> bytes:
