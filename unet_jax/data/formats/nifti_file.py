@@ -119,7 +119,7 @@ def _header(head: bytes) -> nibabel.analyze.AnalyzeHeader:
 def _of_pair(kind: type[nibabel.analyze.AnalyzeHeader], head: bytes) -> nibabel.analyze.AnalyzeHeader:
     """The header of a pair whose voxels follow it: what it says of their place counts from the end of the header."""
     header = kind(head[:348])
-    if "orient" in header and (orientation := bytes(header["orient"])) not in (b"", b"0"):
+    if "orient" in header and (orientation := bytes(header["orient"])) not in (b"", b"\0", b"0"):
         raise InputError(f"is Analyze with slices of orientation {orientation!r}: convert it to .nii.gz.")
     return header
 
