@@ -38,6 +38,7 @@ class CaseFiles:
         images: paths relative to the data set's root, in the order of the slices.
         masks: as many, in the same order; one for a volume that is one file; or none.
         faults: what is wrong with the listing itself, one line each; such a case cannot be decoded.
+        beside: files that lie with those of the case and are not read, in words; empty where there are none.
     """
 
     name: str
@@ -45,6 +46,7 @@ class CaseFiles:
     images: tuple[Path, ...]
     masks: tuple[Path, ...]
     faults: tuple[str, ...] = ()
+    beside: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

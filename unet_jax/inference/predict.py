@@ -119,7 +119,11 @@ def _plan(
         settings = dataclasses.replace(settings, patient_csv=None)  # it is of the training set, which may be elsewhere
     reader, root = sources.image_reader(source, settings, channels)
     writer = _writer(sort_of(source))
-    return Task(reader, root, reader.find(root), writer, classes, output, probabilities, overlays)
+    listing = reader.find(root)
+    if beside := [f"{shown(files.name)}: {files.beside}" for files in listing if files.beside]:
+        more = f"; and in {len(beside) - LISTED} more" if len(beside) > LISTED else ""
+        print(f"Not read, because they are not of the series: {'; '.join(beside[:LISTED])}{more}.", flush=True)
+    return Task(reader, root, listing, writer, classes, output, probabilities, overlays)
 
 
 def _writer(sort: str) -> ModuleType:

@@ -171,7 +171,7 @@ def test_a_missing_package_is_named_with_its_extra(tmp_path, monkeypatch, packag
         return real_import(name, *args, **kwargs)
 
     formats = "unet_jax.data.formats"
-    for name in ("nifti", "nifti_file", "voxel_grid", "dicom"):
+    for name in ("nifti", "nifti_file", "voxel_grid", "dicom", "dicom_frames", "dicom_listing"):
         monkeypatch.delitem(sys.modules, f"{formats}.{name}", raising=False)
         # What `from unet_jax.data.formats import nifti` would find without importing.
         monkeypatch.delattr(importlib.import_module(formats), name, raising=False)

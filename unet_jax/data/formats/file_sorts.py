@@ -37,7 +37,7 @@ def sort_of(path: Path) -> str:
 
 
 def sort_of_file(path: Path) -> str | None:
-    """The sort of a file by its suffix or by DICOM's mark ("DICM" after 128 bytes); None if hidden or of no sort."""
+    """The sort of a file by its suffix or by how DICOM begins; None if hidden or of no sort."""
     name = path.name.lower()
     if name.startswith(".") or name == "dicomdir" or path.is_dir():
         return None
@@ -51,6 +51,18 @@ def sort_of_file(path: Path) -> str | None:
         return None
     try:
         with path.open("rb") as file:
-            return "dicom" if file.read(132)[128:] == b"DICM" else None
+            head = file.read(132)
     except OSError:
         return None
+    return "dicom" if head[128:] == b"DICM" or is_bare_dicom(head) else None
+
+
+def is_bare_dicom(head: bytes) -> bool:
+    """Whether a file begins as DICOM does without the preamble: with an element of the groups 2 or 8.
+
+    Its length or, in bytes 4 and 5, its kind in capital letters must be possible (PS3.5, 7.1).
+    """
+    if len(head) < 132 or head[128:132] == b"DICM" or head[0] not in (2, 8) or head[1] or head[3]:
+        return False
+    explicit = head[4:6].isalpha() and head[4:6].isupper()
+    return explicit or 0 < int.from_bytes(head[4:8], "little") <= 64

@@ -131,7 +131,7 @@ def _first_voxel(header: nibabel.analyze.AnalyzeHeader) -> int:
     return offset if isinstance(header, nibabel.Nifti1Header) and header.is_single else 352 + offset
 
 
-def _claimed_bytes(header: nibabel.Nifti1Header, file_bytes: int) -> int:
+def _claimed_bytes(header: nibabel.analyze.AnalyzeHeader, file_bytes: int) -> int:
     """Bytes from the file's start to its last voxel, by the header."""
     shape, dtype = header.get_data_shape(), header.get_data_dtype()
     colours = dtype in (RGB, RGBA) and len(axes_of(header)) < 4

@@ -14,7 +14,7 @@ from unet_jax.data.reader import CaseFiles, Reader
 from unet_jax.errors import InputError
 
 # Layouts of folders that hold images and masks; "phantom" is the built-in data set in the layout of "lgg".
-SOURCES = ("lgg", "pairs", "nifti", "tfds", "phantom")
+SOURCES = ("lgg", "pairs", "nifti", "dicom", "tfds", "phantom")
 # What is read as the LGG data are: three sequences of 8 bits.
 LGG_SOURCES = ("lgg", "phantom", "tfds")
 # A picture of the LGG data set: TCGA_CS_4941_19960909/TCGA_CS_4941_19960909_12.
@@ -41,7 +41,7 @@ def settings(data: Mapping) -> Settings:
 def unit(source: str, settings: Settings) -> str:
     """What a split keeps together: "patient" where the layout or the user tells patients, else "picture" or "case"."""
     named = settings.patient_pattern is not None or settings.patient_csv is not None
-    if source in LGG_SOURCES or named:
+    if source in (*LGG_SOURCES, "dicom") or named:
         return "patient"
     return "picture" if source == "pairs" else "case"
 
@@ -113,6 +113,15 @@ def reader(root: Path, source: str, settings: Settings) -> Reader:
             lambda files, read: nifti.decode(files, read, description.labels),
             mode,
         )
+    if source == "dicom":
+        from unet_jax.data.formats import dicom_study
+
+        return _reader(
+            f"{dicom_study.DECODING}; labels {label_map}",
+            dicom_study.find,
+            lambda files, read: dicom_study.decode(files, read, label_map),
+            mode,
+        )
     if source == "pairs":
         return _reader(
             f"{pairs.DECODING}; labels {label_map}; {grouping.describe()}",
@@ -134,7 +143,7 @@ def classes(root: Path, source: str, settings: Settings) -> labels.LabelMap:
         from unet_jax.data.formats import nifti
 
         label_map = nifti.read_description(root, label_map).labels
-    elif source != "pairs":
+    elif source not in ("pairs", "dicom"):
         label_map = None
     return label_map if label_map and len(label_map) > 1 else {}
 
@@ -162,9 +171,9 @@ def image_reader(path: Path, settings: Settings, channels: int | None = None) ->
         def decode(files: CaseFiles, read: Read) -> Case:
             return nifti.decode(files, read, {})
     elif sort == "dicom":
-        from unet_jax.data.formats import dicom
+        from unet_jax.data.formats import dicom, dicom_listing
 
-        root, found = dicom.find(path)
+        root, found = dicom_listing.find(path)
         decode = dicom.decode
     else:
         pattern = settings.patient_pattern
