@@ -2,7 +2,6 @@
 
 import io
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +157,6 @@ def _frame(dataset: pydicom.Dataset, number: int, stored: np.ndarray, path: Path
     return frame, (stored * slope + intercept).astype(np.float32)
 
 
-def _of_group(groups: Mapping, sequence: str, name: str) -> Any:
+def _of_group(groups: pydicom.Dataset | dict, sequence: str, name: str) -> Any:
     items = groups.get(sequence)
     return items[0].get(name) if items else None
