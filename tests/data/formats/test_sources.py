@@ -178,3 +178,15 @@ def test_a_missing_package_is_named_with_its_extra(tmp_path, monkeypatch, packag
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(InputError, match=rf"need the package {package}: pip install \.\[{module}\]"):
         image_reader(tmp_path / file, Settings())
+
+
+def test_an_array_is_read_as_a_file_of_its_type_is():
+    small = np.array([[0, 1, 200]], np.uint8)
+    assert sources.as_read("pairs", small).dtype == sources.as_read("lgg", small.astype(np.int64)).dtype == np.uint8
+    np.testing.assert_array_equal(sources.as_read("pairs", np.array([0, 65535], np.uint16)), [0, 1])
+    for source, array in (("nifti", small), ("dicom", small), ("pairs", small.astype(np.int16)), ("lgg", small / 7)):
+        found = sources.as_read(source, array)
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, array.astype(np.float32))
+    np.testing.assert_array_equal(sources.as_read("pairs", np.array([True, False])), [255, 0])
+    assert sources.as_read("pairs", np.array([1.5])).dtype == np.float32

@@ -49,10 +49,22 @@ def decode(data: bytes, name: PurePath | str) -> tuple[np.ndarray, VoxelGrid]:
         InputError: the bytes are not such a file, are damaged, name another file, or claim more voxels than MAX_VOXELS
             or than the file can hold: then nothing is set aside for them.
     """
-    itk = simpleitk()
-    suffix = ".mha" if (suffix := PurePath(name).suffix.lower()) == ".mhd" else suffix
+    image, array = read(data, name)
     try:
-        header = _header(data, suffix)
+        return array, _grid(image, _header(data, _suffix(name)))
+    except InputError as error:
+        raise InputError(f"{shown(name)}: {error}") from error
+
+
+def read(data: bytes, name: PurePath | str) -> tuple["SimpleITK.Image", np.ndarray]:
+    """SimpleITK's image of a file, and its array as `decode` has it.
+
+    Raises:
+        InputError: as `decode`.
+    """
+    itk, suffix = simpleitk(), _suffix(name)
+    try:
+        _header(data, suffix)
         with tempfile.TemporaryDirectory(prefix="unet-jax-") as folder:
             # SimpleITK reads files alone.
             path = Path(folder, "volume" + suffix)
@@ -63,7 +75,7 @@ def decode(data: bytes, name: PurePath | str) -> tuple[np.ndarray, VoxelGrid]:
             reader.ReadImageInformation()
             _check_claims(reader, len(data))
             image = reader.Execute()
-        return _array(itk, image), _grid(image, header)
+        return image, _array(itk, image)
     except InputError as error:
         raise InputError(f"{shown(name)}: {error}") from error
     except RuntimeError as error:
@@ -108,6 +120,11 @@ def simpleitk() -> ModuleType:
         raise InputError("NRRD, MetaImage and GIPL need the package SimpleITK: pip install '.[itk]'") from error
     SimpleITK.ProcessObject.GlobalWarningDisplayOff()
     return SimpleITK
+
+
+def _suffix(name: PurePath | str) -> str:
+    suffix = PurePath(name).suffix.lower()
+    return ".mha" if suffix == ".mhd" else suffix
 
 
 def _header(data: bytes, suffix: str) -> bytes:

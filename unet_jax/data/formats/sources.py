@@ -5,6 +5,8 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from unet_jax.data import intensity, labels, patients
 from unet_jax.data.case import Case, check_finite
 from unet_jax.data.formats import lgg, pairs, table
@@ -84,6 +86,30 @@ def channel_to_show(source: str, names: Sequence[str]) -> int:
 def intensity_mode(source: str, mode: str) -> str:
     """How the images of a source are scaled: LGG's have 8 bits throughout, which "auto" leaves as they are."""
     return "range" if mode == "auto" and source in LGG_SOURCES else mode
+
+
+def as_read(source: str, pixels: np.ndarray) -> np.ndarray:
+    """Numbers of any type as they are where a file of that type is read: uint8, or float32.
+
+    Args:
+        source: of the files that a network was trained on.
+        pixels: of an image.
+
+    Raises:
+        InputError: they are no real numbers; or whole ones beyond 0 to 255, where the files have 8 bits throughout.
+    """
+    if pixels.dtype.kind not in "biuf":
+        raise InputError(f"the image is {pixels.dtype}; it must be whole or real numbers.")
+    if source in ("nifti", "dicom"):
+        return pixels.astype(np.float32)
+    if source in LGG_SOURCES and pixels.dtype.kind in "iu":
+        if pixels.min() < 0 or pixels.max() > 255:
+            raise InputError(
+                f"the image is {pixels.dtype} from {pixels.min()} to {pixels.max()}; the network was trained on 8 "
+                "bits: give it 0 to 255, or floats from 0 to 1."
+            )
+        return pixels.astype(np.uint8)
+    return pairs.as_image(pixels)
 
 
 def reader(root: Path, source: str, settings: Settings) -> Reader:
