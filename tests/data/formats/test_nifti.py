@@ -499,3 +499,21 @@ def test_colours_are_channels(tmp_path):
     voxels = colours.view([("R", "u1"), ("G", "u1"), ("B", "u1")])[..., 0]
     nibabel.save(nibabel.Nifti1Image(voxels, np.diag([-1.0, -1, 5, 1])), tmp_path / "a.nii")
     np.testing.assert_array_equal(_predicted(tmp_path)[2].image, colours.transpose(2, 1, 0, 3))
+
+
+@pytest.mark.parametrize("there", [1, 2])
+def test_one_file_may_hold_all_channels_of_a_case_to_train_on(tmp_path, there):
+    scan = np.random.default_rng(0).random((3, 4, 5, there), np.float32)
+    for folder, name, array in (("imagesTr", "a_0000", scan), ("labelsTr", "a", (scan[..., 0] > 0.5).astype(np.uint8))):
+        (tmp_path / folder).mkdir()
+        nibabel.save(nibabel.Nifti1Image(array, np.diag([-1.0, -1, 5, 1])), tmp_path / folder / f"{name}.nii.gz")
+    description = {"channel_names": {"0": "A", "1": "B"}, "labels": {"background": 0, "a": 1}, "file_ending": ".nii.gz"}
+    (tmp_path / "dataset.json").write_text(json.dumps(description))
+    made = reader(tmp_path, "nifti", Settings(intensity="range"))
+    [files] = made.find(tmp_path)
+    if there == 1:
+        with pytest.raises(InputError, match=r"imagesTr/a: has the channels 0000, and 0000, 0001 are needed by"):
+            made.decode(files, lambda path: read_file(tmp_path, path))
+    else:
+        case = made.decode(files, lambda path: read_file(tmp_path, path))
+        np.testing.assert_array_equal(case.image, scan.transpose(2, 1, 0, 3))

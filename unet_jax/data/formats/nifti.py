@@ -80,13 +80,14 @@ def find(root: Path, description: Description, patients: Patients) -> list[CaseF
     return nifti_listing.find(root, len(description.channels), description.ending, description.cases, patients)
 
 
-def decode(files: CaseFiles, read: Callable[[Path], bytes], labels: LabelMap) -> Case:
+def decode(files: CaseFiles, read: Callable[[Path], bytes], labels: LabelMap, channels: int | None = None) -> Case:
     """Reads and checks the channels and the mask of one case.
 
     Args:
         files: what `nifti_listing` said of the case.
         read: gives the bytes of a path of `files`, or raises InputError.
         labels: which values of the mask are which class.
+        channels: how many there must be; None where that is not known.
 
     Returns:
         image float32 [slices, rows, columns, channels] in the files' own units, mask of classes or None, spacing in mm.
@@ -111,6 +112,8 @@ def decode(files: CaseFiles, read: Callable[[Path], bytes], labels: LabelMap) ->
         raise FaultsError(faults)
     grid = grids[files.images[0]]
     image = np.ascontiguousarray(np.concatenate([arrays[path] for path in files.images], axis=-1))
+    if channels not in (None, image.shape[-1]):
+        raise FaultsError([nifti_listing.wrong_channels(files.name, range(image.shape[-1]), channels)])
     mask = np.ascontiguousarray(arrays[files.masks[0]]) if files.masks else None
     return Case(files.name, files.patient, image, mask, grid.spacing)
 

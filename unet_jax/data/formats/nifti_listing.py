@@ -50,19 +50,26 @@ def find(root: Path, channels: int, ending: str, cases: int | None, patients: Pa
     placed = {path for numbered in by_case.values() for path in numbered.values()}
     refused = {stem for stem, path in images.items() if path not in placed}
     spare = {stem: path for stem, path in labels.items() if stem not in by_case and stem not in refused}
+    # Files by themselves may hold several channels each: decoding finds out.
+    alone = all(numbered.keys() == {0} for numbered in by_case.values())
     listing = []
     for name, numbered in by_case.items():
         wrong = [] if name in labels else [_no_label(root, name, ending, spare)]
-        if numbered.keys() != set(range(channels)):
-            needed = ", ".join(f"{n:04d}" for n in range(channels))
-            mistake = f"has the channels {', '.join(f'{n:04d}' for n in sorted(numbered))}, and {needed} are needed by"
-            wrong.append(Fault(f"{IMAGES}/{name}", f"{mistake} {DESCRIPTION}.", "channels"))
+        if not alone and numbered.keys() != set(range(channels)):
+            wrong.append(wrong_channels(name, sorted(numbered), channels))
         listing.append(_case_files(name, numbered, labels.get(name), patients, wrong))
     faults += [Fault(path, "this mask has no image: add it or remove this file.") for path in spare.values()]
     there = len(by_case.keys() | (refused & labels.keys()))
     if cases not in (None, there):
         faults.append(Fault(DESCRIPTION, f"says numTraining {cases}, and {IMAGES} holds {there} cases."))
     return [*listing, CaseFiles("listing", "", (), (), tuple(sorted(faults)))] if faults else listing
+
+
+def wrong_channels(name: str, found: Sequence[int], channels: int) -> Fault:
+    """The fault of a case with these channels, where so many are needed."""
+    there, needed = (", ".join(f"{n:04d}" for n in numbers) for numbers in (found, range(channels)))
+    mistake = f"has the channels {there}, and {needed} are needed by {DESCRIPTION}."
+    return Fault(f"{IMAGES}/{name}", mistake, "channels")
 
 
 def find_images(path: Path, channels: int | None = None) -> tuple[Path, list[CaseFiles]]:

@@ -136,7 +136,7 @@ def reader(root: Path, source: str, settings: Settings) -> Reader:
         return _reader(
             f"{nifti.DECODING}; {description}; {grouping.describe()}",
             lambda root: nifti.find(root, description, grouping),
-            lambda files, read: nifti.decode(files, read, description.labels),
+            lambda files, read: nifti.decode(files, read, description.labels, len(description.channels)),
             mode,
         )
     if source == "dicom":
