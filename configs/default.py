@@ -24,9 +24,9 @@ def get_config() -> ConfigDict:
 
     config.data = ConfigDict()
     # What lies under `root`: "lgg", the Kaggle layout; "pairs", pictures and masks; "nifti", nnU-Net's raw layout;
-    # "tfds", lgg_mri as TFDS builds it; "patterns", what `images` and `masks` say; see docs/data.md. "phantom": the
-    # built-in synthetic MRI. "auto": whatever lies there, or, without such a folder, the phantom with the values of
-    # `scaled_down`.
+    # "dicom", studies with SEG or RTSTRUCT; "tfds", lgg_mri as TFDS builds it; "patterns", what `images` and `masks`
+    # say; "listed", what dataset.json lists; see docs/data.md. "phantom": the built-in synthetic MRI. "auto": whatever
+    # lies there but studies, or, without such a folder, the phantom with the values of `scaled_down`.
     config.data.source = "auto"
     config.data.root = "data/kaggle_3m"
     # Where images and masks lie, as paths from `root` with fields, such as "images/{case}.png" and

@@ -25,7 +25,7 @@ from jaxtyping import Float32, Int32, Integer
 from tqdm import tqdm
 
 from unet_jax.data import pools
-from unet_jax.data.formats.image_header import read_header
+from unet_jax.data.formats.image_header import read_headers
 from unet_jax.data.names import shown
 from unet_jax.errors import DamageError, InputError
 from unet_jax.files import replace_folder
@@ -34,6 +34,7 @@ from unet_jax.plan.dataset import Dataset
 from unet_jax.plan.foreground import Key
 from unet_jax.plan.plans import Configuration, Plans
 from unet_jax.plan.preprocess import Geometry, preprocess
+from unet_jax.plan.raw_file import PICTURE_SPACING
 from unet_jax.runtime.lock import lock_folder
 
 LAYOUT = "image, mask and locations of a case in pools, version 2"
@@ -269,8 +270,9 @@ def _peak_bytes(
 def _claim(data: bytes) -> tuple[tuple[int, ...], tuple[float, ...]]:
     """Slices, rows and columns that a file claims, and their spacing; nothing is decoded."""
     try:
-        header = read_header(data)
-        return (1, header.rows, header.columns), raw.PICTURE_SPACING
+        headers = read_headers(data)
+        spacing = PICTURE_SPACING if len(headers) == 1 else (1.0, 1.0, 1.0)
+        return (len(headers), headers[0].rows, headers[0].columns), spacing
     except InputError:
         pass
     import nibabel

@@ -144,7 +144,7 @@ def test_the_sort_of_images_to_predict_is_found(tmp_path):
         [files] = made.find(root)
         assert files.name == name
         assert made.decode(files, lambda path, root=root: read_file(root, path)).mask is None
-    with pytest.raises(InputError, match=r"several sorts, such as a\.png \(picture\), b\.nii\.gz \(nifti\)"):
+    with pytest.raises(InputError, match=r"several sorts, such as a\.png \(picture\), b\.nii\.gz \(volume\)"):
         image_reader(tmp_path, Settings())
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no image that can be read"):
@@ -173,7 +173,7 @@ def test_a_missing_package_is_named_with_its_extra(tmp_path, monkeypatch, packag
         return real_import(name, *args, **kwargs)
 
     formats = "unet_jax.data.formats"
-    for name in ("nifti", "nifti_file", "voxel_grid", "dicom"):
+    for name in ("nifti", "nifti_file", "voxel_grid", "dicom", "dicom_frames", "dicom_listing"):
         monkeypatch.delitem(sys.modules, f"{formats}.{name}", raising=False)
         # What `from unet_jax.data.formats import nifti` would find without importing.
         monkeypatch.delattr(importlib.import_module(formats), name, raising=False)
@@ -218,3 +218,15 @@ def test_what_a_split_keeps_together_follows_from_the_pattern(images, unit):
 def test_channels_are_called_as_their_pattern_has_them(tmp_path):
     assert sources.channel_names("patterns", tmp_path, 2, "{case}_{channel:flair|t1}.nii") == ("flair", "t1")
     assert sources.channel_names("patterns", tmp_path, 2, "{case}.nii") == ("sequence 1", "sequence 2")
+
+
+def test_an_array_is_read_as_a_file_of_its_type_is():
+    small = np.array([[0, 1, 200]], np.uint8)
+    assert sources.as_read("pairs", small).dtype == sources.as_read("lgg", small.astype(np.int64)).dtype == np.uint8
+    np.testing.assert_array_equal(sources.as_read("pairs", np.array([0, 65535], np.uint16)), [0, 1])
+    for source, array in (("nifti", small), ("dicom", small), ("pairs", small.astype(np.int16)), ("lgg", small / 7)):
+        found = sources.as_read(source, array)
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, array.astype(np.float32))
+    np.testing.assert_array_equal(sources.as_read("pairs", np.array([True, False])), [255, 0])
+    assert sources.as_read("pairs", np.array([1.5])).dtype == np.float32

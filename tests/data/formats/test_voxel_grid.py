@@ -4,7 +4,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from unet_jax.data.formats.voxel_grid import farthest_apart, grid_of
+from unet_jax.data.formats.voxel_grid import axes_of, farthest_apart, grid_of
 from unet_jax.errors import InputError
 
 # Every way in which a file's axes can run along the body's: 6 orders, 8 signs.
@@ -31,7 +31,7 @@ def _affine(order, signs, spacing, origin=(-20.0, 11.0, 5.0)):
 @pytest.mark.parametrize("spacing", [(1, 1.5, 5), (1, 6, 1.2), (4, 1, 1.1), (1, 1.1, 1.2)])
 def test_slices_run_the_same_way_through_the_body_whatever_the_file(order, signs, spacing):
     affine = _affine(order, signs, spacing)
-    grid, _ = grid_of(_header(affine, (3, 4, 5)))
+    grid = grid_of(_header(affine, (3, 4, 5)))
     places = np.stack(np.meshgrid(*map(np.arange, (3, 4, 5)), indexing="ij"), -1)
     body = places @ affine[:3, :3].T + affine[:3, 3]  # of each voxel, mm towards right, front and head
     seen = np.stack([grid.to_case(np.ascontiguousarray(body[..., axis])) for axis in range(3)], -1)
@@ -49,7 +49,7 @@ def test_the_way_back_is_exact_even_for_tilted_files(order, signs):
     turn = nibabel.eulerangles.euler2mat(0.3, -0.2, 0.25)
     affine = _affine(order, signs, (1, 1.5, 5))
     affine[:3, :3] = turn @ affine[:3, :3]
-    grid, _ = grid_of(_header(affine, (3, 4, 5)))
+    grid = grid_of(_header(affine, (3, 4, 5)))
     volume = np.random.default_rng(0).integers(0, 255, (3, 4, 5), np.uint8)
     np.testing.assert_array_equal(grid.to_file(grid.to_case(volume)), volume)
     np.testing.assert_allclose(sorted(grid.spacing), [1, 1.5, 5], rtol=1e-6)
@@ -58,14 +58,23 @@ def test_the_way_back_is_exact_even_for_tilted_files(order, signs):
 def test_units_become_millimetres():
     header = _header(np.diag([0.001, 0.001, 0.005, 1]), (3, 4, 5))
     header.set_xyzt_units("meter")
-    np.testing.assert_allclose(grid_of(header)[0].spacing, (5, 1, 1), rtol=1e-6)
+    np.testing.assert_allclose(grid_of(header).spacing, (5, 1, 1), rtol=1e-6)
 
 
-def test_a_last_axis_of_one_is_dropped_and_more_than_four_are_refused():
-    assert grid_of(_header(np.eye(4), (3, 4, 5, 1)))[0].shape == (3, 4, 5)
-    for shape in ((3, 4, 5, 2, 2), (3, 4)):
-        with pytest.raises(InputError, match="where 3 axes are needed, or 4 with channels: save each"):
+def test_a_last_axis_of_one_is_dropped_a_fourth_is_channels_and_a_fifth_is_refused():
+    for shape in ((3, 4, 5, 1), (3, 4, 5, 2), (3, 4, 5, 1, 2)):
+        assert grid_of(_header(np.eye(4), shape)).shape == (3, 4, 5)
+    assert axes_of(_header(np.eye(4), (3, 4, 5, 1, 2))) == (3, 4, 5, 2)
+    for shape in ((3, 4, 5, 2, 2), (3,)):
+        with pytest.raises(InputError, match="where 3 axes are needed, or 4 with channels"):
             grid_of(_header(np.eye(4), shape))
+
+
+def test_a_picture_of_two_axes_is_one_slice_whatever_its_voxels_sizes():
+    for sizes in ([1, 1, 5, 1], [1, 1, 1, 1], [5, 1, 1, 1]):
+        grid = grid_of(_header(np.diag(sizes), (3, 4)))
+        assert (grid.shape, grid.plane) == ((3, 4, 1), "axial")
+        assert grid.to_case(np.zeros((3, 4, 1))).shape == (1, 4, 3)
 
 
 @pytest.mark.parametrize("bad", [np.diag([1, 1, 0, 1]), np.diag([1, np.nan, 1, 1])])
@@ -77,11 +86,9 @@ def test_an_affine_that_says_nothing_is_refused(bad):
 
 
 def test_how_far_two_grids_lie_apart():
-    one, _ = grid_of(_header(np.diag([1, 1, 5, 1]), (11, 11, 11)))
+    one = grid_of(_header(np.diag([1, 1, 5, 1]), (11, 11, 11)))
     moved = np.diag([1.0, 1, 5, 1])
     moved[2, 3] = 2
-    assert farthest_apart(one, grid_of(_header(moved, (11, 11, 11)))[0]) == pytest.approx(2)
-    assert farthest_apart(one, grid_of(_header(np.diag([1.01, 1, 5, 1]), (11, 11, 11)))[0]) == pytest.approx(
-        0.1, rel=1e-4
-    )
+    assert farthest_apart(one, grid_of(_header(moved, (11, 11, 11)))) == pytest.approx(2)
+    assert farthest_apart(one, grid_of(_header(np.diag([1.01, 1, 5, 1]), (11, 11, 11)))) == pytest.approx(0.1, rel=1e-4)
     assert farthest_apart(one, one) == 0

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from unet_jax.data.formats import dataset_json, known_layouts, lgg, pairing, proposals
-from unet_jax.data.formats.file_sorts import NIFTI_SUFFIXES
+from unet_jax.data.formats.file_sorts import VOLUME_SUFFIXES
 from unet_jax.data.formats.nifti_listing import DESCRIPTION
 from unet_jax.data.listing import entries, folder_named, has_suffix
 from unet_jax.data.names import shown
@@ -112,7 +112,7 @@ def _of_description(root: Path) -> Described | None:
     files, drawn = ([path.name for path in entries(root, place)] for place in (folder, masks))
     of_channels = [name for name in files if re.search(rf"_[0-9]{{4}}{re.escape(content.ending)}$", name)]
     of_decathlon = content.training and set(files) & set(drawn) and not (set(of_channels) - set(drawn))
-    if not of_decathlon and content.ending in NIFTI_SUFFIXES:
+    if not of_decathlon and content.ending in VOLUME_SUFFIXES:
         return None
     dataset_json.check_training(root, content)
     channel = "" if of_decathlon else r"_{channel:[0-9]{4}}"

@@ -41,4 +41,4 @@ def _case(root: Path, name: str, entry: object, channels: int, patients: Patient
         patient = ""
         faults += lines_of(error)
     there = tuple(path for path in images if path)
-    return CaseFiles(name, patient, there, (mask,) if mask else (), tuple(faults), len(there) or 1)
+    return CaseFiles(name, patient, there, (mask,) if mask else (), tuple(faults), channels=len(there) or 1)

@@ -1,5 +1,6 @@
 """A picture that is a mask, as people save them: grey, the same in three channels, or in colours."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,10 @@ from jaxtyping import Shaped, UInt8
 
 from unet_jax.data import labels as label_maps
 from unet_jax.data.faults import Fault, FaultsError
-from unet_jax.data.formats.image_file import decode_image
+from unet_jax.data.formats import table
 from unet_jax.data.labels import COLOUR, LabelMap
 from unet_jax.data.listing import has_suffix
+from unet_jax.data.names import shown
 from unet_jax.errors import InputError
 
 JPEG_SUFFIXES = (".jpg", ".jpeg")
@@ -17,8 +19,10 @@ JPEG_SUFFIXES = (".jpg", ".jpeg")
 LISTED = 5
 
 
-def decode(data: bytes, path: Path, labels: LabelMap | None, threshold: int | None = None) -> UInt8[np.ndarray, "h w"]:
-    """The class of each pixel of a mask.
+def decode(
+    data: bytes, path: Path, labels: LabelMap | None, threshold: int | None = None
+) -> UInt8[np.ndarray, "d h w"]:
+    """The class of each pixel of a mask; pages of one file are slices.
 
     Args:
         data: the file's bytes.
@@ -35,35 +39,41 @@ def decode(data: bytes, path: Path, labels: LabelMap | None, threshold: int | No
             "--config.data.mask_threshold=128."
         )
         raise FaultsError([Fault(path, mistake, "mask as JPEG")])
+    in_colours = labels is not None and label_maps.in_colours(labels)
+    pixels, _ = table.read(data, path, mask=not in_colours)
     try:
-        return to_classes(decode_image(data, path), path, labels, threshold)
+        if in_colours:
+            return label_maps.to_classes(_colours(pixels), labels)
+        if (pixels[..., 1:3] != pixels[..., :1]).any():
+            raise FaultsError([Fault(path, _unknown_colours(_colours(pixels)), "mask in colours")])
+        return label_maps.to_classes(pixels[..., 0], labels, threshold)
     except FaultsError:
         raise
     except InputError as error:
-        message = str(error).removeprefix(f"{path}: ")
-        raise FaultsError([Fault(path, message)]) from error
+        raise FaultsError([Fault(path, str(error))]) from error
 
 
-def to_classes(
-    pixels: Shaped[np.ndarray, "*shape"], path: Path, labels: LabelMap | None, threshold: int | None
-) -> UInt8[np.ndarray, "h w"]:
-    """The class of each pixel of a decoded mask: see `decode`."""
-    in_colours = labels is not None and label_maps.in_colours(labels)
-    if in_colours:
-        return label_maps.to_classes(_colours(pixels), labels)
-    if pixels.ndim == 3:
-        grey = pixels[..., 0]
-        if (pixels[..., 1:3] != grey[..., None]).any():
-            raise FaultsError([Fault(path, _unknown_colours(_colours(pixels)), "mask in colours")])
-        pixels = grey
-    return label_maps.to_classes(pixels, labels, threshold)
+def union(masks: Sequence[UInt8[np.ndarray, "d h w"]], paths: Sequence[Path]) -> UInt8[np.ndarray, "d h w"]:
+    """Masks of one image as one.
+
+    Raises:
+        InputError: two of them put a pixel into two classes,.
+    """
+    result = masks[0].copy()
+    for mask, path in zip(masks[1:], paths[1:], strict=True):
+        both = (result > 0) & (mask > 0) & (result != mask)
+        if both.any():
+            mistake = f"has {np.count_nonzero(both)} pixels of another class than {shown(paths[0])}: mend one of them."
+            raise FaultsError([Fault(path, mistake, "two classes")])
+        np.maximum(result, mask, out=result)
+    return result
 
 
-def _colours(pixels: np.ndarray) -> Shaped[np.ndarray, "h w"]:
+def _colours(pixels: Shaped[np.ndarray, "d h w c"]) -> Shaped[np.ndarray, "d h w"]:
     """Each pixel's colour as `labels` has it; alpha does not count."""
     if pixels.dtype != np.uint8:
         raise InputError(f"has pixels of {pixels.dtype}, and colours have 8 bits: save it so.")
-    channels = np.repeat(pixels[..., None], 3, axis=-1) if pixels.ndim == 2 else pixels[..., :3]
+    channels = np.repeat(pixels, 3, axis=-1) if pixels.shape[-1] == 1 else pixels[..., :3]
     red, green, blue = np.moveaxis(channels.astype(np.int64), -1, 0)
     return COLOUR | red << 16 | green << 8 | blue
 

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from unet_jax.data.formats import patterns
-from unet_jax.data.formats.file_sorts import sort_of_name
 from unet_jax.data.formats.pattern_listing import match
 from unet_jax.data.formats.proposals import SUFFIXES
 from unet_jax.data.listing import entries, has_suffix
@@ -21,7 +20,7 @@ def of_files(root: Path, images: str | None, masks: str | None) -> list[str]:
     matched = match(entries(root), *patterns.parse_pair(images, masks))
     files = sum(map(len, matched.images.values())), sum(map(len, matched.masks.values()))
     notes = [f"config.data.images matches {files[0]:,} files and config.data.masks {files[1]:,}."]
-    others = [path for path in matched.others if has_suffix(path, SUFFIXES) or sort_of_name(path)]
+    others = [path for path in matched.others if has_suffix(path, SUFFIXES)]
     if others:
         named = f"such as {shown(others[0])}" if len(others) > 1 else shown(others[0])
         notes.append(f"Neither matches {len(others):,} other images, {named}: they are not read.")

@@ -8,8 +8,8 @@ from jaxtyping import Float32, UInt8
 
 from unet_jax.data.case import Case
 from unet_jax.data.faults import Fault, FaultsError, lines_of
-from unet_jax.data.formats import mask_file
-from unet_jax.data.formats.image_file import decode_image
+from unet_jax.data.formats import mask_file, table
+from unet_jax.data.formats.mask_file import union
 from unet_jax.data.labels import LabelMap
 from unet_jax.data.names import shown
 from unet_jax.data.reader import CaseFiles
@@ -35,42 +35,50 @@ def decode(
         InputError: every fault of the case, one line each.
     """
     faults = list(files.faults)
-    images = list(noted(files.images, lambda path: _image(read(path), path), faults))
-    masks = list(noted(files.masks, lambda path: mask_file.decode(read(path), path, labels, threshold), faults))
-    first = next((image for image in images if image is not None), None)
-    for path, image in zip(files.images, images, strict=True):
-        if image is not None and (image.shape != first.shape or image.dtype != first.dtype):
-            what = "slice" if files.channels == 1 else "file"
-            differs = f"has {_kind(image)}, and the first {what} of {shown(files.name)} {_kind(first)}"
-            faults.append(Fault(path, f"{differs}: all {what}s of a volume must be alike.", f"{what}s differ"))
+    images = list(_noted(files.images, lambda path: _image(read(path), path), faults))
+    masks = list(_noted(files.masks, lambda path: mask_file.decode(read(path), path, labels, threshold), faults))
+    faults += _differing(files, images)
     united = []
     for paths, of_slice, image in _by_slice(files, masks, images):
         for path, mask in zip(paths, of_slice, strict=True):
-            if mask is not None and image is not None and mask.shape != image.shape[:2]:
+            if mask is not None and image is not None and mask.shape != image.shape[:3]:
                 mistake = f"is {_size(mask)} pixels and its image {_size(image)}: they must be of one size."
-                faults.append(Fault(path, mistake, "sizes"))
-        united.append((paths, of_slice))
+                faults.append(Fault(path, mistake))
+        united.append((of_slice, paths))
     if faults:
         raise FaultsError(faults)
     slices = [np.concatenate(images[at : at + files.channels], axis=-1) for at in range(0, len(images), files.channels)]
-    mask = np.stack([union(of_slice, paths) for paths, of_slice in united]) if files.masks else None
-    return Case(files.name, files.patient, np.stack(slices), mask)
+    mask = np.concatenate([union(*one) for one in united]) if united else None
+    return Case(files.name, files.patient, np.concatenate(slices), mask)
 
 
-def union(masks: Sequence[UInt8[np.ndarray, "*shape"]], paths: Sequence[Path]) -> UInt8[np.ndarray, "*shape"]:
-    """Masks of one image as one.
+def as_image(pixels: np.ndarray) -> UInt8[np.ndarray, "*shape"] | Float32[np.ndarray, "*shape"]:
+    """Pixels of any number as a network takes them.
 
-    Raises:
-        InputError: two of them put a pixel into two classes.
+    8 bits stay as they are, one bit becomes 0 and 255, 16 bits without sign 0 to 1; all others become float32, on
+    their own scale.
     """
-    result = masks[0].copy()
-    for mask, path in zip(masks[1:], paths[1:], strict=True):
-        both = (result > 0) & (mask > 0) & (result != mask)
-        if both.any():
-            mistake = f"has {np.count_nonzero(both)} pixels of another class than {shown(paths[0])}: mend one of them."
-            raise FaultsError([Fault(path, mistake, "two classes")])
-        np.maximum(result, mask, out=result)
-    return result
+    if pixels.dtype == np.uint8:
+        return pixels
+    if pixels.dtype == bool:
+        return pixels * np.uint8(255)
+    values = pixels.astype(np.float32)
+    return values / 65535 if pixels.dtype == np.uint16 else values
+
+
+def _differing(files: CaseFiles, images: Sequence[np.ndarray | None]) -> Iterator[Fault]:
+    """A fault for each picture of a case that is not like the first."""
+    first = next((image for image in images if image is not None), None)
+    what = "slice" if files.channels == 1 else "file"
+    for path, image in zip(files.images, images, strict=True):
+        if image is not None and (image.shape != first.shape or image.dtype != first.dtype):
+            differs = f"has {_kind(image)}, and the first {what} of {shown(files.name)} {_kind(first)}"
+            yield Fault(path, f"{differs}: all {what}s of a volume must be alike.", f"{what}s differ")
+    if first is not None and len(files.first_channels) > 1 and len(first) > 1:
+        mistake = (
+            f"has {len(first)} pages, and is one slice of {shown(files.name)}: save each page as a file of its own."
+        )
+        yield Fault(files.images[0], mistake, "pages of slices")
 
 
 def _by_slice(files: CaseFiles, masks: Sequence, images: Sequence) -> Iterator[tuple]:
@@ -82,7 +90,7 @@ def _by_slice(files: CaseFiles, masks: Sequence, images: Sequence) -> Iterator[t
         start = stop
 
 
-def noted(paths: Sequence[Path], decode: Callable[[Path], np.ndarray], faults: list[str]) -> Iterator:
+def _noted(paths: Sequence[Path], decode: Callable[[Path], np.ndarray], faults: list[str]) -> Iterator:
     """What each file decodes to; None, and its lines in `faults`, where it does not."""
     for path in paths:
         try:
@@ -92,19 +100,14 @@ def noted(paths: Sequence[Path], decode: Callable[[Path], np.ndarray], faults: l
             yield None
 
 
-def _image(data: bytes, path: Path) -> UInt8[np.ndarray, "h w c"] | Float32[np.ndarray, "h w c"]:
-    pixels = decode_image(data, path)
-    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-    if pixels.dtype == np.uint16:
-        return pixels.astype(np.float32) / 65535
-    if pixels.dtype not in (np.uint8, np.float32):
-        raise FaultsError([Fault(path, f"has pixels of {pixels.dtype}: save it with 8 or 16 bits, or as float32.")])
-    return pixels
+def _image(data: bytes, path: Path) -> UInt8[np.ndarray, "d h w c"] | Float32[np.ndarray, "d h w c"]:
+    return as_image(table.read(data, path)[0])
 
 
 def _size(pixels: np.ndarray) -> str:
-    return f"{pixels.shape[0]}x{pixels.shape[1]}"
+    """Of a stack with its slices first."""
+    return "x".join(map(str, pixels.shape[len(pixels) == 1 : 3]))
 
 
 def _kind(image: np.ndarray) -> str:
-    return f"{_size(image)} pixels, {image.shape[2]} channels of {image.dtype}"
+    return f"{_size(image)} pixels, {image.shape[3]} channels of {image.dtype}"

@@ -5,9 +5,21 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from unet_jax.data import intensity, labels, patients
 from unet_jax.data.case import Case, check_finite
-from unet_jax.data.formats import dataset_json, lgg, listed, pairs, pattern_listing, patterned, patterns, pictures
+from unet_jax.data.formats import (
+    dataset_json,
+    lgg,
+    listed,
+    pairs,
+    pattern_listing,
+    patterned,
+    patterns,
+    pictures,
+    table,
+)
 from unet_jax.data.formats.file_sorts import PICTURE_SUFFIXES, sort_of
 from unet_jax.data.formats.image_file import read_file
 from unet_jax.data.formats.nifti_listing import DESCRIPTION
@@ -16,7 +28,7 @@ from unet_jax.data.reader import CaseFiles, Reader
 from unet_jax.errors import InputError
 
 # Layouts of folders that hold images and masks; "phantom" is the built-in data set in the layout of "lgg".
-SOURCES = ("lgg", "pairs", "nifti", "tfds", "patterns", "listed", "phantom")
+SOURCES = ("lgg", "pairs", "nifti", "dicom", "tfds", "patterns", "listed", "phantom")
 # What is read as the LGG data are: three sequences of 8 bits.
 LGG_SOURCES = ("lgg", "phantom", "tfds")
 # A picture of the LGG data set: TCGA_CS_4941_19960909/TCGA_CS_4941_19960909_12.
@@ -46,7 +58,7 @@ def settings(data: Mapping) -> Settings:
 def unit(source: str, settings: Settings) -> str:
     """What a split keeps together: "patient" where the layout or the user tells patients, else "picture" or "case"."""
     named = settings.patient_pattern is not None or settings.patient_csv is not None
-    if source in LGG_SOURCES or named:
+    if source in (*LGG_SOURCES, "dicom") or named:
         return "patient"
     if source == "patterns":
         pattern = patterns.parse(settings.images, patterns.IMAGES)
@@ -99,6 +111,32 @@ def intensity_mode(source: str, mode: str) -> str:
     return "range" if mode == "auto" and source in LGG_SOURCES else mode
 
 
+def as_read(source: str, pixels: np.ndarray, images: str | None = None) -> np.ndarray:
+    """Numbers of any type as they are where a file of that type is read: uint8, or float32.
+
+    Args:
+        source: of the files that a network was trained on.
+        pixels: of an image.
+        images: the pattern of these files, if any.
+
+    Raises:
+        InputError: they are no real numbers; or whole ones beyond 0 to 255, where the files have 8 bits throughout.
+    """
+    if pixels.dtype.kind not in "biuf":
+        raise InputError(f"the image is {pixels.dtype}; it must be whole or real numbers.")
+    of_pictures = images is None or patterns.suffix(patterns.parse(images, patterns.IMAGES)) in PICTURE_SUFFIXES
+    if source in ("nifti", "dicom", "listed") or not of_pictures:
+        return pixels.astype(np.float32)
+    if source in LGG_SOURCES and pixels.dtype.kind in "iu":
+        if pixels.min() < 0 or pixels.max() > 255:
+            raise InputError(
+                f"the image is {pixels.dtype} from {pixels.min()} to {pixels.max()}; the network was trained on 8 "
+                "bits: give it 0 to 255, or floats from 0 to 1."
+            )
+        return pixels.astype(np.uint8)
+    return pictures.as_image(pixels)
+
+
 def reader(root: Path, source: str, settings: Settings) -> Reader:
     """The reader of a data set with masks.
 
@@ -124,7 +162,18 @@ def reader(root: Path, source: str, settings: Settings) -> Reader:
         return _reader(
             f"{nifti.DECODING}; {description}; {grouping.describe()}{thresholded}",
             lambda root: nifti.find(root, description, grouping),
-            lambda files, read: nifti.decode(files, read, description.labels, settings.mask_threshold),
+            lambda files, read: nifti.decode(
+                files, read, description.labels, len(description.channels), settings.mask_threshold
+            ),
+            mode,
+        )
+    if source == "dicom":
+        from unet_jax.data.formats import dicom_study
+
+        return _reader(
+            f"{dicom_study.DECODING}; labels {label_map}",
+            dicom_study.find,
+            lambda files, read: dicom_study.decode(files, read, label_map),
             mode,
         )
     if source == "pairs":
@@ -168,7 +217,7 @@ def classes(root: Path, source: str, settings: Settings) -> labels.LabelMap:
         label_map = nifti.read_description(root, label_map).labels
     elif source == "listed":
         label_map = label_map or dataset_json.label_map(dataset_json.read(root / DESCRIPTION), root / DESCRIPTION)
-    elif source not in ("pairs", "patterns"):
+    elif source not in ("pairs", "patterns", "dicom"):
         label_map = None
     found = labels.classes_of(label_map or {})
     return found if len(found) > 1 else {}
@@ -189,17 +238,19 @@ def image_reader(path: Path, settings: Settings, channels: int | None = None) ->
     if settings.images and path.is_dir():
         return _by_patterns(path, settings)
     sort = sort_of(path)
-    if sort == "nifti":
+    if sort == "volume":
         from unet_jax.data.formats import nifti, nifti_listing
 
         root, found = nifti_listing.find_images(path, channels)
+        for files in found:
+            table.check_packages(files.images)
 
         def decode(files: CaseFiles, read: Read) -> Case:
             return nifti.decode(files, read, {})
     elif sort == "dicom":
-        from unet_jax.data.formats import dicom
+        from unet_jax.data.formats import dicom, dicom_listing
 
-        root, found = dicom.find(path)
+        root, found = dicom_listing.find(path)
         decode = dicom.decode
     else:
         pattern = settings.patient_pattern
