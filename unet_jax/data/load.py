@@ -80,6 +80,6 @@ def take_cases_from(data: Path, config: ConfigDict) -> None:
     if config.data.images:  # by which the run was trained, and its cases are told apart
         config.data.root = str(data)
         return
-    found = layouts.find(data)
+    found = layouts.find(data, config.data.labels)
     print(found.note, flush=True)
     config.data.update(source=found.source, root=str(found.root), **found.settings)

@@ -43,7 +43,7 @@ def resolve(config: ConfigDict, given: Collection[str]) -> tuple[ConfigDict, lis
         if patterned:
             resolved.data.source = _source_of_patterns(config.data.source)
         elif config.data.source == "auto" and root.is_dir():
-            found = layouts.find(root)
+            found = layouts.find(root, config.data.labels)
             resolved.data.update(source=found.source, root=str(found.root))
             resolved.data.update({key: value for key, value in found.settings.items() if config.data[key] is None})
             messages.append(found.note)

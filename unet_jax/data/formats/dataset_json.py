@@ -83,8 +83,12 @@ def label_map(content: Content, path: Path) -> LabelMap:
             f'{path}: is not a description of a data set ({error!r}): its "labels" must be numbers by name, such as '
             '{"background": 0, "tumour": 1}.'
         ) from error
-    if "ignore" in labels:
-        raise InputError(f'{path}: has the label "ignore", and no pixel can be left out here: set config.data.labels.')
+    if ignored := labels.pop("ignore", None):
+        remedy = label_text(labels | {label_maps.BACKGROUND: ignored})
+        raise InputError(
+            f'{path}: has the label "ignore", and no pixel can be left out here: set config.data.labels, such as '
+            f"'{remedy}' to take these pixels as background."
+        )
     label_maps.check(labels, f"{path}, labels (config.data.labels takes their place)")
     return labels
 

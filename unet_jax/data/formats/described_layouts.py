@@ -45,10 +45,14 @@ class Described:
     settings: Mapping[str, str | int] = dataclasses.field(default_factory=dict)
 
 
-def find(root: Path) -> Described | None:
+def find(root: Path, labels: str | None = None) -> Described | None:
     """The layout of a folder; None where the readers of other layouts must know.
 
     What could be read before there were patterns is left to its reader, so that runs keep their data's fingerprint.
+
+    Args:
+        root: the folder.
+        labels: config.data.labels, which takes the place of a description's.
 
     Raises:
         InputError: a folder or a description cannot be read.
@@ -57,7 +61,7 @@ def find(root: Path) -> Described | None:
     tops = list(_tops(paths))
     of_json = [top for top in tops if (root / top / DESCRIPTION).is_file()]
     if of_json:
-        return _of_description(root / of_json[0]) if len(of_json) == 1 else None
+        return _of_description(root / of_json[0], labels) if len(of_json) == 1 else None
     if _holds_reader(root, paths):
         return None
     if found := _of_top(root, Path(), paths) or _of_sides(root, paths):
@@ -98,7 +102,7 @@ def _only(root: Path, below: Mapping[Path, Described]) -> Described | None:
     return below[highest[0]]
 
 
-def _of_description(root: Path) -> Described | None:
+def _of_description(root: Path, labels: str | None) -> Described | None:
     """What a dataset.json describes, unless it is NIfTI in the layout of nnU-Net, which has a reader."""
     folder, masks = folder_named(root, "imagesTr"), folder_named(root, "labelsTr")
     try:
@@ -116,7 +120,7 @@ def _of_description(root: Path) -> Described | None:
         return None
     dataset_json.check_training(root, content)
     channel = "" if of_decathlon else r"_{channel:[0-9]{4}}"
-    labels = dataset_json.label_text(dataset_json.label_map(content, root / DESCRIPTION))
+    labels = labels or dataset_json.label_text(dataset_json.label_map(content, root / DESCRIPTION))
     name = "a task of the Medical Segmentation Decathlon" if of_decathlon else f"{content.ending} in nnU-Net's layout"
     images, of_masks = f"{folder}/{{case}}{channel}{content.ending}", f"{masks}/{{case}}{content.ending}"
     return Described("patterns", root, name, images, of_masks, {"labels": labels})

@@ -53,8 +53,12 @@ KNOWN: Sequence[tuple[str, str, Callable[[Path], bool]]] = (
 )
 
 
-def find(root: Path) -> Layout:
+def find(root: Path, labels: str | None = None) -> Layout:
     """The layout of a folder of images and masks.
+
+    Args:
+        root: the folder.
+        labels: config.data.labels, which takes the place of what a description says.
 
     Raises:
         InputError: it is not a folder, cannot be read, holds none of the layouts, or several that could be meant.
@@ -62,13 +66,13 @@ def find(root: Path) -> Layout:
     if not root.is_dir():
         raise InputError(f"{root}: there is no such folder.")
     try:
-        return _find(root)
+        return _find(root, labels)
     except OSError as error:
         raise InputError(f"{root}: cannot be read ({error.strerror}): mend its permissions.") from error
 
 
-def _find(root: Path) -> Layout:
-    found = described_layouts.find(root)
+def _find(root: Path, labels: str | None) -> Layout:
+    found = described_layouts.find(root, labels)
     if found is None:
         return _by_readers(root)
     settings = {"images": found.images, "masks": found.masks, **found.settings} if found.images else found.settings
