@@ -9,9 +9,10 @@ import cv2
 import nibabel
 import numpy as np
 import pytest
+from PIL import Image
 
 from unet_jax.data import cache
-from unet_jax.data.formats import known_layouts, layouts, sources
+from unet_jax.data.formats import known_layouts, layouts, proposals, sources
 from unet_jax.errors import InputError
 
 # A disc of 45 pixels, and one of 13 elsewhere.
@@ -24,7 +25,10 @@ COLOURED = np.stack([DISC * 0, SMALL * 255, DISC * 255], -1)  # blue, green, red
 
 def _picture(path: Path, pixels: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    assert cv2.imwrite(str(path), pixels)
+    if path.suffix == ".gif":  # which OpenCV does not write
+        Image.fromarray(pixels).save(path)
+    else:
+        assert cv2.imwrite(str(path), pixels)
 
 
 def _volume(path: Path, array: np.ndarray, affine: np.ndarray | None = None) -> None:
@@ -145,6 +149,11 @@ READ = [
      "patterns", ["01_L", "01_R"], 2, (1, 16, 20, 3), [BIG]),
     ("archive", _pictures("CHASEDB1/Image_#.jpg", "CHASEDB1/Image_#_1stHO.png", names=("01L", "02L")),
      "patterns", ["01_L", "02_L"], 2, (1, 16, 20, 3), [BIG]),
+    ("drive", _many(_pictures("training/images/#_training.tif", "training/1st_manual/#_manual1.gif", names="12"),
+                    _pictures("test/images/#_test.tif", "test/1st_manual/#_manual1.gif", names="34")),
+     "patterns", ["test_3", "test_4"], 4, (1, 16, 20, 3), [BIG]),
+    ("carvana", _pictures("train/0a_#.jpg", "train_masks/0a_#_mask.gif", names=("01", "02")), "patterns",
+     ["0a_01", "0a_02"], 1, (1, 16, 20, 3), [BIG]),
     ("sides", _many(_pictures("train/imgs/#.png", "train/masks/#.png"), _pictures("val/imgs/#.png", "val/masks/#.png")),
      "patterns", ["train_a", "train_b"], 6, (1, 16, 20, 3), [BIG]),
     ("brats in sides",
@@ -346,3 +355,28 @@ def test_the_fingerprint_of_what_could_be_read_before_is_what_it_was(tmp_path):
     )
     threshold = dataclasses.replace(sources.Settings(), mask_threshold=128)
     assert sources.reader(tmp_path, "pairs", threshold).DECODING != pairs.DECODING
+
+
+@pytest.mark.parametrize(
+    ("paths", "images", "masks", "pairs", "is_whole"),
+    [
+        (["x/1.png", "x/2.png", "x/1-gt.png", "x/2-gt.png"], "x/{case}.png", "x/{case}-gt.png", 2, True),
+        (["i/a_raw.tif", "i/b_raw.tif", "o/a_v.png", "o/b_v.png"], None, None, 0, False),
+        (["scan/a_raw.tif", "scan/b_raw.tif", "gt/a_v.png", "gt/b_v.png"], "scan/{case}_raw.tif", "gt/{case}_v.png", 2,
+         True),
+        ([f"p{n}/p{n}_{end}.nii.gz" for n in range(6) for end in ("t1", "t2", "seg")],
+         "{patient}/{patient}_{channel:t1|t2}.nii.gz", "{patient}/{patient}_seg.nii.gz", 6, True),
+        ([f"{sort}/{kind}/{n}.png" for sort in ("cyst", "none") for kind in ("images", "masks") for n in range(3)],
+         "{folder}/images/{case}.png", "{folder}/masks/{case}.png", 6, True),
+        ([f"{side}/{kind}/{n}.png" for side in ("train", "val") for kind in ("img", "label") for n in range(3)],
+         "{side}/img/{case}.png", "{side}/label/{case}.png", 6, True),
+        (["PhotoSet/a.jpg", "PhotoSet/b.jpg", "ManualMask/a.png", "ManualMask/b.png", "ManualMask/c.png"],
+         "PhotoSet/{case}.jpg", "ManualMask/{case}.png", 2, False),
+    ],
+)  # fmt: skip
+def test_the_patterns_that_pair_the_most_files_are_proposed(paths, images, masks, pairs, is_whole):
+    found = proposals.best([Path(path) for path in paths])
+    if images is None:
+        assert found is None
+        return
+    assert (found.images, found.masks, found.pairs, found.is_whole) == (images, masks, pairs, is_whole)

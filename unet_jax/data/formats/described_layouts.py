@@ -79,14 +79,14 @@ def _of_top(root: Path, top: Path, paths: Sequence[Path]) -> Described | None:
     """The layout of a folder of the root, or of the root itself."""
     if (top == Path() or pairing.folders_of(root, top)) and (found := _of_pairs(root / top)):
         return found
-    known = known_layouts.find([path.relative_to(top) for path in paths if path.is_relative_to(top)])
+    known = known_layouts.find(paths, top)
     return _with_threshold(Described("patterns", root / top, *dataclasses.astuple(known))) if known else None
 
 
 def _of_sides(root: Path, paths: Sequence[Path]) -> Described | None:
     """A known layout that lies in each of the folders train, val and test."""
     sides = [folder.name for folder in side_folders(root).values()]
-    known = known_layouts.find(paths, sides) if sides else None
+    known = known_layouts.find(paths, sides=sides) if sides else None
     return _with_threshold(Described("patterns", root, *dataclasses.astuple(known))) if known else None
 
 

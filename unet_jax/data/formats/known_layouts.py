@@ -1,6 +1,7 @@
 """Public data sets as they are published: the patterns of their files, and what their masks' values mean."""
 
 import dataclasses
+import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -28,6 +29,9 @@ BRATS_2020, BRATS_2023 = ({"labels": f"necrosis=1, edema=2, enhancing={value}"} 
 KIDNEYS = {"labels": "kidney=1, tumour=2, cyst=3"}
 LIVER = {"labels": "liver=1, tumour=2"}
 _2023 = "{patient:BraTS-[A-Za-z]+-[0-9]+}-{visit:[0-9]+}/{patient}-{visit}"
+
+# Of many files, so many are looked at first.
+FEW = 500
 
 # The first that pairs all its files counts.
 KNOWN: Sequence[Known] = (
@@ -65,18 +69,30 @@ KNOWN: Sequence[Known] = (
 )
 
 
-def find(paths: Sequence[Path], sides: Sequence[str] = ()) -> Known | None:
+def find(paths: Sequence[Path], top: Path = Path(), sides: Sequence[str] = ()) -> Known | None:
     """The layout whose patterns pair all files that they match; None where there is none.
 
     Args:
         paths: all files, from the data set's root.
-        sides: folders of a split that the layout lies in, such as train and val; the root itself if there are none.
+        top: the folder that is looked into.
+        sides: folders of a split that the layout lies in, such as train and val; the folder itself if there are none.
     """
-    images, masks = (f"{{side:{'|'.join(sides)}}}/", "{side}/") if sides else ("", "")
-    for known in KNOWN:
-        if pairs(paths, images + known.images, masks + known.masks):
-            return dataclasses.replace(known, images=images + known.images, masks=masks + known.masks)
-    return None
+    before, again = (f"{{side:{'|'.join(sides)}}}/", "{side}/") if sides else ("", "")
+    layouts = [dataclasses.replace(one, images=before + one.images, masks=again + one.masks) for one in KNOWN]
+    # Most layouts do not lie there, which a few of many files tell.
+    few = _below(top, random.Random(0).sample(paths, min(len(paths), FEW)))
+    likely = [one for one in layouts if _matches(one.images, few)]
+    below = _below(top, paths) if likely else []
+    return next((one for one in likely if pairs(below, one.images, one.masks)), None)
+
+
+def _matches(images: str, paths: Sequence[Path]) -> bool:
+    pattern = patterns.parse(images, patterns.IMAGES)
+    return any(pattern.match(path) for path in paths)
+
+
+def _below(top: Path, paths: Sequence[Path]) -> list[Path]:
+    return [path.relative_to(top) for path in paths if path.is_relative_to(top)] if top != Path() else list(paths)
 
 
 def pairs(paths: Sequence[Path], images: str, masks: str) -> int:

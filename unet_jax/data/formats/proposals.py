@@ -19,8 +19,9 @@ OF_MASKS = {
     *("mask", "masks", "label", "labels", "annotation", "annotations", "gt", "groundtruth", "truth", "seg"),
     *("segmentation", "segmentations", "manual1", "1stho", "target", "targets", "lesion"),
 }
-# Folders of one folder that are so many are a patient's each, unless their names say what lies there.
-PATIENTS = 3
+# Folders of one folder, of which none says what lies there, are alike if they are so many, and then a patient's each if
+# they are so many: fewer may be sorts of pictures.
+ALIKE, PATIENTS = 2, 6
 
 # What tells a group's files apart: the names of their varying folders, and the part of the name that is the case's.
 Key = tuple[str, ...]
@@ -65,7 +66,7 @@ class _Group:
 
     @property
     def words(self) -> set[str]:
-        return {word for word in re.split(r"[^a-z0-9]+", re.sub(r"\{[^}]*\}", " ", self.text.casefold())) if word}
+        return _words_of(re.sub(r"\{[^}]*\}", " ", self.text))
 
     def may_be_masks(self) -> bool:
         return bool(self.words & OF_MASKS) and self.after.lower() not in (".jpg", ".jpeg")
@@ -114,52 +115,55 @@ def _joined(marks: Sequence[str]) -> str:
     return f"{marks[0][0]}{{channel:{'|'.join(one[1:] for one in marks)}}}"
 
 
+def _words_of(name: str) -> set[str]:
+    """The words of a name, such as manual and mask of "ManualMask"."""
+    return set(re.split("[^a-z0-9]+", re.sub("(?<=[a-z])(?=[A-Z])", " ", name).casefold())) - {""}
+
+
 def _groups(paths: Sequence[Path]) -> Iterator[_Group]:
-    varying = _varying(paths)
-    told = Counter((_template(path, varying)[0], ending(path), mark(path)) for path in paths)
+    plain = [path for path in paths if not re.search(r"[{}*?\\]", path.as_posix())]
+    varying = _varying(plain)
+    templates = {folder: _template(folder, varying) for folder in {path.parent for path in plain}}
+    ends = [(templates[path.parent], ending(path), mark(path)) for path in plain]
+    told = Counter((template[0], suffix, last) for template, suffix, last in ends)
     groups: dict[tuple[str, str, str], set[Key]] = defaultdict(set)
-    for path in paths:
-        if re.search(r"[{}*?\\]", path.as_posix()):
-            continue
-        folder, values = _template(path, varying)
-        own = mark(path) if told[folder, ending(path), mark(path)] > 1 else ""
+    for path, ((folder, values), suffix, last) in zip(plain, ends, strict=True):
+        own = last if told[folder, suffix, last] > 1 else ""
         case = stem(path).removesuffix(own)
         # A name that begins with its folder's says that twice.
         named = next((name for name, value in values.items() if case == value), None)
         before = f"{folder}{{{named}}}" if named else f"{folder}{{case}}"
-        groups[before, own, ending(path)].add((*values.values(), *(() if named else (case,))))
+        groups[before, own, suffix].add((*values.values(), *(() if named else (case,))))
     for (before, own, after), keys in sorted(groups.items()):
         yield _Group(before, own, after, frozenset(keys))
 
 
-def _varying(paths: Sequence[Path]) -> set[Path]:
-    """Folders whose names are a patient's, or a split's side."""
+def _varying(paths: Sequence[Path]) -> Mapping[Path, str]:
+    """Folders that are alike, with the name of their field: a split's side, a patient, or a folder of another sort."""
     children: dict[Path, set[Path]] = defaultdict(set)
-    for path in paths:
-        for folder in path.parents[:-1]:
+    for folder in {parent for path in {path.parent for path in paths} for parent in (path, *path.parents)}:
+        if folder != Path():
             children[folder.parent].add(folder)
-    varying = set()
+    varying: dict[Path, str] = {}
     for folders in children.values():
-        plain = {folder for folder in folders if not set(re.split("[^a-z0-9]+", folder.name.casefold())) & _WORDS}
-        of_sides = {folder for folder in folders if side_named(folder.name)}
-        varying |= of_sides if len(of_sides) > 1 else set()
-        varying |= plain if len(plain) >= PATIENTS and not of_sides else set()
+        sides = {folder for folder in folders if side_named(folder.name)}
+        plain = {folder for folder in folders if not _words_of(folder.name) & (OF_IMAGES | OF_MASKS)}
+        if len(sides) > 1:
+            varying |= dict.fromkeys(sides, "side")
+        elif not sides and len(plain) >= ALIKE:
+            varying |= dict.fromkeys(plain, "patient" if len(plain) >= PATIENTS else "folder")
     return varying
 
 
-_WORDS = OF_IMAGES | OF_MASKS
-
-
-def _template(path: Path, varying: set[Path]) -> tuple[str, Mapping[str, str]]:
-    """A path's folders as a pattern, and the values of its fields."""
-    parts, values = [], {}
-    for folder in reversed(path.parents[:-1]):
-        if folder in varying:
-            name = (
-                "side" if side_named(folder.name) else ("patient" if "patient" not in values else f"part{len(values)}")
-            )
-            values[name] = folder.name
-            parts.append(f"{{{name}}}/")
-        else:
-            parts.append(f"{folder.name}/")
-    return "".join(parts), values
+def _template(folder: Path, varying: Mapping[Path, str]) -> tuple[str, Mapping[str, str]]:
+    """A folder as a pattern, and the values of its fields."""
+    text, values = "", {}
+    for part in [one for one in (*reversed(folder.parents), folder) if one != Path()]:
+        name = varying.get(part)
+        if name is None:
+            text += f"{part.name}/"
+            continue
+        name = name if name not in values else f"{name}{len(values)}"
+        values[name] = part.name
+        text += f"{{{name}}}/"
+    return text, values
