@@ -118,6 +118,7 @@ def test_numbers_next_to_whole_ones_are_these_and_others_are_refused():
 
 def test_a_threshold_takes_values_from_it_on():
     assert labels.to_classes(np.array([0, 127, 128, 255], np.uint8), None, 128).tolist() == [0, 0, 1, 1]
+    assert labels.to_classes(np.array([np.nan, 0, 1]), None, 1).tolist() == [0, 0, 1]
 
 
 @pytest.mark.parametrize(

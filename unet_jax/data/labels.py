@@ -143,7 +143,8 @@ def _whole(mask: np.ndarray) -> np.ndarray:
     if not np.isfinite(mask).all():
         raise InputError(
             f"the mask has {np.count_nonzero(~np.isfinite(mask)):,} values that are NaN or infinite: save it with one "
-            "number per class, and 0 where there is none."
+            "number per class, and 0 where there is none; or set config.data.mask_threshold=1, which takes NaN as "
+            "background."
         )
     if np.abs(mask - whole).max() > ROUNDING:
         raise InputError(
