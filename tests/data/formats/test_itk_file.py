@@ -182,6 +182,21 @@ def test_training_reads_what_nifti_gives(tmp_path):
             "cannot hold them",
         ),
         ("a.nrrd", b"NRRD0004\ntype: uint8\ndimension: 3\nsizes: 2 3 4\nencoding: raw\n\nabc", "the file is damaged"),
+        (
+            "a.mha",
+            b"NDims = 3000000000\nDimSize = 9\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n",
+            "other than 2, 3 or 4 axes",
+        ),
+        (
+            "a.mha",
+            b"NDims = 3\nDimSize = 700 700 700\nElementType = MET_UCHAR\nElementDataFile = LOCAL\nabc",
+            "cannot hold them",
+        ),
+        (
+            "a.mha",
+            b"NDims = 2\nDimSize = 2 3\nElementType = MET_UCHAR\nElementDataFile = LOCAL\nabc",
+            "holds fewer or more voxels",
+        ),
         ("a.nrrd", b"", "is not a NRRD"),
         ("a.mha", b"nothing", "is not a MetaImage"),
         ("a.gipl", b"nothing", "is not a GIPL"),

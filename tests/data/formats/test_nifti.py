@@ -5,6 +5,7 @@ import tracemalloc
 import nibabel
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 
 from unet_jax.data import cache
 from unet_jax.data.formats import nifti, nifti_file, nifti_listing
@@ -525,3 +526,18 @@ def test_one_file_may_hold_all_channels_of_a_case_to_train_on(tmp_path, there):
     else:
         case = made.decode(files, lambda path: read_file(tmp_path, path))
         np.testing.assert_array_equal(case.image, scan.transpose(2, 1, 0, 3))
+
+
+def test_a_quaternion_longer_than_1_is_read_as_simpleitk_reads_it(tmp_path):
+    image = nibabel.Nifti1Image(np.zeros((3, 4, 5), np.int16), None)
+    image.header.set_qform(np.diag([1.0, 2, 3, 1]), 1)
+    for name, value in (("quatern_b", 0.9), ("quatern_c", 0.5), ("quatern_d", 0.1)):
+        image.header[name] = value
+    header = image.header.copy()
+    header["vox_offset"] = 352
+    (tmp_path / "a.nii").write_bytes(header.binaryblock + bytes(4) + bytes(120))
+    found = sitk.ReadImage(tmp_path / "a.nii")
+    _, grid = nifti_file.decode((tmp_path / "a.nii").read_bytes(), "a.nii")
+    to_ras = np.diag([-1, -1, 1]) @ np.reshape(found.GetDirection(), (3, 3)) * found.GetSpacing()
+    np.testing.assert_allclose(grid.affine[:3, :3], to_ras, atol=1e-5)
+    assert nifti_file.encode(np.zeros(grid.to_case(np.zeros(grid.shape)).shape, np.uint8), grid, ".nii")

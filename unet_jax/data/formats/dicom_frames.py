@@ -117,6 +117,8 @@ def check_claims(dataset: pydicom.Dataset, file_bytes: int) -> None:
 
 
 def _check_sort(dataset: pydicom.Dataset) -> None:
+    if dataset.get("Modality") == "SEG":
+        raise InputError("is a mask (SEG), where a scan is needed: name the series that it was drawn on.")
     if dataset.get("PhotometricInterpretation") not in ("MONOCHROME1", "MONOCHROME2"):
         raise InputError(
             f"is {dataset.get('PhotometricInterpretation')}, where grey (MONOCHROME1 or MONOCHROME2) is needed: give "

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Shaped
 
+from unet_jax.data.formats import meta_image
 from unet_jax.data.formats.nifti_file import MAX_EXPANSION, MAX_VOXELS
 from unet_jax.data.formats.voxel_grid import VoxelGrid, grid_from
 from unet_jax.data.names import shown
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 TO_RAS = np.array([-1.0, -1.0, 1.0])
 # By numpy's name of a type, what the formats call it; GIPL has a number.
 NRRD_TYPES = {"uint8": "uint8", "uint16": "uint16", "float32": "float"}
-META_TYPES = {"uint8": "MET_UCHAR", "uint16": "MET_USHORT", "float32": "MET_FLOAT"}
 GIPL_TYPES = {"uint8": 8, "uint16": 16, "float32": 64}
 GIPL_HEADER, GIPL_MAGIC = 256, (719555000, 4026526128)
 # Fields of a NRRD that have an entry for each axis.
@@ -68,7 +68,7 @@ def read(data: bytes, name: PurePath | str) -> tuple["SimpleITK.Image", np.ndarr
         with tempfile.TemporaryDirectory(prefix="unet-jax-") as folder:
             # SimpleITK reads files alone.
             path = Path(folder, "volume" + suffix)
-            path.write_bytes(data)
+            path.write_bytes(meta_image.checked(data) if suffix == ".mha" else data)
             reader = itk.ImageFileReader()
             reader.SetFileName(str(path))
             reader.SetImageIO(IMAGE_IO[suffix])
@@ -100,7 +100,7 @@ def encode(volume: Shaped[np.ndarray, "d h w"], grid: VoxelGrid, suffix: str) ->
     voxels = array.astype(array.dtype.newbyteorder("<")).tobytes()
     if suffix == ".nrrd":
         return {suffix: _nrrd_header(grid.header, array.dtype.name) + voxels}
-    return {endings(suffix)[0]: _meta_header(grid.header, array.dtype.name) + voxels}
+    return {endings(suffix)[0]: meta_image.for_mask(grid.header, array.dtype.name) + voxels}
 
 
 def endings(suffix: str) -> tuple[str]:
@@ -138,12 +138,7 @@ def _header(data: bytes, suffix: str) -> bytes:
             raise InputError("is the header of a NRRD whose voxels lie in another file: save it as one file.")
         return header
     if suffix == ".mha":
-        found = re.search(rb"^[ \t]*ElementDataFile[ \t]*=[ \t]*([^\r\n]*?)[ \t]*\r?\n", data, re.MULTILINE)
-        if found is None:
-            raise InputError(f"is not a MetaImage (its first bytes are {data[:8]!r}): restore it.")
-        if found[1] not in (b"LOCAL", b"Local", b"local"):
-            raise InputError("is the header of a MetaImage whose voxels lie in another file: save it as one file.")
-        return data[: found.start()].replace(b"\r\n", b"\n")
+        return meta_image.header_of(data)
     if len(data) < GIPL_HEADER or struct.unpack(">I", data[252:256])[0] not in GIPL_MAGIC:
         raise InputError(f"is not a GIPL (its first bytes are {data[:8]!r}): restore it.")
     return data[:GIPL_HEADER]
@@ -215,26 +210,3 @@ def _nrrd_header(header: bytes, dtype: str) -> bytes:
 def _entries(value: bytes) -> list[bytes]:
     """The entries of a field: vectors in brackets, texts in quotation marks, or words."""
     return re.findall(rb'\([^)]*\)|"[^"]*"|[^\s"()]+', value)
-
-
-def _meta_header(header: bytes, dtype: str) -> bytes:
-    """The header of a file of one channel; of four axes, the first three."""
-    dropped = (b"ElementType", b"ElementNumberOfChannels", b"CompressedData", b"CompressedDataSize", b"BinaryData")
-    dropped += (b"BinaryDataByteOrderMSB", b"ElementByteOrderMSB", b"HeaderSize", b"ElementMin", b"ElementMax")
-    dropped += (b"CompressionLevel", b"Modality")
-    lines, four = [], re.search(rb"^NDims *= *4", header, re.MULTILINE)
-    for line in header.split(b"\n"):
-        name, _, value = (part.strip() for part in line.partition(b"="))
-        if not name or name in dropped:
-            continue
-        entries = value.split()
-        if four and name == b"NDims":
-            line = b"NDims = 3"
-        elif four and len(entries) == 16:
-            line = name + b" = " + b" ".join(entries[4 * row + column] for row in range(3) for column in range(3))
-        elif four and len(entries) == 4:
-            line = name + b" = " + b" ".join(entries[:3])
-        lines.append(line)
-    lines += [b"BinaryData = True", b"BinaryDataByteOrderMSB = False", b"CompressedData = False"]
-    lines += [f"ElementType = {META_TYPES[dtype]}".encode(), b"ElementDataFile = LOCAL"]
-    return b"\n".join(lines) + b"\n"

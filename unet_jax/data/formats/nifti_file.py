@@ -106,14 +106,27 @@ def endings(suffix: str) -> tuple[str, ...]:
 
 def _header(head: bytes) -> nibabel.analyze.AnalyzeHeader:
     if head[344:347] == b"ni1":
-        return _of_pair(nibabel.nifti1.Nifti1PairHeader, head)
+        return _turned(_of_pair(nibabel.nifti1.Nifti1PairHeader, head))
     for kind, length, magic in ((nibabel.Nifti1Header, 348, head[344:347]), (nibabel.Nifti2Header, 540, head[4:7])):
         if magic in (b"n+1", b"n+2") and len(head) >= length:
-            return kind(head[:length])
+            return _turned(kind(head[:length]))
     # Analyze has no magic but its header's length, in either order of bytes.
     if len(head) >= 348 and head[:4] in (b"\x5c\1\0\0", b"\0\0\1\x5c"):
         return _of_pair(nibabel.AnalyzeHeader, head)
     raise InputError(f"is not a NIfTI file (its first bytes are {head[:8]!r}): restore it, or convert it to .nii.gz.")
+
+
+def _turned(header: nibabel.Nifti1Header) -> nibabel.Nifti1Header:
+    """The header with a quaternion that was rounded to more than length 1 cut to it, as nifti1_io.c and SimpleITK do.
+
+    nibabel refuses such a header.
+    """
+    names = ("quatern_b", "quatern_c", "quatern_d")
+    length = float(np.linalg.norm([float(header[name]) for name in names]))
+    if 1 < length < np.inf:
+        for name in names:
+            header[name] = float(header[name]) / length
+    return header
 
 
 def _of_pair(kind: type[nibabel.analyze.AnalyzeHeader], head: bytes) -> nibabel.analyze.AnalyzeHeader:
