@@ -187,3 +187,15 @@ def test_what_a_known_layout_needs_gives_way_to_what_the_user_sets(config, tmp_p
     assert resolve(config, {"data.root"})[0].data.labels == "necrosis=1, edema=2, enhancing=4"
     config.data.labels = "tumour=1+2+4"
     assert resolve(config, {"data.root"})[0].data.labels == "tumour=1+2+4"
+
+
+def test_a_threshold_for_jpeg_masks_is_set_where_nobody_named_labels(config, tmp_path):
+    config.data.root = str(tmp_path)
+    for name in ("images/a.jpg", "masks/a.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    resolved, messages = resolve(config, {"data.root"})
+    assert (resolved.data.source, resolved.data.mask_threshold) == ("pairs", 128)
+    assert messages[0].endswith("(config.data.source=pairs, config.data.mask_threshold=128).")
+    config.data.labels = "a=1, b=2"
+    assert resolve(config, {"data.root"})[0].data.mask_threshold is None

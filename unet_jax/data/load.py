@@ -82,4 +82,4 @@ def take_cases_from(data: Path, config: ConfigDict) -> None:
         return
     found = layouts.find(data, config.data.labels)
     print(found.note, flush=True)
-    config.data.update(source=found.source, root=str(found.root), **found.settings)
+    config.data.update(layouts.keys(found, config.data.to_dict()))

@@ -44,8 +44,7 @@ def resolve(config: ConfigDict, given: Collection[str]) -> tuple[ConfigDict, lis
             resolved.data.source = _source_of_patterns(config.data.source)
         elif config.data.source == "auto" and root.is_dir():
             found = layouts.find(root, config.data.labels)
-            resolved.data.update(source=found.source, root=str(found.root))
-            resolved.data.update({key: value for key, value in found.settings.items() if config.data[key] is None})
+            resolved.data.update(layouts.keys(found, config.data.to_dict()))
             messages.append(found.note)
     if resolved.data.source == "phantom":
         resolved.data.root = resolved.phantom.root

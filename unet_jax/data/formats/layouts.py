@@ -53,6 +53,19 @@ KNOWN: Sequence[tuple[str, str, Callable[[Path], bool]]] = (
 )
 
 
+def keys(found: Layout, data: Mapping) -> dict[str, str | int]:
+    """What the keys of `config.data` become for a layout: what the user has set stays.
+
+    Args:
+        found: the layout.
+        data: the keys of `config.data`.
+    """
+    needed = {key: value for key, value in found.settings.items() if data[key] is None}
+    if data["labels"] is not None:  # which may name several classes: of masks as JPEG, the reader says what to do
+        needed.pop("mask_threshold", None)
+    return {"source": found.source, "root": str(found.root), **needed}
+
+
 def find(root: Path, labels: str | None = None) -> Layout:
     """The layout of a folder of images and masks.
 
