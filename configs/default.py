@@ -24,16 +24,26 @@ def get_config() -> ConfigDict:
 
     config.data = ConfigDict()
     # What lies under `root`: "lgg", the Kaggle layout; "pairs", pictures and masks; "nifti", nnU-Net's raw layout;
-    # "tfds", lgg_mri as TFDS builds it; see docs/data.md. "phantom": the built-in synthetic MRI. "auto": whatever lies
-    # there, or, without such a folder, the phantom with the values of `scaled_down`.
+    # "dicom", studies with SEG or RTSTRUCT; "tfds", lgg_mri as TFDS builds it; "patterns", what `images` and `masks`
+    # say; "listed", what dataset.json lists; see docs/data.md. "phantom": the built-in synthetic MRI. "auto": whatever
+    # lies there but studies, or, without such a folder, the phantom with the values of `scaled_down`.
     config.data.source = "auto"
     config.data.root = "data/kaggle_3m"
+    # Where images and masks lie, as paths from `root` with fields, such as "images/{case}.png" and
+    # "masks/{case}_mask*.png": they pair by equal fields. {patient} tells whose a case is, {slice} numbers the slices
+    # of a scan, {channel:flair|t1} are files that are stacked. None: a layout that is known.
+    config.data.images = placeholder(str)
+    config.data.masks = placeholder(str)
     # "range": 8 and 16 bits become 0 to 1, floats stay as they are. "volume": each channel of each scan is stretched
     # from its percentiles 0.5 and 99.5 to 0 and 1. "auto": range for 8 bits, volume for all else.
     config.data.intensity = "auto"
     # Which values of the masks mean what, such as "tumour=255", "tumour=1+2+4" or, for several classes, "edema=1,
-    # core=2+4"; None: 0 and 1 or 0 and 255 in pictures, and what dataset.json says of NIfTI.
+    # core=2+4"; "tumour=#ff0000" takes a colour, and "background=3" drops a value. None: 0 and 1 or 0 and 255 in
+    # pictures, and what dataset.json says of NIfTI.
     config.data.labels = placeholder(str)
+    # From which value on a pixel of a mask belongs to the only class, such as 128 for masks that were saved as JPEG;
+    # None takes values as they are, and refuses JPEG.
+    config.data.mask_threshold = placeholder(int)
     # Whose a picture or NIfTI case is, by its name without suffix: a regular expression such as
     # "(?P<patient>[^_]+)_(?P<slice>[0-9]+)", which puts the slices of a scan together as well; or the path of a CSV
     # with the columns file, patient and, if any, slice. None: each counts as a patient, and scores say "by picture".

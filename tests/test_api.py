@@ -102,6 +102,18 @@ def test_floats_are_what_the_network_sees(segment, cases):
     )
 
 
+@pytest.mark.parametrize("dtype", ["i1", "u2", "i2", ">u4", "i4", "u8", "i8"])
+def test_whole_numbers_of_any_type_are_the_same_picture(segment, cases, dtype):
+    image = cases[0].image[0] // 2
+    np.testing.assert_array_equal(segment.probabilities(image.astype(dtype)), segment.probabilities(image))
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f8", ">f4"])
+def test_real_numbers_of_any_type_are_the_same_picture(segment, cases, dtype):
+    image = (cases[0].image[0] // 64 / 4).astype(np.float32)
+    np.testing.assert_array_equal(segment.probabilities(image.astype(dtype)), segment.probabilities(image))
+
+
 def test_a_batch_of_its_own_size(workdir, segment, cases):
     one = unet_jax.load(str(workdir), batch_size=1)
     np.testing.assert_allclose(one.probabilities(cases[0].image), segment.probabilities(cases[0].image), atol=1e-5)
@@ -126,8 +138,9 @@ def test_intensities_are_stretched_as_the_readers_do(config, tmp_path, cases):
     [
         (np.zeros((8, 8), np.uint8), r"uint8 \(8, 8\); it must be \[h, w, c\]"),
         (np.zeros((0, 8, 8, 3), np.uint8), "none of them 0"),
-        (np.zeros((8, 8, 3)), "float64 .* must be uint8, or float32"),
-        (np.zeros((8, 8, 3), np.uint16), "uint16 .* must be uint8, or float32"),
+        (np.zeros((8, 8, 3), complex), "the image is complex128; it must be whole or real numbers"),
+        (np.full((8, 8, 3), 256, np.uint16), "uint16 from 256 to 256; the network was trained on 8 bits"),
+        (np.full((8, 8, 3), -1, np.int64), "int64 from -1 to -1; the network was trained on 8 bits"),
         (np.zeros((8, 8, 2), np.uint8), r"\(8, 8, 2\); the network was trained on 3 channels"),
         (np.full((8, 8, 3), np.nan, np.float32), "image 1: 192 pixels of the image are NaN"),
     ],

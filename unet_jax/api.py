@@ -59,7 +59,8 @@ def load(run: str | os.PathLike[str], *, batch_size: int | None = None) -> "Segm
 class Segmenter:
     """A trained network as a function from images to masks; `load` makes it.
 
-    Images are uint8, or float32 on the scale of the run's files, channels last:
+    Images are numbers of any type, channels last. They are read as a file of that type is: 8 bits as 0 to 1, 16 bits
+    of pictures likewise, and all others on their own scale, which must be that of the run's files:
 
         [h, w, c]           a picture
         [d, h, w, c]        a volume, slice by slice
@@ -140,14 +141,13 @@ class Segmenter:
         found = f"the image is {image.dtype} {image.shape}"
         if image.ndim not in (3, 4, 5) or not image.size:
             raise InputError(f"{found}; it must be [h, w, c], [d, h, w, c] or [b, d, h, w, c], and none of them 0.")
-        if image.dtype not in (np.uint8, np.float32):
-            raise InputError(f"{found}; it must be uint8, or float32 on the scale of the files that were trained on.")
         if image.shape[-1] != self.channels:
             raise InputError(f"{found}; the network was trained on {self.channels} channels, which come last.")
         if spacing is None and self.config.data.spacing is not None:
             raise InputError("the run resamples its images (config.data.spacing): give the image's spacing in mm.")
         data = self.config.data
         mode = sources.intensity_mode(data.source, load_data.reader_settings(self.config).intensity)
+        image = sources.as_read(data.source, image, data.images)
         volumes = image.reshape(-1, *(1, *image.shape)[-4:])
         cases = [Case(f"image {number}", "", volume, None) for number, volume in enumerate(volumes, 1)]
         for case in cases:

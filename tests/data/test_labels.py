@@ -69,8 +69,8 @@ def test_without_a_map_0_and_1_and_0_and_255_are_one_class(top):
         ([0, 3, 4, 5, 6, 7, 8], {"a": (3,)}, "the values 4, 5, 6, 7, 8 beside 0 and 3"),
         ([0, -1], {"a": (3,)}, "the values -1 beside 0 and 3"),
         ([0, 0.5], None, "not whole numbers"),
-        ([0, np.nan], None, "not whole numbers"),
-        ([0, np.inf], None, "not whole numbers"),
+        ([0, np.nan], None, "1 values that are NaN or infinite"),
+        ([0, np.inf], None, "1 values that are NaN or infinite"),
     ],
 )
 def test_values_that_mean_nothing_are_listed(values, label_map, complaint):
@@ -81,3 +81,62 @@ def test_values_that_mean_nothing_are_listed(values, label_map, complaint):
 def test_a_single_class_has_no_name():
     assert labels.count({}) == 1
     assert labels.count(["edema", "core"]) == 2
+
+
+def test_colours_are_values_of_their_own():
+    label_map = labels.parse("tumour=#ff0000, node=#00FF00+#0000ff, background=#000000+#808080")
+    red, green, blue, grey = (labels.COLOUR | value for value in (0xFF0000, 0x00FF00, 0x0000FF, 0x808080))
+    assert label_map == {"tumour": (red,), "node": (green, blue), "background": (grey,)}
+    mask = np.array([labels.COLOUR, red, green, blue, grey])
+    assert labels.to_classes(mask, label_map).tolist() == [0, 1, 2, 2, 0]
+    assert labels.file_values(labels.classes_of(label_map)) == [1, 2]
+    assert [labels.written(value) for value in (red, 7)] == ["#ff0000", "7"]
+    with pytest.raises(InputError, match="has both colours and numbers: write all as one of them"):
+        labels.parse("a=1, b=#ff0000")
+    with pytest.raises(InputError, match="'a=#ff00' is not a new name with its values"):
+        labels.parse("a=#ff00")
+
+
+def test_values_of_the_background_are_dropped_and_are_no_class():
+    label_map = labels.parse("tumour=2, background=0+1")
+    assert label_map == {"tumour": (2,), "background": (1,)}
+    assert labels.classes_of(label_map) == {"tumour": (2,)}
+    assert labels.to_classes(np.array([0, 1, 2]), label_map).tolist() == [0, 0, 1]
+    assert labels.parse("tumour=2, background=0") == {"tumour": (2,)}
+    with pytest.raises(InputError, match="1 stands for two classes"):
+        labels.parse("tumour=1, background=1")
+    with pytest.raises(InputError, match="has 0 classes"):
+        labels.parse("background=1")
+
+
+def test_numbers_next_to_whole_ones_are_these_and_others_are_refused():
+    mask = np.array([0, 0.99999994, 1.0005, 1e-5, -0.0004], np.float32)
+    assert labels.to_classes(mask, None).tolist() == [0, 1, 1, 0, 0]
+    with pytest.raises(InputError, match=r"not whole numbers: .*, or set config\.data\.mask_threshold"):
+        labels.to_classes(np.array([0, 0.998], np.float32), None)
+
+
+def test_a_threshold_takes_values_from_it_on():
+    assert labels.to_classes(np.array([0, 127, 128, 255], np.uint8), None, 128).tolist() == [0, 0, 1, 1]
+    assert labels.to_classes(np.array([np.nan, 0, 1]), None, 1).tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("values", "label_map", "remedy"),
+    [
+        (
+            [0, 1, 255],
+            {"a": (1,)},
+            "such as 'a=1+255' to take them as the same, or 'a=1, background=255' to leave them",
+        ),
+        ([0, 1, 3], {"a": (1,), "b": (2,)}, "such as 'a=1, b=2, background=3' to leave them out."),
+        ([0, 1, 2, 3, 4, 255], None, "that JPEG smeared, set config.data.mask_threshold=128."),
+    ],
+)
+def test_the_flag_that_takes_other_values_is_spelt_out(values, label_map, remedy):
+    with pytest.raises(InputError) as caught:
+        labels.to_classes(np.array(values), label_map)
+    assert remedy in str(caught.value)
+    if remedy.startswith("such as '"):
+        [flag] = [part for part in str(caught.value).split("'") if "background" in part]
+        labels.to_classes(np.array(values), labels.parse(flag))

@@ -452,7 +452,7 @@ CONTENT = [
     content(
         "gzip", gzip.compress, "is not a TIFF, PNG or JPEG (its first bytes are b'\\x1f\\x8b*'): restore or remove it."
     ),
-    content("BigTIFF", b"II+\0" + bytes(60), "is not a TIFF, PNG or JPEG (its first bytes are b'II+*'): *"),
+    content("BigTIFF", b"II+\0" + bytes(60), "the file is damaged (64 bytes, *): restore it."),
     content("mask of 0 and 1", encoded(".tif", GREY % 2), "the mask has the values 1 beside 0 and 255: *", at=MASK),
     content("label 7", encoded(".tif", np.full((16, 16), 7, np.uint8)), "the mask has the values 7 beside *", at=MASK),
     content("smoothed mask", encoded(".tif", GREY), "the mask has the values *, … beside 0 and 255: draw *", at=MASK),
@@ -491,7 +491,7 @@ CONTENT = [
     content("mirrored", tiff({274: (3, [2])}), "is stored turned or mirrored (orientation 2): save it upright."),
     content("several pages", packed_pages(), PAGES),
     content("several pages in a mask", packed_pages(), PAGES, at=MASK),
-    content("pages in a loop", tiff(pages=8 + 768), PAGES),
+    content("pages in a loop", tiff(pages=8 + 768), "the file is damaged (*, its pages have no end): restore it."),
     content("no row", tiff({257: (4, [0])}), "the image has no pixel (0x16, 3 channels): restore or remove it."),
     content("no column", tiff({256: (4, [0])}), "the image has no pixel (16x0, 3 channels): restore or remove it."),
     content("bomb in a TIFF's header", tiff({256: (4, [BILLION]), 257: (4, [BILLION])}), TOO_MANY),

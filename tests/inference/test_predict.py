@@ -9,6 +9,7 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
+import SimpleITK
 from dicom_series import STUDY, make_slice, write_series
 from disks import small_disk
 from PIL import Image
@@ -267,6 +268,50 @@ def test_nifti_masks_lie_where_the_image_does_in_any_orientation(by_brightness, 
     voxel = np.prod(np.linalg.norm(affine[:3, :3], axis=0)) / 1000
     assert row["unit"] == "ml"
     assert row["volume"] == pytest.approx((original.get_fdata() >= 0.5).sum() * voxel, rel=1e-4)
+
+
+def test_each_format_comes_back_as_itself(by_brightness, tmp_path):
+    """Volumes with their geometry; stacks and arrays as one file; whatever holds no mask as PNG."""
+    rng = np.random.default_rng(0)
+    volume = rng.random((3, 8, 9), np.float32)
+    image = SimpleITK.GetImageFromArray(volume)
+    image.SetSpacing((0.7, 0.8, 3.1))
+    image.SetOrigin((1.1, -2.2, 3.3))
+    image.SetDirection([0.6, -0.8, 0, 0.8, 0.6, 0, 0, 0, 1])
+    for suffix, back in ((".nrrd", ".nrrd"), (".mha", ".mha"), (".mhd", ".mha"), (".nii.gz", ".nii.gz")):
+        SimpleITK.WriteImage(image, tmp_path / f"in{suffix}")
+        [row] = predict(by_brightness, tmp_path / f"in{suffix}", tmp_path / suffix, overlays=True)
+        mask, whole = (
+            SimpleITK.ReadImage(path) for path in (tmp_path / suffix / f"in_mask{back}", f"{tmp_path}/in{suffix}")
+        )
+        np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(mask), volume >= 0.5)
+        for of in ("GetSpacing", "GetOrigin", "GetDirection"):
+            assert getattr(mask, of)() == getattr(whole, of)()
+        assert row["unit"] == "ml"
+        assert len(list((tmp_path / suffix / "overlays" / "in").iterdir())) == 3
+    np.save(tmp_path / "in.npy", volume)
+    predict(by_brightness, tmp_path / "in.npy", tmp_path / "npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "npy" / "in_mask.npy", allow_pickle=False), volume >= 0.5)
+    cv2.imwritemulti(str(tmp_path / "in.tif"), list(volume))
+    predict(by_brightness, tmp_path / "in.tif", tmp_path / "tif", overlays=True)
+    _, pages = cv2.imreadmulti(str(tmp_path / "tif" / "in_mask.tif"), flags=cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(np.stack(pages), (volume >= 0.5) * 255)
+    assert [row["image"] for row in table(tmp_path / "tif" / "slices.csv")] == ["", "", ""]
+    grey = rng.integers(0, 256, (8, 9), np.uint8)
+    for suffix in (".gif", ".bmp"):
+        Image.fromarray(grey).save(tmp_path / f"in{suffix}")
+        predict(by_brightness, tmp_path / f"in{suffix}", tmp_path / suffix)
+        np.testing.assert_array_equal(read(tmp_path / suffix / "in_mask.png"), (grey >= 127.5) * 255)
+
+
+def test_what_lies_beside_a_series_is_named_in_one_line(by_brightness, tmp_path, capsys):
+    write_series(tmp_path / "in" / "one", [make_slice(number, **STUDY) for number in range(3)])
+    write_series(
+        tmp_path / "in" / "one", [make_slice(9, PixelData=None, Modality="SR", SeriesInstanceUID="1.2")], "r.dcm"
+    )
+    predict(by_brightness, tmp_path / "in", tmp_path / "out")
+    assert "Not read, because they are not of the series: one: 1 of SR (one/r.dcm).\n" in capsys.readouterr().out
+    assert (tmp_path / "out" / "one_mask.dcm").exists()
 
 
 def test_uncompressed_channels_of_a_case_give_an_uncompressed_mask(by_brightness, tmp_path, monkeypatch):

@@ -145,10 +145,8 @@ def test_mistakes_are_one_line(mistake, tmp_path):
 
 
 def test_readers_that_are_not_here(tmp_path):
-    dataset = describe(tmp_path, file_ending=".nrrd")
+    dataset = describe(tmp_path, file_ending=".mgz")
     (tmp_path / "imagesTr").mkdir()
-    (tmp_path / "imagesTr/x_0000.nrrd").write_bytes(b"NRRD0004")
-    with pytest.raises(
-        InputError, match=r"x_0000.nrrd: nnU-Net's reader for it, SimpleITKIO, .* convert it to .nii.gz"
-    ):
+    (tmp_path / "imagesTr/x_0000.mgz").write_bytes(b"nothing")
+    with pytest.raises(InputError, match=r"x_0000.mgz: nnU-Net's reader for it, None, .* convert it to .nii.gz"):
         raw.read(raw.find(tmp_path, dataset, "x"), dataset)

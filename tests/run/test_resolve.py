@@ -48,7 +48,7 @@ def test_the_layout_decides_the_source_unless_it_is_named(config, tmp_path):
 
 def test_a_folder_that_holds_no_layout_is_refused(config, tmp_path):
     (tmp_path / "kaggle_3m").mkdir()
-    with pytest.raises(InputError, match=r"kaggle_3m: holds neither imagesTr"):
+    with pytest.raises(InputError, match=r"kaggle_3m: holds no layout that is known, but nothing: say where"):
         resolve(config, {})
 
 
@@ -122,7 +122,9 @@ def test_the_phantom_at_full_size_has_its_own_root(config_with_data):
 
 def test_an_unknown_source_is_refused(config):
     config.data.source = "brats"
-    with pytest.raises(InputError, match=r"config\.data\.source is 'brats'; .* auto, lgg, .* tfds, phantom\."):
+    with pytest.raises(
+        InputError, match=r"config\.data\.source is 'brats'; .* auto, lgg, .* tfds, patterns, listed, phantom\."
+    ):
         resolve(config, {})
 
 
@@ -156,3 +158,44 @@ def test_a_file_in_place_of_the_root_is_said_to_be_one(config, tmp_path):
     (tmp_path / "kaggle_3m").write_bytes(b"PK")
     with pytest.raises(InputError, match=r"kaggle_3m: is a file, and a folder is needed: unpack it"):
         resolve(config, {"data.root": config.data.root})
+
+
+def test_patterns_are_read_as_they_are_given_and_what_they_leave_out_is_said(config, tmp_path):
+    config.data.root = str(tmp_path)
+    for name in ("a.png", "b.png", "a_1.png", "b_1.png", "b_2.png"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "splits_final.json").write_text("[]")
+    config.data.images, config.data.masks = "{case:[ab]}.png", "{case}_1.png"
+    resolved, messages = resolve(config, {"data.root", "data.images", "data.masks"})
+    assert resolved.data.source == "patterns"
+    assert messages[:3] == [
+        "config.data.images matches 2 files and config.data.masks 2.",
+        "Neither matches 1 other images, b_2.png: they are not read.",
+        f"{tmp_path}/splits_final.json holds folds, which are not used: "
+        f"--config.data.split_file={tmp_path}/splits_final.json takes them.",
+    ]
+    config.data.source = "pairs"
+    with pytest.raises(InputError, match=r"source is 'pairs', and config\.data\.images and masks are patterns"):
+        resolve(config, {"data.root"})
+
+
+def test_what_a_known_layout_needs_gives_way_to_what_the_user_sets(config, tmp_path):
+    config.data.root = str(tmp_path)
+    for end in ("flair", "t1", "t1ce", "t2", "seg"):
+        (tmp_path / "p").mkdir(exist_ok=True)
+        (tmp_path / "p" / f"p_{end}.nii").write_bytes(b"")
+    assert resolve(config, {"data.root"})[0].data.labels == "necrosis=1, edema=2, enhancing=4"
+    config.data.labels = "tumour=1+2+4"
+    assert resolve(config, {"data.root"})[0].data.labels == "tumour=1+2+4"
+
+
+def test_a_threshold_for_jpeg_masks_is_set_where_nobody_named_labels(config, tmp_path):
+    config.data.root = str(tmp_path)
+    for name in ("images/a.jpg", "masks/a.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    resolved, messages = resolve(config, {"data.root"})
+    assert (resolved.data.source, resolved.data.mask_threshold) == ("pairs", 128)
+    assert messages[0].endswith("(config.data.source=pairs, config.data.mask_threshold=128).")
+    config.data.labels = "a=1, b=2"
+    assert resolve(config, {"data.root"})[0].data.mask_threshold is None

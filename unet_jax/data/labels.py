@@ -1,6 +1,6 @@
-"""Which values in a mask file mean which class: label maps such as "edema=1, core=2+3"."""
+"""Which values, or colours, in a mask file mean which class: label maps such as "edema=1, core=2+3"."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import UInt8, UInt16
@@ -8,12 +8,19 @@ from jaxtyping import UInt8, UInt16
 from unet_jax.data.names import UNUSABLE, shown
 from unet_jax.errors import InputError
 
-# Class name → its values in the files. The first name is class 1, the second class 2; 0 is background.
+# Class name → its values in the files. The first name is class 1, the second class 2; 0 is background, and so are the
+# values of the name BACKGROUND, which is no class. A colour is COLOUR with red, green and blue in the lower bytes.
 LabelMap = Mapping[str, tuple[int, ...]]
+BACKGROUND = "background"
+COLOUR = 1 << 24
 
 MAX_CLASSES = 255
 # DICOM allows no longer label.
 MAX_NAME = 64
+# Resampling and scaling leave whole numbers that are no further off.
+ROUNDING = 1e-3
+# A message spells out what to write of so many values.
+SPELT_OUT = 3
 
 
 def parse(text: str | None) -> LabelMap | None:
@@ -28,17 +35,39 @@ def parse(text: str | None) -> LabelMap | None:
     for entry in text.split(","):
         name, _, values = (part.strip() for part in entry.partition("="))
         try:
-            numbers = tuple(int(value) for value in values.split("+"))
+            numbers = tuple(_value(value.strip()) for value in values.split("+"))
         except ValueError:
             numbers = ()
         if not name or not numbers or name in labels:
             raise InputError(
                 f"config.data.labels={text!r}: {entry.strip()!r} is not a new name with its values: write it like "
-                "'tumour=255' or 'edema=1, core=2+3'."
+                "'tumour=255', 'edema=1, core=2+3' or 'tumour=#ff0000'."
             )
         labels[name] = numbers
-    check(labels, f"config.data.labels={text!r}")
-    return labels
+    dropped = tuple(value for value in labels.pop(BACKGROUND, ()) if value not in (0, COLOUR))
+    check(labels, f"config.data.labels={text!r}", dropped)
+    return labels | ({BACKGROUND: dropped} if dropped else {})
+
+
+def _value(text: str) -> int:
+    if text.startswith("#") and len(text) == 7:
+        return COLOUR | int(text[1:], 16)
+    return int(text)
+
+
+def written(value: int) -> str:
+    """A value as `parse` reads it."""
+    return f"#{value - COLOUR:06x}" if value >= COLOUR else str(value)
+
+
+def in_colours(labels: LabelMap) -> bool:
+    """Whether the classes are told apart by colours."""
+    return any(value >= COLOUR for values in labels.values() for value in values)
+
+
+def classes_of(labels: LabelMap) -> LabelMap:
+    """The classes of a label map, without what counts as background."""
+    return {name: values for name, values in labels.items() if name != BACKGROUND}
 
 
 def count(classes: Collection[str]) -> int:
@@ -46,9 +75,15 @@ def count(classes: Collection[str]) -> int:
     return len(classes) or 1
 
 
-def check(labels: LabelMap, source: str) -> None:
-    """Raises InputError, starting with `source`, unless each value means one class and 0 is background."""
-    values = [value for numbers in labels.values() for value in numbers]
+def check(labels: LabelMap, source: str, dropped: Sequence[int] = ()) -> None:
+    """Raises InputError, starting with `source`, unless each value means one class and 0 is background.
+
+    Args:
+        labels: the classes.
+        source: what the message begins with.
+        dropped: values that count as background.
+    """
+    values = [*dropped, *(value for numbers in labels.values() for value in numbers)]
     unusable = [name for name in labels if len(name) > MAX_NAME or UNUSABLE.search(name)]
     if unusable:
         raise InputError(
@@ -59,38 +94,76 @@ def check(labels: LabelMap, source: str) -> None:
         raise InputError(f"{source}: has {len(labels)} classes beside background; it must be from 1 to {MAX_CLASSES}.")
     if 0 in values:
         raise InputError(f"{source}: 0 is background: leave it out.")
+    if len({value >= COLOUR for value in values}) > 1:
+        raise InputError(f"{source}: has both colours and numbers: write all as one of them.")
     twice = sorted({value for value in values if values.count(value) > 1})
     if twice:
         raise InputError(f"{source}: {_listed(twice)} stands for two classes: let each value mean one.")
 
 
-def to_classes(mask: np.ndarray, labels: LabelMap | None) -> UInt8[np.ndarray, "*shape"]:
+def to_classes(mask: np.ndarray, labels: LabelMap | None, threshold: int | None = None) -> UInt8[np.ndarray, "*shape"]:
     """The class of each pixel of a mask, 0 for background.
 
     Args:
-        mask: whole numbers of any type.
+        mask: numbers of any type, up to `ROUNDING` from whole ones, or colours as in `LabelMap`.
         labels: the label map; without one, the mask must hold 0 and 1, or 0 and 255.
+        threshold: where there is one class, pixels from this value on are it, and `labels` do not count.
 
     Raises:
         InputError: a value is not in the map or not a whole number. The message does not name the file.
     """
-    if mask.dtype.kind == "f" and not (np.isfinite(mask).all() and np.array_equal(mask, np.rint(mask))):
-        raise InputError("the mask has values that are not whole numbers: save it with one number per class.")
+    if threshold is not None:
+        return (mask >= threshold).astype(np.uint8)
+    mask = _whole(mask)
     found = np.unique(mask).astype(np.int64)
     if labels is None:
         labels = {"foreground": (255,) if found[-1] == 255 else (1,)}
         needed = "0 and 1 or 0 and 255 only, or say what they mean with config.data.labels"
     else:
         needed = "0 and the values of the label map only, or add them to config.data.labels"
-    classes = {value: number for number, values in enumerate(labels.values(), 1) for value in values}
-    others = [value for value in found.tolist() if value and value not in classes]
+    classes = {value: number for number, values in enumerate(classes_of(labels).values(), 1) for value in values}
+    background = {0, COLOUR, *labels.get(BACKGROUND, ())}
+    others = [value for value in found.tolist() if value not in background and value not in classes]
     if others:
         known = "0 and " + _listed(sorted(classes))
-        raise InputError(f"the mask has the values {_listed(others)} beside {known}: draw it in {needed}.")
+        raise InputError(
+            f"the mask has the values {_listed(others)} beside {known}: draw it in {needed}{_flag(others, labels)}."
+        )
     result = np.zeros(mask.shape, np.uint8)
     for value, number in classes.items():
         result[mask == value] = number
     return result
+
+
+def _whole(mask: np.ndarray) -> np.ndarray:
+    """A mask of real numbers as whole ones."""
+    if mask.dtype.kind != "f":
+        return mask
+    whole = np.rint(mask)
+    if not np.isfinite(mask).all():
+        raise InputError(
+            f"the mask has {np.count_nonzero(~np.isfinite(mask)):,} values that are NaN or infinite: save it with one "
+            "number per class, and 0 where there is none; or set config.data.mask_threshold=1, which takes NaN as "
+            "background."
+        )
+    if np.abs(mask - whole).max() > ROUNDING:
+        raise InputError(
+            "the mask has values that are not whole numbers: save it with one number per class, or set "
+            "config.data.mask_threshold to the value from which on a pixel belongs to the only class."
+        )
+    return whole
+
+
+def _flag(others: list[int], labels: LabelMap) -> str:
+    """What would take these values: few of them as a class or background, and many as smeared black and white."""
+    if len(others) > SPELT_OUT:
+        return ", or, if it is black and white that JPEG smeared, set config.data.mask_threshold=128"
+    spelt = {name: "+".join(map(written, values)) for name, values in classes_of(labels).items()}
+    more = "+".join(map(written, others))
+    dropped = "+".join(map(written, (*labels.get(BACKGROUND, ()), *others)))
+    joined = ", ".join(f"{name}={values}" for name, values in spelt.items())
+    taken = f"'{joined}+{more}' to take them as the same, or " if len(spelt) == 1 else ""
+    return f", such as {taken}'{joined}, {BACKGROUND}={dropped}' to leave them out"
 
 
 def file_values(labels: LabelMap) -> list[int]:
@@ -113,4 +186,4 @@ def to_values(
 
 
 def _listed(values: list[int]) -> str:
-    return ", ".join(map(str, values[:5])) + (", …" if len(values) > 5 else "")
+    return ", ".join(map(written, values[:5])) + (", …" if len(values) > 5 else "")

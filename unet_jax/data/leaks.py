@@ -145,11 +145,12 @@ def _same_files(
     groups: dict[tuple[int, str], dict[Place, np.ndarray]] = {}
     for position, (case, files) in enumerate(zip(cases, listing, strict=False)):
         image = np.asarray(case.image)
-        of_slices = len(files.images) == len(image)
+        of_slices = len(files.first_channels) == len(image)
         for number, path in enumerate(files.images):
-            place = (position, number if of_slices else 0)
+            slice_, channel = divmod(number, files.channels)
+            place = (position, slice_ if of_slices else 0)
             if path in digests and place in side_of:
-                pixels = image[number] if of_slices else image[..., number]
+                pixels = image[slice_] if of_slices else image[..., channel]
                 groups.setdefault(digests[path], {})[place] = pixels
     for group in groups.values():
         if len(group) > 1 and not all(map(_is_blank, group.values())):
@@ -217,10 +218,10 @@ def _naming(cases: Sequence[Case], listing: Sequence[CaseFiles]) -> Callable[[Pl
 
     def name(place: Place) -> str:
         position, number = place
-        images, depth = listing[position].images if listing else (), len(cases[position].image)
-        if len(images) == depth:
-            return shown(images[number])
-        volume = shown(images[0] if len(images) == 1 else cases[position].name)
+        files, depth = listing[position] if listing else None, len(cases[position].image)
+        if files and len(files.first_channels) == depth:
+            return shown(files.first_channels[number])
+        volume = shown(files.images[0] if files and len(files.images) == 1 else cases[position].name)
         return volume if depth == 1 else f"{volume}, slice {number}"
 
     return name

@@ -32,6 +32,17 @@ def files_under(root: Path, suffixes: Collection[str], folder: Path | str = ".")
     return [path for path in entries(root, folder) if has_suffix(path, suffixes) or _hides(root / path, root, suffixes)]
 
 
+def check_links(root: Path, paths: Collection[Path], suffixes: Collection[str]) -> None:
+    """Checks that none of these `entries` is a link that leads to files of these suffixes outside of `root`.
+
+    Raises:
+        InputError: one is.
+    """
+    for path in paths:
+        if not has_suffix(path, suffixes):
+            _hides(root / path, root, suffixes)
+
+
 def has_suffix(path: Path, suffixes: Collection[str]) -> bool:
     """Whether a name ends in one of `suffixes`, in capital letters or small ones."""
     return path.name.lower().endswith(tuple(suffixes))

@@ -59,7 +59,7 @@ def load(config: ConfigDict) -> DataSet:
     reader = sources.reader(root, source, settings)
     listing = reader.find(root)
     cases, fingerprint, digests = cache.load(reader, root, Path(config.data.cache), listing)
-    names = sources.channel_names(source, root, cases[0].image.shape[-1])
+    names = sources.channel_names(source, root, cases[0].image.shape[-1], settings.images)
     return DataSet(
         cases,
         load_classes(config),
@@ -92,6 +92,9 @@ def load_classes(config: ConfigDict) -> LabelMap:
 
 def take_cases_from(data: Path, config: ConfigDict) -> None:
     """Makes `config` read the cases in another folder, and says what lies there."""
-    found = layouts.find(data)
+    if config.data.images:  # by which the run was trained, and its cases are told apart
+        config.data.root = str(data)
+        return
+    found = layouts.find(data, config.data.labels)
     print(found.note, flush=True)
-    config.data.update(source=found.source, root=str(found.root))
+    config.data.update(layouts.keys(found, config.data.to_dict()))

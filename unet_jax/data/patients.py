@@ -6,12 +6,12 @@ import re
 from pathlib import Path
 
 from unet_jax.data.faults import Fault, FaultsError, summary
-from unet_jax.data.formats.file_sorts import NIFTI_SUFFIXES, PICTURE_SUFFIXES
+from unet_jax.data.formats.file_sorts import PICTURE_SUFFIXES, VOLUME_SUFFIXES
 from unet_jax.data.names import shown
 from unet_jax.errors import InputError
 
 # The longest first: what ends in .nii.gz does not end in .gz alone.
-_SUFFIXES = sorted((*NIFTI_SUFFIXES, *PICTURE_SUFFIXES), key=len, reverse=True)
+_SUFFIXES = sorted((*VOLUME_SUFFIXES, *PICTURE_SUFFIXES), key=len, reverse=True)
 SUFFIX = re.compile(f"({'|'.join(map(re.escape, _SUFFIXES))})$", re.IGNORECASE)
 
 

@@ -38,6 +38,9 @@ class CaseFiles:
         images: paths relative to the data set's root, in the order of the slices.
         masks: as many, in the same order; one for a volume that is one file; or none.
         faults: what is wrong with the listing itself, one line each; such a case cannot be decoded.
+        beside: files that lie with those of the case and are not read, in words; empty where there are none.
+        channels: how many of `images` are one slice's, or the volume's: a file a channel, which follow each other.
+        parts: where slices have several masks, which are united, how many of `masks` each has; else empty.
     """
 
     name: str
@@ -45,6 +48,14 @@ class CaseFiles:
     images: tuple[Path, ...]
     masks: tuple[Path, ...]
     faults: tuple[str, ...] = ()
+    beside: str = ""
+    channels: int = 1
+    parts: tuple[int, ...] = ()
+
+    @property
+    def first_channels(self) -> tuple[Path, ...]:
+        """The files that stand for the slices, or for the volume."""
+        return self.images[:: self.channels]
 
 
 @dataclasses.dataclass(frozen=True)

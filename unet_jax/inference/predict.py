@@ -3,7 +3,7 @@
 import dataclasses
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -17,6 +17,7 @@ from unet_jax.data.faults import FULL_LIST, summary
 from unet_jax.data.formats import lgg, sources
 from unet_jax.data.formats.file_sorts import sort_of
 from unet_jax.data.formats.image_file import read_file
+from unet_jax.data.formats.table import format_of
 from unet_jax.data.labels import LabelMap
 from unet_jax.data.names import shown
 from unet_jax.data.reader import CaseFiles, Reader
@@ -84,7 +85,7 @@ def predict(
 
     Args:
         workdir: the run's folder; nothing is written there.
-        source: a picture, a NIfTI or DICOM file, or a folder of one of these; masks among them are passed over.
+        source: a picture, a volume or a DICOM file, or a folder of one of these; masks among them are passed over.
         output: the folder for masks and tables; made if missing.
         overwrite: whether files there are replaced; else, if there is one, nothing is computed.
         probabilities: also writes them.
@@ -154,18 +155,29 @@ def _task(
     if settings.patient_csv and not Path(settings.patient_csv).exists():
         settings = dataclasses.replace(settings, patient_csv=None)  # it is of the training set, which may be elsewhere
     reader, root = sources.image_reader(source, settings, channels)
-    writer = _writer(sort_of(source))
+    listing = reader.find(root)
+    if beside := [f"{shown(files.name)}: {files.beside}" for files in listing if files.beside]:
+        more = f"; and in {len(beside) - LISTED} more" if len(beside) > LISTED else ""
+        print(f"Not read, because they are not of the series: {'; '.join(beside[:LISTED])}{more}.", flush=True)
+    writer = _writer(_sort(listing, source))
     shows_flair = config.data.source in sources.LGG_SOURCES and channels == len(lgg.SEQUENCES)
     channel = lgg.FLAIR if shows_flair else None
-    return Task(reader, root, reader.find(root), channels, channel, writer, classes, output, probabilities, overlays)
+    return Task(reader, root, listing, channels, channel, writer, classes, output, probabilities, overlays)
+
+
+def _sort(listing: Sequence[CaseFiles], source: Path) -> str:
+    """The sort of the images; files that were passed over may be of another."""
+    first = next((files.images[0] for files in listing if files.images), None)
+    found = format_of(first) if first else None
+    return found[0].sort if found else sort_of(source)
 
 
 def _writer(sort: str) -> ModuleType:
     """Imported only where they are needed: their packages are extras."""
-    if sort == "nifti":
-        from unet_jax.inference.writers import nifti_masks
+    if sort == "volume":
+        from unet_jax.inference.writers import volume_masks
 
-        return nifti_masks
+        return volume_masks
     if sort == "dicom":
         from unet_jax.inference.writers import dicom_masks
 
@@ -278,5 +290,7 @@ def _write(task: Task, done: Segmented, mask: UInt8[np.ndarray, "d h w"]) -> tup
     if task.overlays:
         for path, data in overlay_files.encode(files, case, mask, task.shown, labels.count(task.classes)):
             write_bytes(task.output / path, data)
-    images = files.images if task.writer is picture_masks else ()
+    # A stack of slices is one file.
+    images = files.first_channels
+    images = images if task.writer is picture_masks and len(images) == len(mask) else ()
     return tables.measure_classes(case, mask, list(task.classes), images)

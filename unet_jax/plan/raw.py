@@ -12,25 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Num
+from jaxtyping import Num
 
 from unet_jax.data.case import Case, check_finite
-from unet_jax.data.formats.image_file import decode_image, list_folder, read_file
-from unet_jax.data.formats.image_header import read_header
+from unet_jax.data.formats.image_file import list_folder, read_file
 from unet_jax.data.names import shown
 from unet_jax.errors import InputError
 from unet_jax.plan.dataset import Dataset, reader_of
 from unet_jax.plan.fields import TEXT, Fields, raise_faults, read_object, sequence
+from unet_jax.plan.raw_file import Read, decode
 
 DESCRIPTION = "dataset.json"
-# Readers that are understood here. Others of nnU-Net's need packages that are not.
-PICTURES, ITK, NIBABEL, TO_RAS = "NaturalImage2DIO", "SimpleITKIO", "NibabelIO", "NibabelIOWithReorient"
-KNOWN = (PICTURES, ITK, NIBABEL, TO_RAS)
-# What nnU-Net gives a picture: no slice is next to it.
-PICTURE_SPACING = (999.0, 1.0, 1.0)
-
-# The channels of a file, and nnU-Net's geometry of it.
-Read = tuple[list[Num[np.ndarray, "_ _ _"]], dict[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,16 +33,19 @@ class RawCase:
         name: the case's.
         images: in the order of the channels; one file may hold several.
         mask: None where there is none.
+        sidecar: the JSON with the spacing of a TIFF of several pages; None where there is none.
     """
 
     name: str
     images: tuple[Path, ...]
     mask: Path | None
+    sidecar: Path | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
         """All of them."""
-        return self.images if self.mask is None else (*self.images, self.mask)
+        beside = (self.mask, self.sidecar)
+        return (*self.images, *(path for path in beside if path is not None))
 
 
 def cases(root: Path, dataset: Dataset) -> list[RawCase]:
@@ -103,16 +98,17 @@ def read(
         load: gives the bytes of a file.
 
     Returns:
-        The case, float32, channels last, with its spacing; and nnU-Net's geometry of it: the spacing, and for a NIfTI
-        file "sitk_stuff" as SimpleITK has it (x first, in LPS).
+        The case, float32, channels last, with its spacing; and nnU-Net's geometry of it: the spacing, and for a volume
+        "sitk_stuff" as SimpleITK has it (x first, in LPS).
 
     Raises:
         InputError: a file cannot be read, or channels and mask do not fit each other or `dataset`.
     """
     reader = reader or reader_of(dataset, flat=True)
-    images = [_decode(load(path), path.name, reader) for path in raw.images]
+    sidecar = None if raw.sidecar is None else load(raw.sidecar)
+    images = [decode(load(path), path.name, reader, sidecar) for path in raw.images]
     channels = [channel for array, _ in images for channel in array]
-    masks = [] if raw.mask is None else [_decode(load(raw.mask), raw.mask.name, reader)]
+    masks = [] if raw.mask is None else [decode(load(raw.mask), raw.mask.name, reader, sidecar)]
     raise_faults(shown(raw.name), _disagreements(raw, images, masks, dataset))
     image = np.stack(channels, axis=-1).astype(np.float32, copy=False)
     geometry = images[0][1]
@@ -127,10 +123,19 @@ def _of_folders(root: Path, ending: str) -> list[RawCase]:
     for name in list_folder(root, Path("imagesTr")):
         if found := pattern.fullmatch(name):
             images.setdefault(found[1], []).append(root / "imagesTr" / name)
-    masks = {name: root / "labelsTr" / f"{name}{ending}" for name in images}
     return [
-        RawCase(name, tuple(paths), masks[name] if masks[name].exists() else None) for name, paths in images.items()
+        RawCase(
+            name,
+            tuple(paths),
+            _if_there(root / "labelsTr" / f"{name}{ending}"),
+            _if_there(root / "imagesTr" / f"{name}.json"),
+        )
+        for name, paths in images.items()
     ]
+
+
+def _if_there(path: Path) -> Path | None:
+    return path if path.exists() else None
 
 
 def _of_table(root: Path, table: Any) -> list[RawCase]:
@@ -147,60 +152,11 @@ def _of_table(root: Path, table: Any) -> list[RawCase]:
     return found
 
 
-def _decode(data: bytes, name: str, reader: str | None) -> Read:
-    if reader == PICTURES:
-        pixels = decode_image(data, name)
-        if read_header(data).bits == 1:
-            pixels = pixels // 255
-        channels = [pixels] if pixels.ndim == 2 else list(np.moveaxis(pixels, -1, 0))
-        return [channel[None] for channel in channels], {"spacing": PICTURE_SPACING}
-    if reader in KNOWN and name.endswith((".nii", ".nii.gz")):
-        volume, geometry = _read_nifti(data, name, reader)
-        return [volume], geometry
-    raise InputError(
-        f"{shown(name)}: nnU-Net's reader for it, {reader}, is not one of those understood here "
-        f"({', '.join(KNOWN)}): convert it to .nii.gz."
-    )
-
-
-def _read_nifti(data: bytes, name: str, reader: str) -> tuple[Num[np.ndarray, "d h w"], dict[str, Any]]:
-    # Pictures can be read without nibabel.
-    from nibabel.orientations import apply_orientation, io_orientation
-
-    from unet_jax.data.formats.nifti_file import decode
-    from unet_jax.data.formats.voxel_grid import MM
-
-    volume, grid = decode(data, name)
-    affine, spacing = grid.affine, [abs(float(n)) for n in grid.header.get_zooms()[:3]]
-    if reader == TO_RAS:
-        turned = io_orientation(affine)
-        spacing = [spacing[at] for at in np.argsort(turned[:, 0])]
-        volume = apply_orientation(volume, turned)
-    geometry: dict[str, Any] = {"nibabel_stuff": {"original_affine": affine.tolist()}}
-    if reader == ITK:
-        # SimpleITK heeds the header's unit.
-        unit = MM.get(int(grid.header["xyzt_units"]) % 8, 1.0)
-        spacing = [n * unit for n in spacing]
-        geometry = {"sitk_stuff": _as_itk(affine[:3] * unit, spacing)}
-    return volume.transpose(2, 1, 0), geometry | {"spacing": tuple(spacing[::-1])}
-
-
-def _as_itk(affine: Float64[np.ndarray, "3 4"], spacing: list[float]) -> dict[str, list[float]]:
-    to_lps = np.array([[-1.0], [-1.0], [1.0]]) * affine
-    direction = to_lps[:, :3] / np.linalg.norm(to_lps[:, :3], axis=0)
-    # Adding 0 makes 0 of -0.
-    return {
-        "spacing": spacing,
-        "origin": (to_lps[:, 3] + 0.0).tolist(),
-        "direction": (direction + 0.0).ravel().tolist(),
-    }
-
-
 def _disagreements(raw: RawCase, images: list[Read], masks: list[Read], dataset: Dataset) -> list[str]:
     """What does not fit together, a line each."""
     first, spacing = images[0][0][0].shape, images[0][1]["spacing"]
     faults = []
-    for path, (arrays, geometry) in zip(raw.files, [*images, *masks], strict=True):
+    for path, (arrays, geometry) in zip(raw.files, [*images, *masks], strict=False):
         if arrays[0].shape != first:
             faults.append(
                 f"{path.name} is {_by(arrays[0].shape)} and {raw.images[0].name} {_by(first)}: make them agree."

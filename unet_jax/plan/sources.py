@@ -9,13 +9,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from unet_jax.data.case import Case
-from unet_jax.data.formats.image_header import read_header
+from unet_jax.data.formats.image_header import read_headers
 from unet_jax.data.load import DataSet
 from unet_jax.data.names import shown
 from unet_jax.errors import InputError
 from unet_jax.plan import raw
 from unet_jax.plan.dataset import Dataset
 from unet_jax.plan.fingerprint import spacing_of
+from unet_jax.plan.raw_file import PICTURE_SPACING
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,8 +80,9 @@ def of_cases(data: DataSet) -> list[Source]:
 def _claim(data: bytes) -> tuple[tuple[int, ...], tuple[float, ...]]:
     """Slices, rows and columns that a file claims, and their spacing; nothing is decoded."""
     try:
-        header = read_header(data)
-        return (1, header.rows, header.columns), raw.PICTURE_SPACING
+        headers = read_headers(data)
+        spacing = PICTURE_SPACING if len(headers) == 1 else (1.0, 1.0, 1.0)
+        return (len(headers), headers[0].rows, headers[0].columns), spacing
     except InputError:
         pass
     import nibabel

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from unet_jax.data.formats import layouts, sources
+from unet_jax.data.formats import layouts, pattern_notes, sources
 from unet_jax.errors import InputError
 from unet_jax.run.config import flatten
 
@@ -28,7 +28,8 @@ def resolve(config: ConfigDict, given: Collection[str]) -> tuple[ConfigDict, lis
     resolved = config.copy_and_resolve_references()
     resolved.unlock()
     root, messages = Path(config.data.root), []
-    if config.data.source == "auto" and not root.is_dir() and "data.root" not in given:
+    patterned = config.data.images or config.data.masks
+    if config.data.source == "auto" and not root.is_dir() and "data.root" not in given and not patterned:
         # "auto" on the command line asks for this very decision, so it does not stand against it
         given = set(given) - {"data.source"}
         changes = _replace(resolved, flatten(config.scaled_down.to_dict()), given)
@@ -39,9 +40,11 @@ def resolve(config: ConfigDict, given: Collection[str]) -> tuple[ConfigDict, lis
         ]
     else:
         del resolved.scaled_down
-        if config.data.source == "auto" and root.is_dir():
-            found = layouts.find(root)
-            resolved.data.update(source=found.source, root=str(found.root))
+        if patterned:
+            resolved.data.source = _source_of_patterns(config.data.source)
+        elif config.data.source == "auto" and root.is_dir():
+            found = layouts.find(root, config.data.labels)
+            resolved.data.update(layouts.keys(found, config.data.to_dict()))
             messages.append(found.note)
     if resolved.data.source == "phantom":
         resolved.data.root = resolved.phantom.root
@@ -49,9 +52,22 @@ def resolve(config: ConfigDict, given: Collection[str]) -> tuple[ConfigDict, lis
         raise InputError(f"config.data.root={root}: is a file, and a folder is needed: unpack it, or name its folder.")
     elif not root.is_dir():
         raise InputError(f"config.data.root: found no folder {root}; {_needed(resolved.data.source)}.")
+    if resolved.data.source == "patterns":
+        messages += pattern_notes.of_files(Path(resolved.data.root), resolved.data.images, resolved.data.masks)
+    if not resolved.data.split_file:
+        messages += pattern_notes.of_split(Path(resolved.data.root))
     messages += sources.notes(resolved.data.source, sources.settings(resolved.data.to_dict()))
     resolved.lock()
     return resolved, messages
+
+
+def _source_of_patterns(source: str) -> str:
+    if source not in ("auto", "patterns"):
+        raise InputError(
+            f"config.data.source is {source!r}, and config.data.images and masks are patterns of files: set source to "
+            "'auto', or both patterns to None."
+        )
+    return "patterns"
 
 
 def _needed(source: str) -> str:

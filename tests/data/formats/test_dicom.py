@@ -6,14 +6,14 @@ import pytest
 from dicom_series import OTHER_SERIES, SERIES, make_slice, write_series
 from pydicom.uid import RLELossless
 
-from unet_jax.data.formats import dicom
+from unet_jax.data.formats import dicom, dicom_listing
 from unet_jax.data.formats.image_file import read_file
 from unet_jax.data.formats.sources import Settings, image_reader
 from unet_jax.errors import InputError
 
 
 def _decode(path):
-    root, [files] = dicom.find(path)
+    root, [files] = dicom_listing.find(path)
     return dicom.decode(files, lambda path: read_file(root, path))
 
 
@@ -33,7 +33,7 @@ def test_slices_come_by_position_whatever_their_names_and_numbers(tmp_path):
     assert case.image.shape == (5, 8, 9, 1)
     assert case.image.dtype == np.float32
     assert (case.name, case.patient, case.mask, case.spacing) == ("scan", "anna", None, (4, 0.5, 0.75))
-    root, [files] = dicom.find(tmp_path / "scan")
+    root, [files] = dicom_listing.find(tmp_path / "scan")
     series = dicom.read_series(files, lambda path: read_file(root, path))
     assert [dataset.filename for dataset, _ in series] == [f"IM{order.index(number)}" for number in range(5)]
 
@@ -80,7 +80,7 @@ def test_a_compressed_slice_is_the_same(tmp_path):
 def test_one_file_and_folders_of_series(tmp_path):
     for name in ("b", "a/x"):
         write_series(tmp_path / name, [make_slice(n) for n in range(2)])
-    _, found = dicom.find(tmp_path)
+    _, found = dicom_listing.find(tmp_path)
     assert [(files.name, len(files.images)) for files in found] == [("a/x", 2), ("b", 2)]
     case = _decode(tmp_path / "b" / "1.dcm")
     assert (case.name, case.image.shape, case.spacing) == ("1", (1, 8, 9, 1), None)
@@ -88,7 +88,7 @@ def test_one_file_and_folders_of_series(tmp_path):
     assert _decode(tmp_path / "c").spacing == (3, 0.5, 0.75)
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no DICOM file"):
-        dicom.find(tmp_path / "empty")
+        dicom_listing.find(tmp_path / "empty")
 
 
 def test_the_reader_for_prediction_normalises_the_series(tmp_path):
@@ -122,7 +122,7 @@ def test_mixed_series_are_named(tmp_path):
         ),
         ({"PixelSpacing": [1, 1]}, ["1.dcm: has 8x9 pixels of 1 x 1 mm, and 0.dcm 8x9 pixels of 0.5 x 0.75 mm"]),
         ({"NumberOfFrames": 12}, ["1.dcm: holds 12 frames"]),
-        ({"PhotometricInterpretation": "MONOCHROME1"}, ["1.dcm: is MONOCHROME1, where grey"]),
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, ["1.dcm: is PALETTE COLOR, where grey"]),
         ({"PixelData": None}, ["1.dcm: holds no picture (MR)"]),
         ({"PixelData": bytes(10)}, ["1.dcm: is damaged, not a DICOM file, or compressed"]),
         ({"Rows": 0}, ["1.dcm: the image has no pixel (0x9)"]),
@@ -159,7 +159,7 @@ def test_random_damage_is_always_answered_by_an_input_error(tmp_path):
     write_series(tmp_path, [make_slice(0)])
     whole = (tmp_path / "0.dcm").read_bytes()
     rng = np.random.default_rng(0)
-    [files] = dicom.find(tmp_path / "0.dcm")[1]
+    [files] = dicom_listing.find(tmp_path / "0.dcm")[1]
     refused = []
     for _ in range(300):
         data = bytearray(whole)
@@ -177,4 +177,4 @@ def test_random_damage_is_always_answered_by_an_input_error(tmp_path):
 def test_the_mark_alone_is_enough(tmp_path):
     write_series(tmp_path, [make_slice(0)], "IM")
     assert pydicom.misc.is_dicom(tmp_path / "IM")
-    assert dicom.find(tmp_path)[1][0].images == (Path("IM"),)
+    assert dicom_listing.find(tmp_path)[1][0].images == (Path("IM"),)

@@ -71,12 +71,16 @@ def test_what_is_none_is_said_with_what_lies_there(tmp_path):
     _touch(tmp_path, "imgs/a.png", "imgs/b.png", "gt/a.nii.gz", "notes")
     with pytest.raises(InputError) as caught:
         layouts.find(tmp_path)
-    assert "holds neither imagesTr, " in str(caught.value)
-    assert "but 1 files without suffix in it, 1 .nii.gz in gt, 2 .png in imgs: see docs/data.md" in str(caught.value)
+    assert str(caught.value) == (
+        f"{tmp_path}: holds no layout that is known, but 2 .png in imgs (a.png, …), 1 files without suffix in it "
+        "(notes), 1 .nii.gz in gt (a.nii.gz); these patterns would pair 1 images with masks: "
+        "--config.data.images='imgs/{case}.png' --config.data.masks='gt/{case}.nii.gz': say where images and masks lie "
+        "with config.data.images and config.data.masks (docs/data.md)."
+    )
     with pytest.raises(InputError, match="there is no such folder"):
         layouts.find(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="but nothing: see"):
+    with pytest.raises(InputError, match="but nothing: say where"):
         layouts.find(tmp_path / "empty")
 
 

@@ -5,6 +5,7 @@ import tracemalloc
 import nibabel
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 
 from unet_jax.data import cache
 from unet_jax.data.formats import nifti, nifti_file, nifti_listing
@@ -12,6 +13,7 @@ from unet_jax.data.formats.image_file import read_file
 from unet_jax.data.formats.sources import Settings, image_reader, reader
 from unet_jax.data.patients import Patients
 from unet_jax.errors import InputError
+from unet_jax.inference.writers import volume_masks
 
 SHAPE = (6, 7, 4)
 AFFINE = np.array([[-1, 0, 0, 30], [0, -1.5, 0, 20], [0, 0, 5, -10], [0, 0, 0, 1]], float)
@@ -88,7 +90,7 @@ def test_a_file_of_another_orientation_gives_the_same_case_and_gets_its_mask_bac
     for name in ("original", "turned"):
         data = (tmp_path / f"{name}.nii.gz").read_bytes()
         _, grid = nifti_file.decode(data, f"{name}.nii.gz")
-        written = nibabel.Nifti1Image.from_bytes(gzip.decompress(nifti_file.encode(predicted, grid)))
+        written = nibabel.Nifti1Image.from_bytes(gzip.decompress(nifti_file.encode(predicted, grid)[".nii.gz"]))
         like = nibabel.load(tmp_path / f"{name}.nii.gz")
         np.testing.assert_array_equal(written.affine, like.affine)
         assert written.header.get_zooms() == like.header.get_zooms()
@@ -112,14 +114,14 @@ def test_a_written_header_keeps_everything_but_type_and_scale(kind):
     array, grid = nifti_file.decode(data, "a.nii")
     assert array.dtype == np.float32
     mask = np.ones(grid.to_case(array).shape, np.uint8)
-    written = kind.from_bytes(nifti_file.encode(mask, grid, compressed=False))
+    written = kind.from_bytes(nifti_file.encode(mask, grid, ".nii")[".nii"])
     like = kind.from_bytes(data).header
     changed = {
         key for key in like if not np.array_equal(like[key], written.header[key], equal_nan=like[key].dtype.kind == "f")
     }
     assert changed <= {"datatype", "bitpix", "scl_slope", "scl_inter"}
     assert nifti_file.encode(mask, grid) == nifti_file.encode(mask, grid)
-    back, _ = nifti_file.decode(nifti_file.encode(mask, grid), "b.nii.gz")
+    back, _ = nifti_file.decode(nifti_file.encode(mask, grid)[".nii.gz"], "b.nii.gz")
     np.testing.assert_array_equal(grid.to_case(back), mask)
 
 
@@ -176,8 +178,8 @@ def test_no_more_is_unpacked_than_the_header_claims():
         (gzip.compress(_claiming((2, 3, 4)) + bytes(24))[:-9], "the file is damaged"),
         (gzip.compress(_claiming((2, 3, 4)) + bytes(24))[:-8] + bytes(8), "the file is damaged .CRC"),
         (_claiming((2, 3, 4), np.complex64) + bytes(24 * 8), "has voxels of complex64"),
-        (_claiming((2, 3, 4), np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])) + bytes(72), "has voxels of"),
-        (_claiming((2, 3, 4, 2)) + bytes(48), "where 3 axes are needed"),
+        (_claiming((2, 3, 4, 2), np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])) + bytes(144), "has voxels of"),
+        (_claiming((2, 3, 4, 2, 2)) + bytes(96), "where 3 axes are needed"),
         (_claiming((2, 0, 4)), "has no voxel"),
     ],
     ids=range(11),
@@ -250,8 +252,8 @@ def test_nan_is_named(root, tmp_path):
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"file_ending": ".mha"}, r"file_ending is '\.mha'; it must be one of \.nii, \.nii\.gz"),
-        ({"labels": {"0": "background", "1": "tumour"}}, "is not a description of a data set"),
+        ({"file_ending": ".mgz"}, r"file_ending is '\.mgz'; it must be one of \.nii, \.nii\.gz"),
+        ({"labels": {"background": 0, "tumour": "one"}}, "is not a description of a data set"),
         ({"labels": {"background": 0}}, "has 0 classes"),
         ({"labels": {"background": 0, "whole": [1, 2], "core": 2}}, "2 stands for two classes"),
         ({"labels": {"background": 0, "tumour": 1, "ignore": 2}}, 'the label "ignore"'),
@@ -263,6 +265,14 @@ def test_a_description_that_cannot_be_used_is_refused(root, change, complaint):
     (root / "dataset.json").write_text(json.dumps(DESCRIPTION | change))
     with pytest.raises(InputError, match=complaint):
         nifti.read_description(root)
+
+
+def test_a_description_of_the_first_version_says_the_same(root):
+    first = {"modality": {"0": "FLAIR"}, "labels": {"0": "background", "2": "core", "1": "edema"}, "numTraining": 2}
+    (root / "dataset.json").write_text(json.dumps(first))
+    found = nifti.read_description(root)
+    assert found == nifti.Description(("FLAIR",), {"edema": (1,), "core": (2,)}, ".nii.gz", 2)
+    assert list(found.labels) == ["edema", "core"]
 
 
 def test_a_missing_description_or_folder_is_named(root):
@@ -461,3 +471,73 @@ def test_a_file_that_is_named_is_a_case_for_a_network_of_one_channel(tmp_path):
         assert (files.name, [image.name for image in files.images], files.faults) == (name, [path], ())
     _, [files] = nifti_listing.find_images(tmp_path / "scan_0002.nii.gz", 2)
     assert files.faults
+
+
+def _predicted(path, channels=None):
+    made, root = image_reader(path, Settings(intensity="range"), channels)
+    [files] = made.find(root)
+    return files, root, made.decode(files, lambda path: read_file(root, path))
+
+
+def test_a_picture_of_two_axes_comes_back_as_one(tmp_path):
+    pixels = np.random.default_rng(0).random((4, 5), np.float32)
+    nibabel.save(nibabel.Nifti1Image(pixels, np.diag([-1.0, 1, 5, 1])), tmp_path / "CASE.NII.GZ")
+    files, root, case = _predicted(tmp_path)
+    # Rows count to the back, columns to the patient's left.
+    np.testing.assert_array_equal(case.image[0, ..., 0], pixels.T[::-1])
+    mask = np.random.default_rng(1).integers(0, 2, (1, 5, 4), np.uint8)
+    [(path, data)] = volume_masks.encode(files, root, mask, None)
+    assert path.name == "CASE_mask.nii.gz"
+    found = nibabel.Nifti1Image.from_bytes(gzip.decompress(data))
+    np.testing.assert_array_equal(np.asarray(found.dataobj), mask[0, ::-1].T)
+    np.testing.assert_array_equal(found.affine, nibabel.load(tmp_path / "CASE.NII.GZ").affine)
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 5, 2), (3, 4, 5, 1, 2)])
+def test_a_fourth_axis_is_channels_and_a_mask_has_none(tmp_path, shape):
+    scan = np.random.default_rng(0).random(shape, np.float32)
+    nibabel.save(nibabel.Nifti1Image(scan, np.diag([-1.0, -1, 5, 1])), tmp_path / "case_0000.nii")
+    files, root, case = _predicted(tmp_path, 2)
+    np.testing.assert_array_equal(case.image, scan.reshape(3, 4, 5, 2).transpose(2, 1, 0, 3))
+    [(_, data)] = volume_masks.encode(files, root, np.ones((5, 4, 3), np.uint8), None)
+    assert nibabel.Nifti1Image.from_bytes(data).shape == (3, 4, 5)
+
+
+def test_colours_are_channels(tmp_path):
+    colours = np.random.default_rng(0).integers(0, 256, (3, 4, 5, 3), np.uint8)
+    voxels = colours.view([("R", "u1"), ("G", "u1"), ("B", "u1")])[..., 0]
+    nibabel.save(nibabel.Nifti1Image(voxels, np.diag([-1.0, -1, 5, 1])), tmp_path / "a.nii")
+    np.testing.assert_array_equal(_predicted(tmp_path)[2].image, colours.transpose(2, 1, 0, 3))
+
+
+@pytest.mark.parametrize("there", [1, 2])
+def test_one_file_may_hold_all_channels_of_a_case_to_train_on(tmp_path, there):
+    scan = np.random.default_rng(0).random((3, 4, 5, there), np.float32)
+    for folder, name, array in (("imagesTr", "a_0000", scan), ("labelsTr", "a", (scan[..., 0] > 0.5).astype(np.uint8))):
+        (tmp_path / folder).mkdir()
+        nibabel.save(nibabel.Nifti1Image(array, np.diag([-1.0, -1, 5, 1])), tmp_path / folder / f"{name}.nii.gz")
+    description = {"channel_names": {"0": "A", "1": "B"}, "labels": {"background": 0, "a": 1}, "file_ending": ".nii.gz"}
+    (tmp_path / "dataset.json").write_text(json.dumps(description))
+    made = reader(tmp_path, "nifti", Settings(intensity="range"))
+    [files] = made.find(tmp_path)
+    if there == 1:
+        with pytest.raises(InputError, match=r"imagesTr/a: has the channels 0000, and 0000, 0001 are needed by"):
+            made.decode(files, lambda path: read_file(tmp_path, path))
+    else:
+        case = made.decode(files, lambda path: read_file(tmp_path, path))
+        np.testing.assert_array_equal(case.image, scan.transpose(2, 1, 0, 3))
+
+
+def test_a_quaternion_longer_than_1_is_read_as_simpleitk_reads_it(tmp_path):
+    image = nibabel.Nifti1Image(np.zeros((3, 4, 5), np.int16), None)
+    image.header.set_qform(np.diag([1.0, 2, 3, 1]), 1)
+    for name, value in (("quatern_b", 0.9), ("quatern_c", 0.5), ("quatern_d", 0.1)):
+        image.header[name] = value
+    header = image.header.copy()
+    header["vox_offset"] = 352
+    (tmp_path / "a.nii").write_bytes(header.binaryblock + bytes(4) + bytes(120))
+    found = sitk.ReadImage(tmp_path / "a.nii")
+    _, grid = nifti_file.decode((tmp_path / "a.nii").read_bytes(), "a.nii")
+    to_ras = np.diag([-1, -1, 1]) @ np.reshape(found.GetDirection(), (3, 3)) * found.GetSpacing()
+    np.testing.assert_allclose(grid.affine[:3, :3], to_ras, atol=1e-5)
+    assert nifti_file.encode(np.zeros(grid.to_case(np.zeros(grid.shape)).shape, np.uint8), grid, ".nii")

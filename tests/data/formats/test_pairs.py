@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from unet_jax.data import cache, patients
-from unet_jax.data.formats import pairs
+from unet_jax.data.formats import pairs, pictures
 from unet_jax.data.formats.image_file import read_file
 from unet_jax.data.formats.sources import Settings, reader
 from unet_jax.data.patients import Patients
@@ -31,7 +31,7 @@ def _mask(seed=0, shape=(6, 7), top=255):
 
 
 def _decode(root, files, labels=None):
-    return pairs.decode(files, lambda path: read_file(root, path), labels)
+    return pictures.decode(files, lambda path: read_file(root, path), labels)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def _spoil(root):
         "1_c_mask.png: this mask has no image",
         "1_d_mask.png: is 6x8 pixels and its image 6x7",
         "1_e_mask.png: the mask has the values 9 beside 0 and 1",
-        "1_f_mask.png: the mask has 3 channels",
+        "1_f_mask.png: the mask has the colours ",
         "1_g.png: the file is damaged",
         "1_h.png: the file is empty",
         "1_i: ",
@@ -273,9 +273,9 @@ def test_one_mistake_in_a_thousand_files_is_one_line(tmp_path):
     with pytest.raises(InputError) as caught:
         cache.load(made, tmp_path / "data", tmp_path / "cache")
     assert str(caught.value) == (
-        "masks/cju0000.jpg: is a mask as JPEG, which changes its values: save it as PNG or TIFF. Found 1,000 times, "
-        "also "
-        f"in masks/cju0001.jpg, masks/cju0002.jpg, …; all are listed in {tmp_path}/cache/faults.txt."
+        "masks/cju0000.jpg: is a mask as JPEG, which changes its values: save it as PNG or TIFF, or, if it "
+        "is black and white, set --config.data.mask_threshold=128. Found 1,000 times, "
+        f"also in masks/cju0001.jpg, masks/cju0002.jpg, …; all are listed in {tmp_path}/cache/faults.txt."
     )
     assert len((tmp_path / "cache" / "faults.txt").read_text().splitlines()) == 1000
 

@@ -130,7 +130,9 @@ def test_channels_are_called_as_the_data_have_it(tmp_path):
 
 def test_settings_are_those_of_the_config():
     data = {"intensity": "range", "labels": "a=1", "patient_pattern": None, "patient_csv": "x.csv", "root": "data"}
-    assert sources.settings(data) == Settings("range", "a=1", None, "x.csv")
+    data |= {"images": "{case}.png", "masks": "{case}_m.png", "mask_threshold": 128}
+    found = sources.settings(data)
+    assert found == Settings("range", "a=1", None, "x.csv", "{case}.png", "{case}_m.png", 128)
 
 
 def test_the_sort_of_images_to_predict_is_found(tmp_path):
@@ -142,7 +144,7 @@ def test_the_sort_of_images_to_predict_is_found(tmp_path):
         [files] = made.find(root)
         assert files.name == name
         assert made.decode(files, lambda path, root=root: read_file(root, path)).mask is None
-    with pytest.raises(InputError, match=r"several sorts, such as a\.png \(picture\), b\.nii\.gz \(nifti\)"):
+    with pytest.raises(InputError, match=r"several sorts, such as a\.png \(picture\), b\.nii\.gz \(volume\)"):
         image_reader(tmp_path, Settings())
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no image that can be read"):
@@ -171,10 +173,60 @@ def test_a_missing_package_is_named_with_its_extra(tmp_path, monkeypatch, packag
         return real_import(name, *args, **kwargs)
 
     formats = "unet_jax.data.formats"
-    for name in ("nifti", "nifti_file", "voxel_grid", "dicom"):
+    for name in ("nifti", "nifti_file", "voxel_grid", "dicom", "dicom_frames", "dicom_listing"):
         monkeypatch.delitem(sys.modules, f"{formats}.{name}", raising=False)
         # What `from unet_jax.data.formats import nifti` would find without importing.
         monkeypatch.delattr(importlib.import_module(formats), name, raising=False)
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(InputError, match=rf"need the package {package}: pip install \.\[{module}\]"):
         image_reader(tmp_path / file, Settings())
+
+
+def test_a_run_by_patterns_predicts_on_folders_like_its_own(tmp_path):
+    settings = Settings(images="images/{case}_{channel:x|y}.png", masks="masks/{case}.png")
+    for name, value in (("a_x", 1), ("a_y", 2), ("a", 255)):
+        _picture(tmp_path / f"{name}.png", np.full((4, 4), value, np.uint8))
+    made, root = image_reader(tmp_path, settings, 2)
+    [files] = made.find(root)
+    case = made.decode(files, lambda path: read_file(root, path))
+    assert (case.name, case.mask, case.image[0, 0, 0].tolist()) == ("a", None, [1, 2])
+    [alone] = image_reader(tmp_path / "a_x.png", settings, 1)[0].find(tmp_path)
+    assert alone.name == "a_x"
+
+
+def test_two_keys_that_tell_the_same_are_refused(tmp_path):
+    by_field = {"images": "i/{patient}.png", "masks": "m/{patient}.png"}
+    with pytest.raises(InputError, match=r"its field \{patient\} and config\.data\.patient_pattern both tell patients"):
+        reader(tmp_path, "patterns", Settings(**by_field, patient_pattern="(?P<patient>.*)"))
+    with pytest.raises(InputError, match="mask_threshold is for one class, and labels names several"):
+        reader(tmp_path, "pairs", Settings(labels="a=1, b=2", mask_threshold=128))
+
+
+@pytest.mark.parametrize(
+    ("images", "unit"),
+    [
+        ("{case}.png", "picture"),
+        ("{patient}/{case}.png", "patient"),
+        ("{case}_{slice}.png", "case"),
+        ("{case}.nii.gz", "case"),
+    ],
+)
+def test_what_a_split_keeps_together_follows_from_the_pattern(images, unit):
+    assert sources.unit("patterns", Settings(images=images, masks=f"m/{images}")) == unit
+
+
+def test_channels_are_called_as_their_pattern_has_them(tmp_path):
+    assert sources.channel_names("patterns", tmp_path, 2, "{case}_{channel:flair|t1}.nii") == ("flair", "t1")
+    assert sources.channel_names("patterns", tmp_path, 2, "{case}.nii") == ("sequence 1", "sequence 2")
+
+
+def test_an_array_is_read_as_a_file_of_its_type_is():
+    small = np.array([[0, 1, 200]], np.uint8)
+    assert sources.as_read("pairs", small).dtype == sources.as_read("lgg", small.astype(np.int64)).dtype == np.uint8
+    np.testing.assert_array_equal(sources.as_read("pairs", np.array([0, 65535], np.uint16)), [0, 1])
+    for source, array in (("nifti", small), ("dicom", small), ("pairs", small.astype(np.int16)), ("lgg", small / 7)):
+        found = sources.as_read(source, array)
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, array.astype(np.float32))
+    np.testing.assert_array_equal(sources.as_read("pairs", np.array([True, False])), [255, 0])
+    assert sources.as_read("pairs", np.array([1.5])).dtype == np.float32

@@ -4,7 +4,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from unet_jax.data.formats.voxel_grid import farthest_apart, grid_of
+from unet_jax.data.formats.voxel_grid import axes_of, farthest_apart, grid_of
 from unet_jax.errors import InputError
 
 # Every way in which a file's axes can run along the body's: 6 orders, 8 signs.
@@ -61,11 +61,20 @@ def test_units_become_millimetres():
     np.testing.assert_allclose(grid_of(header).spacing, (5, 1, 1), rtol=1e-6)
 
 
-def test_a_last_axis_of_one_is_dropped_and_a_longer_one_refused():
-    assert grid_of(_header(np.eye(4), (3, 4, 5, 1))).shape == (3, 4, 5)
-    for shape in ((3, 4, 5, 2), (3, 4)):
-        with pytest.raises(InputError, match="where 3 axes are needed: save each channel"):
+def test_a_last_axis_of_one_is_dropped_a_fourth_is_channels_and_a_fifth_is_refused():
+    for shape in ((3, 4, 5, 1), (3, 4, 5, 2), (3, 4, 5, 1, 2)):
+        assert grid_of(_header(np.eye(4), shape)).shape == (3, 4, 5)
+    assert axes_of(_header(np.eye(4), (3, 4, 5, 1, 2))) == (3, 4, 5, 2)
+    for shape in ((3, 4, 5, 2, 2), (3,)):
+        with pytest.raises(InputError, match="where 3 axes are needed, or 4 with channels"):
             grid_of(_header(np.eye(4), shape))
+
+
+def test_a_picture_of_two_axes_is_one_slice_whatever_its_voxels_sizes():
+    for sizes in ([1, 1, 5, 1], [1, 1, 1, 1], [5, 1, 1, 1]):
+        grid = grid_of(_header(np.diag(sizes), (3, 4)))
+        assert (grid.shape, grid.plane) == ((3, 4, 1), "axial")
+        assert grid.to_case(np.zeros((3, 4, 1))).shape == (1, 4, 3)
 
 
 @pytest.mark.parametrize("bad", [np.diag([1, 1, 0, 1]), np.diag([1, np.nan, 1, 1])])

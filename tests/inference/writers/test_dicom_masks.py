@@ -4,14 +4,14 @@ import pydicom
 import pytest
 from dicom_series import STUDY, make_slice, write_series
 
-from unet_jax.data.formats import dicom
+from unet_jax.data.formats import dicom, dicom_listing
 from unet_jax.data.formats.image_file import read_file
 from unet_jax.errors import InputError
 from unet_jax.inference.writers import dicom_masks
 
 
 def _encoded(folder, mask, probability=None, classes=None):
-    root, [files] = dicom.find(folder)
+    root, [files] = dicom_listing.find(folder)
     found = {}
     for path, data in dicom_masks.encode(files, root, mask, probability, classes):
         (folder.parent / path.name).write_bytes(data)
@@ -107,6 +107,6 @@ def test_what_is_written_is_passed_over_as_no_image(tmp_path):
     _encoded(tmp_path / "series", np.ones((3, 8, 9), np.uint8))
     written = pydicom.dcmread(tmp_path / "series_mask.dcm")
     assert written.SOPClassUID == pydicom.uid.SegmentationStorage
-    root, [files] = dicom.find(tmp_path / "series_mask.dcm")
+    root, [files] = dicom_listing.find(tmp_path / "series_mask.dcm")
     with pytest.raises(InputError):
         dicom.decode(files, lambda path: read_file(root, path))

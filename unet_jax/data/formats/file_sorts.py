@@ -1,18 +1,19 @@
-"""Which sort of image a file is (picture, NIfTI or DICOM), without the packages that read it."""
+"""Which sort of image a file is (picture, volume or DICOM), without the packages that read it."""
 
 from pathlib import Path
 
+from unet_jax.data.formats.table import format_of, suffixes
 from unet_jax.data.listing import entries
 from unet_jax.data.names import shown
 from unet_jax.errors import InputError
 
-PICTURE_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
-NIFTI_SUFFIXES = (".nii", ".nii.gz")
+PICTURE_SUFFIXES = suffixes("picture")
+VOLUME_SUFFIXES = suffixes("volume")
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 
 
 def sort_of(path: Path) -> str:
-    """The sort of a file, or of all images under a folder: "picture", "nifti" or "dicom". Other files are ignored.
+    """The sort of a file, or of all images under a folder: "picture", "volume" or "dicom". Other files are ignored.
 
     Raises:
         InputError: the path does not exist, or holds no image, or images of several sorts.
@@ -26,7 +27,8 @@ def sort_of(path: Path) -> str:
             found.setdefault(sort, file)
     if not found:
         raise InputError(
-            f"{path}: holds no image that can be read (PNG, TIFF, JPEG, .nii, .nii.gz or DICOM): see docs/data.md."
+            f"{path}: holds no image that can be read ({', '.join((*PICTURE_SUFFIXES, *VOLUME_SUFFIXES))} or DICOM): "
+            "see docs/data.md."
         )
     if len(found) > 1:
         listed = ", ".join(f"{shown(file.name)} ({sort})" for sort, file in found.items())
@@ -35,17 +37,32 @@ def sort_of(path: Path) -> str:
 
 
 def sort_of_file(path: Path) -> str | None:
-    """The sort of a file by its suffix or by DICOM's mark ("DICM" after 128 bytes); None if hidden or of no sort."""
+    """The sort of a file by its suffix or by how DICOM begins; None if hidden or of no sort."""
     name = path.name.lower()
     if name.startswith(".") or name == "dicomdir" or path.is_dir():
         return None
-    for sort, suffixes in (("picture", PICTURE_SUFFIXES), ("nifti", NIFTI_SUFFIXES), ("dicom", DICOM_SUFFIXES)):
-        if name.endswith(suffixes):
-            return sort
+    if found := format_of(path):
+        return found[0].sort
+    if name.endswith(".img"):  # the other half of an .hdr
+        return "volume"
+    if name.endswith(DICOM_SUFFIXES):
+        return "dicom"
     if not path.is_file():  # opening a pipe would wait for ever
         return None
     try:
         with path.open("rb") as file:
-            return "dicom" if file.read(132)[128:] == b"DICM" else None
+            head = file.read(132)
     except OSError:
         return None
+    return "dicom" if head[128:] == b"DICM" or is_bare_dicom(head) else None
+
+
+def is_bare_dicom(head: bytes) -> bool:
+    """Whether a file begins as DICOM does without the preamble: with an element of the groups 2 or 8.
+
+    Its length or, in bytes 4 and 5, its kind in capital letters must be possible (PS3.5, 7.1).
+    """
+    if len(head) < 132 or head[128:132] == b"DICM" or head[0] not in (2, 8) or head[1] or head[3]:
+        return False
+    explicit = head[4:6].isalpha() and head[4:6].isupper()
+    return explicit or 0 < int.from_bytes(head[4:8], "little") <= 64

@@ -8,9 +8,11 @@ from pathlib import Path, PurePath
 
 import cv2
 import numpy as np
+from jaxtyping import Shaped
 
 from unet_jax.data.faults import lines_of
-from unet_jax.data.formats.image_header import SUFFIXES, Header, read_header
+from unet_jax.data.formats import pillow_file, two_files
+from unet_jax.data.formats.image_header import SUFFIXES, Header, read_header, read_headers
 from unet_jax.data.names import shown
 from unet_jax.errors import InputError
 
@@ -28,7 +30,7 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def read_file(root: Path, path: PurePath) -> bytes:
-    """The bytes of a file of a data set.
+    """The bytes of a file of a data set; those of two files that belong together are joined, see `two_files`.
 
     Args:
         root: the data set's folder.
@@ -38,6 +40,10 @@ def read_file(root: Path, path: PurePath) -> bytes:
         InputError: the file is missing, unreadable, larger than MAX_FILE_BYTES, not a regular file (opening a pipe
             would wait for ever), or outside the root by way of a link.
     """
+    return two_files.joined(_read(root, path), path, lambda other: _read(root, other))
+
+
+def _read(root: Path, path: PurePath) -> bytes:
     try:
         place = _locate(root, path)
         status = os.stat(place)
@@ -110,12 +116,54 @@ def decode_image(data: bytes, name: PurePath | str) -> np.ndarray:
     """
     try:
         header = read_header(data)
-        suffix = PurePath(name).suffix.lower()
-        if suffix not in SUFFIXES[header.kind]:
-            raise InputError(f"is a {header.kind} and its name ends in {suffix!r}: rename or convert it.")
-        pixels = _decode(header, data)
+        _check_suffix(header, name)
+        return _decode(header, data)
     except InputError as error:
         raise InputError(f"{shown(name)}: {error}") from error
+
+
+def decode(data: bytes, name: PurePath | str, *, mask: bool = False) -> Shaped[np.ndarray, "d h w c"]:
+    """The pixels of a PNG or JPEG, or of all pages of a TIFF, with palettes.
+
+    Args:
+        data: the file's bytes.
+        name: the file's name, for messages; its suffix must match the content.
+        mask: whether a palette's pixels are the numbers of the colours, as of masks, rather than the colours: see
+            `pillow_file.pixels_of`.
+
+    Raises:
+        InputError: as `decode_image`; or pages differ in size or type.
+    """
+    try:
+        headers = read_headers(data)
+        first = headers[0]
+        _check_suffix(first, name)
+        if any(header != first for header in headers):
+            raise InputError("has pages of several sizes or types: save each page as a file of its own.")
+        if first.by_pillow:
+            pages = pillow_file.decode_pages(first.kind, data, len(headers), mask)
+        else:
+            pages = [_decode(first, data)] if len(headers) == 1 else _decode_all(first, data, len(headers))
+    except InputError as error:
+        raise InputError(f"{shown(name)}: {error}") from error
+    return np.stack([page if page.ndim == 3 else page[..., None] for page in pages])
+
+
+def encode(volume: Shaped[np.ndarray, "d h w"], suffix: str) -> bytes:
+    """A PNG of one slice, or a TIFF with a page for each; JPEG is not written, because it changes values."""
+    if len(volume) == 1:
+        return cv2.imencode(suffix, volume[0])[1].tobytes()
+    return cv2.imencodemulti(suffix, list(volume))[1].tobytes()
+
+
+def _check_suffix(header: Header, name: PurePath | str) -> None:
+    suffix = PurePath(name).suffix.lower()
+    if suffix not in SUFFIXES[header.kind]:
+        raise InputError(f"is a {header.kind} and its name ends in {suffix!r}: rename or convert it.")
+
+
+def _colours_in_order(pixels: np.ndarray) -> np.ndarray:
+    """What OpenCV decoded, blue first, with red first."""
     if pixels.ndim == 2:
         return pixels
     # cvtColor takes these types alone. It moves values without reading them, so any other type of the size will do.
@@ -136,18 +184,37 @@ def decode_or_note(
 
 
 def _decode(header: Header, data: bytes) -> np.ndarray:
-    """The pixels as OpenCV holds them, blue first."""
+    if header.by_pillow:
+        return pillow_file.decode_pages(header.kind, data, 1)[0]
     try:
         # The other modes convert 16 bits to 8 and one or four channels to three, and turn pictures by their EXIF.
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
         pixels = None
     if pixels is None:
-        raise InputError(f"the file is damaged ({len(data)} bytes, its pixels cannot be decoded): restore it.")
+        raise _undecodable(data)
+    return _as_claimed(header, pixels)
+
+
+def _decode_all(header: Header, data: bytes, pages: int) -> list[np.ndarray]:
+    try:
+        whole, found = cv2.imdecodemulti(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        whole, found = False, ()
+    if not whole or len(found) != pages:
+        raise _undecodable(data)
+    return [_as_claimed(header, page) for page in found]
+
+
+def _undecodable(data: bytes) -> InputError:
+    return InputError(f"the file is damaged ({len(data)} bytes, its pixels cannot be decoded): restore it.")
+
+
+def _as_claimed(header: Header, pixels: np.ndarray) -> np.ndarray:
     found = (*pixels.shape[:2], 1 if pixels.ndim == 2 else pixels.shape[2])
     if found != (header.rows, header.columns, header.channels) or pixels.dtype != header.dtype:
         raise InputError(
             f"has {header.rows}x{header.columns} pixels, {header.channels} channels of {header.dtype}, and decodes to "
             "something else: save it as 8-bit grey or RGB, or restore it."
         )
-    return pixels
+    return _colours_in_order(pixels)

@@ -1,22 +1,21 @@
 """Which known layout lies in a folder, or in one below it."""
 
 import dataclasses
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from unet_jax.data.formats import lgg, pairing
+from unet_jax.data.formats import described_layouts, lgg, pairing
 from unet_jax.data.formats.file_sorts import PICTURE_SUFFIXES
+from unet_jax.data.formats.folder_content import described
 from unet_jax.data.formats.near_misses import MASK
-from unet_jax.data.listing import entries, files_under, folder_named, folders, has_suffix
+from unet_jax.data.formats.proposals import proposal
+from unet_jax.data.listing import entries, files_under, folder_named, folders
 from unet_jax.data.names import shown
 from unet_jax.data.sides import side_folders
 from unet_jax.errors import InputError
 
 # How deep a layout is looked for: Kaggle's archive has its scans in lgg-mri-segmentation/kaggle_3m.
 LEVELS = 3
-# A folder that holds no layout is described by so many of its parts.
-SHOWN = 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,11 +26,13 @@ class Layout:
         source: what config.data.source calls it.
         root: the folder to read, which may lie below the one that was searched.
         note: a sentence that says so.
+        settings: other keys of config.data that these data need, where the user has not set them.
     """
 
     source: str
     root: Path
     note: str
+    settings: Mapping[str, str | int] = dataclasses.field(default_factory=dict)
 
 
 def _has_tfds(root: Path) -> bool:
@@ -52,8 +53,25 @@ KNOWN: Sequence[tuple[str, str, Callable[[Path], bool]]] = (
 )
 
 
-def find(root: Path) -> Layout:
+def keys(found: Layout, data: Mapping) -> dict[str, str | int]:
+    """What the keys of `config.data` become for a layout: what the user has set stays.
+
+    Args:
+        found: the layout.
+        data: the keys of `config.data`.
+    """
+    needed = {key: value for key, value in found.settings.items() if data[key] is None}
+    if data["labels"] is not None:  # which may name several classes: of masks as JPEG, the reader says what to do
+        needed.pop("mask_threshold", None)
+    return {"source": found.source, "root": str(found.root), **needed}
+
+
+def find(root: Path, labels: str | None = None) -> Layout:
     """The layout of a folder of images and masks.
+
+    Args:
+        root: the folder.
+        labels: config.data.labels, which takes the place of what a description says.
 
     Raises:
         InputError: it is not a folder, cannot be read, holds none of the layouts, or several that could be meant.
@@ -61,12 +79,23 @@ def find(root: Path) -> Layout:
     if not root.is_dir():
         raise InputError(f"{root}: there is no such folder.")
     try:
-        return _find(root)
+        return _find(root, labels)
     except OSError as error:
         raise InputError(f"{root}: cannot be read ({error.strerror}): mend its permissions.") from error
 
 
-def _find(root: Path) -> Layout:
+def _find(root: Path, labels: str | None) -> Layout:
+    found = described_layouts.find(root, labels)
+    if found is None:
+        return _by_readers(root)
+    settings = {"images": found.images, "masks": found.masks, **found.settings} if found.images else found.settings
+    flags = "".join(f", config.data.{key}={value!r}" for key, value in settings.items())
+    where = "" if found.root == root else f" in {shown(found.root.relative_to(root))}, which is read"
+    note = f"Data: {root} holds {found.name}{where} (config.data.source={found.source}{flags})."
+    return Layout(found.source, found.root, note, settings)
+
+
+def _by_readers(root: Path) -> Layout:
     if here := _known(root):
         source, what = here
         return Layout(source, root, f"Data: {root} holds {what} (config.data.source={source}).")
@@ -86,10 +115,10 @@ def _find(root: Path) -> Layout:
             f"them, such as {shown(loose)}: name one folder as config.data.root, or read all as pictures with "
             "config.data.source=pairs."
         )
+    found = entries(root)
     raise InputError(
-        f"{root}: holds neither imagesTr, labelsTr and dataset.json (nnU-Net), nor lgg_mri (TFDS), nor images and "
-        "masks, nor folders of scans as of Kaggle's LGG data, nor <name>.png with <name>_mask.png, but "
-        f"{_described(root)}: see docs/data.md."
+        f"{root}: holds no layout that is known, but {described(found)}{proposal(found)}: say where images and masks "
+        "lie with config.data.images and config.data.masks (docs/data.md)."
     )
 
 
@@ -139,16 +168,3 @@ def _loose_mask(root: Path, below: Sequence[Path]) -> Path | None:
     masks = (path for path in pictures if path.stem.casefold().endswith(MASK))
     loose = (path for path in masks if not any(path.is_relative_to(folder) for folder in below))
     return next((path for path in loose if not below or path.with_name(path.stem[: -len(MASK)]) in images), None)
-
-
-def _described(root: Path) -> str:
-    """What lies there, by folder and suffix, such as "12 .png in imgs"."""
-    counts = Counter(
-        (path.parent, ".nii.gz" if has_suffix(path, [".nii.gz"]) else path.suffix) for path in entries(root)
-    )
-    parts = [
-        f"{count} {suffix or 'files without suffix'} in {'it' if folder == Path() else shown(folder)}"
-        for (folder, suffix), count in sorted(counts.items())
-    ]
-    more = f" and {len(parts) - SHOWN} more kinds" if len(parts) > SHOWN else ""
-    return ", ".join(parts[:SHOWN]) + more if parts else "nothing"

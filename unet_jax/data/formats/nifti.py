@@ -1,11 +1,10 @@
-"""NIfTI in nnU-Net's raw layout to cases: `imagesTr/<case>_0000.nii.gz`, `labelsTr/<case>.nii.gz`, `dataset.json`.
+"""Volumes in nnU-Net's raw layout to cases: `imagesTr/<case>_0000.nii.gz`, `labelsTr/<case>.nii.gz`, `dataset.json`.
 
 The layout is that of nnU-Net v2 (Isensee et al. 2021, doi 10.1038/s41592-020-01008-z): one file a channel, numbered
 with four digits; names of channels and labels in `dataset.json`.
 """
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -14,8 +13,9 @@ import numpy as np
 from unet_jax.data import labels as label_maps
 from unet_jax.data.case import Case
 from unet_jax.data.faults import Fault, FaultsError, lines_of
-from unet_jax.data.formats import nifti_file, nifti_listing
-from unet_jax.data.formats.file_sorts import NIFTI_SUFFIXES
+from unet_jax.data.formats import dataset_json, nifti_listing, table
+from unet_jax.data.formats.file_sorts import VOLUME_SUFFIXES
+from unet_jax.data.formats.mask_file import union
 from unet_jax.data.formats.nifti_listing import DESCRIPTION
 from unet_jax.data.formats.voxel_grid import VoxelGrid, farthest_apart
 from unet_jax.data.labels import LabelMap
@@ -54,24 +54,15 @@ def read_description(root: Path, labels: LabelMap | None = None) -> Description:
         InputError: it cannot be read or used.
     """
     path = root / DESCRIPTION
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        channels = [content["channel_names"][str(n)] for n in range(len(content["channel_names"]))]
-        ending, cases = content["file_ending"], content.get("numTraining")
-        if labels is None:
-            labels = _label_map(content["labels"], path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}): nnU-Net's raw layout needs it.") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    found = dataset_json.read(path)
+    if found.ending not in VOLUME_SUFFIXES:
         raise InputError(
-            f'{path}: is not a description of a data set ({error!r}): it needs "channel_names" such as '
-            '{"0": "FLAIR"}, "labels" such as {"background": 0, "tumour": 1}, and "file_ending", as of nnU-Net v2.'
-        ) from error
-    if ending not in NIFTI_SUFFIXES:
-        raise InputError(
-            f"{path}: file_ending is {ending!r}; it must be one of {', '.join(NIFTI_SUFFIXES)}: convert the files."
+            f"{path}: file_ending is {found.ending!r}; it must be one of {', '.join(VOLUME_SUFFIXES)}: convert the "
+            "files."
         )
-    return Description(tuple(map(str, channels)), labels, ending, cases)
+    table.check_packages([Path(f"case{found.ending}")])
+    labels = dataset_json.label_map(found, path) if labels is None else labels
+    return Description(found.channels, labels, found.ending, found.cases)
 
 
 def find(root: Path, description: Description, patients: Patients) -> list[CaseFiles]:
@@ -79,17 +70,25 @@ def find(root: Path, description: Description, patients: Patients) -> list[CaseF
     return nifti_listing.find(root, len(description.channels), description.ending, description.cases, patients)
 
 
-def decode(files: CaseFiles, read: Callable[[Path], bytes], labels: LabelMap) -> Case:
+def decode(
+    files: CaseFiles,
+    read: Callable[[Path], bytes],
+    labels: LabelMap | None,
+    channels: int | None = None,
+    threshold: int | None = None,
+) -> Case:
     """Reads and checks the channels and the mask of one case.
 
     Args:
         files: what `nifti_listing` said of the case.
         read: gives the bytes of a path of `files`, or raises InputError.
         labels: which values of the mask are which class.
+        channels: how many there must be; None where that is not known.
+        threshold: see `labels.to_classes`.
 
     Returns:
         image float32 [slices, rows, columns, channels] in the files' own units, mask of classes or None, spacing in mm.
-        How slices are cut is in `voxel_grid`.
+        How slices are cut is in `voxel_grid`. The channels of a file that has several are channels of the image.
 
     Raises:
         InputError: every fault of the case, one line each.
@@ -99,34 +98,27 @@ def decode(files: CaseFiles, read: Callable[[Path], bytes], labels: LabelMap) ->
     arrays = {}
     for path in (*files.images, *files.masks):
         try:
-            array, grid = nifti_file.decode(read(path), path)
+            is_mask = path in files.masks
+            array, grid = table.read(read(path), path, mask=is_mask)
             _check_together(path, grid, grids)
             grids[path] = grid
-            arrays[path] = _classes(array, path, labels) if path in files.masks else array.astype(np.float32)
+            arrays[path] = _classes(array, path, labels, threshold) if is_mask else array.astype(np.float32)
         except InputError as error:
             faults += lines_of(error)
     if faults:
         raise FaultsError(faults)
     grid = grids[files.images[0]]
-    image = np.ascontiguousarray(np.stack([grid.to_case(arrays[path]) for path in files.images], axis=-1))
-    mask = np.ascontiguousarray(grid.to_case(arrays[files.masks[0]])) if files.masks else None
+    image = np.ascontiguousarray(np.concatenate([arrays[path] for path in files.images], axis=-1))
+    if channels not in (None, image.shape[-1]):
+        raise FaultsError([nifti_listing.wrong_channels(files.name, range(image.shape[-1]), channels)])
+    mask = None
+    if files.masks:
+        mask = np.ascontiguousarray(union([arrays[path] for path in files.masks], files.masks))
     return Case(files.name, files.patient, image, mask, grid.spacing)
 
 
-def _label_map(content: Mapping, path: Path) -> LabelMap:
-    labels = {
-        name: tuple(int(value) for value in (values if isinstance(values, list) else [values]))
-        for name, values in content.items()
-        if name != "background"
-    }
-    if "ignore" in labels:
-        raise InputError(f'{path}: has the label "ignore", and no pixel can be left out here: set config.data.labels.')
-    label_maps.check(labels, f"{path}, labels (config.data.labels takes their place)")
-    return labels
-
-
 def _check_together(path: Path, grid: VoxelGrid, grids: Mapping[Path, VoxelGrid]) -> None:
-    """Whether a file's voxels lie where those of the case's first file do."""
+    """Checks that a file's voxels lie where those of the case's first file do."""
     if not grids:
         return
     other, first = next(iter(grids.items()))
@@ -143,8 +135,10 @@ def _check_together(path: Path, grid: VoxelGrid, grids: Mapping[Path, VoxelGrid]
         raise FaultsError([Fault(path, mistake, "affines")])
 
 
-def _classes(array: np.ndarray, path: Path, labels: LabelMap) -> np.ndarray:
+def _classes(array: np.ndarray, path: Path, labels: LabelMap | None, threshold: int | None) -> np.ndarray:
+    if array.shape[-1] != 1:
+        raise FaultsError([Fault(path, f"the mask has {array.shape[-1]} channels: save it with 1.")])
     try:
-        return label_maps.to_classes(array, labels)
+        return label_maps.to_classes(array[..., 0], labels, threshold)
     except InputError as error:
         raise FaultsError([Fault(path, str(error))]) from error

@@ -1,4 +1,8 @@
-"""Bytes of a NIfTI file to an array, with its claims checked first, and arrays back to bytes."""
+"""Bytes of a NIfTI or Analyze file to an array, with its claims checked first, and arrays back to bytes.
+
+A file of two, .hdr and .img, comes as one: see `two_files`. Analyze 7.5 says nothing of directions: its voxels lie as
+they do for nibabel, from the patient's left to the right, to the front, to the head.
+"""
 
 import gzip
 import io
@@ -10,7 +14,7 @@ from pathlib import PurePath
 import numpy as np
 from jaxtyping import Shaped
 
-from unet_jax.data.formats.voxel_grid import VoxelGrid, grid_of
+from unet_jax.data.formats.voxel_grid import VoxelGrid, axes_of, grid_of
 from unet_jax.data.names import shown
 from unet_jax.errors import InputError
 
@@ -24,6 +28,10 @@ MAX_VOXELS = 2**29
 # Deflate reaches 1032 bytes a byte of file.
 MAX_EXPANSION = 1032
 HEADER_BYTES = 540
+RGB, RGBA = (np.dtype([(colour, "u1") for colour in colours]) for colours in ("RGB", "RGBA"))
+# Where SPM keeps the slope of an Analyze file.
+SPM_SCALE = "funused1"
+KINDS = (nibabel.Nifti1Image, nibabel.Nifti2Image, nibabel.Nifti1Pair, nibabel.AnalyzeImage)
 
 # nibabel logs what it repairs in a header, without naming the file.
 nibabel.imageglobals.logger.setLevel(logging.CRITICAL)
@@ -33,11 +41,12 @@ def decode(data: bytes, name: PurePath | str) -> tuple[np.ndarray, VoxelGrid]:
     """The array of a NIfTI file, scaled as its header says, in the file's own order of axes; and its grid.
 
     Args:
-        data: the file's bytes, of .nii or .nii.gz.
+        data: the file's bytes, of .nii or .nii.gz, or of a pair.
         name: the file's, for messages.
 
     Returns:
-        [i, j, k], float32 of floats or where the header scales, else integers of the file's type; and the grid.
+        [i, j, k], or [i, j, k, c] of several channels, or of colours: float32 of floats or where the header scales,
+        else integers of the file's type; and the grid.
 
     Raises:
         InputError: the bytes are not such a file or are damaged, or the header claims more voxels than MAX_VOXELS or
@@ -55,41 +64,91 @@ def decode(data: bytes, name: PurePath | str) -> tuple[np.ndarray, VoxelGrid]:
         if len(head) < needed or stream.read(1):
             raise InputError("the file is damaged (it holds fewer or more voxels than its header says): restore it.")
         with np.errstate(over="ignore", invalid="ignore"):  # infinite voxels are found in the case as a whole
-            return _scaled(header, head, grid), grid
+            return _scaled(header, head, (*grid.shape, *axes_of(header)[3:])), grid
     except InputError as error:
         raise InputError(f"{shown(name)}: {error}") from error
-    except (OSError, EOFError, zlib.error, HeaderDataError, struct.error) as error:
+    except (OSError, EOFError, ValueError, zlib.error, HeaderDataError, struct.error) as error:
         raise InputError(f"{shown(name)}: the file is damaged ({_one_line(error)}): restore it.") from error
 
 
-def encode(volume: Shaped[np.ndarray, "d h w"], grid: VoxelGrid, *, compressed: bool = True) -> bytes:
-    """A volume in a case's geometry as a NIfTI file in the grid that the case came from.
+def encode(volume: Shaped[np.ndarray, "d h w"], grid: VoxelGrid, suffix: str = ".nii.gz") -> dict[str, bytes]:
+    """A volume in a case's geometry as a file in the grid that the case came from: its bytes by their suffix.
 
     Affine, voxel sizes, units and codes are the original file's; type and scale are the volume's own. The same volume
-    gives the same bytes.
+    gives the same bytes. A pair stays one: two files, .hdr and .img.
     """
     header = grid.header.copy()
-    header.set_data_dtype(volume.dtype)
-    header.set_slope_inter(1, 0)
+    # Analyze has no unsigned numbers of more than 8 bits.
+    dtype = np.int32 if type(header) is nibabel.AnalyzeHeader and volume.dtype == np.uint16 else volume.dtype
+    array = grid.to_file(volume).astype(dtype)
+    flat = len(header.get_data_shape()) == 2
+    header.set_data_dtype(dtype)
     header["cal_max"] = header["cal_min"] = 0
-    kind = nibabel.Nifti2Image if isinstance(header, nibabel.Nifti2Header) else nibabel.Nifti1Image
+    if SPM_SCALE in header:
+        header[SPM_SCALE] = 0
+    if isinstance(header, nibabel.Nifti1Header):
+        header.set_slope_inter(1, 0)
+    kind = next(kind for kind in KINDS if type(header) is kind.header_class)
     # Without an affine, the header's own is kept, to the last bit.
-    image = kind(grid.to_file(volume).astype(volume.dtype), None, header)
-    data = image.to_bytes()
-    return gzip.compress(data, compresslevel=6, mtime=0) if compressed else data
+    image = kind(array[..., 0] if flat else array, None, header)
+    if kind in (nibabel.Nifti1Image, nibabel.Nifti2Image):
+        data = image.to_bytes()
+        return {suffix: gzip.compress(data, compresslevel=6, mtime=0) if suffix.endswith(".gz") else data}
+    files = {name: nibabel.FileHolder(fileobj=io.BytesIO()) for name in ("header", "image")}
+    image.to_file_map(files)
+    return {".hdr": files["header"].fileobj.getvalue(), ".img": files["image"].fileobj.getvalue()}
 
 
-def _header(head: bytes) -> nibabel.Nifti1Header:
+def endings(suffix: str) -> tuple[str, ...]:
+    """The suffixes of the files that `encode` gives: a pair has two."""
+    return (".hdr", ".img") if suffix == ".hdr" else (suffix,)
+
+
+def _header(head: bytes) -> nibabel.analyze.AnalyzeHeader:
+    if head[344:347] == b"ni1":
+        return _turned(_of_pair(nibabel.nifti1.Nifti1PairHeader, head))
     for kind, length, magic in ((nibabel.Nifti1Header, 348, head[344:347]), (nibabel.Nifti2Header, 540, head[4:7])):
         if magic in (b"n+1", b"n+2") and len(head) >= length:
-            return kind(head[:length])
+            return _turned(kind(head[:length]))
+    # Analyze has no magic but its header's length, in either order of bytes.
+    if len(head) >= 348 and head[:4] in (b"\x5c\1\0\0", b"\0\0\1\x5c"):
+        return _of_pair(nibabel.AnalyzeHeader, head)
     raise InputError(f"is not a NIfTI file (its first bytes are {head[:8]!r}): restore it, or convert it to .nii.gz.")
 
 
-def _claimed_bytes(header: nibabel.Nifti1Header, file_bytes: int) -> int:
+def _turned(header: nibabel.Nifti1Header) -> nibabel.Nifti1Header:
+    """The header with a quaternion that was rounded to more than length 1 cut to it, as nifti1_io.c and SimpleITK do.
+
+    nibabel refuses such a header.
+    """
+    names = ("quatern_b", "quatern_c", "quatern_d")
+    length = float(np.linalg.norm([float(header[name]) for name in names]))
+    if 1 < length < np.inf:
+        for name in names:
+            header[name] = float(header[name]) / length
+    return header
+
+
+def _of_pair(kind: type[nibabel.analyze.AnalyzeHeader], head: bytes) -> nibabel.analyze.AnalyzeHeader:
+    """The header of a pair whose voxels follow it: what it says of their place counts from the end of the header."""
+    header = kind(head[:348])
+    if "orient" in header and (orientation := bytes(header["orient"])) not in (b"", b"\0", b"0"):
+        raise InputError(f"is Analyze with slices of orientation {orientation!r}: convert it to .nii.gz.")
+    return header
+
+
+def _first_voxel(header: nibabel.analyze.AnalyzeHeader) -> int:
+    """Where the voxels begin in the bytes."""
+    offset = float(header["vox_offset"])
+    offset = int(offset) if 0 <= offset < 2**31 else 2**31
+    return offset if isinstance(header, nibabel.Nifti1Header) and header.is_single else 352 + offset
+
+
+def _claimed_bytes(header: nibabel.analyze.AnalyzeHeader, file_bytes: int) -> int:
     """Bytes from the file's start to its last voxel, by the header."""
     shape, dtype = header.get_data_shape(), header.get_data_dtype()
-    if dtype.kind not in "iuf" or dtype.itemsize > 8:
+    colours = dtype in (RGB, RGBA) and len(axes_of(header)) < 4
+    if not colours and (dtype.kind not in "iuf" or dtype.itemsize > 8):
         raise InputError(f"has voxels of {dtype}: save it with whole or real numbers of up to 64 bits.")
     if not all(n > 0 for n in shape):
         raise InputError(f"the image has no voxel ({' x '.join(map(str, shape))}): restore or remove it.")
@@ -97,17 +156,20 @@ def _claimed_bytes(header: nibabel.Nifti1Header, file_bytes: int) -> int:
     claim = f"claims {' x '.join(map(str, shape))} voxels"
     if voxels > MAX_VOXELS:
         raise InputError(f"{claim}; up to {MAX_VOXELS} are read: cut it up, or restore it.")
-    offset = float(header["vox_offset"])
-    needed = voxels * dtype.itemsize + (int(offset) if 0 <= offset < 2**31 else 2**31)
+    needed = voxels * dtype.itemsize + _first_voxel(header)
     if needed > MAX_EXPANSION * file_bytes:
         raise InputError(f"{claim} in a file of {file_bytes} bytes, which cannot hold them: restore it.")
     return needed
 
 
-def _scaled(header: nibabel.Nifti1Header, data: bytes, grid: VoxelGrid) -> np.ndarray:
-    count = int(np.prod(grid.shape))
-    raw = np.frombuffer(data, header.get_data_dtype(), count, header.get_data_offset()).reshape(grid.shape, order="F")
+def _scaled(header: nibabel.analyze.AnalyzeHeader, data: bytes, shape: tuple[int, ...]) -> np.ndarray:
+    dtype, count = header.get_data_dtype(), int(np.prod(shape))
+    raw = np.frombuffer(data, dtype, count, _first_voxel(header)).reshape(shape, order="F")
+    if dtype.names:  # colours are channels
+        return np.stack([raw[name] for name in dtype.names], axis=-1)
     slope, intercept = header.get_slope_inter()
+    if SPM_SCALE in header and np.isfinite(header[SPM_SCALE]) and header[SPM_SCALE] != 0:
+        slope, intercept = float(header[SPM_SCALE]), 0
     if slope is None or (slope, intercept) == (1, 0):
         return raw if raw.dtype.kind in "iu" else raw.astype(np.float32)
     return raw.astype(np.float32) * np.float32(slope) + np.float32(intercept)

@@ -1,4 +1,4 @@
-"""Which NIfTI files are which channel of which case: nnU-Net's raw layout, and files to predict on.
+"""Which volumes are which channel of which case: nnU-Net's raw layout, and files to predict on.
 
 A name that can be read two ways is a fault that names both, and no file is left out in silence.
 """
@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from unet_jax.data.faults import Fault, lines_of
-from unet_jax.data.formats.file_sorts import NIFTI_SUFFIXES
+from unet_jax.data.formats.file_sorts import VOLUME_SUFFIXES
+from unet_jax.data.formats.table import format_of
 from unet_jax.data.listing import entries, files_under, folder_named, has_suffix
 from unet_jax.data.names import shown
 from unet_jax.data.patients import Patients
@@ -49,13 +50,13 @@ def find(root: Path, channels: int, ending: str, cases: int | None, patients: Pa
     placed = {path for numbered in by_case.values() for path in numbered.values()}
     refused = {stem for stem, path in images.items() if path not in placed}
     spare = {stem: path for stem, path in labels.items() if stem not in by_case and stem not in refused}
+    # Files by themselves may hold several channels each: decoding finds out.
+    alone = all(numbered.keys() == {0} for numbered in by_case.values())
     listing = []
     for name, numbered in by_case.items():
         wrong = [] if name in labels else [_no_label(root, name, ending, spare)]
-        if numbered.keys() != set(range(channels)):
-            needed = ", ".join(f"{n:04d}" for n in range(channels))
-            mistake = f"has the channels {', '.join(f'{n:04d}' for n in sorted(numbered))}, and {needed} are needed by"
-            wrong.append(Fault(f"{IMAGES}/{name}", f"{mistake} {DESCRIPTION}.", "channels"))
+        if not alone and numbered.keys() != set(range(channels)):
+            wrong.append(wrong_channels(name, sorted(numbered), channels))
         listing.append(_case_files(name, numbered, labels.get(name), patients, wrong))
     faults += [Fault(path, "this mask has no image: add it or remove this file.") for path in spare.values()]
     there = len(by_case.keys() | (refused & labels.keys()))
@@ -64,8 +65,15 @@ def find(root: Path, channels: int, ending: str, cases: int | None, patients: Pa
     return [*listing, CaseFiles("listing", "", (), (), tuple(sorted(faults)))] if faults else listing
 
 
+def wrong_channels(name: str, found: Sequence[int], channels: int) -> Fault:
+    """The fault of a case with these channels, where so many are needed."""
+    there, needed = (", ".join(f"{n:04d}" for n in numbers) for numbers in (found, range(channels)))
+    mistake = f"has the channels {there}, and {needed} are needed by {DESCRIPTION}."
+    return Fault(f"{IMAGES}/{name}", mistake, "channels")
+
+
 def find_images(path: Path, channels: int | None = None) -> tuple[Path, list[CaseFiles]]:
-    """Lists a NIfTI file, or those under a folder, for prediction.
+    """Lists a volume, or those under a folder, for prediction.
 
     `<case>_0000.nii.gz`, `<case>_0001.nii.gz`, … are the channels of one case, also where only one of them is named; a
     file whose name ends otherwise is a case of one channel. Masks beside the scans are passed over.
@@ -80,13 +88,15 @@ def find_images(path: Path, channels: int | None = None) -> tuple[Path, list[Cas
     Raises:
         InputError: there is no such file, or a folder cannot be read.
     """
+    if path.suffix.lower() == ".img":  # the other half is the header
+        path = path.with_suffix(".HDR" if path.suffix.isupper() else ".hdr")
     if path.is_file():
         return path.parent, _of_file(path, channels)
     root = path / (folder_named(path, IMAGES) or "")
-    files = [file for file in files_under(root, NIFTI_SUFFIXES) if not _is_label(file)]
+    files = [file for file in files_under(root, VOLUME_SUFFIXES) if not _is_label(file)]
     files = [file for file in files if not _is_mask_beside(file, files)]
     if not files:
-        raise InputError(f"{path}: holds no file that ends in {' or '.join(NIFTI_SUFFIXES)}.")
+        raise InputError(f"{path}: holds no file that ends in {' or '.join(VOLUME_SUFFIXES)}.")
     by_case: dict[Path, list[Path]] = {}
     for file in files:
         by_case.setdefault(file.with_name(_case_and_channel(file.name)[0]), []).append(file)
@@ -117,7 +127,9 @@ def _to_predict(root: Path, case: Path, group: Sequence[Path], channels: int | N
     # In nnU-Net's folders, four digits are a channel; elsewhere they may as well be the number of a case.
     certain = OF_CHANNELS & {root.name.lower(), case.parent.name.lower()}
     whole = numbered.keys() == set(range(len(numbered)))
-    if not faults and not (whole and (certain or channels in (None, len(numbered)))):
+    # A file by itself may hold several channels.
+    alone = numbered.keys() == {0}
+    if not faults and not (whole and (certain or alone or channels in (None, len(numbered)))):
         numbers = ", ".join(map(str, sorted(numbered)))
         lacking = f"the network takes {channels} of them" if whole else "one before or between them is missing"
         mistake = f"has the channels {numbers}, and {lacking}: restore it."
@@ -138,7 +150,7 @@ def _by_stem(root: Path, folder: str, ending: str, faults: list[str]) -> dict[st
         raise InputError(f"{root / folder}: there is no such folder; nnU-Net's raw layout needs {IMAGES} and {LABELS}.")
     found: dict[str, Path] = {}
     others = []
-    for path in files_under(root, NIFTI_SUFFIXES, place):
+    for path in files_under(root, VOLUME_SUFFIXES, place):
         if path.parent != place:
             mistake = f"lies deeper than nnU-Net's layout has it: move it to {shown(place)}, or out of it."
             faults.append(Fault(path, mistake, f"deeper {folder}"))
@@ -191,7 +203,7 @@ def _no_label(root: Path, name: str, ending: str, spare: dict[str, Path]) -> Fau
         remedy = f"{mistake}; {shown(spare.pop(near))} may be it: rename it."
         return Fault(f"{LABELS}/{name}{ending}", remedy, "label under another name")
     unread = next((path for path in entries(root, folder_named(root, LABELS)) if path.name.split(".")[0] == name), None)
-    if unread is not None and not has_suffix(unread, NIFTI_SUFFIXES):
+    if unread is not None and not has_suffix(unread, VOLUME_SUFFIXES):
         remedy = f"{mistake}; {shown(unread)} is of a kind that is not read as a mask: convert it."
         return Fault(f"{LABELS}/{name}{ending}", remedy, "label of another kind")
     return Fault(f"{LABELS}/{name}{ending}", f"{mistake}.")
@@ -205,11 +217,12 @@ def _case_files(
     except InputError as error:
         patient, faults = "", [*faults, *lines_of(error)]
     images = tuple(channels[number] for number in sorted(channels))
-    return CaseFiles(name, patient, images, () if mask is None else (mask,), tuple(faults))
+    return CaseFiles(name, patient, images, () if mask is None else (mask,), tuple(faults), channels=len(images) or 1)
 
 
 def _stem(name: str) -> str:
-    return re.sub(r"\.nii(\.gz)?$", "", name, flags=re.IGNORECASE)
+    found = format_of(Path(name))
+    return name[: -len(found[1])] if found else name
 
 
 def _case_and_channel(name: str) -> tuple[str, int | None]:
@@ -219,7 +232,7 @@ def _case_and_channel(name: str) -> tuple[str, int | None]:
 
 
 def _is_scan(path: Path) -> bool:
-    return has_suffix(path, NIFTI_SUFFIXES) and not path.name.startswith(".")
+    return has_suffix(path, VOLUME_SUFFIXES) and not path.name.startswith(".")
 
 
 def _is_label(path: Path) -> bool:

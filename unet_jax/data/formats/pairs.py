@@ -1,4 +1,4 @@
-"""Folders of pairs to cases: a picture and its mask, in `images/` and `masks/` or side by side.
+"""Folders of pairs: which pictures and masks are which case, in `images/` and `masks/` or side by side.
 
 root/images/anna_03.png         root/masks/anna_03.png (or anna_03_mask.png)
 root/train/images/anna_03.png   root/train/masks/anna_03.png, and so on in val and test
@@ -9,24 +9,14 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import Float32, UInt8
-
-from unet_jax.data import labels as label_maps
-from unet_jax.data.case import Case
-from unet_jax.data.faults import Fault, FaultsError, lines_of
-from unet_jax.data.formats.image_file import decode_image, decode_or_note
+from unet_jax.data.faults import Fault, lines_of
 from unet_jax.data.formats.pairing import listed, unpaired
-from unet_jax.data.labels import LabelMap
-from unet_jax.data.listing import has_suffix
 from unet_jax.data.names import shown
 from unet_jax.data.patients import Patients, Place
 from unet_jax.data.reader import CaseFiles
 from unet_jax.errors import InputError
 
 DECODING = "pairs 1: channels in file order, 16 bits over 65535"
-
-JPEG_SUFFIXES = (".jpg", ".jpeg")
 
 
 def find(root: Path, patients: Patients) -> list[CaseFiles]:
@@ -41,13 +31,7 @@ def find(root: Path, patients: Patients) -> list[CaseFiles]:
     found = listed(root)
     images, masks = found.images, found.masks
     faults = found.faults + unpaired(root, images, masks)
-    faults += [
-        Fault(path, "is a mask as JPEG, which changes its values: save it as PNG or TIFF.")
-        for path in masks.values()
-        if has_suffix(path, JPEG_SUFFIXES)
-    ]
-    usable = {name: path for name, path in masks.items() if not has_suffix(path, JPEG_SUFFIXES)}
-    return _cases({name: images[name] for name in images.keys() & usable.keys()}, usable, patients.place, faults)
+    return _cases({name: images[name] for name in images.keys() & masks.keys()}, masks, patients.place, faults)
 
 
 def find_images(path: Path, patients: Patients) -> tuple[Path, list[CaseFiles]]:
@@ -72,44 +56,6 @@ def find_images(path: Path, patients: Patients) -> tuple[Path, list[CaseFiles]]:
         return path.parent, _cases({path.stem: Path(path.name)}, {}, place, [])
     found = listed(path)
     return path, _cases(found.images, {}, place, found.faults)
-
-
-def decode(files: CaseFiles, read: Callable[[Path], bytes], labels: LabelMap | None) -> Case:
-    """Reads, checks and stacks the slices of one case.
-
-    Args:
-        files: what `find` or `find_images` said of the case.
-        read: gives the bytes of a path of `files`, or raises InputError.
-        labels: which values of the masks are which class; None where they hold 0 and 1 or 0 and 255.
-
-    Returns:
-        image uint8, or float32 where the files have 16 bits (0 to 65535 as 0 to 1) or floats; mask of classes, or None
-        where `files` has none; no spacing.
-
-    Raises:
-        InputError: every fault of the case, one line each.
-    """
-    faults = list(files.faults)
-    images = [decode_or_note(_image, path, read, faults) for path in files.images]
-    masks = [decode_or_note(lambda data, path: _mask(data, path, labels), path, read, faults) for path in files.masks]
-    for path, image, mask in zip(files.masks, images, masks, strict=False):
-        if image is not None and mask is not None and image.shape[:2] != mask.shape:
-            mistake = f"is {_size(mask)} pixels and its image {_size(image)}: they must be of one size."
-            faults.append(Fault(path, mistake))
-    first = next((image for image in images if image is not None), None)
-    for path, image in zip(files.images, images, strict=True):
-        if image is not None and (image.shape != first.shape or image.dtype != first.dtype):
-            faults.append(
-                Fault(
-                    path,
-                    f"has {_kind(image)}, and the first slice of {shown(files.name)} {_kind(first)}: all slices of a "
-                    "volume must be alike.",
-                    "slices differ",
-                )
-            )
-    if faults:
-        raise FaultsError(faults)
-    return Case(files.name, files.patient, np.stack(images), np.stack(masks) if masks else None)
 
 
 def _cases(
@@ -147,31 +93,3 @@ def _cases(
     if faults:
         cases.append(CaseFiles("listing", "", (), (), tuple(faults)))
     return cases
-
-
-def _image(data: bytes, path: Path) -> UInt8[np.ndarray, "h w c"] | Float32[np.ndarray, "h w c"]:
-    pixels = decode_image(data, path)
-    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-    if pixels.dtype == np.uint16:
-        return pixels.astype(np.float32) / 65535
-    if pixels.dtype not in (np.uint8, np.float32):
-        raise FaultsError([Fault(path, f"has pixels of {pixels.dtype}: save it with 8 or 16 bits, or as float32.")])
-    return pixels
-
-
-def _mask(data: bytes, path: Path, labels: LabelMap | None) -> UInt8[np.ndarray, "h w"]:
-    pixels = decode_image(data, path)
-    if pixels.ndim != 2:
-        raise FaultsError([Fault(path, f"the mask has {pixels.shape[2]} channels: save it as grey, with 1.")])
-    try:
-        return label_maps.to_classes(pixels, labels)
-    except InputError as error:
-        raise FaultsError([Fault(path, str(error))]) from error
-
-
-def _size(pixels: np.ndarray) -> str:
-    return f"{pixels.shape[0]}x{pixels.shape[1]}"
-
-
-def _kind(image: np.ndarray) -> str:
-    return f"{_size(image)} pixels, {image.shape[2]} channels of {image.dtype}"

@@ -62,16 +62,26 @@ def open_picture(plugin: Callable[[io.BytesIO], Picture], data: bytes) -> Pictur
         ) from error
 
 
-def read_directory(data: bytes) -> "ImageFileDirectory_v2":
-    """The first directory of a TIFF or of an EXIF block, which is laid out like one; `next` is None if cut off."""
+def read_directory(data: bytes, start: int | None = None) -> "ImageFileDirectory_v2":
+    """A directory of a TIFF, a BigTIFF or an EXIF block, which is laid out like one; `next` is None if cut off.
+
+    Args:
+        data: the file's bytes.
+        start: where the directory begins; None for the first.
+    """
     from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
     file = io.BytesIO(data)
-    directory = ImageFileDirectory_v2(file.read(8))
-    file.seek(directory.next)
+    directory = ImageFileDirectory_v2(file.read(16 if is_big(data) else 8))
+    file.seek(directory.next if start is None else start)
     directory.next = None
     directory.load(file)
     return directory
+
+
+def is_big(data: bytes) -> bool:
+    """Whether a TIFF is a BigTIFF, whose offsets have 64 bits."""
+    return data[:4] in (b"II+\0", b"MM\0+")
 
 
 def exif_orientation(block: bytes) -> int:

@@ -5,16 +5,30 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from unet_jax.data import intensity, labels, patients
 from unet_jax.data.case import Case, check_finite
-from unet_jax.data.formats import lgg, pairs
-from unet_jax.data.formats.file_sorts import sort_of
+from unet_jax.data.formats import (
+    dataset_json,
+    lgg,
+    listed,
+    pairs,
+    pattern_listing,
+    patterned,
+    patterns,
+    pictures,
+    table,
+)
+from unet_jax.data.formats.file_sorts import PICTURE_SUFFIXES, sort_of
 from unet_jax.data.formats.image_file import read_file
+from unet_jax.data.formats.nifti_listing import DESCRIPTION
+from unet_jax.data.listing import entries
 from unet_jax.data.reader import CaseFiles, Reader
 from unet_jax.errors import InputError
 
 # Layouts of folders that hold images and masks; "phantom" is the built-in data set in the layout of "lgg".
-SOURCES = ("lgg", "pairs", "nifti", "tfds", "phantom")
+SOURCES = ("lgg", "pairs", "nifti", "dicom", "tfds", "patterns", "listed", "phantom")
 # What is read as the LGG data are: three sequences of 8 bits.
 LGG_SOURCES = ("lgg", "phantom", "tfds")
 # A picture of the LGG data set: TCGA_CS_4941_19960909/TCGA_CS_4941_19960909_12.
@@ -31,6 +45,9 @@ class Settings:
     labels: str | None = None
     patient_pattern: str | None = None
     patient_csv: str | None = None
+    images: str | None = None
+    masks: str | None = None
+    mask_threshold: int | None = None
 
 
 def settings(data: Mapping) -> Settings:
@@ -41,8 +58,14 @@ def settings(data: Mapping) -> Settings:
 def unit(source: str, settings: Settings) -> str:
     """What a split keeps together: "patient" where the layout or the user tells patients, else "picture" or "case"."""
     named = settings.patient_pattern is not None or settings.patient_csv is not None
-    if source in LGG_SOURCES or named:
+    if source in (*LGG_SOURCES, "dicom") or named:
         return "patient"
+    if source == "patterns":
+        pattern = patterns.parse(settings.images, patterns.IMAGES)
+        if patterns.PATIENT in pattern.fields:
+            return "patient"
+        of_pictures = patterns.suffix(pattern) in PICTURE_SUFFIXES and patterns.SLICE not in pattern.fields
+        return "picture" if of_pictures else "case"
     return "picture" if source == "pairs" else "case"
 
 
@@ -51,28 +74,30 @@ def notes(source: str, settings: Settings) -> list[str]:
     what = unit(source, settings)
     if what == "patient":
         return []
+    remedy = "set config.data.patient_pattern"
+    if source == "patterns":
+        remedy = "name it {patient} in config.data.images and config.data.masks, or set config.data.patient_pattern"
     return [
-        f"Each {what} counts as a patient of its own: if one patient has several, set config.data.patient_pattern "
-        "or config.data.patient_csv, or the split will not keep them together."
+        f"Each {what} counts as a patient of its own: if one patient has several, {remedy} or config.data.patient_csv, "
+        "or the split will not keep them together."
     ]
 
 
-def channel_names(source: str, root: Path, channels: int) -> tuple[str, ...]:
+def channel_names(source: str, root: Path, channels: int, images: str | None = None) -> tuple[str, ...]:
     """What the channels of a data set's images are called, in order: by the layout, or else "sequence 1" and so on.
 
     Args:
         source: of `SOURCES`.
         root: the data set's folder.
         channels: how many the images have.
+        images: their pattern, if any.
     """
-    names: tuple[str, ...] = ()
+    names: tuple[str, ...] = patterns.parse(images, patterns.IMAGES).channels or () if images else ()
     if source in LGG_SOURCES:
         names = lgg.SEQUENCES
-    elif source == "nifti":
-        from unet_jax.data.formats import nifti
-
+    elif not names and (root / DESCRIPTION).is_file():
         with contextlib.suppress(InputError):  # the images are decoded already: a report can do without the names
-            names = nifti.read_description(root).channels
+            names = dataset_json.read(root / DESCRIPTION).channels
     return names if len(names) == channels else tuple(f"sequence {number + 1}" for number in range(channels))
 
 
@@ -86,6 +111,32 @@ def intensity_mode(source: str, mode: str) -> str:
     return "range" if mode == "auto" and source in LGG_SOURCES else mode
 
 
+def as_read(source: str, pixels: np.ndarray, images: str | None = None) -> np.ndarray:
+    """Numbers of any type as they are where a file of that type is read: uint8, or float32.
+
+    Args:
+        source: of the files that a network was trained on.
+        pixels: of an image.
+        images: the pattern of these files, if any.
+
+    Raises:
+        InputError: they are no real numbers; or whole ones beyond 0 to 255, where the files have 8 bits throughout.
+    """
+    if pixels.dtype.kind not in "biuf":
+        raise InputError(f"the image is {pixels.dtype}; it must be whole or real numbers.")
+    of_pictures = images is None or patterns.suffix(patterns.parse(images, patterns.IMAGES)) in PICTURE_SUFFIXES
+    if source in ("nifti", "dicom", "listed") or not of_pictures:
+        return pixels.astype(np.float32)
+    if source in LGG_SOURCES and pixels.dtype.kind in "iu":
+        if pixels.min() < 0 or pixels.max() > 255:
+            raise InputError(
+                f"the image is {pixels.dtype} from {pixels.min()} to {pixels.max()}; the network was trained on 8 "
+                "bits: give it 0 to 255, or floats from 0 to 1."
+            )
+        return pixels.astype(np.uint8)
+    return pictures.as_image(pixels)
+
+
 def reader(root: Path, source: str, settings: Settings) -> Reader:
     """The reader of a data set with masks.
 
@@ -96,6 +147,7 @@ def reader(root: Path, source: str, settings: Settings) -> Reader:
     label_map = labels.parse(settings.labels)
     grouping = patients.load(settings.patient_pattern, settings.patient_csv and Path(settings.patient_csv))
     mode = intensity_mode(source, settings.intensity)
+    thresholded = _thresholded(settings.mask_threshold, label_map)
     if source in ("lgg", "phantom"):
         return _reader(lgg.DECODING, lgg.find, lgg.decode, mode)
     if source == "tfds":
@@ -108,16 +160,45 @@ def reader(root: Path, source: str, settings: Settings) -> Reader:
 
         description = nifti.read_description(root, label_map)
         return _reader(
-            f"{nifti.DECODING}; {description}; {grouping.describe()}",
+            f"{nifti.DECODING}; {description}; {grouping.describe()}{thresholded}",
             lambda root: nifti.find(root, description, grouping),
-            lambda files, read: nifti.decode(files, read, description.labels),
+            lambda files, read: nifti.decode(
+                files, read, description.labels, len(description.channels), settings.mask_threshold
+            ),
+            mode,
+        )
+    if source == "dicom":
+        from unet_jax.data.formats import dicom_study
+
+        return _reader(
+            f"{dicom_study.DECODING}; labels {label_map}",
+            dicom_study.find,
+            lambda files, read: dicom_study.decode(files, read, label_map),
             mode,
         )
     if source == "pairs":
         return _reader(
-            f"{pairs.DECODING}; labels {label_map}; {grouping.describe()}",
+            f"{pairs.DECODING}; labels {label_map}; {grouping.describe()}{thresholded}",
             lambda root: pairs.find(root, grouping),
-            lambda files, read: pairs.decode(files, read, label_map),
+            lambda files, read: pictures.decode(files, read, label_map, settings.mask_threshold),
+            mode,
+        )
+    if source == "listed":
+        labelled = label_map or dataset_json.label_map(dataset_json.read(root / DESCRIPTION), root / DESCRIPTION)
+        return _reader(
+            f"{patterned.DECODING}; listed; labels {labelled}; {grouping.describe()}{thresholded}",
+            lambda root: listed.find(root, grouping),
+            lambda files, read: patterned.decode(files, read, labelled, settings.mask_threshold),
+            mode,
+        )
+    if source == "patterns":
+        images, masks = patterns.parse_pair(settings.images, settings.masks)
+        _check_patients(images, settings)
+        return _reader(
+            f"{patterned.DECODING}; {images.text}; {masks.text}; labels {label_map}; {grouping.describe()}"
+            f"{thresholded}",
+            lambda root: pattern_listing.find(root, images, masks, grouping),
+            lambda files, read: patterned.decode(files, read, label_map, settings.mask_threshold),
             mode,
         )
     raise InputError(f"config.data.source is {source!r}; it must be one of auto, {', '.join(SOURCES)}.")
@@ -134,9 +215,12 @@ def classes(root: Path, source: str, settings: Settings) -> labels.LabelMap:
         from unet_jax.data.formats import nifti
 
         label_map = nifti.read_description(root, label_map).labels
-    elif source != "pairs":
+    elif source == "listed":
+        label_map = label_map or dataset_json.label_map(dataset_json.read(root / DESCRIPTION), root / DESCRIPTION)
+    elif source not in ("pairs", "patterns", "dicom"):
         label_map = None
-    return label_map if label_map and len(label_map) > 1 else {}
+    found = labels.classes_of(label_map or {})
+    return found if len(found) > 1 else {}
 
 
 def image_reader(path: Path, settings: Settings, channels: int | None = None) -> tuple[Reader, Path]:
@@ -151,18 +235,22 @@ def image_reader(path: Path, settings: Settings, channels: int | None = None) ->
         InputError: there is no such path, it holds no image, or images of several sorts.
     """
     intensity.check_mode(settings.intensity)
+    if settings.images and path.is_dir():
+        return _by_patterns(path, settings)
     sort = sort_of(path)
-    if sort == "nifti":
+    if sort == "volume":
         from unet_jax.data.formats import nifti, nifti_listing
 
         root, found = nifti_listing.find_images(path, channels)
+        for files in found:
+            table.check_packages(files.images)
 
         def decode(files: CaseFiles, read: Read) -> Case:
             return nifti.decode(files, read, {})
     elif sort == "dicom":
-        from unet_jax.data.formats import dicom
+        from unet_jax.data.formats import dicom, dicom_listing
 
-        root, found = dicom.find(path)
+        root, found = dicom_listing.find(path)
         decode = dicom.decode
     else:
         pattern = settings.patient_pattern
@@ -172,9 +260,26 @@ def image_reader(path: Path, settings: Settings, channels: int | None = None) ->
         root, found = pairs.find_images(path, grouping)
 
         def decode(files: CaseFiles, read: Read) -> Case:
-            return pairs.decode(files, read, None)
+            return pictures.decode(files, read, None)
 
     return _reader(f"images only: {sort}", lambda _: found, decode, settings.intensity), root
+
+
+def _check_patients(images: patterns.Pattern, settings: Settings) -> None:
+    key = "patient_csv" if settings.patient_csv else "patient_pattern"
+    if patterns.PATIENT in images.fields and (settings.patient_csv or settings.patient_pattern):
+        raise InputError(f"{images}: its field {{patient}} and config.data.{key} both tell patients: take one out.")
+
+
+def _by_patterns(root: Path, settings: Settings) -> tuple[Reader, Path]:
+    images = patterns.parse(settings.images, patterns.IMAGES)
+    masks = patterns.parse(settings.masks, patterns.MASKS) if settings.masks else None
+    found = pattern_listing.find_images(root, entries(root), images, masks)
+
+    def decode(files: CaseFiles, read: Read) -> Case:
+        return patterned.decode(files, read, None)
+
+    return _reader("images only: patterns", lambda _: found, decode, settings.intensity), root
 
 
 def _reader(
@@ -191,3 +296,10 @@ def _reader(
 
     # What is the same for all files of a data set is part of DECODING; what is in the files is hashed with them.
     return Reader(decoding if mode == "range" else f"{decoding}; intensity {mode} 1", find, decode_and_normalise, read)
+
+
+def _thresholded(threshold: int | None, label_map: labels.LabelMap | None) -> str:
+    """What a description says of a threshold: nothing where there is none, as before there were any."""
+    if threshold is not None and len(labels.classes_of(label_map or {})) > 1:
+        raise InputError("config.data: mask_threshold is for one class, and labels names several: set one to None.")
+    return "" if threshold is None else f"; mask from {threshold}"

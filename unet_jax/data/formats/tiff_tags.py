@@ -1,11 +1,14 @@
-"""The tags of a TIFF, and whether they describe pixels that the file holds (TIFF 6.0, sections 2, 3, 8 and 15)."""
+"""The tags of a TIFF, and whether they describe pixels that the file holds.
+
+Sources: TIFF 6.0, sections 2, 3, 8 and 15; BigTIFF (libtiff, "The BigTIFF File Format").
+"""
 
 import zlib
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unet_jax.data.formats.pillow import DamagedError, quiet, read_directory
+from unet_jax.data.formats.pillow import DamagedError, is_big, quiet, read_directory
 
 if TYPE_CHECKING:
     from PIL.TiffImagePlugin import ImageFileDirectory_v2
@@ -29,23 +32,36 @@ NAMES = {
     323: "tile rows",
     324: "tile starts",
     325: "tile lengths",
+    338: "extra samples",
     339: "numbers",
 }
-BYTE, SHORT, LONG = 1, 3, 4
+BYTE, SHORT, LONG, LONG8 = 1, 3, 4, 16
+# No volume has as many slices.
+MAX_PAGES = 2**16
 
 
-def read(data: bytes) -> tuple[Tags, bool]:
-    """The tags of NAMES of the first page, and whether there are more pages.
+def read(data: bytes) -> list[Tags]:
+    """The tags of NAMES of each page, in order.
 
     Raises:
-        DamagedError: the tags cannot be read, or one of NAMES is not made of whole numbers or is there twice.
+        DamagedError: the tags cannot be read, or one of NAMES is not made of whole numbers or is there twice; or the
+            pages lead back to each other.
     """
     with quiet():
-        return _read(data)
+        tags, start = _read(data)
+        pages, seen = [tags], {0}
+        while start:
+            if start in seen or len(pages) == MAX_PAGES:
+                raise DamagedError("its pages have no end")
+            seen.add(start)
+            tags, start = _read(data, start)
+            pages.append(tags)
+        return pages
 
 
-def _read(data: bytes) -> tuple[Tags, bool]:
-    directory = read_directory(data)
+def _read(data: bytes, start: int | None = None) -> tuple[Tags, int]:
+    """The tags of a page, and where the next begins, 0 after the last."""
+    directory = read_directory(data, start)
     if directory.next is None:
         raise DamagedError("its tags reach beyond its end")
     tags = {}
@@ -53,18 +69,21 @@ def _read(data: bytes) -> tuple[Tags, bool]:
         if tag not in NAMES:
             continue
         # Which of two equal tags counts differs from decoder to decoder. Pillow leaves out tags that it cannot read.
-        if NAMES[tag] in tags or directory.tagtype.get(tag) not in (BYTE, SHORT, LONG):
+        if NAMES[tag] in tags or directory.tagtype.get(tag) not in (BYTE, SHORT, LONG, LONG8):
             raise DamagedError(f"its tag {tag} is unusable")
         value = directory[tag]
         tags[NAMES[tag]] = tuple(value) if isinstance(value, tuple | bytes) else (value,)
-    return tags, directory.next != 0
+    return tags, directory.next
 
 
 def _listed_tags(data: bytes, directory: "ImageFileDirectory_v2") -> list[int]:
     """The numbers of all tags of a directory, including those that Pillow cannot read (section 2)."""
-    number = ">u2" if directory.prefix == b"MM" else "<u2"
-    [count] = np.ndarray(1, number, data, directory.offset)
-    return np.ndarray(count, number, data, directory.offset + 2, strides=(12,)).tolist()
+    order = ">" if directory.prefix == b"MM" else "<"
+    counted, entry = ("u8", 20) if is_big(data) else ("u2", 12)
+    [count] = np.ndarray(1, order + counted, data, directory.offset)
+    return np.ndarray(
+        count, order + "u2", data, directory.offset + np.dtype(counted).itemsize, strides=(entry,)
+    ).tolist()
 
 
 def first(tags: Tags, name: str, default: int | None = None) -> int:

@@ -1,6 +1,7 @@
-"""Where the voxels of a NIfTI file lie, how a case's slices are cut from them, and the way back."""
+"""Where the voxels of a volume's file lie, how a case's slices are cut from them, and the way back."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Shaped
@@ -24,23 +25,23 @@ MM = {1: 1e3, 2: 1.0, 3: 1e-3}
 
 @dataclasses.dataclass(frozen=True)
 class VoxelGrid:
-    """The grid of a NIfTI file. A case's arrays are [slices, rows, columns]; the file's have axes of their own.
+    """The grid of a volume's file. A case's arrays are [slices, rows, columns]; the file's have axes of their own.
 
     Attributes:
-        header: the file's, whole.
-        affine: from a voxel's place in the file's array to the scanner's millimetres.
-        shape: of the file's array.
+        header: the file's, as its format needs it to write another file of this grid.
+        affine: from a voxel's place in the file's array to the scanner's millimetres (right, anterior, superior).
+        shape: of the file's array, channels left out.
         plane: a key of PLANES, how slices are cut.
         spacing: millimetres between slices, rows and columns.
     """
 
-    header: nibabel.Nifti1Header
+    header: Any
     affine: Float64[np.ndarray, "4 4"]
     shape: tuple[int, int, int]
     plane: str
     spacing: tuple[float, float, float]
 
-    def to_case(self, volume: Shaped[np.ndarray, "i j k"]) -> Shaped[np.ndarray, "d h w"]:
+    def to_case(self, volume: Shaped[np.ndarray, "i j k *c"]) -> Shaped[np.ndarray, "d h w *c"]:
         """The file's array as slices, rows and columns: axes swapped and flipped, no voxel changed."""
         return apply_orientation(volume, ornt_transform(io_orientation(self.affine), _orientation(self.plane)))
 
@@ -49,28 +50,66 @@ class VoxelGrid:
         return apply_orientation(volume, ornt_transform(_orientation(self.plane), io_orientation(self.affine)))
 
 
-def grid_of(header: nibabel.Nifti1Header) -> VoxelGrid:
-    """The grid that a header describes.
+def axes_of(header: nibabel.analyze.AnalyzeHeader) -> tuple[int, ...]:
+    """The axes of a NIfTI or Analyze file: two of a picture, three, or four with channels.
+
+    Axes of 1 at the end are left out, and so is a fourth of 1 before a fifth, as NIfTI has vectors.
 
     Raises:
-        InputError: the array has not three axes, or the affine is singular. The message does not name the file.
+        InputError: there are more, or fewer. The message does not name the file.
     """
     shape = tuple(int(n) for n in header.get_data_shape())
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
-    if len(shape) != 3:
+    if len(shape) == 5 and shape[3] == 1:
+        shape = (*shape[:3], shape[4])
+    if len(shape) not in (2, 3, 4):
         raise InputError(
-            f"is an array of {' x '.join(map(str, shape))}, where 3 axes are needed: save each channel, or time, as a "
-            "file of its own (<case>_0000.nii.gz, <case>_0001.nii.gz)."
+            f"is an array of {' x '.join(map(str, shape))}, where 3 axes are needed, or 4 with channels: save each "
+            "time as a file of its own."
         )
+    return shape
+
+
+def grid_of(header: nibabel.analyze.AnalyzeHeader) -> VoxelGrid:
+    """The grid that a header of NIfTI or Analyze describes.
+
+    Raises:
+        InputError: as `axes_of`, or the affine is singular. The message does not name the file.
+    """
+    shape = axes_of(header)
+    unit = MM.get(int(header["xyzt_units"]) % 8, 1.0) if "xyzt_units" in header else 1.0
     affine = np.asarray(header.get_best_affine(), np.float64)
+    return grid_from(affine, (*shape, 1)[:3], header, unit=unit, flat=len(shape) == 2)
+
+
+def grid_from(
+    affine: Float64[np.ndarray, "4 4"],
+    shape: tuple[int, int, int],
+    header: Any,
+    *,
+    unit: float = 1.0,
+    flat: bool = False,
+) -> VoxelGrid:
+    """The grid of an affine.
+
+    Args:
+        affine: as in `VoxelGrid`.
+        shape: of the file's array, channels left out.
+        header: the file's.
+        unit: millimetres of the affine's unit.
+        flat: whether the third axis is across a picture of two, which is then the slice, whatever its voxels' sizes.
+
+    Raises:
+        InputError: the affine is singular. The message does not name the file.
+    """
     lengths = np.sqrt((affine[:3, :3] ** 2).sum(0))
     # A voxel of no volume, beside that of a box of the same edges.
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) <= 1e-6 * np.prod(lengths):
         raise InputError("its affine does not say where the voxels lie (it is singular): restore its header.")
-    lengths *= MM.get(int(header["xyzt_units"]) % 8, 1.0)
+    lengths = lengths * unit
     bodily = io_orientation(affine)[:, 0].astype(int)
-    plane = list(PLANES)[_slice_axis(lengths[np.argsort(bodily)])]
+    plane = list(PLANES)[bodily[2] if flat else _slice_axis(lengths[np.argsort(bodily)])]
     order = ornt_transform(io_orientation(affine), _orientation(plane))[:, 0].astype(int)
     return VoxelGrid(header, affine, shape, plane, tuple(lengths[np.argsort(order)].tolist()))
 

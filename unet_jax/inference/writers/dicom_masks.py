@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from unet_jax.data.formats import dicom
+from unet_jax.data.formats import dicom, dicom_frames
 from unet_jax.data.formats.image_file import read_file
 from unet_jax.data.labels import LabelMap
 from unet_jax.data.names import shown
@@ -63,6 +63,11 @@ def encode(
         InputError: the series lacks something that a segmentation must refer to.
     """
     series = [dataset for dataset, _ in dicom.read_series(files, lambda path: read_file(root, path))]
+    if len(files.images) == 1 and series[0].frame is not None:
+        # An enhanced file: the segmentation refers to its frames, in their own order.
+        order = np.argsort([dataset.frame for dataset in series])
+        series = [dicom_frames.parse(read_file(root, files.images[0]))]
+        mask, probability = mask[order], None if probability is None else probability[order]
     kinds = [(SegmentationTypeValues.BINARY, mask)]
     if probability is not None:
         kinds.append((SegmentationTypeValues.FRACTIONAL, probability[..., 1:] if classes else probability))

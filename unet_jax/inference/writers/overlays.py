@@ -40,7 +40,10 @@ def encode(
     brightest = 255 if images.dtype == np.uint8 else max(float(images.max()), 1e-6)
     digits = len(str(len(mask)))
     for number, (image, found) in enumerate(zip(images, mask, strict=True), 1):
-        path = plan(files) if _is_picture(files) else plan(files) / f"{number:0{digits}d}.png"
+        path = plan(files)
+        if len(mask) > 1 or not _is_picture(files):
+            path = path.with_suffix("") if _is_picture(files) else path
+            path /= f"{number:0{digits}d}.png"
         shown = image[..., channel or 0] if channel is not None or image.shape[-1] != 3 else image
         grey = np.clip(np.asarray(shown, np.float32) * (255 / brightest), 0, 255).astype(np.uint8)
         picture = grey if grey.ndim == 3 else np.repeat(grey[..., None], 3, axis=-1)
@@ -49,7 +52,7 @@ def encode(
 
 
 def _is_picture(files: CaseFiles) -> bool:
-    return len(files.images) == 1 and files.images[0].suffix.lower() in PICTURE_SUFFIXES
+    return len(files.first_channels) == 1 and files.images[0].suffix.lower() in PICTURE_SUFFIXES
 
 
 def _outlined(picture: np.ndarray, mask: np.ndarray, classes: int) -> np.ndarray:

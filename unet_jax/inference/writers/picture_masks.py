@@ -1,27 +1,29 @@
-"""Masks of pictures: a PNG or TIFF of the same size for each, with 0 and 255 or the values of the classes."""
+"""Masks of pictures: a file of the same size for each, with 0 and 255 or the values of the classes."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from unet_jax.data.formats import table
 from unet_jax.data.labels import LabelMap
 from unet_jax.data.reader import CaseFiles
 from unet_jax.inference.writers.kinds import as_labels, kinds, of_each
 
-# Masks of JPEGs are PNGs: JPEG would change the values.
-LIKE = {".tif": ".tif", ".tiff": ".tiff"}
+# Masks of other formats are PNGs: JPEG would change the values, and GIF and BMP hold no probabilities.
+LIKE = (".tif", ".tiff", ".npy", ".npz")
+# As arrays, masks of one class hold 0 and 1.
+ARRAYS = (".npy", ".npz")
 OTHERWISE = ".png"
 
 
 def plan(files: CaseFiles, probabilities: bool, classes: LabelMap | None = None) -> list[Path]:
-    """For each picture, at its own relative path, `<name>_mask` and, if asked for, `<name>_probability`."""
+    """For each file, at its own relative path, `<name>_mask` and, if asked for, `<name>_probability`."""
     return [
-        path.with_name(f"{path.stem}_{kind}{LIKE.get(path.suffix.lower(), OTHERWISE)}")
+        path.with_name(f"{path.stem}_{kind}{_suffix(path)}")
         for kind in kinds(probabilities, classes)
-        for path in files.images
+        for path in files.first_channels
     ]
 
 
@@ -37,14 +39,27 @@ def encode(
     Args:
         files: the pictures of the case.
         root: not used, since pictures have no geometry to read.
-        mask: 0 and 1, or class numbers, with slices in the order of the pictures.
-        probability: in [0, 1], written in 16 bits with 65535 for 1; a background channel is not written.
+        mask: 0 and 1, or class numbers, with slices in the order of the pictures; a file that holds all of them gets
+            all of them.
+        probability: in [0, 1], written in 16 bits with 65535 for 1, to arrays as it is; a background channel is not
+            written.
         classes: the label map of several classes, whose values are written.
     """
     del root
-    pictures = list(as_labels(mask, classes) if classes else mask * np.uint8(255))
-    for of_class in of_each(probability):
-        pictures += list(np.rint(of_class * 65535).astype(np.uint16))
-    for path, picture in zip(plan(files, probability is not None, classes), pictures, strict=True):
-        _, data = cv2.imencode(path.suffix, picture)
-        yield path, data.tobytes()
+    stacks = [as_labels(mask, classes), *of_each(probability)]
+    planned = iter(plan(files, probability is not None, classes))
+    for number, stack in enumerate(stacks):
+        for volume in np.split(stack, len(files.first_channels)):
+            path = next(planned)
+            is_array = path.suffix in ARRAYS
+            if number and not is_array:
+                volume = np.rint(volume * 65535).astype(np.uint16)
+            elif not number and not classes and not is_array:
+                volume = volume * np.uint8(255)
+            kind, suffix = table.format_of(path)
+            yield path, kind.module().encode(volume, suffix)
+
+
+def _suffix(path: Path) -> str:
+    suffix = path.suffix.lower()
+    return suffix if suffix in LIKE else OTHERWISE

@@ -1,8 +1,8 @@
 """Transposed convolutions whose kernel is their stride: one matrix product, and blocks put in place.
 
 Every sample becomes a block of its own, so nothing is summed over neighbours. XLA writes zeros between the samples and
-convolves, on a CPU at a hundredth of the rate in 3-D. On a GPU its gradient of the kernel is a convolution with a window
-as large as the image: nine tenths of a training step at 128³.
+convolves, on a CPU at a hundredth of the rate in 3-D. On a GPU its gradient of the kernel is a convolution with a
+window as large as the image: nine tenths of a training step at 128³.
 """
 
 import jax.numpy as jnp

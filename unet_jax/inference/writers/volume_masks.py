@@ -1,4 +1,4 @@
-"""Masks of NIfTI cases: one file per case, in the grid of its first channel."""
+"""Masks of volumes: one per case, in the format and the grid of its first channel."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from unet_jax.data.formats import nifti_file
+from unet_jax.data.formats import table
 from unet_jax.data.formats.image_file import read_file
 from unet_jax.data.labels import LabelMap
 from unet_jax.data.reader import CaseFiles
@@ -14,11 +14,12 @@ from unet_jax.inference.writers.kinds import as_labels, kinds, of_each
 
 
 def plan(files: CaseFiles, probabilities: bool, classes: LabelMap | None = None) -> list[Path]:
-    """`<case>_mask` and, if asked for, `<case>_probability`, compressed if the case's first channel is."""
+    """`<case>_mask` and, if asked for, `<case>_probability`, with the suffix of the case's first channel."""
     if not files.images:
         return []
-    ending = ".nii.gz" if files.images[0].name.lower().endswith(".gz") else ".nii"
-    return [Path(f"{files.name}_{kind}{ending}") for kind in kinds(probabilities, classes)]
+    kind, suffix = table.format_of(files.images[0])
+    endings = kind.module().endings(suffix)
+    return [Path(f"{files.name}_{what}{ending}") for what in kinds(probabilities, classes) for ending in endings]
 
 
 def encode(
@@ -41,7 +42,9 @@ def encode(
         InputError: the first channel can no longer be read.
     """
     first = files.images[0]
-    _, grid = nifti_file.decode(read_file(root, first), first)
+    kind, suffix = table.format_of(first)
+    _, grid = kind.module().decode(read_file(root, first), first)
     volumes = [as_labels(mask, classes), *of_each(probability)]
-    for path, volume in zip(plan(files, probability is not None, classes), volumes, strict=True):
-        yield path, nifti_file.encode(volume, grid, compressed=path.suffix == ".gz")
+    for what, volume in zip(kinds(probability is not None, classes), volumes, strict=True):
+        for ending, data in kind.module().encode(volume, grid, suffix).items():
+            yield Path(f"{files.name}_{what}{ending}"), data

@@ -1,0 +1,35 @@
+"""What a user should know of a folder beside what is read: files that are passed over, a split that lies there."""
+
+from pathlib import Path
+
+from unet_jax.data.formats import patterns
+from unet_jax.data.formats.pattern_listing import match
+from unet_jax.data.formats.proposals import SUFFIXES
+from unet_jax.data.listing import entries, has_suffix
+from unet_jax.data.names import shown
+
+SPLITS = "splits_final.json"
+
+
+def of_files(root: Path, images: str | None, masks: str | None) -> list[str]:
+    """How many images the patterns match, and which pictures and volumes neither does.
+
+    Raises:
+        InputError: the patterns cannot be used, or a folder cannot be read.
+    """
+    matched = match(entries(root), *patterns.parse_pair(images, masks))
+    files = sum(map(len, matched.images.values())), sum(map(len, matched.masks.values()))
+    notes = [f"config.data.images matches {files[0]:,} files and config.data.masks {files[1]:,}."]
+    others = [path for path in matched.others if has_suffix(path, SUFFIXES)]
+    if others:
+        named = f"such as {shown(others[0])}" if len(others) > 1 else shown(others[0])
+        notes.append(f"Neither matches {len(others):,} other images, {named}: they are not read.")
+    return notes
+
+
+def of_split(root: Path) -> list[str]:
+    """That nnU-Net's folds lie in a data set's folder or beside it."""
+    for path in (root / SPLITS, root.parent / SPLITS):
+        if path.is_file():
+            return [f"{path} holds folds, which are not used: --config.data.split_file={path} takes them."]
+    return []

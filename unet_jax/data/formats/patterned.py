@@ -1,0 +1,54 @@
+"""Cases of any files that two patterns, or a table, name: pictures or volumes, in any format of `table`."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from unet_jax.data.case import Case
+from unet_jax.data.faults import Fault, FaultsError
+from unet_jax.data.formats import pictures, table
+from unet_jax.data.labels import LabelMap
+from unet_jax.data.reader import CaseFiles
+
+DECODING = "patterns 1: channels in the pattern's order, 16 bits of pictures over 65535"
+
+
+def decode(
+    files: CaseFiles, read: Callable[[Path], bytes], labels: LabelMap | None, threshold: int | None = None
+) -> Case:
+    """Reads, checks and puts together the files of one case.
+
+    Args:
+        files: what `pattern_listing` said of the case.
+        read: gives the bytes of a path of `files`, or raises InputError.
+        labels: which values of the masks are which class; None where they hold 0 and 1 or 0 and 255.
+        threshold: see `labels.to_classes`.
+
+    Returns:
+        the case, as `pictures` has it, or `nifti` of volumes.
+
+    Raises:
+        InputError: every fault of the case, one line each.
+    """
+    paths = (*files.images, *files.masks)
+    formats = [table.format_of(path) for path in paths]
+    sorts = {found and found[0].sort for found in formats}
+    if not paths or sorts == {"picture"}:
+        return pictures.decode(files, read, labels, threshold)
+    if sorts == {"volume"} and (len(files.images) == files.channels or files.faults):
+        from unet_jax.data.formats import nifti
+
+        return nifti.decode(files, read, labels, threshold=threshold)
+    raise FaultsError(files.faults or [_mistake(files, paths, formats)])
+
+
+def _mistake(files: CaseFiles, paths: tuple[Path, ...], formats: list) -> Fault:
+    """Why files cannot be a case."""
+    unknown = next((path for path, found in zip(paths, formats, strict=True) if found is None), None)
+    if unknown is not None:
+        known = ", ".join((*table.suffixes("picture"), *table.suffixes("volume")))
+        return Fault(unknown, f"is of a kind that is not read ({known} are): convert it.", "not read")
+    if len({found[0].sort for found in formats}) > 1:
+        mistake = "has pictures and volumes, of which one cannot be the mask or channel of the other: convert one."
+        return Fault(files.name, mistake, "sorts")
+    mistake = f"has {len(files.images) // files.channels} volumes as slices: leave {{slice}} to pictures."
+    return Fault(files.name, mistake, "volumes as slices")

@@ -1,0 +1,96 @@
+"""Every format of image files, by suffix: a new one is a module and a line of FORMATS.
+
+A module has `decode` and `encode`. Of pictures, which have no place in the body, `decode(data, name, mask=False)` gives
+[d, h, w, c] and `encode(volume, suffix)` bytes. Of volumes, `decode(data, name)` gives [i, j, k] or [i, j, k, c] with a
+`VoxelGrid`, `encode(volume, grid, suffix)` the bytes of each file by its suffix, and `endings(suffix)` those suffixes.
+DICOM is series of files: see `dicom`.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from pathlib import PurePath
+from types import ModuleType
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from jaxtyping import Shaped
+
+from unet_jax.data.formats import image_file, numpy_file, pillow_file
+
+if TYPE_CHECKING:
+    from unet_jax.data.formats.voxel_grid import VoxelGrid
+
+
+def _nifti() -> ModuleType:
+    from unet_jax.data.formats import nifti_file
+
+    return nifti_file
+
+
+def _itk() -> ModuleType:
+    from unet_jax.data.formats import itk_file
+
+    itk_file.simpleitk()
+    return itk_file
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """A format of files, or several that one module reads.
+
+    Attributes:
+        sort: whether its files are pictures, or volumes that know where they lie.
+        suffixes: in small letters. Of two files that belong together, that of the header.
+        module: that reads and writes it; imported when it is needed where its packages are an extra.
+    """
+
+    sort: Literal["picture", "volume"]
+    suffixes: tuple[str, ...]
+    module: Callable[[], ModuleType]
+
+
+FORMATS = (
+    Format("picture", (".png", ".tif", ".tiff", ".jpg", ".jpeg"), lambda: image_file),
+    Format("picture", (".gif", ".bmp", ".webp"), lambda: pillow_file),
+    Format("picture", (".npy", ".npz"), lambda: numpy_file),
+    Format("volume", (".nii", ".nii.gz", ".hdr"), _nifti),
+    Format("volume", (".nrrd", ".mha", ".mhd", ".gipl"), _itk),
+)
+
+
+def suffixes(sort: str) -> tuple[str, ...]:
+    """All suffixes of a sort, in small letters."""
+    return tuple(suffix for each in FORMATS if each.sort == sort for suffix in each.suffixes)
+
+
+def format_of(path: PurePath) -> tuple[Format, str] | None:
+    """The format of a file by its name, in capital letters or small ones, and its suffix in small ones."""
+    found = [(each, suffix) for each in FORMATS for suffix in each.suffixes if path.name.lower().endswith(suffix)]
+    return max(found, key=lambda one: len(one[1]), default=None)
+
+
+def check_packages(paths: Iterable[PurePath]) -> None:
+    """Raises InputError, which names the extra, where a package that these files need is not installed."""
+    for path in paths:
+        format_of(path)[0].module()
+
+
+def read(
+    data: bytes, path: PurePath, *, mask: bool = False
+) -> tuple[Shaped[np.ndarray, "d h w c"], "VoxelGrid | None"]:
+    """The voxels of a file of any format in a case's axes, in the file's own type, and where they lie.
+
+    Args:
+        data: the file's bytes.
+        path: the file's, whose suffix FORMATS has.
+        mask: whether it is a mask, which matters for palettes.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    kind, _ = format_of(path)
+    if kind.sort == "picture":
+        return kind.module().decode(data, path, mask=mask), None
+    array, grid = kind.module().decode(data, path)
+    turned = grid.to_case(array)
+    return (turned if turned.ndim == 4 else turned[..., None]), grid
