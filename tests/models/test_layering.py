@@ -10,6 +10,8 @@ ELSEWHERE = [
     for path in sorted((ROOT / "unet_jax").rglob("*.py"))
     if not path.is_relative_to(MODELS / "layers") and not path.is_relative_to(MODELS / "fast")
 ]
+# Options for the compiler belong to whole programs.
+LAYOUTS = {"unet_jax.models.fast.layouts.compiler_options"}
 
 
 def modules(source: str) -> set[str]:
@@ -24,12 +26,18 @@ def modules(source: str) -> set[str]:
 
 
 def imports_fast(source: str) -> bool:
-    return any(f"{name}.".startswith("unet_jax.models.fast.") for name in modules(source))
+    return any(f"{name}.".startswith("unet_jax.models.fast.") for name in modules(source) - LAYOUTS)
 
 
 def test_only_the_layers_import_fast_convolutions():
     assert len(ELSEWHERE) > 50
     assert [path for path in ELSEWHERE if imports_fast(path.read_text())] == []
+
+
+def test_only_where_programs_are_compiled_are_layouts_chosen():
+    importing = [path for path in (ROOT / "unet_jax").rglob("*.py") if modules(path.read_text()) & LAYOUTS]
+    wanted = {ROOT / "unet_jax" / name for name in ("inference/network.py", "training/step.py")}
+    assert set(importing) == wanted
 
 
 def test_the_layers_do_import_them():

@@ -14,7 +14,9 @@ def count(function: Callable, *arguments: Any) -> int:
     runs, the costliest of alternatives, a `while` of unknown length once. The zeros that pad a convolution count like
     other samples, as is usual; XLA leaves them out.
     """
-    return _of_jaxpr(jax.make_jaxpr(function)(*arguments).jaxpr)
+    # Traced as it is compiled: a program with options for the compiler cannot be part of another.
+    program = function if isinstance(function, jax.stages.Wrapped) else jax.jit(function)
+    return _of_jaxpr(program.trace(*arguments).jaxpr.jaxpr)
 
 
 def gflop_by_xla(compiled: jax.stages.Compiled) -> float | None:

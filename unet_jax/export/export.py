@@ -14,7 +14,7 @@ from unet_jax.data.slices import Slices
 from unet_jax.errors import InputError
 from unet_jax.export import onnx_file, stablehlo
 from unet_jax.files import write_bytes
-from unet_jax.inference.network import load_network
+from unet_jax.inference.network import load_network, within_a_program
 from unet_jax.inference.settings import flips_of
 from unet_jax.run import checkpoint
 from unet_jax.run import folder as run_folder
@@ -81,7 +81,7 @@ def export(
         classes = list(run_folder.read_classes(workdir))
         for line in checkpoint.warnings(workdir / run_folder.CHECKPOINTS, restored):
             print(f"warning: {line}", file=sys.stderr, flush=True)
-        program = form.trace(network, image)
+        program = form.trace(within_a_program(network), image)
         difference = _difference(network, functools.partial(form.run, program), image)
     if not difference <= TOLERANCE:
         raise InputError(

@@ -15,6 +15,7 @@ from unet_jax import models
 from unet_jax.data import labels
 from unet_jax.errors import InputError
 from unet_jax.inference.preprocess import prepare_image, restore_logits
+from unet_jax.models.fast.layouts import compiler_options
 from unet_jax.models.functional import forward, logit_channels, split_model
 from unet_jax.run import checkpoint, history
 from unet_jax.run import folder as run_folder
@@ -29,32 +30,37 @@ Logits = Callable[[jax.Array], jax.Array]
 
 def make_step(graphdef: nnx.GraphDef, config: ConfigDict) -> Callable[[dict, dict, Array], Array]:
     """The compiled network as `segment` calls it: to logits where the config has patches, else to probabilities."""
+    rank = config.model.get("rank", 2)
     if config.data.patch is not None:
-        return make_logits_step(graphdef)
-    return make_probability_step(graphdef, image_size=config.data.image_size)
+        return make_logits_step(graphdef, rank=rank)
+    return make_probability_step(graphdef, image_size=config.data.image_size, rank=rank)
 
 
-def make_logits_step(graphdef: nnx.GraphDef) -> Callable[[dict, dict, Array], Float32[Array, "*window k"]]:
+def make_logits_step(
+    graphdef: nnx.GraphDef, *, rank: int = 2
+) -> Callable[[dict, dict, Array], Float32[Array, "*window k"]]:
     """The compiled (params, batch_stats, window) → logits of background and classes, at the window's size.
 
     The window is [b, *patch, c], preprocessed. A network with one channel has its class's logit there, and the
-    background has 0, so that the softmax of both is the sigmoid of the one.
+    background has 0, so that the softmax of both is the sigmoid of the one. `rank` is the network's: see
+    `layouts.compiler_options`.
     """
 
     def logits_step(params: dict, batch_stats: dict, window: Array) -> Float32[Array, "*window k"]:
         logits = forward(_predicting(graphdef, params, batch_stats), window).astype(jnp.float32)
         return jnp.concatenate([jnp.zeros_like(logits), logits], axis=-1) if logits.shape[-1] == 1 else logits
 
-    return jax.jit(logits_step)
+    return jax.jit(logits_step, compiler_options=compiler_options(rank))
 
 
 def make_probability_step(
-    graphdef: nnx.GraphDef, *, image_size: int
+    graphdef: nnx.GraphDef, *, image_size: int, rank: int = 2
 ) -> Callable[[dict, dict, Array], Float32[Array, "*batch"]]:
     """The compiled (params, batch_stats, image) → probability, in the image's own geometry.
 
     The image is [b, h, w, c], in 3-D [b, d, h, w, c]. A network with one channel gives the probability of its class,
-    without c; another those of background and classes, which sum to 1, in place of c.
+    without c; another those of background and classes, which sum to 1, in place of c. `rank` is the network's: see
+    `layouts.compiler_options`.
     """
 
     def probability_step(params: dict, batch_stats: dict, image: Array) -> Float32[Array, "*batch"]:
@@ -63,7 +69,12 @@ def make_probability_step(
         logits = restore_logits(logits, *image.shape[-3:-1])
         return jax.nn.sigmoid(logits)[..., 0] if logits.shape[-1] == 1 else jax.nn.softmax(logits)
 
-    return jax.jit(probability_step)
+    return jax.jit(probability_step, compiler_options=compiler_options(rank))
+
+
+def within_a_program(network: functools.partial) -> Probability | Logits:
+    """The network of `load_network` to be part of another program, whose options for the compiler are its own."""
+    return functools.partial(network.func.__wrapped__, *network.args)
 
 
 def _predicting(graphdef: nnx.GraphDef, params: dict, batch_stats: dict) -> nnx.Module:

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from unet_jax.inference.preprocess import prepare_image, prepare_mask, prepare_weights
 from unet_jax.losses import deep_supervision_loss
+from unet_jax.models.fast.layouts import compiler_options
 from unet_jax.models.functional import forward, plain
 from unet_jax.plan.plans import Configuration
 from unet_jax.training import patch_augment
@@ -97,6 +98,7 @@ class StepSettings:
         spike_factor: a gradient norm above so many times the running mean counts as a spike.
         ema_decay: of the moving average of the weights; None for none. The state needs one then: see `init_state`.
         patches: how patches are augmented, which are cut larger than the network sees them; None for slices and slabs.
+        rank: axes of what the network sees.
     """
 
     image_size: int | None
@@ -108,6 +110,7 @@ class StepSettings:
     spike_factor: float = 10.0
     ema_decay: float | None = None
     patches: AugmentSettings | None = None
+    rank: int = 2
 
     @classmethod
     def of(cls, config: ConfigDict, classes: int, configuration: Configuration | None = None) -> "StepSettings":
@@ -123,6 +126,7 @@ class StepSettings:
             spike_factor=config.train.spike_factor,
             ema_decay=config.optim.ema_decay,
             patches=configuration and AugmentSettings.of(configuration, config.augment_patches.to_dict(), previous),
+            rank=config.model.get("rank", 2),
         )
 
 
@@ -195,7 +199,7 @@ def make_train_step(
         logged = {"loss": loss, "dice": dice, "gradient_norm": norm, "learning_rate": rate, "fault": fault}
         return after, logged | counts
 
-    return jax.jit(train_step, donate_argnums=0)
+    return jax.jit(train_step, donate_argnums=0, compiler_options=compiler_options(settings.rank))
 
 
 def _fault(image: Array, loss: Float[Array, ""], norm: Float[Array, ""]) -> Int32[Array, ""]:
