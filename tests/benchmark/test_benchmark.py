@@ -3,11 +3,14 @@ import json
 import jax
 import numpy as np
 import pytest
+from volumes import write
 
 from unet_jax.benchmark import benchmark
+from unet_jax.benchmark.subject import for_device, random_like
 from unet_jax.benchmark.table import table
 from unet_jax.data.case import Case
 from unet_jax.data.slices import Slices
+from unet_jax.errors import InputError
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +45,7 @@ def test_the_results_are_written_as_they_are(measured):
 
 def test_rates_follow_from_the_medians(measured, settings):
     results, *_ = measured
-    for part in ("data", "step", "end_to_end", "inference"):
+    for part in ("data", "augmentation", "step", "end_to_end", "inference"):
         one = results[part]
         assert one["images_per_second"] == pytest.approx(settings["train.batch_size"] * 1e3 / one["p50_ms"])
         assert 0 < one["p50_ms"] <= one["p95_ms"]
@@ -69,7 +72,7 @@ def test_operations_are_those_of_the_network(measured, settings):
 def test_the_table_shows_every_part(measured):
     results, *_ = measured
     lines = table(results).splitlines()
-    for part, line in zip(("data", "step", "end_to_end", "inference"), lines[2:6], strict=True):
+    for part, line in zip(("data", "augmentation", "step", "end_to_end", "inference"), lines[2:7], strict=True):
         assert line.split()[0] == part
         assert f"{results[part]['p50_ms']:.2f}" in line.split()
     starts = {"seconds": 12.34, "cpu_seconds": 5.67}
@@ -82,6 +85,46 @@ def test_images_of_mixed_sizes_keep_their_sizes_in_a_measured_batch():
         Case(str(side), str(side), np.ones((1, side, side, 3), np.uint8), np.ones((1, side, side), np.uint8))
         for side in (4, 6)
     ]
-    batch = benchmark._random_like(benchmark._for_device(Slices(cases).gather([0, 1])))
+    batch = random_like(for_device(Slices(cases).gather([0, 1])))
     assert batch["size"].tolist() == [[4, 4], [6, 6]]
     assert batch["image"].shape == (2, 6, 6, 3)
+
+
+PATCHES = {
+    "data.source": "nifti",
+    "data.patch": (8, 8, 8),
+    "data.val_fraction": 0.25,
+    "data.test_fraction": 0.25,
+    "train.batch_size": 2,
+    "model": {"name": "nnunet", "features": (2, 4), "rank": 3, "deep_supervision": True},
+    "loss": {"ce": 1.0, "dice": 1.0},
+    "benchmark.seconds": 0.05,
+}
+
+
+@pytest.fixture(scope="module")
+def volumes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("volumes")
+    return {"data.root": str(write(folder / "Dataset001_Balls")), "data.cache": str(folder / "cache")}
+
+
+def test_patches_are_measured_as_slices_are(configure, volumes, tmp_path):
+    results = benchmark.benchmark(configure(PATCHES | volumes), tmp_path)
+    assert results["config"]["size"] == (8, 8, 8)
+    # Multiply-adds an output voxel: two convolutions a stage, a transposed one, two after [upsampled, skip], the head.
+    coarse = (27 * (2 * 4 + 4 * 4)) / 8
+    network = 2 * (27 * (1 * 2 + 2 * 2) + coarse + 4 * 2 + 27 * (4 * 2 + 2 * 2) + 2 * 3) * 8**3 * 2 / 1e9
+    assert results["inference"]["gflop"] == pytest.approx(network)
+    for part in ("data", "augmentation", "step", "end_to_end", "inference"):
+        assert results[part]["images_per_second"] == pytest.approx(2 * 1e3 / results[part]["p50_ms"])
+    assert results["augmentation"]["of_step"] == pytest.approx(
+        results["augmentation"]["p50_ms"] / results["step"]["p50_ms"]
+    )
+    assert table(results).startswith("nnunet, 8×8×8, batch 2, on ")
+    assert json.loads((tmp_path / "benchmark.json").read_text())["config"]["size"] == [8, 8, 8]
+
+
+def test_of_several_configurations_one_is_to_be_named(configure, volumes, tmp_path):
+    config = configure(PATCHES | volumes | {"data.patch": None, "plan.configurations": ("2d", "3d_fullres")})
+    with pytest.raises(InputError, match=r"set config\.plan\.configuration to 2d, 3d_fullres"):
+        benchmark.benchmark(config, tmp_path)

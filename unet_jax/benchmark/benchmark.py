@@ -1,7 +1,6 @@
 """How fast a recipe runs on the device at hand, part by part, and how much of the device that is."""
 
 import functools
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,18 +12,15 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from unet_jax.benchmark import first_step, flops, memory, rates, timing
+from unet_jax.benchmark.subject import Subject, for_device, random_like
 from unet_jax.benchmark.table import table
 from unet_jax.benchmark.training_steps import Training, alternate
-from unet_jax.data import labels, load, pipeline, splits
-from unet_jax.data.slices import Slices
-from unet_jax.errors import InputError
 from unet_jax.files import write_json
-from unet_jax.inference.network import make_probability_step
-from unet_jax.run.folder import SPLIT
+from unet_jax.inference.network import make_step
 from unet_jax.runtime import compilation_cache, environment
-from unet_jax.runtime.mesh import by_batch, data_mesh, global_batch
-from unet_jax.training import samples, setup
-from unet_jax.training.step import ON_DEVICE, StepSettings, make_train_step
+from unet_jax.runtime.mesh import data_mesh, global_batch
+from unet_jax.training import setup
+from unet_jax.training.step import augmented, make_train_step
 
 RESULTS, TRACE = "benchmark.json", "trace"
 TRACED_STEPS = 5
@@ -45,42 +41,37 @@ def benchmark(config: ConfigDict, workdir: Path, command: Sequence[str] = ()) ->
     Raises:
         InputError: the config or the data cannot be used.
     """
-    if load.has_patches(config):
-        raise InputError("--mode=benchmark measures training on slices, and config.data.patch or config.plan is set.")
-    data_set = load.load(config)
-    cases, classes = data_set.cases, labels.count(data_set.classes)
+    subject = Subject.of(config, workdir)
+    config, seconds = subject.config, config.benchmark.seconds
     # Before this process takes the device and its memory.
     starts = first_step.cold_and_warm(command) if command and config.benchmark.first_step else None
     mesh = data_mesh()
-    setup.check(config, mesh, classes)
-    split, _ = setup.choose_split(config, data_set, workdir / SPLIT)
-    training_side = splits.slices_of(split, cases, "train")
-    weigh = samples.pixel_weights(config, cases, training_side)
-    slices = Slices(cases, training_side, config.data.slab, weigh, config.data.neighbours)
+    setup.check(config, mesh, subject.classes)
 
-    batches = _batches(config, slices)
-    data = _measure_data(config, batches, len(slices))
-    steps_per_epoch = pipeline.steps_per_epoch(len(slices), config.train.batch_size)
+    batches, steps_per_epoch = subject.batches()
+    data = _measure_data(config, batches, steps_per_epoch)
     optimizer, schedule = setup.optimizer_and_schedule(config, steps_per_epoch)
-    graphdef, state = setup.initial_state(config, data_set.channels, optimizer, mesh, classes)
-    train_step = make_train_step(graphdef, optimizer, StepSettings.of(config, classes), schedule)
-    random_batch = global_batch(_random_like(_for_device(next(batches))), mesh)
+    graphdef, state = setup.initial_state(config, subject.data.channels, optimizer, mesh, subject.classes)
+    step_settings = subject.step_settings()
+    train_step = make_train_step(graphdef, optimizer, step_settings, schedule)
+    drawn = random_like(for_device(next(batches)))
+    random_batch = global_batch(drawn, mesh)
     compiled, compiling = _compile(train_step, state, random_batch)
     flops_a_step = flops.count(train_step, state, random_batch)
 
-    fed = (global_batch(_for_device(batch), mesh) for batch in batches)
+    fed = (global_batch(for_device(batch), mesh) for batch in batches)
     training = Training(train_step, state)
-    still, moving, of_step_only = alternate(training, random_batch, fed, config.benchmark.seconds)
-    probability = make_probability_step(graphdef, image_size=config.data.image_size)
-    image = jax.device_put(random_batch["image"], by_batch(mesh))
+    still, moving, of_step_only = alternate(training, random_batch, fed, seconds)
+    augment = jax.jit(functools.partial(augmented, jax.random.key(config.seed), settings=step_settings))
+    augmenting = timing.sample(lambda: augment(random_batch), seconds / 5)
+    network = make_step(graphdef, config)
+    image = global_batch({"image": subject.network_input(drawn)}, mesh)["image"]
 
     def predict() -> jax.Array:
-        return probability(training.state.params, training.state.batch_stats, image)
+        return network(*training.state.weights, image)
 
-    predicting = timing.sample(predict, config.benchmark.seconds)
-    flops_a_prediction = flops.count(
-        probability, training.state.params, training.state.batch_stats, random_batch["image"]
-    )
+    predicting = timing.sample(predict, seconds)
+    flops_a_prediction = flops.count(network, *training.state.weights, image)
     if config.benchmark.trace:
         with jax.profiler.trace(str(workdir / TRACE)):
             training.run(fed, count=TRACED_STEPS)
@@ -88,7 +79,7 @@ def benchmark(config: ConfigDict, workdir: Path, command: Sequence[str] = ()) ->
 
     # Before the matrix products, whose matrices may take more than all of that.
     peaks = memory.peaks(compiled)
-    peak = rates.peak_tflops(config.benchmark.seconds / 5)
+    peak = rates.peak_tflops(seconds / 5)
     speeds = functools.partial(
         rates.speeds,
         images=config.train.batch_size,
@@ -100,12 +91,17 @@ def benchmark(config: ConfigDict, workdir: Path, command: Sequence[str] = ()) ->
         **environment.describe(),
         "config": {
             "model": config.model.to_dict(),
-            "image_size": config.data.image_size,
+            "size": subject.size,
             "batch_size": config.train.batch_size,
         },
         "data": data,
         "step": speeds(still, flops=flops_a_step) | {"gflop_by_xla": flops.gflop_by_xla(compiled)},
         "end_to_end": speeds(moving, flops=flops_a_step) | {"of_step_only": of_step_only},
+        "augmentation": timing.milliseconds(augmenting)
+        | {
+            "images_per_second": rates.images_per_second(augmenting, config.train.batch_size),
+            "of_step": float(np.median(augmenting) / np.median(still)),
+        },
         "inference": speeds(predicting, flops=flops_a_prediction),
         "compiling": compiling,
         "first_step": dict(zip(("cold", "warm"), starts, strict=True)) if starts else None,
@@ -118,50 +114,16 @@ def benchmark(config: ConfigDict, workdir: Path, command: Sequence[str] = ()) ->
     return results
 
 
-def _batches(config: ConfigDict, slices: Slices) -> Iterator[dict[str, np.ndarray]]:
-    """Training batches without end."""
-    return iter(
-        pipeline.training_batches(
-            slices,
-            batch_size=config.train.batch_size,
-            seed=config.seed,
-            epochs=sys.maxsize // (1 + len(slices)),
-            workers=config.data.workers,
-            tumour_share=config.data.tumour_share,
-        )
-    )
-
-
-def _measure_data(config: ConfigDict, batches: Iterator[dict], slices: int) -> dict[str, float]:
+def _measure_data(config: ConfigDict, batches: Iterator[dict], steps_per_epoch: int) -> dict[str, float]:
     """Times batches on the host, from the second epoch on if the first is over within `config.benchmark.seconds`."""
     end = time.perf_counter() + config.benchmark.seconds
-    for _ in range(pipeline.steps_per_epoch(slices, config.train.batch_size)):
+    for _ in range(steps_per_epoch):
         next(batches)
         if time.perf_counter() > end:
             break
     samples = timing.sample(lambda: next(batches)["image"], config.benchmark.seconds)
     speed = rates.images_per_second(samples, config.train.batch_size)
     return timing.milliseconds(samples) | {"images_per_second": speed}
-
-
-def _for_device(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {key: array for key, array in batch.items() if key in ON_DEVICE}
-
-
-def _random_like(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Random numbers in a batch's shapes and types: zeros would make some devices faster."""
-    rng = np.random.default_rng(0)
-
-    def draw(key: str, array: np.ndarray) -> np.ndarray:
-        if key == "size":  # of images that differ in it: how they lie in the batch
-            return array
-        if key == "mask":
-            return rng.integers(0, 2, array.shape, np.uint8)
-        if array.dtype == np.uint8:
-            return rng.integers(0, 256, array.shape, np.uint8)
-        return rng.random(array.shape, np.float32)
-
-    return {key: draw(key, array) for key, array in batch.items()}
 
 
 def _compile(step: Callable, *arguments: Any) -> tuple[jax.stages.Compiled, dict[str, float]]:

@@ -5,11 +5,11 @@ def table(results: dict) -> str:
     """The table of benchmark.json's contents."""
     config, peak, memory = results["config"], results["peak_tflops"], results["memory_gb"]
     lines = [
-        f"{config['model']['name']}, {config['image_size']}×{config['image_size']}, batch {config['batch_size']}, on "
+        f"{config['model']['name']}, {'×'.join(map(str, config['size']))}, batch {config['batch_size']}, on "
         f"{results['devices']} × {results['device']}",
         f"  {'':<12}{'images/s':>12}{'p50 ms':>10}{'p95 ms':>10}{'GFLOP':>10}{'TFLOP/s':>10}{'of peak':>9}",
     ]
-    for name in ("data", "step", "end_to_end", "inference"):
+    for name in ("data", "augmentation", "step", "end_to_end", "inference"):
         row = results[name]
         line = f"  {name:<12}{row['images_per_second']:>12,.1f}{row['p50_ms']:>10.2f}{row['p95_ms']:>10.2f}"
         if "gflop" in row:
@@ -19,6 +19,7 @@ def table(results: dict) -> str:
     lines += [
         f"  end to end is {results['end_to_end']['of_step_only']:.1%} of step only; XLA counts "
         f"{_or_unknown(results['step']['gflop_by_xla'])} GFLOP a step",
+        f"  augmentation, here a program of its own, takes {results['augmentation']['of_step']:.1%} of a step",
         f"  a matrix product: {peak['float32']:.3f} TFLOP/s float32, {peak['bfloat16']:.3f} bfloat16; published for "
         f"bfloat16: {_or_unknown(peak['published_bfloat16'])}",
         f"  the step: traced in {compiling['trace_seconds']:.2f} s, compiled in {compiling['compile_seconds']:.2f} s, "

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx, struct
-from jaxtyping import Array, Float, Int32, Shaped
+from jaxtyping import Array, Float, Int32, Key, Shaped
 from ml_collections import ConfigDict
 
 from unet_jax.inference.preprocess import prepare_image, prepare_mask, prepare_weights
@@ -144,22 +144,12 @@ def make_train_step(
     are the loss, the batch's Dice, the gradient's norm, the step's learning rate as `schedule` has it, `fault` (a place
     in FAULTS), and how many steps so far were spikes or were skipped.
     """
-    image_size, classes = settings.image_size, settings.classes
+    classes = settings.classes
 
     def train_step(state: TrainState, batch: Mapping[str, Array]):
         key = jax.random.fold_in(jax.random.key(settings.seed), state.step)
         augment_key, dropout_key = jax.random.split(key)
-        sizes = batch.get("size")
-        if settings.patches is not None:
-            given = batch["image"], batch["mask"], settings.patches, batch.get("previous")
-            image, mask = patch_augment.augment(augment_key, *given)
-            targets = jax.nn.one_hot(mask, classes + 1)[..., 1:]
-        else:
-            image = prepare_image(batch["image"], image_size, sizes)
-            targets = prepare_mask(batch["mask"], image_size, classes, sizes)
-            if "weights" in batch:
-                targets = jnp.concatenate([targets, prepare_weights(batch["weights"], image_size, sizes)], axis=-1)
-            image, targets = augment(augment_key, image, targets, settings.augment)
+        image, targets = augmented(augment_key, batch, settings)
         mask, pixel_weights = targets[..., :classes], targets[..., classes:] if "weights" in batch else None
         if classes > 1:  # only now, as what augmentation brings in from outside is background
             mask = jnp.concatenate([1 - mask.sum(-1, keepdims=True), mask], axis=-1)
@@ -200,6 +190,22 @@ def make_train_step(
         return after, logged | counts
 
     return jax.jit(train_step, donate_argnums=0, compiler_options=compiler_options(settings.rank))
+
+
+def augmented(
+    key: Key[Array, ""], batch: Mapping[str, Array], settings: StepSettings
+) -> tuple[Float[Array, "b *spatial c"], Float[Array, "b *spatial targets"]]:
+    """A step's batch as the network sees it, and its targets: the mask of each class, then weights where there are."""
+    sizes = batch.get("size")
+    if settings.patches is not None:
+        given = batch["image"], batch["mask"], settings.patches, batch.get("previous")
+        image, mask = patch_augment.augment(key, *given)
+        return image, jax.nn.one_hot(mask, settings.classes + 1)[..., 1:]
+    image = prepare_image(batch["image"], settings.image_size, sizes)
+    targets = prepare_mask(batch["mask"], settings.image_size, settings.classes, sizes)
+    if "weights" in batch:
+        targets = jnp.concatenate([targets, prepare_weights(batch["weights"], settings.image_size, sizes)], axis=-1)
+    return augment(key, image, targets, settings.augment)
 
 
 def _fault(image: Array, loss: Float[Array, ""], norm: Float[Array, ""]) -> Int32[Array, ""]:
