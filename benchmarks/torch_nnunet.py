@@ -68,7 +68,7 @@ def loss_of(logits: Sequence[torch.Tensor], mask: torch.Tensor) -> torch.Tensor:
     shares = [0.5**level for level in range(max(1, len(logits) - 1))]
     total = 0.0
     for share, level in zip(shares, logits, strict=False):
-        size = level.shape[2:]
+        level, size = level.float(), level.shape[2:]
         here = functional.interpolate(mask[:, None].float(), size, mode="nearest-exact")[:, 0].long()
         classes = functional.one_hot(here, level.shape[1]).movedim(-1, 1)[:, 1:].float()
         probability = level.softmax(1)[:, 1:]

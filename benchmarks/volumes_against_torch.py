@@ -1,18 +1,22 @@
-"""nnU-Net's plain network in 3-D, unet_jax and PyTorch side by side on a CPU, as in benchmarks.against_torch.
+"""nnU-Net's plain network in 3-D, unet_jax and PyTorch side by side, as in benchmarks.against_torch.
 
-    pip install torch==2.13.0                    PyTorch is no dependency
-    python -m benchmarks.volumes_against_torch   a few minutes
+    pip install torch==2.13.0                    PyTorch is no dependency; with a GPU, the build for its CUDA
+    python -m benchmarks.volumes_against_torch   the rows of the device at hand, a few minutes; --only=128 some of them
 
-Training is forward and backward: cross-entropy, Dice and deep supervision. PyTorch runs eagerly, with its own order of
-axes and with the channels last. The results are kept in benchmarks/results; `python -m benchmarks.table` puts them into
-docs/performance.md.
+A step is cross-entropy, Dice and deep supervision, forward and backward, and nnU-Net's SGD. Against it on a CPU are
+PyTorch's eager mode with its own order of axes and with the channels last; on a GPU, with autocast to bfloat16, eager
+mode and torch.compile. The results are kept in benchmarks/results after each row, beside the rows of the same device
+and versions; `python -m benchmarks.table` puts them into docs/performance.md.
 """
 
+import dataclasses
 import os
+import time
 from collections.abc import Callable
 
 import jax
 import numpy as np
+import optax
 import torch
 from absl import app, flags
 from flax import nnx
@@ -21,103 +25,182 @@ from jax.sharding import AxisType
 from benchmarks import results, torch_nnunet, torch_unet
 from benchmarks.against_torch import torch_tflops  # whose flags --seconds and --tiny serve here too
 from unet_jax import models
-from unet_jax.benchmark import device_peak, flops, side_by_side
+from unet_jax.benchmark import device_peak, flops, memory, side_by_side
 from unet_jax.losses import deep_supervision_loss
+from unet_jax.models.fast.layouts import compiler_options
 from unet_jax.models.functional import split_model
 from unet_jax.runtime import cpu_devices, environment
 from unet_jax.runtime.mesh import by_batch, replicated
+from unet_jax.training import optim
 
+ONLY = flags.DEFINE_string("only", "", "Rows whose shape has this in it; all by default.")
 CLASSES = 3
-FORMATS = {"torch eager": torch.contiguous_format, "torch eager, channels last": torch.channels_last_3d}
+RATE, CLIP = 1e-2, 12.0
 
 
-def contenders(
-    features: tuple[int, ...], size: tuple[int, ...], batch: int
-) -> tuple[dict[str, dict[str, Callable[[int], None]]], dict[str, int]]:
-    """Kind of work → contender → what does it so many times; and the operations of each kind."""
-    rng = np.random.default_rng(0)
-    image = rng.standard_normal((batch, *size, 1), np.float32)
-    mask = rng.integers(0, CLASSES, (batch, *size))
-    options = {"features": features, "rank": 3, "deep_supervision": True}
-    graphdef, params, _ = split_model(models.build("nnunet", 1, CLASSES, nnx.Rngs(0), **options))
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One network on one kind of patch, in training and at inference."""
+
+    device: str
+    features: tuple[int, ...]
+    size: tuple[int, ...]
+    batch: int
+    dtype: str
+
+    @property
+    def shape(self) -> str:
+        """What the table calls the patch."""
+        return "×".join(map(str, self.size))
+
+    def title(self, kind: str) -> str:
+        """What the table calls the kind of work."""
+        work = "train step" if kind == "train" else "inference"
+        ends = f"features {self.features[0]} to {self.features[-1]}"
+        return f"{self.device} 3-D {work}, {ends}, {self.shape}, batch {self.batch}, {self.dtype}"
+
+
+ROWS = (
+    Row("cpu", (32, 64, 128, 256), (40, 56, 40), 2, "float32"),
+    Row("gpu", (32, 64, 128, 256), (40, 56, 40), 7, "bfloat16"),
+    Row("gpu", (32, 64, 128, 256, 320, 320), (128, 128, 128), 2, "bfloat16"),
+)
+# Name → (compiled, channels last).
+CONTENDERS = {
+    "cpu": {"torch eager": (False, False), "torch eager, channels last": (False, True)},
+    "gpu": {"torch eager": (False, False), "torch compile": (True, False)},
+}
+
+
+@dataclasses.dataclass
+class Contender:
+    """What is timed of a library.
+
+    Attributes:
+        calls: kind of work → what does it so many times.
+        loss: of the first step.
+        first_seconds: of tracing and compiling the step and doing it once.
+        peak_memory_gb: of the device in a step; None on a CPU.
+    """
+
+    calls: dict[str, Callable[[int], None]]
+    loss: float
+    first_seconds: float
+    peak_memory_gb: float | None
+
+
+def _ours(row: Row, image: np.ndarray, mask: np.ndarray) -> tuple[Contender, dict, dict[str, int]]:
+    """unet_jax's side, its parameters before the first step, and the operations of each kind of work."""
+    options = {"features": row.features, "rank": 3, "deep_supervision": True, "dtype": row.dtype}
+    graphdef, params, _ = split_model(models.build("nnunet", image.shape[-1], CLASSES, nnx.Rngs(0), **options))
     copied = jax.tree.map(np.array, params)
-    devices = jax.devices()[: cpu_devices.device_count(batch, jax.device_count())]
+    devices = jax.devices()[: cpu_devices.device_count(row.batch, jax.device_count())]
     mesh = jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
-    params = jax.device_put(params, replicated(mesh))
-    one_hot = np.eye(CLASSES, dtype=np.float32)[mask]
-    on_device = jax.device_put({"image": image, "mask": one_hot}, by_batch(mesh))
+    volume, classes = jax.device_put((image, mask.astype(np.int32)), by_batch(mesh))
+    optimizer = optim.optimizer(
+        "sgd", optax.constant_schedule(RATE), weight_decay=3e-5, clip_norm=CLIP, coupled_decay=True
+    )
 
-    def loss_of(params: dict, batch: dict) -> jax.Array:
-        logits = nnx.merge(graphdef, params)(batch["image"])
-        return deep_supervision_loss(logits, batch["mask"], {"ce": 1.0, "dice": 1.0})
+    def loss_of(params: dict, volume: jax.Array, classes: jax.Array) -> jax.Array:
+        logits = nnx.merge(graphdef, params)(volume)
+        return deep_supervision_loss(logits, jax.nn.one_hot(classes, CLASSES), {"ce": 1.0, "dice": 1.0})
 
-    def predict(params: dict, batch: dict) -> jax.Array:
-        return nnx.view(nnx.merge(graphdef, params), deterministic=True)(batch["image"])
+    def train(state: tuple, volume: jax.Array, classes: jax.Array) -> tuple[tuple, jax.Array]:
+        params, opt_state = state
+        loss, gradient = jax.value_and_grad(loss_of)(params, volume, classes)
+        updates, opt_state = optimizer.update(gradient, opt_state, params)
+        return (optax.apply_updates(params, updates), opt_state), loss
 
-    ours = {"train": jax.jit(jax.value_and_grad(loss_of)), "predict": jax.jit(predict)}
-    operations = {kind: flops.count(work, params, on_device) for kind, work in ours.items()}
-    first = float(ours["train"](params, on_device)[0])
-    calls = {kind: {"unet_jax": _often(lambda work=work: work(params, on_device))} for kind, work in ours.items()}
-    for name, form in FORMATS.items():
-        model = torch_nnunet.network(copied, 1, CLASSES, features).to(memory_format=form)
-        volume = torch.from_numpy(image).movedim(-1, 1).contiguous(memory_format=form)
-        step = _torch_step(model, volume, torch.from_numpy(mask))
-        if abs(float(step()) - first) > 1e-4 * abs(first):
-            raise SystemExit(f"{name}'s loss is {float(step())}, unet_jax's {first}: they do not compute the same.")
-        calls["train"][name] = _often(step)
-        calls["predict"][name] = _often(_torch_prediction(model, volume))
-    return calls, operations
+    def predict(params: dict, volume: jax.Array) -> jax.Array:
+        return nnx.view(nnx.merge(graphdef, params), deterministic=True)(volume)
+
+    step = jax.jit(train, donate_argnums=0, compiler_options=compiler_options(3))
+    prediction = jax.jit(predict, compiler_options=compiler_options(3))
+    state = jax.device_put((params, optimizer.init(params)), replicated(mesh))
+    operations = {
+        "train": flops.count(step, state, volume, classes),
+        "predict": flops.count(prediction, state[0], volume),
+    }
+    began = time.perf_counter()
+    compiled = step.lower(state, volume, classes).compile()
+    state, loss = compiled(state, volume, classes)
+    loss = float(loss)
+    held, first_seconds = [state], time.perf_counter() - began
+
+    def train_once() -> jax.Array:
+        held[0], loss = compiled(held[0], volume, classes)
+        return loss
+
+    calls = {"train": _often(train_once), "predict": _often(lambda: prediction(held[0][0], volume))}
+    return Contender(calls, loss, first_seconds, memory.planned(compiled)), copied, operations
 
 
-def _torch_step(model: torch.nn.Module, volume: torch.Tensor, mask: torch.Tensor) -> Callable[[], torch.Tensor]:
-    def step() -> torch.Tensor:
+def _torchs(row: Row, params: dict, image: np.ndarray, mask: np.ndarray, compiled: bool, last: bool) -> Contender:
+    """PyTorch's side, from the same parameters."""
+    torch._dynamo.reset()
+    device = "cuda" if row.device == "gpu" else "cpu"
+    form = torch.channels_last_3d if last else torch.contiguous_format
+    model = torch_nnunet.network(params, image.shape[-1], CLASSES, row.features).to(device, memory_format=form)
+    volume = torch.from_numpy(image).movedim(-1, 1).to(device).contiguous(memory_format=form)
+    classes = torch.from_numpy(mask).to(device)
+    optimizer = torch.optim.SGD(model.parameters(), RATE, momentum=0.99, nesterov=True, weight_decay=3e-5, fused=True)
+    network = torch.compile(model) if compiled else model
+    autocast = torch.autocast(device, torch.bfloat16, enabled=row.dtype == "bfloat16")
+
+    def train() -> torch.Tensor:
         model.train()
-        model.zero_grad(set_to_none=True)
-        loss = torch_nnunet.loss_of(model(volume), mask)
+        optimizer.zero_grad(set_to_none=True)
+        with autocast:
+            loss = torch_nnunet.loss_of(network(volume), classes)
         loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+        optimizer.step()
         return loss.detach()
 
-    return step
-
-
-def _torch_prediction(model: torch.nn.Module, volume: torch.Tensor) -> Callable[[], torch.Tensor]:
     def predict() -> torch.Tensor:
         model.eval()
-        with torch.inference_mode():
-            return model(volume)[0]
+        with torch.inference_mode(), autocast:
+            return network(volume)[0]
 
-    return predict
+    began = time.perf_counter()
+    loss = float(train())
+    first_seconds = time.perf_counter() - began
+    peak = torch_unet.peak_memory_gb(train, device)
+    return Contender({"train": _often(train), "predict": _often(predict)}, loss, first_seconds, peak)
 
 
 def _often(work: Callable) -> Callable[[int], None]:
     def often(times: int) -> None:
         for _ in range(times):
             done = work()
-        jax.block_until_ready(done)
+        if isinstance(done, torch.Tensor):
+            torch_unet.wait(done.device.type)
+        else:
+            jax.block_until_ready(done)
 
     return often
 
 
-def main(_) -> None:
-    """Measures training and inference, prints and keeps them."""
-    features, size, batch = ((4, 8), (8, 8, 8), 2) if flags.FLAGS.tiny else ((32, 64, 128, 256), (40, 56, 40), 2)
-    threads = len(os.sched_getaffinity(0))
-    torch_unet.configure(threads)
-    cpu_devices.use_cores(batch)
-    peak = {
-        "jax float32": device_peak.measured_tflops("float32", 2.0),
-        "torch float32": torch_tflops("cpu", torch.float32, 256 if flags.FLAGS.tiny else 1536),
-    }
-    calls, operations = contenders(features, size, batch)
-    rows = []
-    for kind, each in calls.items():
-        samples = side_by_side.alternate(each, 1.0 if flags.FLAGS.tiny else flags.FLAGS.seconds)
-        shape = "×".join(map(str, size))
-        rows.append(
+def measure(row: Row, seconds: float) -> list[dict]:
+    """Training and inference: samples, operations, ratios, the first steps and the memory."""
+    rng = np.random.default_rng(0)
+    image = rng.standard_normal((row.batch, *row.size, 1), np.float32)
+    mask = rng.integers(0, CLASSES, (row.batch, *row.size))
+    ours, params, operations = _ours(row, image, mask)
+    sides = {"unet_jax": ours}
+    tolerance = 2e-2 if row.dtype == "bfloat16" else 1e-4
+    for name, (compiled, last) in CONTENDERS[row.device].items():
+        sides[name] = _torchs(row, params, image, mask, compiled, last)
+        if abs(sides[name].loss - ours.loss) > tolerance * abs(ours.loss):
+            raise SystemExit(f"{name}'s loss is {sides[name].loss}, unet_jax's {ours.loss}: not the same.")
+    found = []
+    for kind in ("train", "predict"):
+        samples = side_by_side.alternate({name: side.calls[kind] for name, side in sides.items()}, seconds)
+        peaks = {name: side.peak_memory_gb for name, side in sides.items()}
+        found.append(
             {
-                "title": f"cpu 3-D {'forward and backward' if kind == 'train' else 'inference'}, features "
-                f"{features[0]} to {features[-1]}, {shape}, batch {batch}, float32",
-                "dtype": "float32",
+                "title": row.title(kind),
+                "dtype": row.dtype,
                 "gflop": operations[kind] / 1e9,
                 "rounds": len(samples["unet_jax"]),
                 "load": os.getloadavg()[0],
@@ -127,13 +210,46 @@ def main(_) -> None:
                     for name, one in samples.items()
                     if name != "unet_jax"
                 },
-                "peak_memory_gb": None,
+                "peak_memory_gb": peaks if kind == "train" and all(peaks.values()) else None,
+                "first_step_seconds": {name: side.first_seconds for name, side in sides.items()}
+                if kind == "train"
+                else None,
             }
         )
-        print(rows[-1], flush=True)
-    found = {**environment.describe((*environment.PACKAGES, "torch")), "threads": threads, "peak_tflops": peak}
-    if not flags.FLAGS.tiny:
-        print(f"written to {results.write('volumes_against_torch_cpu', {**found, 'rows': rows})}")
+        print(found[-1], flush=True)
+    return found
+
+
+def keep(name: str, origin: dict, rows: list[dict]) -> None:
+    """Adds the rows to those of the same device and versions, in place of rows of the same titles."""
+    before = results.read(name)
+    same = before and all(before[key] == origin[key] for key in ("machine", "device", "versions"))
+    titles = {row["title"] for row in rows}
+    others = [row for row in before["rows"] if row["title"] not in titles] if same else []
+    print(f"written to {results.write(name, {**origin, 'rows': [*others, *rows]})}")
+
+
+def main(_) -> None:
+    """Measures training and inference of every row, prints and keeps them."""
+    tiny = flags.FLAGS.tiny
+    threads = len(os.sched_getaffinity(0))
+    torch_unet.configure(threads)
+    cpu_devices.use_cores(max(row.batch for row in ROWS if row.device == "cpu"))
+    device = "cpu" if jax.default_backend() == "cpu" else "gpu"
+    rows = [row for row in ROWS if (tiny or row.device == device) and ONLY.value in row.shape]
+    torch_device = "cuda" if device == "gpu" else "cpu"
+    if tiny:
+        rows = [dataclasses.replace(row, device=device, features=(4, 8), size=(8, 8, 8), batch=2) for row in rows]
+    size = 256 if tiny else 1536 if device == "cpu" else 8192
+    peak = {}
+    for dtype in sorted({row.dtype for row in rows}):
+        peak[f"jax {dtype}"] = device_peak.measured_tflops(dtype, 0.1 if tiny else 2.0)
+        peak[f"torch {dtype}"] = torch_tflops(torch_device, getattr(torch, dtype), size)
+    origin = {**environment.describe((*environment.PACKAGES, "torch")), "threads": threads, "peak_tflops": peak}
+    for row in rows:
+        found = measure(row, 0.5 if tiny else flags.FLAGS.seconds / 2)
+        if not tiny:
+            keep(f"volumes_against_torch_{device}", origin, found)
 
 
 if __name__ == "__main__":
