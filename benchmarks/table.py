@@ -40,6 +40,12 @@ def against_torch(found: Mapping) -> str:
         if row["peak_memory_gb"]:
             peaks = ", ".join(f"{name} {peak:.2f}" for name, peak in row["peak_memory_gb"].items())
             lines += ["", f"Peak memory of the device, GB, {row['title']}: {peaks}."]
+        if row.get("first_step_seconds"):
+            firsts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in row["first_step_seconds"].items())
+            lines += ["", f"The first step, compiling included, s, {row['title']}: {firsts}."]
+    loads = [row["load"] for row in found["rows"] if row.get("load", 0) > found["threads"]]
+    if loads:
+        lines += ["", f"Other programs used the machine: its load was up to {max(loads):.1f}."]
     return "\n".join(lines)
 
 
@@ -90,6 +96,45 @@ def memory(found: Mapping) -> str:
     return "\n".join(lines)
 
 
+def gpu_round(found: Mapping) -> str:
+    """What `--mode=benchmark` measured at full size, and the trainings."""
+    measured = {name: one["benchmark"] for name, one in found.items() if "benchmark" in one}
+    lines = []
+    if measured:
+        first = next(iter(measured.values()))
+        lines += [
+            _origin(first),
+            "",
+            "| recipe | data, ms | augmentation, ms (of a step) | step, ms (of the matrix product) | end to end, ms "
+            "(speed of the step's) | inference, ms | memory, GB | compiling, s | first step, s: cold, warm |",
+            "|---" * 9 + "|",
+        ]
+    for one in measured.values():
+        config, step, starts = one["config"], one["step"], one["first_step"]
+        shape, dtype = "×".join(map(str, config["size"])), config["model"].get("dtype", "float32")
+        cells = [
+            f"{config['model']['name']}, {shape}, batch {config['batch_size']}, {dtype}",
+            f"{one['data']['p50_ms']:.2f}",
+            f"{one['augmentation']['p50_ms']:.2f} ({one['augmentation']['of_step']:.1%})",
+            f"{step['p50_ms']:.2f} ({step['share_of_measured_peak']:.0%})",
+            f"{one['end_to_end']['p50_ms']:.2f} ({one['end_to_end']['of_step_only']:.1%})",
+            f"{one['inference']['p50_ms']:.2f}",
+            f"{one['memory_gb']['step_by_xla']:.2f}",
+            f"{one['compiling']['compile_seconds']:.1f}",
+            ", ".join(f"{starts[key]['seconds']:.1f}" for key in ("cold", "warm")) if starts else "",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    for name, one in found.items():
+        if one.get("newest"):
+            newest = one["newest"][-1]
+            score = "undefined" if newest["val_dice"] is None else f"{newest['val_dice']:.3f}"
+            lines += [
+                "",
+                f"{name}, trained for {one['seconds']:.0f} s: {one['epochs']} epochs, validation Dice {score}.",
+            ]
+    return "\n".join(lines)
+
+
 # marker → what writes the section, the command that measures, and why it may be missing
 SECTIONS: dict[str, tuple[Callable[[Mapping], str], str, str]] = {
     "against_torch_cpu": (against_torch, "python -m benchmarks.against_torch", "no quiet machine was at hand"),
@@ -99,6 +144,12 @@ SECTIONS: dict[str, tuple[Callable[[Mapping], str], str, str]] = {
         "python -m benchmarks.volumes_against_torch",
         "no quiet machine was at hand",
     ),
+    "volumes_against_torch_gpu": (
+        against_torch,
+        "python -m benchmarks.volumes_against_torch",
+        "no GPU was at hand since the script has rows for one",
+    ),
+    "gpu_round": (gpu_round, "python -m benchmarks.gpu_round", "no GPU was at hand since the script was written"),
     "input_pipeline": (input_pipeline, "python -m benchmarks.input_pipeline", "no quiet machine was at hand"),
     "first_step": (
         first_step,
