@@ -61,10 +61,10 @@ def steps(work: Path, tiny: bool) -> list[Step]:
     slices = {"image_size": 16, "width": 2, "batch": 2} if tiny else {"image_size": 256, "width": 64, "batch": 32}
     size, features, batch = ((8,) * 3, (2, 4), 2) if tiny else ((128,) * 3, (32, 64, 128, 256, 320, 320), 2)
     seconds = 0.2 if tiny else 3
-    check = ("--tiny",) if tiny else ()
+    check = ("--tiny", "--seconds=1") if tiny else ("--seconds=8",)
     stages = len(features)
     return [
-        _script("volumes_128", 110, "volumes_against_torch", "--only=128", "--seconds=8", *check),
+        _script("volumes_128", 110, "volumes_against_torch", "--only=128", *check),
         _benchmark(
             "volumes_end_to_end",
             75,
@@ -89,8 +89,8 @@ def steps(work: Path, tiny: bool) -> list[Step]:
             f"model.decoder_blocks={(2,) * (stages - 1)}",
             "loss.dice.per_sample=True",
         ),
-        _script("volumes_hippocampus", 85, "volumes_against_torch", "--only=40×56×40", "--seconds=8", *check),
-        _script("slices", 120, "against_torch", "--seconds=8", *check),
+        _script("volumes_hippocampus", 85, "volumes_against_torch", "--only=40×56×40", *check),
+        _script("slices", 120, "against_torch", *check, *(("--contenders=eager",) if tiny else ())),
         _benchmark(
             "slices_end_to_end",
             90,
