@@ -1,6 +1,10 @@
-"""Volumes in nnU-Net's raw layout for benchmarks without data: noise and balls, of which nothing is to be learnt."""
+"""Volumes in nnU-Net's raw layout for benchmarks without data: noise and balls, of which nothing is to be learnt.
+
+python -m benchmarks.synthetic_volumes FOLDER VOXELS   eight cubes of so many voxels an axis
+"""
 
 import json
+import sys
 from pathlib import Path
 
 import nibabel
@@ -31,3 +35,7 @@ def write(folder: Path, *, size: int, cases: int) -> Path:
     }
     (root / "dataset.json").write_text(json.dumps(description))
     return root
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]), size=int(sys.argv[2]), cases=8)

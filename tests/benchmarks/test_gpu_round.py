@@ -46,7 +46,6 @@ def test_only_what_is_left_is_done(tmp_path, monkeypatch):
 
     monkeypatch.setattr(gpu_round, "run", run)
     monkeypatch.setattr(results, "FOLDER", tmp_path)
-    monkeypatch.setattr(gpu_round.synthetic_volumes, "write", lambda *_, **__: None)
     monkeypatch.setattr(sys, "argv", ["gpu_round"])
     gpu_round.flags.FLAGS(["gpu_round", "--seconds=200"])
     gpu_round.main(None)
@@ -59,7 +58,11 @@ def test_only_what_is_left_is_done(tmp_path, monkeypatch):
     assert ran == []
 
 
-def test_synthetic_volumes_are_a_raw_data_set(tmp_path):
+def test_synthetic_volumes_are_the_raw_data_set_of_the_step(tmp_path):
+    wanted = f"--config.data.root={tmp_path / 'data' / synthetic_volumes.NAME}"
+    assert [step.name for step in gpu_round.steps(tmp_path, tiny=True) if wanted in step.command] == [
+        "volumes_end_to_end"
+    ]
     root = synthetic_volumes.write(tmp_path, size=6, cases=2)
     assert synthetic_volumes.write(tmp_path, size=6, cases=2) == root
     assert layouts.find(root, None)

@@ -1,5 +1,5 @@
 """Convolutions with gradients of their own, faster on one backend and the same mathematics on all.
 
-Called by `models.layers` alone: no network sees which was chosen. `layouts` has what the compiler is told, for those who
-compile programs.
+Called by `models.layers` alone: no network sees which was chosen. `layouts` has what the compiler is told, by those
+who compile programs.
 """
