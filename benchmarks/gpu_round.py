@@ -35,6 +35,8 @@ TINY = flags.DEFINE_bool("tiny", False, "Every step at toy size on any device, n
 NAME = "gpu_round"
 # A step that takes so many times its estimate is ended.
 PATIENCE = 2.5
+# And one at toy size at most so long, on whatever else a machine does.
+TINY_SECONDS = 900.0
 # To save a checkpoint and to validate what was trained, after the signal to stop.
 GRACE_SECONDS = 120.0
 
@@ -193,7 +195,7 @@ def main(_) -> None:
         elif left < step.estimate and not TINY.value:
             print(f"{step.name}: not started, {left:.0f} s are left and it takes some {step.estimate:.0f}", flush=True)
         else:
-            limit = step.estimate * PATIENCE if TINY.value else min(left, step.estimate * PATIENCE)
+            limit = TINY_SECONDS if TINY.value else min(left, step.estimate * PATIENCE)
             _note(done, step.name, run(step, work, limit), folder)
     for step in trainings(work, LGG.value, HIPPOCAMPUS.value):
         _note(done, step.name, train(step, work, MINUTES.value * 60), folder)
