@@ -8,6 +8,7 @@
     python main.py --mode=export --workdir=runs/default --output=tumour.zip    for programs without this package
     python main.py --mode=benchmark --config=...                   how fast the recipe runs here
     python main.py --mode=crossval --config=...                    every fold, pooled by patient
+    python main.py --mode=check --config=...                       reads the data, trains nothing, says what is odd
     python main.py --mode=plan --config=configs/nnunet.py          spacing, patch, batch and network, as nnU-Net plans
 
 Exit codes: 0 done, 1 a bug; and with one line that says what happened and what to do: 2 something that was given cannot
@@ -37,7 +38,7 @@ from unet_jax.run.resolve import resolve
 from unet_jax.runtime.command_line import complain, run_and_report
 from unet_jax.runtime.out_of_memory import explained
 
-MODES = ("train", "evaluate", "predict", "export", "benchmark", "crossval", "plan")
+MODES = ("train", "evaluate", "predict", "export", "benchmark", "crossval", "plan", "check")
 
 FLAGS = flags.FLAGS
 accept_none()
@@ -116,6 +117,7 @@ def _run() -> None:
         "benchmark": _benchmark,
         "crossval": _crossval,
         "plan": _plan,
+        "check": _check,
     }
     verbs[MODE.value]()
 
@@ -178,6 +180,16 @@ def _plan() -> None:
 
     with lock_run(workdir):
         make_plan(config, workdir, plan_format=FORMAT.value, overwrite=OVERWRITE.value, device_memory_gb=memory)
+
+
+def _check() -> None:
+    config, workdir = _recipe()
+
+    from unet_jax.check.check import check
+    from unet_jax.runtime.cpu_devices import use_cores
+
+    use_cores(_batch_size(config))
+    check(config, workdir)
 
 
 def _device_memory(config: ConfigDict) -> float | None:

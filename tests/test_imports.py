@@ -23,7 +23,7 @@ ORDER = [
     ["report"],
     ["evaluation"],
     ["training"],
-    ["crossval", "export", "benchmark"],
+    ["crossval", "export", "benchmark", "check"],
     ["auto"],
     ["api"],
     ["__init__"],

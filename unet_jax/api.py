@@ -9,15 +9,16 @@ from jax.typing import ArrayLike
 from jaxtyping import Float32, UInt8
 from ml_collections import ConfigDict
 
-from unet_jax.data import intensity
+from unet_jax.data import intensity, scale
 from unet_jax.data import load as load_data
 from unet_jax.data.case import Case, check_finite
 from unet_jax.data.formats import sources
+from unet_jax.data.scale import Scale
 from unet_jax.errors import InputError
 from unet_jax.inference import postprocess
 from unet_jax.inference.network import Probability, image_channels, load_network
 from unet_jax.inference.segment import segment_stream
-from unet_jax.inference.settings import SegmentSettings
+from unet_jax.inference.settings import SegmentSettings, keeps_scale
 from unet_jax.inference.windows import Segmented, Wanted
 from unet_jax.run import checkpoint
 from unet_jax.run import folder as run_folder
@@ -53,7 +54,10 @@ def load(run: str | os.PathLike[str], *, batch_size: int | None = None) -> "Segm
         warnings.warn(line, RuntimeWarning, stacklevel=2)
     classes = tuple(run_folder.read_classes(workdir))
     settings = SegmentSettings.of_run(workdir, config, mesh)
-    return Segmenter(network, config, restored.step, image_channels(workdir, config), classes, settings)
+    channels = image_channels(workdir, config)
+    names = run_folder.read_channel_names(workdir, config, channels)
+    trained = run_folder.read_scale(workdir, config, keeps_scale(workdir, config, channels))
+    return Segmenter(network, config, restored.step, channels, classes, settings, names, trained)
 
 
 class Segmenter:
@@ -74,6 +78,7 @@ class Segmenter:
         step: of the checkpoint.
         channels: that images must have.
         classes: the names of several, whose numbers are 1, 2 and so on; empty for one.
+        channel_names: what the channels are called.
     """
 
     def __init__(
@@ -84,6 +89,8 @@ class Segmenter:
         channels: int,
         classes: tuple[str, ...],
         settings: SegmentSettings,
+        channel_names: tuple[str, ...] = (),
+        trained: Scale | None = None,
     ):
         self.config = config
         self.step = step
@@ -91,6 +98,8 @@ class Segmenter:
         self.classes = classes
         self._probability = probability
         self._settings = settings
+        self.channel_names = channel_names
+        self._trained = trained
 
     def __call__(
         self, image: ArrayLike, spacing: tuple[float, float, float] | None = None
@@ -152,4 +161,9 @@ class Segmenter:
         cases = [Case(f"image {number}", "", volume, None) for number, volume in enumerate(volumes, 1)]
         for case in cases:
             check_finite(case)
-        return [Case(case.name, "", intensity.normalise(case.image, mode), None, spacing) for case in cases]
+        cases = [Case(case.name, "", intensity.normalise(case.image, mode), None, spacing) for case in cases]
+        if self._trained is not None:
+            measured = [scale.measure(case.name, case.image) for case in cases]
+            for line in scale.warnings(self._trained, measured, self.channel_names):
+                warnings.warn(line, RuntimeWarning, stacklevel=5)
+        return cases

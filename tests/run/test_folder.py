@@ -70,3 +70,24 @@ def test_what_is_no_note_of_data_is_refused(content, workdir):
     write_json(workdir / "data.json", content)
     with pytest.raises(InputError, match=r"data\.json(: channels is .* number from 1 on| is not a description)"):
         run_folder.read_channels(workdir)
+
+
+def test_channels_are_called_as_recorded_or_as_the_layout_says(workdir):
+    config = ConfigDict({"data": {"source": "lgg", "root": "nowhere", "images": None}})
+    # Of before names were recorded: LGG's layout names them.
+    write_json(workdir / "data.json", {"channels": 3, "files": {}})
+    assert run_folder.read_channel_names(workdir, config, 3) == ("pre-contrast", "FLAIR", "post-contrast")
+    assert run_folder.read_shown(workdir, config, 3) == 1
+    config.data.source = "pairs"  # photographs: in their colours
+    assert run_folder.read_shown(workdir, config, 3) is None
+    write_json(workdir / "data.json", {"channels": 3, "channel_names": ["T1", "T2", "CT"], "shown": 2, "files": {}})
+    assert run_folder.read_channel_names(workdir, config, 3) == ("T1", "T2", "CT")
+    assert run_folder.read_shown(workdir, config, 3) == 2
+
+
+@pytest.mark.parametrize("damage", [{"channel_names": ["T1"]}, {"channel_names": 3}, {"shown": 3}, {"shown": "T1"}])
+def test_damaged_names_are_refused(damage, workdir):
+    config = ConfigDict({"data": {"source": "pairs", "root": "nowhere", "images": None}})
+    write_json(workdir / "data.json", {"channels": 2, "channel_names": ["T1", "T2"], "shown": 0, "files": {}} | damage)
+    with pytest.raises(InputError, match=rf"data\.json: {next(iter(damage))} is"):
+        run_folder.read_shown(workdir, config, 2)

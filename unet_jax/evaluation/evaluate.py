@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from unet_jax.data import leaks, load, splits
+from unet_jax.data import leaks, load, scale, splits
 from unet_jax.data.load import DataSet
 from unet_jax.data.slices import all_slices
 from unet_jax.data.splits import Split
@@ -17,7 +17,7 @@ from unet_jax.errors import InputError
 from unet_jax.inference import postprocess
 from unet_jax.inference.network import load_network
 from unet_jax.inference.segment import segment_cases
-from unet_jax.inference.settings import SegmentSettings
+from unet_jax.inference.settings import SegmentSettings, keeps_scale
 from unet_jax.metrics.cases import score_cases
 from unet_jax.metrics.summary import effects, summarise
 from unet_jax.plan.prepared_data import prepare_cases
@@ -103,7 +103,7 @@ def score(
     """
     folder = output or workdir / run_folder.EVALUATION / side
     classes = _classes_of_both(workdir, config, data)
-    notes = [] if elsewhere is not None else resume.check_files(workdir, data)
+    notes = resume.check_files(workdir, data) if elsewhere is None else _on_another_scale(workdir, config, data)
     split = None if elsewhere is not None else splits.read(workdir / run_folder.SPLIT, data.cases, data.unit)
     index = all_slices(data.cases) if side == "all" else splits.slices_of(split, data.cases, side)
 
@@ -163,6 +163,14 @@ def score(
         evaluation_files.write(folder, workdir, config, data, masks, summary, rows)
         evaluation_files.show(folder, summary, warnings)
     return summary
+
+
+def _on_another_scale(workdir: Path, config: ConfigDict, data: DataSet) -> list[str]:
+    trained = run_folder.read_scale(workdir, config, keeps_scale(workdir, config, data.channels))
+    if trained is None or len(trained.channels) != data.channels:
+        return []
+    measured = [scale.measure(case.name, case.image) for case in data.cases]
+    return scale.warnings(trained, measured, data.channel_names)
 
 
 def _classes_of_both(workdir: Path, config: ConfigDict, data: DataSet) -> Sequence[str]:

@@ -12,21 +12,22 @@ from jaxtyping import UInt8
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from unet_jax.data import labels, load
+from unet_jax.data import labels, load, scale
 from unet_jax.data.faults import FULL_LIST, summary
-from unet_jax.data.formats import lgg, sources
+from unet_jax.data.formats import sources
 from unet_jax.data.formats.file_sorts import sort_of
 from unet_jax.data.formats.image_file import read_file
 from unet_jax.data.formats.table import format_of
 from unet_jax.data.labels import LabelMap
 from unet_jax.data.names import shown
 from unet_jax.data.reader import CaseFiles, Reader
+from unet_jax.data.scale import Measured, Scale
 from unet_jax.errors import InputError
 from unet_jax.files import storage_error, write_bytes
 from unet_jax.inference import postprocess
 from unet_jax.inference.network import image_channels, load_network
 from unet_jax.inference.segment import segment_stream
-from unet_jax.inference.settings import SegmentSettings
+from unet_jax.inference.settings import SegmentSettings, keeps_scale
 from unet_jax.inference.windows import Segmented, Wanted
 from unet_jax.inference.writers import overlays as overlay_files
 from unet_jax.inference.writers import picture_masks, tables
@@ -51,6 +52,8 @@ class Task:
         listing: the cases.
         channels: of the images that the run was trained on.
         shown: the channel that overlays show in grey; see `overlays.encode`.
+        channel_names: what the run's channels are called.
+        scale: of intensities, that the run was trained on, where that is known and matters.
         writer: of the masks: see `output`.
         classes: several, of the run; empty for one.
         output: the folder.
@@ -63,6 +66,8 @@ class Task:
     listing: list[CaseFiles]
     channels: int
     shown: int | None
+    channel_names: tuple[str, ...]
+    scale: Scale | None
     writer: ModuleType
     classes: LabelMap
     output: Path
@@ -137,15 +142,15 @@ def plan(
         InputError: the run, the input or the output cannot be used.
     """
     channels = image_channels(workdir, config)
-    task = _task(config, channels, run_folder.read_classes(workdir), source, output, probabilities, overlays)
+    task = _task(workdir, config, channels, source, output, probabilities, overlays)
     _check_output(task, source, overwrite)
     return task
 
 
 def _task(
+    workdir: Path,
     config: ConfigDict,
     channels: int,
-    classes: LabelMap,
     source: Path,
     output: Path,
     probabilities: bool,
@@ -160,9 +165,20 @@ def _task(
         more = f"; and in {len(beside) - LISTED} more" if len(beside) > LISTED else ""
         print(f"Not read, because they are not of the series: {'; '.join(beside[:LISTED])}{more}.", flush=True)
     writer = _writer(_sort(listing, source))
-    shows_flair = config.data.source in sources.LGG_SOURCES and channels == len(lgg.SEQUENCES)
-    channel = lgg.FLAIR if shows_flair else None
-    return Task(reader, root, listing, channels, channel, writer, classes, output, probabilities, overlays)
+    return Task(
+        reader=reader,
+        root=root,
+        listing=listing,
+        channels=channels,
+        shown=run_folder.read_shown(workdir, config, channels),
+        channel_names=run_folder.read_channel_names(workdir, config, channels),
+        scale=run_folder.read_scale(workdir, config, keeps_scale(workdir, config, channels)),
+        writer=writer,
+        classes=run_folder.read_classes(workdir),
+        output=output,
+        probabilities=probabilities,
+        overlays=overlays,
+    )
 
 
 def _sort(listing: Sequence[CaseFiles], source: Path) -> str:
@@ -237,10 +253,11 @@ def write_cases(
         StorageError: the disk is full, read-only or failing.
     """
     faults: list[str] = []
+    measured: list[Measured] = []
     rows, slices, written = [], [], 0
     began = time.perf_counter()
     with tqdm(desc="predicting", total=len(task.listing), unit="case", disable=None, leave=False) as bar:
-        for done in segment(_decoded(task, faults)):
+        for done in segment(_decoded(task, faults, measured)):
             try:
                 of_case, areas = _write(task, done, finish(done.mask))
                 rows += of_case
@@ -250,6 +267,8 @@ def write_cases(
                 faults.append(str(error))
             bar.update(written + len(faults) - bar.n)
     seconds = time.perf_counter() - began
+    for line in scale.warnings(task.scale, measured, task.channel_names):
+        print(f"warning: {line}", file=sys.stderr, flush=True)
     if rows:
         tables.write(task.output, rows, slices)
         print(
@@ -265,8 +284,8 @@ def write_cases(
     return rows
 
 
-def _decoded(task: Task, faults: list[str]) -> Iterator[Wanted]:
-    """Reads case after case; what is wrong with one goes to `faults`."""
+def _decoded(task: Task, faults: list[str], measured: list[Measured]) -> Iterator[Wanted]:
+    """Reads case after case; what is wrong with one goes to `faults`, and its intensities to `measured`."""
     for position, files in enumerate(task.listing):
         try:
             case = task.reader.decode(files, lambda path: read_file(task.root, path))
@@ -279,6 +298,8 @@ def _decoded(task: Task, faults: list[str]) -> Iterator[Wanted]:
         except InputError as error:
             faults.append(str(error))
             continue
+        if task.scale is not None:
+            measured.append(scale.measure(case.name, case.image))
         yield Wanted(position, case, np.arange(len(case.image)))
 
 

@@ -69,6 +69,21 @@ class SegmentSettings:
         )
 
 
+def keeps_scale(workdir: Path, config: ConfigDict, channels: int) -> tuple[bool, ...]:
+    """Whether each channel of a run's images reaches the network on the files' own scale.
+
+    That depends on config.data.intensity for slices and slabs, see `Scale`; of patches, z-scores and what is rescaled
+    by each case's own range do not.
+
+    Raises:
+        InputError: the run's plan is missing or damaged.
+    """
+    plan = run_plan.read(workdir, config, channels, ())
+    if plan is None:
+        return (True,) * channels
+    return tuple(scheme in ("ct", "none", "rgb") for scheme in plan.configuration.normalisation)
+
+
 def flips_of(config: ConfigDict) -> tuple[str, ...]:
     """What `network.with_flips` averages over: if the config wants any, the flips that training has.
 

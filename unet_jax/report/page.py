@@ -46,11 +46,11 @@ def write(
         pictures: of `report_pictures.within_budget`: JSON by the case's name. Cases may be missing.
     """
     classes = list(summary.get("classes", ()))
-    script = _resource("page.js")
+    script = resource("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     parts = {
         "title": html.escape(shown(f"{title}: {summary['split']}")),
-        "style": _resource("page.css"),
+        "style": resource("page.css"),
         "script": script,
         # what else might look like a script does not run
         "script_hash": f"sha256-{digest}",
@@ -71,8 +71,9 @@ def write(
         ),
     }
     # All in one go: what is filled in is not looked through again.
-    write_text(path, re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _resource("page.html")))
+    write_text(path, re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], resource("page.html")))
 
 
-def _resource(name: str) -> str:
+def resource(name: str) -> str:
+    """The text of a file of the page, such as "page.css"."""
     return resources.files("unet_jax.report").joinpath(name).read_text(encoding="utf-8")

@@ -5,13 +5,16 @@ A run's folder is data and no program, and may be somebody else's: nothing in it
 
 import contextlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from unet_jax.data import labels
+from unet_jax.data import labels, load, scale
+from unet_jax.data.formats import sources
 from unet_jax.data.labels import LabelMap
+from unet_jax.data.scale import Scale
 from unet_jax.errors import InputError
 from unet_jax.files import read_json
 from unet_jax.runtime import lock
@@ -24,9 +27,10 @@ FINGERPRINT = "data_fingerprint"
 
 
 def read_data(workdir: Path) -> dict[str, Any] | None:
-    """What the run recorded of its data: `channels`, which runs from before version 0.1 lack, and `files`.
+    """What the run recorded of its data: `files`, and, as far as the run is new enough, the rest.
 
-    None if the run is older than data.json.
+    That is `channels`, `channel_names`, `shown`, the channel that stands for an image in grey, and `intensities`, of
+    `scale.record`. None if the run is older than data.json.
 
     Raises:
         InputError: it is damaged.
@@ -35,9 +39,13 @@ def read_data(workdir: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     found = read_json(path)
-    if not isinstance(found, dict) or ("channels" in found and found.keys() != {"channels", "files"}):
+    if not isinstance(found, dict) or ("channels" in found and not _describes_data(found)):
         raise InputError(f"{path} is not a description of data: restore it.")
     return found if "channels" in found else {"files": found}
+
+
+def _describes_data(found: dict[str, Any]) -> bool:
+    return "files" in found and found.keys() <= {"channels", "channel_names", "shown", "intensities", "files"}
 
 
 def read_channels(workdir: Path) -> int | None:
@@ -50,6 +58,53 @@ def read_channels(workdir: Path) -> int | None:
     if channels is not None and not (isinstance(channels, int) and channels > 0):
         raise InputError(f"{workdir / DATA}: channels is {channels!r}, and must be a number from 1 on: restore it.")
     return channels
+
+
+def read_channel_names(workdir: Path, config: ConfigDict, channels: int) -> tuple[str, ...]:
+    """What the channels of the run's images are called; of a run that did not record it, what its data's layout says.
+
+    Raises:
+        InputError: the record is damaged.
+    """
+    names = (read_data(workdir) or {}).get("channel_names")
+    if names is None:
+        return sources.channel_names(config.data.source, Path(config.data.root), channels, config.data.images)
+    if not (isinstance(names, list) and len(names) == channels and all(isinstance(name, str) for name in names)):
+        raise InputError(f"{workdir / DATA}: channel_names is not {channels} names: restore it.")
+    return tuple(names)
+
+
+def read_shown(workdir: Path, config: ConfigDict, channels: int) -> int | None:
+    """The channel that stands for an image in grey; None where nobody named the channels, as those of a photograph.
+
+    Raises:
+        InputError: the record is damaged.
+    """
+    names = read_channel_names(workdir, config, channels)
+    if names == sources.unnamed(channels):
+        return None
+    number = (read_data(workdir) or {}).get("shown", sources.channel_to_show(config.data.source, names))
+    if not (isinstance(number, int) and 0 <= number < channels):
+        raise InputError(f"{workdir / DATA}: shown is {number!r}, and must be below {channels}: restore it.")
+    return number
+
+
+def read_scale(workdir: Path, config: ConfigDict, matters: Sequence[bool]) -> Scale | None:
+    """The scale of intensities that the run was trained on; None if it did not record it.
+
+    Args:
+        workdir: the run's folder.
+        config: the run's.
+        matters: see `Scale`.
+
+    Raises:
+        InputError: the record is damaged.
+    """
+    mode = sources.intensity_mode(config.data.source, load.reader_settings(config).intensity)
+    try:
+        return scale.read((read_data(workdir) or {}).get("intensities"), mode, matters)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise InputError(f"{workdir / DATA}: intensities cannot be read ({error!r}): restore it.") from None
 
 
 def read_classes(workdir: Path) -> LabelMap:

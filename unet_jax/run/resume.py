@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from ml_collections import ConfigDict
 
-from unet_jax.data import splits
+from unet_jax.data import scale, splits
 from unet_jax.data.load import DataSet
 from unet_jax.data.reader import Digests
 from unet_jax.data.splits import Split
@@ -103,10 +104,16 @@ def is_harmless(key: str) -> bool:
     return key in HARMLESS or key.partition(".")[0] in HARMLESS
 
 
-def record(workdir: Path, config: ConfigDict, data: DataSet) -> None:
-    """Writes what `compare` and prediction will need, where it is not there yet."""
-    files = {path.as_posix(): {"bytes": size, "sha256": sha} for path, (size, sha) in sorted(data.digests.items())}
-    contents = {DATA: {"channels": data.channels, "files": files}}
+def record(workdir: Path, config: ConfigDict, data: DataSet, split: Split | None = None) -> None:
+    """Writes what `compare` and prediction will need, where it is not there yet.
+
+    Args:
+        workdir: the run's folder.
+        config: the run's.
+        data: the run's.
+        split: of them; with it, the intensities of the training side are recorded.
+    """
+    contents = {DATA: _description(workdir, data, split)}
     if data.classes:
         contents[CLASSES] = as_json(data.classes)
     # The config comes last: it is what makes the folder a run.
@@ -115,6 +122,18 @@ def record(workdir: Path, config: ConfigDict, data: DataSet) -> None:
         path = workdir / name
         if not path.exists() or read_json(path) != content:
             write_sealed_json(path, content)
+
+
+def _description(workdir: Path, data: DataSet, split: Split | None) -> dict[str, Any]:
+    """What data.json holds. Intensities are measured once: the data of a run do not change."""
+    files = {path.as_posix(): {"bytes": size, "sha256": sha} for path, (size, sha) in sorted(data.digests.items())}
+    named = {"channel_names": list(data.channel_names), "shown": data.shown} if data.channel_names else {}
+    known = (read_data(workdir) or {}).get("intensities")
+    if known is None and split is not None:
+        trained = {position for position, _ in splits.slices_of(split, data.cases, "train").tolist()}
+        known = scale.record(data.cases[position] for position in sorted(trained))
+    intensities = {} if known is None else {"intensities": known}
+    return {"channels": data.channels, **named, **intensities, "files": files}
 
 
 def check_files(workdir: Path, data: DataSet) -> list[str]:

@@ -107,7 +107,7 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
     if is_primary():
         if plan is not None:
             plan_file.write_sealed(workdir / plan_file.NAME, plan.plans)
-        resume.record(workdir, config, data)
+        resume.record(workdir, config, data, split)
         if not split_path.exists():
             splits.write(split, split_path)
     if resumed:

@@ -98,7 +98,12 @@ def channel_names(source: str, root: Path, channels: int, images: str | None = N
     elif not names and (root / DESCRIPTION).is_file():
         with contextlib.suppress(InputError):  # the images are decoded already: a report can do without the names
             names = dataset_json.read(root / DESCRIPTION).channels
-    return names if len(names) == channels else tuple(f"sequence {number + 1}" for number in range(channels))
+    return names if len(names) == channels else unnamed(channels)
+
+
+def unnamed(channels: int) -> tuple[str, ...]:
+    """What channels are called that nobody named."""
+    return tuple(f"sequence {number + 1}" for number in range(channels))
 
 
 def channel_to_show(source: str, names: Sequence[str]) -> int:

@@ -104,7 +104,9 @@ def _write_run(workdir: Path, model: Model, fold: Fold, number: int, classes: La
     checkpoint.prepare(checkpoints)
     checkpoint.save(checkpoints, fold.steps, {"model": {"params": fold.params, "batch_stats": {}}}, None)
     plan_file.write_sealed(workdir / plan_file.NAME, model.plans)
-    write_sealed_json(workdir / run_folder.DATA, {"channels": len(model.dataset.channels), "files": {}})
+    channels = model.dataset.channels
+    described = {"channels": len(channels), "channel_names": list(channels), "shown": 0, "files": {}}
+    write_sealed_json(workdir / run_folder.DATA, described)
     if classes:
         write_sealed_json(workdir / run_folder.CLASSES, as_json(classes))
     # Nobody knows the files that it was trained on; what stands for them is where its weights are from.

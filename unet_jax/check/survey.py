@@ -1,0 +1,99 @@
+"""What a case holds, measured one case at a time: of a thousand cases, only numbers and small pictures are kept."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from tqdm import tqdm
+
+from unet_jax.check.thumbnail import thumbnail
+from unet_jax.data import labels, scale
+from unet_jax.data.case import Case
+from unet_jax.data.load import DataSet
+from unet_jax.data.scale import Measured
+
+
+@dataclasses.dataclass(frozen=True)
+class Surveyed:
+    """A case in numbers.
+
+    Attributes:
+        name: of the case.
+        patient: whose scan it is.
+        shape: slices, rows, columns.
+        spacing: mm between them; None where the files do not say.
+        ends: lowest and highest value of each channel.
+        measured: percentiles of each channel.
+        contrast: of each channel, logarithms of the mean and of the standard deviation over voxels that are not 0; what
+            tells one sequence from another.
+        voxels: of background and each class.
+        outside: share of the marked voxels that are 0 in every channel.
+        nbytes: of the decoded image and mask.
+        slice_shown: the one with the most marked pixels, from 0; without any, the middle one.
+        picture: that slice with its outlines, a JPEG.
+    """
+
+    name: str
+    patient: str
+    shape: tuple[int, int, int]
+    spacing: tuple[float, float, float] | None
+    ends: tuple[tuple[float, float], ...]
+    measured: Measured
+    contrast: tuple[tuple[float, float], ...]
+    voxels: tuple[int, ...]
+    outside: float
+    nbytes: int
+    slice_shown: int
+    picture: bytes
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether its mask has anything."""
+        return any(self.voxels[1:])
+
+
+def survey(data: DataSet, channel: int | None) -> list[Surveyed]:
+    """Every case of a data set, with a progress bar.
+
+    Args:
+        data: the data set.
+        channel: that pictures show in grey; None for colours, where there are three.
+    """
+    count = labels.count(data.classes)
+    return [survey_case(case, count, channel) for case in _with_progress(data.cases)]
+
+
+def survey_case(case: Case, classes: int, channel: int | None) -> Surveyed:
+    """One case; the arguments are as for `survey`."""
+    image = np.asarray(case.image)
+    mask = np.zeros(image.shape[:3], np.uint8) if case.mask is None else np.asarray(case.mask)
+    marked = mask != 0
+    areas = np.count_nonzero(marked, axis=(1, 2))
+    shown = int(areas.argmax()) if areas.any() else len(mask) // 2
+    there = image[marked]
+    channels = range(image.shape[-1])
+    return Surveyed(
+        name=case.name,
+        patient=case.patient,
+        shape=mask.shape,
+        spacing=case.spacing,
+        ends=tuple((float(image[..., one].min()), float(image[..., one].max())) for one in channels),
+        measured=scale.measure(case.name, image),
+        contrast=tuple(_contrast(image[..., one]) for one in channels),
+        voxels=tuple(np.bincount(mask.reshape(-1), minlength=classes + 1).tolist()),
+        outside=float(1 - there.any(axis=-1).mean()) if len(there) else 0.0,
+        nbytes=image.nbytes + mask.nbytes,
+        slice_shown=shown,
+        picture=thumbnail(image[shown], mask[shown], classes, channel, case.spacing),
+    )
+
+
+def _contrast(values: np.ndarray) -> tuple[float, float]:
+    inside = values[values != 0].astype(np.float64)
+    if not inside.size:
+        return (0.0, 0.0)
+    return (float(np.log(abs(inside.mean()) + 1e-6)), float(np.log(inside.std() + 1e-6)))
+
+
+def _with_progress(cases: Sequence[Case]) -> Iterator[Case]:
+    yield from tqdm(cases, desc="checking", unit="case", disable=None, leave=False)
