@@ -9,6 +9,7 @@ from flax import nnx
 from lines import Line, Lines, Normalised, sigmoid, softmax
 
 from unet_jax import metrics, models
+from unet_jax.data import labels
 from unet_jax.data.case import Case
 from unet_jax.inference.network import make_probability_step
 from unet_jax.inference.segment import segment_cases
@@ -120,6 +121,67 @@ def test_a_pixel_of_exactly_a_half_is_tumour_for_the_dice_of_training_and_in_the
     np.testing.assert_array_equal(predicted, image[..., 0] >= 0.5)
     assert logged["dice"] == pytest.approx(_dice(image[..., 0] >= 0.5, mask), rel=1e-6)
     assert logged["dice"] == pytest.approx(metrics.dice(metrics.count(predicted, mask).sum(0)), rel=1e-6)
+
+
+def _ignored(batch, seed=1):
+    """Every other pixel or so."""
+    return np.random.default_rng(seed).random(batch["mask"].shape) < 0.5
+
+
+def test_ignored_pixels_have_no_part_in_a_step_by_hand():
+    """Loss, gradient and Dice are those of the other pixels alone, also with weights."""
+    step, state = _start(Line(), optax.sgd(0.5), ignores=True)
+    batch = _batch()
+    x, m, z = _by_hand(batch)
+    ignored = _ignored(batch)
+    mask = np.where(ignored, labels.IGNORED, np.asarray(batch["mask"])).astype(np.uint8)
+    x, m, z = x[~ignored], m[~ignored], z[~ignored]
+    error = sigmoid(z) - m
+    after, logged = step(_copy(state), batch | mesh.global_batch({"mask": mask}, MESH))
+    assert after.params["slope"] == pytest.approx(2 - 0.5 * (error * x).mean(), rel=1e-5)
+    assert after.params["offset"] == pytest.approx(-0.5 - 0.5 * error.mean(), rel=1e-5)
+    assert logged["loss"] == pytest.approx((np.logaddexp(0, z) - z * m).mean(), rel=1e-5)
+    assert logged["dice"] == pytest.approx(_dice(z > 0, m), rel=1e-6)
+    weights = np.random.default_rng(2).random(mask.shape, np.float32)
+    _, logged = step(_copy(state), batch | mesh.global_batch({"mask": mask, "weights": weights}, MESH))
+    losses = np.logaddexp(0, z) - z * m
+    assert logged["loss"] == pytest.approx(np.average(losses, weights=weights[~ignored]), rel=1e-5)
+
+
+def test_ignored_pixels_of_several_classes():
+    step, state = _start(Lines(), optax.sgd(0.5), loss={"ce": 1.0}, classes=2, ignores=True)
+    batch = _batch()
+    _, _, z = _by_hand(batch)
+    mask, ignored = _of_classes(batch), _ignored(batch)
+    of_pixels = -np.log(softmax(z))
+    expected = np.choose(mask, of_pixels)[~ignored].mean()
+    mask[ignored] = labels.IGNORED
+    _, logged = step(_copy(state), batch | mesh.global_batch({"mask": mask}, MESH))
+    assert logged["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_step_without_ignored_pixels_is_the_same_if_there_might_be_some(line):
+    batch = _batch()
+    _, expected = line[0](_copy(line[1]), batch)
+    step, state = _start(Line(), optax.sgd(0.5), ignores=True)
+    _, logged = step(state, batch)
+    for name in expected:
+        assert float(logged[name]) == pytest.approx(float(expected[name]), rel=1e-6)
+
+
+@pytest.mark.parametrize("loss", [{"bce": 1.0, "dice": 1.0}, {"focal": 1.0, "lovasz": 1.0}])
+def test_what_an_image_shows_under_ignored_pixels_does_not_count(loss):
+    """To the bit, for a network that sees single pixels."""
+    step, state = _start(Line(), optax.sgd(0.5), loss=loss, ignores=True)
+    batch = _batch()
+    ignored = _ignored(batch)
+    mask = np.where(ignored, labels.IGNORED, np.asarray(batch["mask"])).astype(np.uint8)
+    image = np.asarray(batch["image"])
+    other = np.where(ignored[..., None], 255 - image, image)
+    _, first = step(_copy(state), mesh.global_batch({"image": image, "mask": mask}, MESH))
+    _, second = step(_copy(state), mesh.global_batch({"image": other, "mask": mask}, MESH))
+    assert first["loss"] == second["loss"]
+    assert first["dice"] == second["dice"]
 
 
 def _of_classes(batch):
