@@ -18,6 +18,7 @@ from unet_jax.models.functional import split_model
 from unet_jax.runtime import mesh
 from unet_jax.training import optim
 from unet_jax.training import step as steps
+from unet_jax.training.patch_augment.settings import AugmentSettings, Chance
 
 MESH = mesh.data_mesh()
 SIZE = 8
@@ -167,6 +168,34 @@ def test_a_step_without_ignored_pixels_is_the_same_if_there_might_be_some(line):
     _, logged = step(state, batch)
     for name in expected:
         assert float(logged[name]) == pytest.approx(float(expected[name]), rel=1e-6)
+
+
+@pytest.mark.parametrize("classes", [1, 2])
+def test_what_patches_show_under_ignored_voxels_does_not_count(classes):
+    """There the label is one more than the last; the loss is that of the others, by hand, and the same to the bit."""
+    off = Chance(0.0, (1.0, 1.0))
+    names = ("rotation", "scaling", "noise", "blur", "brightness", "contrast", "low_resolution")
+    patches = AugmentSettings(
+        patch=(SIZE, SIZE),
+        dummy_2d=False,
+        mirror_axes=(),
+        **dict.fromkeys((*names, "inverted_gamma", "gamma"), off),
+    )
+    loss, network = ({"bce": 1.0}, Line()) if classes == 1 else ({"ce": 1.0}, Lines())
+    step, state = _start(network, optax.sgd(0.5), loss=loss, classes=classes, ignores=True, patches=patches)
+    rng = np.random.default_rng(0)
+    image, ignored = rng.random((4, SIZE, SIZE, 3), np.float32), rng.random((4, SIZE, SIZE)) < 0.3
+    truth = rng.integers(0, classes + 1, ignored.shape)
+    mask = np.where(ignored, classes + 1, np.where(truth == 0, rng.integers(-1, 1, truth.shape), truth))
+    z = 2 * image[..., 0].astype(np.float64) - 0.5
+    of_pixels = np.logaddexp(0, z) - z * truth if classes == 1 else -np.log(np.choose(truth, softmax(z)))
+    logged = [
+        step(_copy(state), mesh.global_batch({"image": shown, "mask": mask.astype(np.int16)}, MESH))[1]
+        for shown in (image, np.where(ignored[..., None], 7 - image, image))
+    ]
+    assert logged[0]["loss"] == pytest.approx(of_pixels[~ignored].mean(), rel=1e-5)
+    assert logged[0]["loss"] == logged[1]["loss"]
+    assert logged[0]["dice"] == logged[1]["dice"]
 
 
 @pytest.mark.parametrize("loss", [{"bce": 1.0, "dice": 1.0}, {"focal": 1.0, "lovasz": 1.0}])

@@ -111,7 +111,10 @@ def check(labels: LabelMap, source: str, reserved: LabelMap = MappingProxyType({
         raise InputError(f"{source}: has both colours and numbers: write all as one of them.")
     twice = sorted({value for value in values if values.count(value) > 1})
     if twice:
-        raise InputError(f"{source}: {_listed(twice)} stands for two classes: let each value mean one.")
+        raise InputError(
+            f"{source}: {_listed(twice)} stands for two classes, and classes that overlap (regions) cannot be trained: "
+            "let each value mean one."
+        )
 
 
 def to_classes(mask: np.ndarray, labels: LabelMap | None, threshold: int | None = None) -> UInt8[np.ndarray, "*shape"]:
