@@ -38,8 +38,8 @@ def get_config() -> ConfigDict:
     # from its percentiles 0.5 and 99.5 to 0 and 1. "auto": range for 8 bits, volume for all else.
     config.data.intensity = "auto"
     # Which values of the masks mean what, such as "tumour=255", "tumour=1+2+4" or, for several classes, "edema=1,
-    # core=2+4"; "tumour=#ff0000" takes a colour, and "background=3" drops a value. None: 0 and 1 or 0 and 255 in
-    # pictures, and what dataset.json says of NIfTI.
+    # core=2+4"; "tumour=#ff0000" takes a colour, "background=3" drops a value, and the pixels of "ignore=255" are left
+    # out of loss and scores. None: 0 and 1 or 0 and 255 in pictures, and what dataset.json says of NIfTI.
     config.data.labels = placeholder(str)
     # From which value on a pixel of a mask belongs to the only class, such as 128 for masks that were saved as JPEG;
     # None takes values as they are, and refuses JPEG.

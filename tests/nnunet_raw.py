@@ -57,6 +57,6 @@ def narrowed(plans: Plans, width: int = 4) -> Plans:
 def tiny_plan(config: ConfigDict, memory_gb: float = 0.1) -> Plans:
     """nnU-Net's plan of the data, its networks narrowed."""
     data = load.load(config)
-    dataset = run_plan.describe(data.channel_names, tuple(data.classes), len(data.cases), "balls")
+    dataset = run_plan.describe_data(data, Path("balls"))
     settings = planner.Settings(preset="default", memory_gb=memory_gb, spacing=None)
     return narrowed(planner.plan(take_fingerprint(data.cases, lambda case: case), dataset, settings))

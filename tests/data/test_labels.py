@@ -140,3 +140,24 @@ def test_the_flag_that_takes_other_values_is_spelt_out(values, label_map, remedy
     if remedy.startswith("such as '"):
         [flag] = [part for part in str(caught.value).split("'") if "background" in part]
         labels.to_classes(np.array(values), labels.parse(flag))
+
+
+def test_ignored_values_are_no_class_and_no_background():
+    label_map = labels.parse("ignore=255+7, edema=1, background=9, core=2")
+    assert list(labels.classes_of(label_map)) == ["edema", "core"]
+    assert labels.numbers(label_map) == {"edema": 1, "core": 2, "ignore": 255}
+    assert labels.to_classes(np.array([0, 1, 2, 7, 9, 255]), label_map).tolist() == [0, 1, 2, 255, 0, 255]
+    assert labels.file_values(labels.classes_of(label_map)) == [1, 2]
+    with pytest.raises(InputError, match="stands for two classes"):
+        labels.parse("tumour=1, ignore=1")
+    with pytest.raises(InputError, match="has 0 classes"):
+        labels.parse("ignore=1")
+    with pytest.raises(InputError, match="such as 'tumour=1, ignore=255, background=3' to leave them out"):
+        labels.to_classes(np.array([0, 3]), labels.parse("tumour=1, ignore=255"))
+
+
+def test_masks_without_what_is_ignored():
+    mask = np.array([0, 1, 255, 2], np.uint8)
+    assert labels.without_ignored(mask).tolist() == [0, 1, 0, 2]
+    assert labels.where_labelled(np.array([1, 1, 1, 1], np.uint8), mask).tolist() == [1, 1, 0, 1]
+    assert labels.without_ignored(mask[:2]).tolist() == [0, 1]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from unet_jax.data.case import Case
-from unet_jax.data.slices import all_slices, slices_by_case
+from unet_jax.data.slices import Slices, all_slices, slices_by_case
 
 
 def _case(depth):
@@ -32,3 +32,15 @@ def test_the_slices_of_each_case(index, expected):
 def test_what_all_slices_lists_comes_back_by_case():
     found = slices_by_case(all_slices([_case(depth) for depth in (3, 1, 2)]))
     assert {case: numbers.tolist() for case, numbers in found.items()} == {0: [0, 1, 2], 1: [0], 2: [0, 1]}
+
+
+def test_slices_where_all_that_is_marked_is_ignored_have_no_tumour():
+    """And pixel weights are those of background there, but the batch's mask says what is ignored."""
+    mask = np.zeros((3, 2, 3), np.uint8)
+    mask[0, 0, 0], mask[1:, 1] = 1, 255
+    mask[2, 0, 0] = 1
+    slices = Slices([Case("a", "a", np.zeros((3, 2, 3, 1), np.uint8), mask)], weigh=lambda one: np.float32(one))
+    assert slices.with_tumour().tolist() == [0, 2]
+    batch = slices.gather([2])
+    np.testing.assert_array_equal(batch["mask"][0], mask[2])
+    assert batch["weights"][0].tolist() == [[1, 0, 0], [0, 0, 0]]

@@ -254,3 +254,14 @@ def test_a_case_is_trained_on_at_the_scale_at_which_it_is_predicted():
         np.testing.assert_allclose(seen[row], preprocess.prepare_image(jnp.asarray(image), 32), atol=1e-6)
     assert masks.all()
     assert "size" not in Slices(cases[:1]).gather([0])
+
+
+@pytest.mark.parametrize(
+    ("pixels", "expected"), [([1, 2, 2, 0], 2), ([1, 1, 2, 0], 1), ([1, 1, 2, 2], 2), ([2, 0, 0, 0], 0)]
+)
+def test_a_resized_pixel_is_ignored_where_that_has_the_largest_share_or_one_of_them(pixels, expected):
+    """What is ignored is the last class."""
+    mask = np.array(pixels, np.uint8).reshape(2, 2)
+    # An image of such blocks alone, so that every neighbour is the same.
+    whole = np.tile(mask, (1, 8, 8))
+    assert int(prepare_mask(jnp.asarray(whole), 8, 2)[0, 4, 4] @ jnp.array([1.0, 2.0])) == expected

@@ -140,3 +140,32 @@ def test_slices_are_counted_in_the_order_in_which_cases_come():
     index, counts = scoring.count_slices(found, cases, ("edema", "core"))
     assert index.tolist() == [[1, 0], [0, 1], [0, 2]]
     assert counts.tolist() == [[[0, 8, 0], [0, 0, 0]], [[1, 1, 1], [0, 0, 0]], [[0, 2, 0], [0, 0, 0]]]
+
+
+@pytest.mark.parametrize("classes", [(), ("edema", "core")])
+def test_ignored_pixels_count_nowhere(classes):
+    """The scores are those of the case without the columns that are ignored."""
+    rng = np.random.default_rng(1)
+    truth, predicted = rng.integers(0, 3 if classes else 2, (2, 3, 9, 12), np.uint8)
+    # Beyond the edge there is nothing to be near to, as there would be without these columns.
+    truth[..., 8:], predicted[..., 7:8], truth[..., 7:8] = 255, 0, 0
+    options = {"tolerance": 1.0, "stages": OFF, "classes": classes}
+    scored = scoring.score_cases([case_of(truth)], whole(predicted), **options)["as_predicted"]
+    expected = scoring.score_cases([case_of(truth[..., :8])], whole(predicted[..., :8]), **options)["as_predicted"]
+    assert scored.rows == expected.rows
+    assert scored.rows[0]["voxels"] == 3 * 9 * 8
+    np.testing.assert_array_equal(scored.counts, expected.counts)
+    _, counts = scoring.count_slices(whole(predicted), [case_of(truth)], classes)
+    np.testing.assert_array_equal(counts, expected.counts)
+
+
+def test_what_is_ignored_is_left_out_after_post_processing():
+    """Of two objects the larger one is kept, also where most of it is ignored."""
+    truth = box((1, 4, 9), 0, slice(4), slice(2))
+    truth[..., 4:] = 255
+    predicted = box((1, 4, 9), 0, slice(4), slice(3, 9))
+    predicted[0, 0, 0] = 1
+    stages = scored_cases.stages(largest_component=True)
+    found = scoring.score_cases([case_of(truth)], whole(predicted), tolerance=1.0, stages=stages)
+    assert found["as_predicted"].counts.tolist() == [[1, 4, 7]]
+    assert found["largest_component"].counts.tolist() == [[0, 4, 8]]

@@ -1,14 +1,19 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from volumes import write
 
 from configs import nnunet
-from unet_jax.data.load import load
+from unet_jax.data import labels
+from unet_jax.data.case import Case
+from unet_jax.data.load import DataSet, load
+from unet_jax.data.reader import CaseFiles
 from unet_jax.errors import InputError
-from unet_jax.plan import plan_file, run_plan
+from unet_jax.plan import foreground, plan_file, run_plan
 from unet_jax.plan.run_plan import RunPlan
+from unet_jax.plan.sources import of_cases
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +55,24 @@ def planned(root, tmp_path):
 
 def resolve(config, workdir):
     return run_plan.resolve(config, load(config), workdir)
+
+
+def test_the_ignored_label_is_one_more_than_the_last():
+    assert run_plan.describe(["CT"], ["a", "b"], ignores=True).ignored == 3
+    one = run_plan.describe(["CT"], [], ignores=True)
+    assert (one.ignored, one.numbers, one.outputs) == (2, (0, 1), 2)
+    assert foreground.classes(one) == [1, (-1, 0, 1)]
+    assert run_plan.describe(["CT"], ["a", "b"]).ignored is None
+
+
+def test_decoded_cases_are_preprocessed_with_nnunets_ignored_label():
+    mask = np.array([[[0, 1, 2, labels.IGNORED]]], np.uint8)
+    case = Case("a", "a", np.ones((1, 1, 4, 1), np.float32), mask)
+    listing = [CaseFiles("a", "a", (Path("a.nii"),), (Path("m.nii"),))]
+    digests = {Path(name): (1, "") for name in ("a.nii", "m.nii")}
+    for ignores, expected in ((True, [0, 1, 2, 3]), (False, [0, 1, 2, 255])):
+        data = DataSet([case], {"a": (1,), "b": (2,)}, "", digests, listing, ignores=ignores)
+        assert of_cases(data)[0].open().load().mask[0, 0].tolist() == expected
 
 
 def test_without_patches_there_is_no_plan(own, tmp_path):

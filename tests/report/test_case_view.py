@@ -153,3 +153,14 @@ def test_sixteen_patients_of_average_size_fit(tmp_path):
     text = within_budget([(case, np.arange(5), np.asarray(case.mask))], report_page.BUDGET)[case.name]
     # LGG has 36 slices a patient
     assert 16 * 36 / 5 * len(text) <= report_page.BUDGET < 14.5e6
+
+
+def test_nothing_is_drawn_or_counted_where_pixels_are_ignored():
+    truth, predicted = np.zeros((2, 1, 8, 8), np.uint8)
+    truth[0, 1:3, 1:3], predicted[0, 1:3, 1:3] = 1, 1
+    image, numbers = np.zeros((1, 8, 8, 1), np.uint8), np.array([0])
+    expected = describe(Case("a", "a", image, truth), numbers, predicted)
+    marked = truth.copy()
+    marked[0, 5:], predicted[0, 6:] = 255, 1
+    found = describe(Case("a", "a", image, marked), numbers, predicted)
+    assert found == expected

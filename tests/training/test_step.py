@@ -9,6 +9,7 @@ from flax import nnx
 from lines import Line, Lines, Normalised, sigmoid, softmax
 
 from unet_jax import metrics, models
+from unet_jax.data import labels
 from unet_jax.data.case import Case
 from unet_jax.inference.network import make_probability_step
 from unet_jax.inference.segment import segment_cases
@@ -17,6 +18,7 @@ from unet_jax.models.functional import split_model
 from unet_jax.runtime import mesh
 from unet_jax.training import optim
 from unet_jax.training import step as steps
+from unet_jax.training.patch_augment.settings import AugmentSettings, Chance
 
 MESH = mesh.data_mesh()
 SIZE = 8
@@ -120,6 +122,95 @@ def test_a_pixel_of_exactly_a_half_is_tumour_for_the_dice_of_training_and_in_the
     np.testing.assert_array_equal(predicted, image[..., 0] >= 0.5)
     assert logged["dice"] == pytest.approx(_dice(image[..., 0] >= 0.5, mask), rel=1e-6)
     assert logged["dice"] == pytest.approx(metrics.dice(metrics.count(predicted, mask).sum(0)), rel=1e-6)
+
+
+def _ignored(batch, seed=1):
+    """Every other pixel or so."""
+    return np.random.default_rng(seed).random(batch["mask"].shape) < 0.5
+
+
+def test_ignored_pixels_have_no_part_in_a_step_by_hand():
+    """Loss, gradient and Dice are those of the other pixels alone, also with weights."""
+    step, state = _start(Line(), optax.sgd(0.5), ignores=True)
+    batch = _batch()
+    x, m, z = _by_hand(batch)
+    ignored = _ignored(batch)
+    mask = np.where(ignored, labels.IGNORED, np.asarray(batch["mask"])).astype(np.uint8)
+    x, m, z = x[~ignored], m[~ignored], z[~ignored]
+    error = sigmoid(z) - m
+    after, logged = step(_copy(state), batch | mesh.global_batch({"mask": mask}, MESH))
+    assert after.params["slope"] == pytest.approx(2 - 0.5 * (error * x).mean(), rel=1e-5)
+    assert after.params["offset"] == pytest.approx(-0.5 - 0.5 * error.mean(), rel=1e-5)
+    assert logged["loss"] == pytest.approx((np.logaddexp(0, z) - z * m).mean(), rel=1e-5)
+    assert logged["dice"] == pytest.approx(_dice(z > 0, m), rel=1e-6)
+    weights = np.random.default_rng(2).random(mask.shape, np.float32)
+    _, logged = step(_copy(state), batch | mesh.global_batch({"mask": mask, "weights": weights}, MESH))
+    losses = np.logaddexp(0, z) - z * m
+    assert logged["loss"] == pytest.approx(np.average(losses, weights=weights[~ignored]), rel=1e-5)
+
+
+def test_ignored_pixels_of_several_classes():
+    step, state = _start(Lines(), optax.sgd(0.5), loss={"ce": 1.0}, classes=2, ignores=True)
+    batch = _batch()
+    _, _, z = _by_hand(batch)
+    mask, ignored = _of_classes(batch), _ignored(batch)
+    of_pixels = -np.log(softmax(z))
+    expected = np.choose(mask, of_pixels)[~ignored].mean()
+    mask[ignored] = labels.IGNORED
+    _, logged = step(_copy(state), batch | mesh.global_batch({"mask": mask}, MESH))
+    assert logged["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_step_without_ignored_pixels_is_the_same_if_there_might_be_some(line):
+    batch = _batch()
+    _, expected = line[0](_copy(line[1]), batch)
+    step, state = _start(Line(), optax.sgd(0.5), ignores=True)
+    _, logged = step(state, batch)
+    for name in expected:
+        assert float(logged[name]) == pytest.approx(float(expected[name]), rel=1e-6)
+
+
+@pytest.mark.parametrize("classes", [1, 2])
+def test_what_patches_show_under_ignored_voxels_does_not_count(classes):
+    """There the label is one more than the last; the loss is that of the others, by hand, and the same to the bit."""
+    off = Chance(0.0, (1.0, 1.0))
+    names = ("rotation", "scaling", "noise", "blur", "brightness", "contrast", "low_resolution")
+    patches = AugmentSettings(
+        patch=(SIZE, SIZE),
+        dummy_2d=False,
+        mirror_axes=(),
+        **dict.fromkeys((*names, "inverted_gamma", "gamma"), off),
+    )
+    loss, network = ({"bce": 1.0}, Line()) if classes == 1 else ({"ce": 1.0}, Lines())
+    step, state = _start(network, optax.sgd(0.5), loss=loss, classes=classes, ignores=True, patches=patches)
+    rng = np.random.default_rng(0)
+    image, ignored = rng.random((4, SIZE, SIZE, 3), np.float32), rng.random((4, SIZE, SIZE)) < 0.3
+    truth = rng.integers(0, classes + 1, ignored.shape)
+    mask = np.where(ignored, classes + 1, np.where(truth == 0, rng.integers(-1, 1, truth.shape), truth))
+    z = 2 * image[..., 0].astype(np.float64) - 0.5
+    of_pixels = np.logaddexp(0, z) - z * truth if classes == 1 else -np.log(np.choose(truth, softmax(z)))
+    logged = [
+        step(_copy(state), mesh.global_batch({"image": shown, "mask": mask.astype(np.int16)}, MESH))[1]
+        for shown in (image, np.where(ignored[..., None], 7 - image, image))
+    ]
+    assert logged[0]["loss"] == pytest.approx(of_pixels[~ignored].mean(), rel=1e-5)
+    assert logged[0]["loss"] == logged[1]["loss"]
+    assert logged[0]["dice"] == logged[1]["dice"]
+
+
+@pytest.mark.parametrize("loss", [{"bce": 1.0, "dice": 1.0}, {"focal": 1.0, "lovasz": 1.0}])
+def test_what_an_image_shows_under_ignored_pixels_does_not_count(loss):
+    """To the bit, for a network that sees single pixels."""
+    step, state = _start(Line(), optax.sgd(0.5), loss=loss, ignores=True)
+    batch = _batch()
+    ignored = _ignored(batch)
+    mask = np.where(ignored, labels.IGNORED, np.asarray(batch["mask"])).astype(np.uint8)
+    image = np.asarray(batch["image"])
+    other = np.where(ignored[..., None], 255 - image, image)
+    _, first = step(_copy(state), mesh.global_batch({"image": image, "mask": mask}, MESH))
+    _, second = step(_copy(state), mesh.global_batch({"image": other, "mask": mask}, MESH))
+    assert first["loss"] == second["loss"]
+    assert first["dice"] == second["dice"]
 
 
 def _of_classes(batch):

@@ -16,7 +16,7 @@ from unet_jax.auto import best as best_file
 from unet_jax.auto import choose, first_stage, pool, runs, table
 from unet_jax.auto.best import Best
 from unet_jax.auto.runs import Run
-from unet_jax.data import load
+from unet_jax.data import labels, load
 from unet_jax.data.load import DataSet
 from unet_jax.errors import BusyError, InputError
 from unet_jax.evaluation import choice
@@ -67,9 +67,7 @@ def auto(
     _check(config)
     # As each run reads them: for patches, intensities are left as they are in the files.
     data = load.load(runs.recipe(config, Run(config.plan.configurations[0], 0, workdir)))
-    dataset = run_plan.describe(
-        data.channel_names, tuple(data.classes), len(data.cases), Path(config.data.root).resolve().name
-    )
+    dataset = run_plan.describe_data(data, Path(config.data.root))
     plans = _planned(config, workdir, data, dataset, device_memory_gb)
     names, lines = runs.configurations_of(config, plans)
     for line in lines:
@@ -185,9 +183,9 @@ def _choose(workdir: Path, done: list[Run], plans: Plans, data: DataSet, dataset
             show(workdir)
             return there
     pooled = pool.pool(workdir, done, candidates, plans, data, origin)
-    names = _names(dataset)
-    scored = choose.score_all(pooled, tuple(names), dataset.ignored)
-    best, found = choose.choose(pooled, scored, names, dataset.ignored, origin)
+    names, ignored = _names(dataset), labels.IGNORED if data.ignores else None
+    scored = choose.score_all(pooled, tuple(names), ignored)
+    best, found = choose.choose(pooled, scored, names, ignored, origin)
     if is_primary():
         for candidate, cases in scored.items():
             if len(candidate.members) == 1:

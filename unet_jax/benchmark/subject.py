@@ -72,7 +72,9 @@ class Subject:
 
     def step_settings(self) -> StepSettings:
         """What its training step is made of."""
-        return StepSettings.of(self.config, self.classes, self.plan and self.plan.configuration)
+        return StepSettings.of(
+            self.config, self.classes, self.plan and self.plan.configuration, ignores=self.data.ignores
+        )
 
     def batches(self) -> tuple[Iterator[dict[str, np.ndarray]], int]:
         """Training batches without end, and how many an epoch has."""

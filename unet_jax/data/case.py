@@ -18,7 +18,7 @@ class Case:
         patient: whose scan it is. Splits and scores go by patient.
         image: slices, rows, columns, channels, in the files' own type and range.
         mask: of the image's size: 0 is background, 1 tumour; with several classes 1 is the first, 2 the second, and so
-            on. None where nobody drew one.
+            on; `labels.IGNORED` what is left out. None where nobody drew one.
         spacing: millimetres between slices, rows and columns; None where the files do not say.
 
     Raises:

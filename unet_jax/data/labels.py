@@ -1,6 +1,7 @@
 """Which values, or colours, in a mask file mean which class: label maps such as "edema=1, core=2+3"."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import UInt8, UInt16
@@ -9,12 +10,15 @@ from unet_jax.data.names import UNUSABLE, shown
 from unet_jax.errors import InputError
 
 # Class name → its values in the files. The first name is class 1, the second class 2; 0 is background, and so are the
-# values of the name BACKGROUND, which is no class. A colour is COLOUR with red, green and blue in the lower bytes.
+# values of the name BACKGROUND, which is no class. Neither is IGNORE, whose pixels are left out of loss and scores. A
+# colour is COLOUR with red, green and blue in the lower bytes.
 LabelMap = Mapping[str, tuple[int, ...]]
-BACKGROUND = "background"
+BACKGROUND, IGNORE = RESERVED = ("background", "ignore")
 COLOUR = 1 << 24
 
-MAX_CLASSES = 255
+# What a mask of classes holds where the pixel is left out.
+IGNORED = 255
+MAX_CLASSES = IGNORED - 1
 # DICOM allows no longer label.
 MAX_NAME = 64
 # Resampling and scaling leave whole numbers that are no further off.
@@ -45,8 +49,11 @@ def parse(text: str | None) -> LabelMap | None:
             )
         labels[name] = numbers
     dropped = tuple(value for value in labels.pop(BACKGROUND, ()) if value not in (0, COLOUR))
-    check(labels, f"config.data.labels={text!r}", dropped)
-    return labels | ({BACKGROUND: dropped} if dropped else {})
+    reserved = {BACKGROUND: dropped} if dropped else {}
+    if IGNORE in labels:
+        reserved[IGNORE] = labels.pop(IGNORE)
+    check(labels, f"config.data.labels={text!r}", reserved)
+    return labels | reserved
 
 
 def _value(text: str) -> int:
@@ -66,8 +73,14 @@ def in_colours(labels: LabelMap) -> bool:
 
 
 def classes_of(labels: LabelMap) -> LabelMap:
-    """The classes of a label map, without what counts as background."""
-    return {name: values for name, values in labels.items() if name != BACKGROUND}
+    """The classes of a label map, without what counts as background or is ignored."""
+    return {name: values for name, values in labels.items() if name not in RESERVED}
+
+
+def numbers(labels: LabelMap) -> dict[str, int]:
+    """What a mask of classes holds for each name but the background's: the class's number, or IGNORED."""
+    found = {name: number for number, name in enumerate(classes_of(labels), 1)}
+    return found | ({IGNORE: IGNORED} if IGNORE in labels else {})
 
 
 def count(classes: Collection[str]) -> int:
@@ -75,15 +88,15 @@ def count(classes: Collection[str]) -> int:
     return len(classes) or 1
 
 
-def check(labels: LabelMap, source: str, dropped: Sequence[int] = ()) -> None:
+def check(labels: LabelMap, source: str, reserved: LabelMap = MappingProxyType({})) -> None:
     """Raises InputError, starting with `source`, unless each value means one class and 0 is background.
 
     Args:
         labels: the classes.
         source: what the message begins with.
-        dropped: values that count as background.
+        reserved: values that count as background, or are ignored.
     """
-    values = [*dropped, *(value for numbers in labels.values() for value in numbers)]
+    values = [value for several in (*reserved.values(), *labels.values()) for value in several]
     unusable = [name for name in labels if len(name) > MAX_NAME or UNUSABLE.search(name)]
     if unusable:
         raise InputError(
@@ -98,11 +111,14 @@ def check(labels: LabelMap, source: str, dropped: Sequence[int] = ()) -> None:
         raise InputError(f"{source}: has both colours and numbers: write all as one of them.")
     twice = sorted({value for value in values if values.count(value) > 1})
     if twice:
-        raise InputError(f"{source}: {_listed(twice)} stands for two classes: let each value mean one.")
+        raise InputError(
+            f"{source}: {_listed(twice)} stands for two classes, and classes that overlap (regions) cannot be trained: "
+            "let each value mean one."
+        )
 
 
 def to_classes(mask: np.ndarray, labels: LabelMap | None, threshold: int | None = None) -> UInt8[np.ndarray, "*shape"]:
-    """The class of each pixel of a mask, 0 for background.
+    """The class of each pixel of a mask, 0 for background and IGNORED for what is left out.
 
     Args:
         mask: numbers of any type, up to `ROUNDING` from whole ones, or colours as in `LabelMap`.
@@ -121,7 +137,7 @@ def to_classes(mask: np.ndarray, labels: LabelMap | None, threshold: int | None 
         needed = "0 and 1 or 0 and 255 only, or say what they mean with config.data.labels"
     else:
         needed = "0 and the values of the label map only, or add them to config.data.labels"
-    classes = {value: number for number, values in enumerate(classes_of(labels).values(), 1) for value in values}
+    classes = {value: number for name, number in numbers(labels).items() for value in labels[name]}
     background = {0, COLOUR, *labels.get(BACKGROUND, ())}
     others = [value for value in found.tolist() if value not in background and value not in classes]
     if others:
@@ -158,7 +174,7 @@ def _flag(others: list[int], labels: LabelMap) -> str:
     """What would take these values: few of them as a class or background, and many as smeared black and white."""
     if len(others) > SPELT_OUT:
         return ", or, if it is black and white that JPEG smeared, set config.data.mask_threshold=128"
-    spelt = {name: "+".join(map(written, values)) for name, values in classes_of(labels).items()}
+    spelt = {name: "+".join(map(written, labels[name])) for name in numbers(labels)}
     more = "+".join(map(written, others))
     dropped = "+".join(map(written, (*labels.get(BACKGROUND, ()), *others)))
     joined = ", ".join(f"{name}={values}" for name, values in spelt.items())
@@ -183,6 +199,21 @@ def to_values(
     """A mask of classes as written to a file: 0 and the values of `file_values`, in 8 bits if they fit."""
     values = np.array([0, *file_values(labels)])
     return values.astype(np.uint8 if values.max() < 2**8 else np.uint16)[mask]
+
+
+def without_ignored(mask: UInt8[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
+    """A mask of classes with background where it is IGNORED; the same array where nothing is."""
+    mask = np.asarray(mask)
+    ignored = mask == IGNORED
+    return np.where(ignored, np.uint8(0), mask) if ignored.any() else mask
+
+
+def where_labelled(
+    predicted: UInt8[np.ndarray, "*shape"], truth: UInt8[np.ndarray, "*shape"]
+) -> UInt8[np.ndarray, "*shape"]:
+    """A predicted mask with background where the true one is IGNORED; the same array where nothing is."""
+    ignored = truth == IGNORED
+    return np.where(ignored, np.uint8(0), predicted) if ignored.any() else predicted
 
 
 def _listed(values: list[int]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from unet_jax.data import labels
 from unet_jax.data.case import Case
 from unet_jax.data.faults import Fault, summary
 from unet_jax.data.names import shown
@@ -118,7 +119,7 @@ def _classes_there(places: Iterable[Place], cases: Sequence[Case], count: int) -
     """Which of the classes 1 to `count` are marked in slices; no more slices are looked at once all are found."""
     missing = set(range(1, count + 1))
     for position, number in places:
-        mask = np.asarray(cases[position].mask)[number]
+        mask = labels.without_ignored(cases[position].mask[number])
         if mask.any():
             missing -= {one for one in missing if (mask == one).any()}
         if not missing:
@@ -159,7 +160,7 @@ def _same_files(
 
 def _same_masks(cases: Sequence[Case], side_of: Mapping[Place, str], name: Callable[[Place], str]) -> list[str]:
     """A sentence where marked masks of two sides are the same, as those of one patient in two sequences are."""
-    masks = ((place, np.asarray(cases[place[0]].mask)[place[1]]) for place in side_of)
+    masks = ((place, labels.without_ignored(cases[place[0]].mask[place[1]])) for place in side_of)
     marked = ((place, mask) for place, mask in masks if np.count_nonzero(mask) >= MARKED)
     across, _ = _pairs(_grouped(marked), side_of)
     if not across:

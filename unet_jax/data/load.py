@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from unet_jax.data import cache, intensity, phantom
+from unet_jax.data import cache, intensity, labels, phantom
 from unet_jax.data.case import Case
 from unet_jax.data.formats import layouts, sources
 from unet_jax.data.labels import LabelMap
@@ -27,6 +27,7 @@ class DataSet:
         shown: the channel that stands for an image where one is shown in grey.
         unit: what a split keeps together: see `sources.unit`.
         decoding: how the files became cases, for what is made of them.
+        ignores: whether masks may have pixels that are left out: `labels.IGNORED`.
     """
 
     cases: list[Case]
@@ -38,6 +39,7 @@ class DataSet:
     shown: int = 0
     unit: str = "patient"
     decoding: str = ""
+    ignores: bool = False
 
     @property
     def channels(self) -> int:
@@ -70,6 +72,7 @@ def load(config: ConfigDict) -> DataSet:
         sources.channel_to_show(source, names),
         sources.unit(source, settings),
         reader.DECODING,
+        labels.IGNORE in sources.label_map(root, source, settings),
     )
 
 

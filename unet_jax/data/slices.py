@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float32, Int, UInt8
 
-from unet_jax.data import mapped
+from unet_jax.data import labels, mapped
 from unet_jax.data.case import Case
 from unet_jax.errors import InputError
 
@@ -99,12 +99,12 @@ class Slices:
         if self._mixed:
             batch["size"] = np.array([self._images[case].shape[1:3] for case in chosen[:, 0].tolist()], np.int32)
         if self._weigh is not None:
-            batch["weights"] = np.stack([self._weigh(one) for one in mask])
+            batch["weights"] = np.stack([self._weigh(one) for one in labels.without_ignored(mask)])
         return batch
 
     def with_tumour(self) -> Int[np.ndarray, " m"]:
-        """The positions in `index` of slices whose mask is not empty."""
-        found = [mask.any((1, 2)) for mask in self._masks]
+        """The positions in `index` of slices with tumour."""
+        found = [labels.without_ignored(mask).any((1, 2)) for mask in self._masks]
         return np.flatnonzero([found[case][number] for case, number in self.index.tolist()])
 
     def __getstate__(self):

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int32
 
 from unet_jax import files
-from unet_jax.data import draws
+from unet_jax.data import draws, labels
 from unet_jax.data.case import Case
 from unet_jax.data.names import shown
 from unet_jax.errors import InputError
@@ -215,13 +215,13 @@ def tumour_shares(cases: Sequence[Case]) -> Float64[np.ndarray, " patients"]:
     """The share of each patient's voxels that is tumour, in the order in which the cases name patients."""
     tumour, voxels = Counter(), Counter()
     for case in cases:
-        tumour[case.patient] += np.count_nonzero(case.mask)
+        tumour[case.patient] += np.count_nonzero(labels.without_ignored(case.mask))
         voxels[case.patient] += case.mask.size
     return np.array([tumour[patient] / voxels[patient] for patient in tumour])
 
 
 def _shows_tumour(cases: Sequence[Case]) -> Bool[np.ndarray, " slices"]:
-    return np.concatenate([case.mask.any(axis=(1, 2)) for case in cases])
+    return np.concatenate([labels.without_ignored(case.mask).any(axis=(1, 2)) for case in cases])
 
 
 def _check_enough(found: int, unit: str, val_fraction: float, test_fraction: float, folds: int) -> None:

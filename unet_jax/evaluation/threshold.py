@@ -9,6 +9,7 @@ from jaxtyping import Int32
 from ml_collections import ConfigDict
 
 from unet_jax import metrics
+from unet_jax.data import labels
 from unet_jax.data.case import Case
 from unet_jax.data.slices import slices_by_case
 from unet_jax.files import write_sealed_json
@@ -73,7 +74,7 @@ def mean_dice(found: Iterable[Segmented], settings: Mapping[str, int | bool]) ->
         total = counts.setdefault(case.patient, np.zeros((len(CANDIDATES), 3), np.int64))
         for row, threshold in enumerate(CANDIDATES):
             mask = postprocess.apply((one.probability >= threshold).astype(np.uint8), settings)
-            total[row] += metrics.count(mask, truth).sum(0)
+            total[row] += metrics.count(labels.where_labelled(mask, truth), labels.without_ignored(truth)).sum(0)
     return {
         threshold: metrics.mean_of_defined(metrics.dice(total[row]) for total in counts.values())
         for row, threshold in enumerate(CANDIDATES)

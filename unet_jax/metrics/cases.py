@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 from jaxtyping import Int32, Int64, UInt8
 
+from unet_jax.data import labels
 from unet_jax.data.case import Case
 from unet_jax.metrics import lesions, overlap, statistics, surface
 
@@ -51,7 +52,8 @@ def score_cases(
 ) -> dict[str, Scores]:
     """Scores the masks as they were predicted, and again after each step of post-processing.
 
-    Several classes are scored one by one, each as if it were the only one.
+    Several classes are scored one by one, each as if it were the only one. Pixels that the true mask ignores count
+    nowhere: after each step of post-processing, both masks are background there.
 
     Distances and volumes are in mm and ml if every case has its spacing, else in pixels and voxels for all:
     scores in different units have no mean.
@@ -103,7 +105,8 @@ def count_slices(
     index, counts = [], []
     for position, slices, mask in predicted:
         index += [(position, number) for number in slices.tolist()]
-        truth = np.asarray(cases[position].mask)[slices]
+        marked = np.asarray(cases[position].mask)[slices]
+        mask, truth = labels.where_labelled(mask, marked), labels.without_ignored(marked)
         counts.append(overlap.count_classes(mask, truth, len(classes)) if classes else overlap.count(mask, truth))
     return np.array(index, np.int32), np.concatenate(counts)
 
@@ -111,7 +114,7 @@ def count_slices(
 def _score_stages(
     case: Case,
     mask: UInt8[np.ndarray, "s h w"],
-    truth: UInt8[np.ndarray, "s h w"],
+    marked: UInt8[np.ndarray, "s h w"],
     *,
     whole: bool,
     spacing: surface.Spacing | None,
@@ -119,20 +122,25 @@ def _score_stages(
     tolerance: float,
     stages: Stages,
 ) -> dict[str, tuple[Row, Int64[np.ndarray, "s 3"]]]:
-    """The row of a case and the counts of its slices, by stage of post-processing; both masks hold 0 and 1."""
-    mask, truth = _cropped(mask, truth)
+    """The row of a case and the counts of its slices, by stage of post-processing.
+
+    Both masks hold 0 and 1; `marked` is the true one, and may have pixels that are IGNORED.
+    """
+    mask, marked = _cropped(mask, marked)
+    truth, ignored = labels.without_ignored(marked), int(np.count_nonzero(marked == labels.IGNORED))
     found_at, scored = {}, None
-    for stage, final in stages(mask):
+    for stage, found_mask in stages(mask):
+        final = labels.where_labelled(found_mask, marked)
         # most steps change nothing in most cases
         if scored is None or not np.array_equal(final, scored):
             scored, found = final, overlap.count(final, truth)
             scores = whole_case_scores(final, truth, spacing, tolerance) if whole else dict.fromkeys(WHOLE_CASE)
-        found_at[stage] = (overlap_row(case, found) | scores | units, found)
+        found_at[stage] = (overlap_row(case, found, ignored) | scores | units, found)
     return found_at
 
 
 def _of_class(mask: UInt8[np.ndarray, "s h w"], number: int) -> UInt8[np.ndarray, "s h w"]:
-    return (mask == number).astype(np.uint8)
+    return np.where(mask == labels.IGNORED, np.uint8(labels.IGNORED), (mask == number).astype(np.uint8))
 
 
 def _together(
@@ -155,11 +163,14 @@ def over_classes(rows: Mapping[str, Row]) -> Row:
     return row | {CLASSES: dict(rows)}
 
 
-def overlap_row(case: Case, counts: Int64[np.ndarray, "s 3"]) -> Row:
-    """A case's scores from the (true positive, false positive, false negative) pixels of its slices."""
+def overlap_row(case: Case, counts: Int64[np.ndarray, "s 3"], ignored: int = 0) -> Row:
+    """A case's scores from the (true positive, false positive, false negative) pixels of its slices.
+
+    So many more of their pixels are `ignored`.
+    """
     total = counts.sum(0)
     true_positive, false_positive, false_negative = total.tolist()
-    voxels = len(counts) * math.prod(case.image.shape[1:3])
+    voxels = len(counts) * math.prod(case.image.shape[1:3]) - ignored
     return {
         "case": case.name,
         "patient": case.patient,

@@ -6,7 +6,7 @@ documentation/dataset_format.md.
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +114,12 @@ def from_json(values: Any, name: str, where: str = "dataset.json") -> Dataset:
         faults += _contradictions(dataset)
     raise_faults(where, faults)
     return dataset
+
+
+def labels_of(classes: Sequence[str], *, ignores: bool) -> dict[str, int]:
+    """Labels of masks of 0 and the classes' numbers from 1, one class having no name; the ignored one comes last."""
+    names = ["background", *(classes or ["foreground"]), *(["ignore"] if ignores else [])]
+    return {name: number for number, name in enumerate(names)}
 
 
 def reader_of(dataset: Dataset, *, flat: bool) -> str | None:

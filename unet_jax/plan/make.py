@@ -11,7 +11,7 @@ from unet_jax.errors import InputError
 from unet_jax.files import write_json
 from unet_jax.plan import fingerprint as fingerprints
 from unet_jax.plan import nnunet_plans, plan_file, planner, raw
-from unet_jax.plan.dataset import Dataset, read_dataset
+from unet_jax.plan.dataset import Dataset, labels_of, read_dataset
 from unet_jax.plan.fields import read_object
 from unet_jax.plan.fingerprint import Fingerprint, take_fingerprint
 from unet_jax.plan.planner import Settings
@@ -107,11 +107,10 @@ def _fingerprint(config: ConfigDict) -> tuple[Dataset, Fingerprint]:
         dataset = read_dataset(root / raw.DESCRIPTION)
         return dataset, take_fingerprint(raw.cases(root, dataset), lambda case: raw.read(case, dataset)[0])
     found = load.load(config)
-    names = list(found.classes) or ["foreground"]
     dataset = Dataset(
         name=root.resolve().name,
         channels=tuple(f"channel {number}" for number in range(found.channels)),
-        labels={"background": 0, **{name: number for number, name in enumerate(names, 1)}},
+        labels=labels_of(tuple(found.classes), ignores=found.ignores),
         regions_order=None,
         training_cases=len(found.cases),
         file_ending="",

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from unet_jax.data.load import DataSet
 from unet_jax.errors import InputError
 from unet_jax.plan import make, plan_file, planner
-from unet_jax.plan.dataset import Dataset
+from unet_jax.plan.dataset import Dataset, labels_of
 from unet_jax.plan.fields import raise_faults
 from unet_jax.plan.fingerprint import take_fingerprint
 from unet_jax.plan.network import Network
@@ -48,11 +48,18 @@ class RunPlan:
         return configuration_of(self.plans, self.name)
 
 
-def describe(channels: Sequence[str], classes: Sequence[str], cases: int = 1, name: str = "data") -> Dataset:
-    """A data set in nnU-Net's terms: masks of 0 and the classes' numbers from 1, one class having no name."""
-    names = list(classes) or ["foreground"]
-    labels = {"background": 0, **{name: number for number, name in enumerate(names, 1)}}
+def describe(
+    channels: Sequence[str], classes: Sequence[str], cases: int = 1, name: str = "data", *, ignores: bool = False
+) -> Dataset:
+    """A data set in nnU-Net's terms: see `dataset.labels_of`."""
+    labels = labels_of(classes, ignores=ignores)
     return Dataset(name, tuple(channels), labels, regions_order=None, training_cases=cases, file_ending="")
+
+
+def describe_data(data: DataSet, root: Path) -> Dataset:
+    """`describe` of a data set that was read from the folder `root`."""
+    classes, name = tuple(data.classes), root.resolve().name
+    return describe(data.channel_names, classes, len(data.cases), name, ignores=data.ignores)
 
 
 def read(workdir: Path, config: ConfigDict, channels: int, classes: Sequence[str]) -> RunPlan | None:
@@ -86,7 +93,7 @@ def resolve(config: ConfigDict, data: DataSet, workdir: Path) -> tuple[ConfigDic
     config = _without_none_tuples(config)
     if config.plan.configuration is None and config.data.patch is None:
         return config, None
-    dataset = describe(data.channel_names, tuple(data.classes), len(data.cases), Path(config.data.root).resolve().name)
+    dataset = describe_data(data, Path(config.data.root))
     name, there = config.plan.configuration or OWN, workdir / plan_file.NAME
     plans = plan_file.read_plans(there) if there.exists() else None
     if plans is None or (config.plan.configuration is None and OWN not in plans.configurations):

@@ -8,6 +8,9 @@ import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
+from unet_jax.data import labels
 from unet_jax.data.case import Case
 from unet_jax.data.formats.image_header import read_headers
 from unet_jax.data.load import DataSet
@@ -72,7 +75,14 @@ def of_cases(data: DataSet) -> list[Source]:
         if case.mask is None:
             raise InputError(f"{shown(case.name)} has no mask: add it, or leave the case out.")
         content = [(path.as_posix(), *data.digests[path]) for path in (*files.images, *files.masks)]
-        return Opened([data.decoding, *content], case.image.shape[:3], spacing_of(case), lambda: case)
+        return Opened([data.decoding, *content], case.image.shape[:3], spacing_of(case), lambda: numbered(case))
+
+    def numbered(case: Case) -> Case:
+        """The ignored label is one more than the last, as nnU-Net has it."""
+        if not data.ignores:
+            return case
+        ignored = np.uint8(labels.count(data.classes) + 1)
+        return dataclasses.replace(case, mask=np.where(case.mask == labels.IGNORED, ignored, case.mask))
 
     return [Source(case.name, lambda position=position: opened(position)) for position, case in enumerate(data.cases)]
 

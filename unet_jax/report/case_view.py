@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, Int, UInt8
 
+from unet_jax.data import labels
 from unet_jax.data.case import Case
 from unet_jax.metrics import overlap
 
@@ -49,7 +50,8 @@ def describe(
         `brightness` by sequence; `true` and `predicted`, the outlines by slice; `counts`, (true positive, false
         positive, false negative) pixels by slice. Of several classes, outlines and counts are by slice and class.
     """
-    image, truth = np.asarray(case.image)[numbers], np.asarray(case.mask)[numbers]
+    image, marked = np.asarray(case.image)[numbers], np.asarray(case.mask)[numbers]
+    predicted, truth = labels.where_labelled(predicted, marked), labels.without_ignored(marked)
     rows, columns = image.shape[1:3]
     sequences = [to_grey(image[..., channel]) for channel in range(image.shape[-1])]
     counts = overlap.count(predicted, truth) if classes == 1 else overlap.count_classes(predicted, truth, classes)

@@ -85,7 +85,8 @@ def example(
 ) -> Example:
     """One channel of a case to be shown with its masks; slices that were not scored have no outlines."""
     truth, predicted = np.zeros_like(case.mask), np.zeros_like(case.mask)
-    truth[numbers], predicted[numbers] = case.mask[numbers], mask
+    marked = case.mask[numbers]
+    truth[numbers], predicted[numbers] = labels.without_ignored(marked), labels.where_labelled(mask, marked)
     return Example(
         title, intensity.for_display(np.asarray(case.image[..., channel : channel + 1]))[..., 0], truth, predicted
     )

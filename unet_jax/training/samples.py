@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int32
 from ml_collections import ConfigDict
 
-from unet_jax.data import pipeline
+from unet_jax.data import labels, pipeline
 from unet_jax.data.case import Case
 from unet_jax.data.load import DataSet
 from unet_jax.data.slices import Slices
@@ -106,5 +106,6 @@ def pixel_weights(config: ConfigDict, cases: list[Case], index: Int32[np.ndarray
     border = config.border_weights
     if border.w0 == 0:
         return None
-    balance = weight_maps.balanced_class_weights(cases[position].mask[number] for position, number in index)
+    masks = (labels.without_ignored(cases[position].mask[number]) for position, number in index)
+    balance = weight_maps.balanced_class_weights(masks)
     return functools.partial(weight_maps.border_weight_map, class_weights=balance, w0=border.w0, sigma=border.sigma)

@@ -93,6 +93,7 @@ class StepSettings:
         augment: see `augment.augment`; not for patches.
         seed: what is random in step n is a function of (seed, n) alone.
         classes: how many the masks hold, background aside.
+        ignores: whether they also hold pixels that are left out: `labels.IGNORED`, and `classes` + 1 in patches.
         skip_nonfinite: a step that meets NaN or infinity changes nothing but the number of steps and `watch`. Without
             it, the state that such a step returns is undefined.
         spike_factor: a gradient norm above so many times the running mean counts as a spike.
@@ -111,9 +112,12 @@ class StepSettings:
     ema_decay: float | None = None
     patches: AugmentSettings | None = None
     rank: int = 2
+    ignores: bool = False
 
     @classmethod
-    def of(cls, config: ConfigDict, classes: int, configuration: Configuration | None = None) -> "StepSettings":
+    def of(
+        cls, config: ConfigDict, classes: int, configuration: Configuration | None = None, *, ignores: bool = False
+    ) -> "StepSettings":
         """The config's; for patches, with the plan's configuration that is trained."""
         previous = range(1, classes + 1) if config.plan.previous else ()
         return cls(
@@ -127,6 +131,7 @@ class StepSettings:
             ema_decay=config.optim.ema_decay,
             patches=configuration and AugmentSettings.of(configuration, config.augment_patches.to_dict(), previous),
             rank=config.model.get("rank", 2),
+            ignores=ignores,
         )
 
 
@@ -145,12 +150,17 @@ def make_train_step(
     in FAULTS), and how many steps so far were spikes or were skipped.
     """
     classes = settings.classes
+    # What is ignored goes through resizing and augmentation as a class after the others.
+    labels = classes + settings.ignores
 
     def train_step(state: TrainState, batch: Mapping[str, Array]):
         key = jax.random.fold_in(jax.random.key(settings.seed), state.step)
         augment_key, dropout_key = jax.random.split(key)
         image, targets = augmented(augment_key, batch, settings)
-        mask, pixel_weights = targets[..., :classes], targets[..., classes:] if "weights" in batch else None
+        mask, labelled = targets[..., :classes], 1 - targets[..., classes:labels] if settings.ignores else None
+        pixel_weights = targets[..., labels:] if "weights" in batch else None
+        if labelled is not None:
+            pixel_weights = labelled if pixel_weights is None else labelled * pixel_weights
         if classes > 1:  # only now, as what augmentation brings in from outside is background
             mask = jnp.concatenate([1 - mask.sum(-1, keepdims=True), mask], axis=-1)
 
@@ -163,7 +173,7 @@ def make_train_step(
 
         (loss, (logits, batch_stats)), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        dice = _hard_dice(logits, mask)
+        dice = _hard_dice(logits, mask, labelled)
         totals = jax.tree.map(jnp.add, state.totals, {"loss": loss, "dice": dice, "steps": 1})
         params = optax.apply_updates(state.params, updates)
         norm = optax.tree.norm(gradient)
@@ -195,14 +205,18 @@ def make_train_step(
 def augmented(
     key: Key[Array, ""], batch: Mapping[str, Array], settings: StepSettings
 ) -> tuple[Float[Array, "b *spatial c"], Float[Array, "b *spatial targets"]]:
-    """A step's batch as the network sees it, and its targets: the mask of each class, then weights where there are."""
-    sizes = batch.get("size")
+    """A step's batch as the network sees it, and its targets.
+
+    These are the mask of each class, where pixels are ignored the mask of these, and then weights where there are.
+    """
+    sizes, labels = batch.get("size"), settings.classes + settings.ignores
     if settings.patches is not None:
         given = batch["image"], batch["mask"], settings.patches, batch.get("previous")
         image, mask = patch_augment.augment(key, *given)
-        return image, jax.nn.one_hot(mask, settings.classes + 1)[..., 1:]
+        return image, jax.nn.one_hot(mask, labels + 1)[..., 1:]
     image = prepare_image(batch["image"], settings.image_size, sizes)
-    targets = prepare_mask(batch["mask"], settings.image_size, settings.classes, sizes)
+    mask = jnp.minimum(batch["mask"], labels) if settings.ignores else batch["mask"]
+    targets = prepare_mask(mask, settings.image_size, labels, sizes)
     if "weights" in batch:
         targets = jnp.concatenate([targets, prepare_weights(batch["weights"], settings.image_size, sizes)], axis=-1)
     return augment(key, image, targets, settings.augment)
@@ -235,16 +249,20 @@ def _averaged(average: dict, weights: dict, step: Int32[Array, ""], decay: float
     return jax.tree.map(lambda mean, new: mean + share * (new - mean), average, weights)
 
 
-def _hard_dice(logits: Array, mask: Array) -> Float[Array, ""]:
-    """Dice of the batch as one, 1 where prediction and mask are both empty.
+def _hard_dice(logits: Array, mask: Array, labelled: Array | None) -> Float[Array, ""]:
+    """Dice of the batch as one, 1 where prediction and mask are both empty; only pixels that are `labelled` count.
 
     One class is predicted from probability 0.5 on; of several, the Dice is the mean, and the likeliest is predicted.
     """
+
+    def counted(predicted: Array) -> Array:
+        return predicted if labelled is None else predicted * labelled
+
     if logits.shape[-1] > 1:
-        likeliest = jax.nn.one_hot(jnp.argmax(logits, -1), logits.shape[-1])
+        likeliest = counted(jax.nn.one_hot(jnp.argmax(logits, -1), logits.shape[-1]))
         several = [_overlap(likeliest[..., number], mask[..., number]) for number in range(1, logits.shape[-1])]
         return jnp.stack(several).mean()
-    return _overlap((logits >= 0).astype(jnp.float32), mask)
+    return _overlap(counted((logits >= 0).astype(jnp.float32)), mask)
 
 
 def _overlap(predicted: Array, mask: Array) -> Float[Array, ""]:

@@ -8,6 +8,7 @@ from jaxtyping import UInt8
 
 from unet_jax import colours
 from unet_jax.colours import rgb
+from unet_jax.data import labels
 from unet_jax.data.case import Case
 from unet_jax.report import packed_masks
 from unet_jax.report.case_view import to_grey
@@ -39,12 +40,14 @@ def draw(
     drawn = {}
     for place in np.rint(spread).astype(int):
         case, packed = cases[positions[place]], predicted[positions[place]]
-        truth = np.asarray(case.mask)[packed.numbers] > 0
+        marked = case.mask[packed.numbers]
+        truth = labels.without_ignored(marked) > 0
         row = int(truth.sum((1, 2)).argmax())
         number = int(packed.numbers[row])
+        found = labels.where_labelled(packed_masks.unpack(packed)[row], marked[row])
         shown = np.asarray(case.image[number : number + 1, :, :, min(channel, case.image.shape[-1] - 1)])
         drawn[f"{case.name}/slice {number + 1}"] = outlined(
-            to_grey(shown)[0], truth[row].astype(np.uint8), (packed_masks.unpack(packed)[row] > 0).astype(np.uint8)
+            to_grey(shown)[0], truth[row].astype(np.uint8), (found > 0).astype(np.uint8)
         )
     return drawn
 

@@ -115,7 +115,7 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
 
     # The epochs.
     events = EventFile(workdir, resumed, records, config.to_dict()) if config.train.tensorboard else None
-    step_settings = StepSettings.of(config, classes, plan and plan.configuration)
+    step_settings = StepSettings.of(config, classes, plan and plan.configuration, ignores=data.ignores)
     run = loop.Run(
         config=config,
         workdir=workdir,

@@ -148,6 +148,10 @@ def test_regions_by_their_numbers(tmp_path):
         decoded(tmp_path)
     with pytest.raises(InputError, match=r"mask\.dcm: has two classes at one place"):
         decoded(tmp_path, {"body": (1,), "tumour": (2,)})
+    mask = decoded(tmp_path, {"body": (1,), "ignore": (2,)}).mask[1]
+    assert (mask[18, 20], mask[18, 29]) == (255, 1)
+    mask = decoded(tmp_path, {"tumour": (2,), "background": (1,)}).mask[1]
+    assert (mask[18, 20], mask[18, 29]) == (1, 0)
 
 
 def test_sequences_of_a_study_are_channels(tmp_path):

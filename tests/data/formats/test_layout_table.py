@@ -250,9 +250,6 @@ REFUSED = [
                                                "label": "drawn/a.nii.gz"}}), {},
      ["dataset.json: names ../a.nii.gz, which leads out of the folder: put the files there, and their paths from it.",
       "dataset.json: names scans/none.nii.gz, and there is no such file: restore it, or take it out."]),
-    (lambda root: _spoilt(root, labels={"background": 0, "tumour": 1, "ignore": 2}), {},
-     ["dataset.json: has the label \"ignore\", and no pixel can be left out here: set config.data.labels, such as "
-      "'tumour=1, background=2' to take these pixels as background."]),
     (lambda root: _spoilt(root, dataset={"a": {"images": "scans/ax.nii.gz"}}), {},
      ['a: needs "images", a list of paths, and "label", a path, in dataset.json.']),
 ]  # fmt: skip

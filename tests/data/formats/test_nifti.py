@@ -8,6 +8,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from unet_jax.data import cache
+from unet_jax.data import labels as label_maps
 from unet_jax.data.formats import nifti, nifti_file, nifti_listing
 from unet_jax.data.formats.image_file import read_file
 from unet_jax.data.formats.sources import Settings, image_reader, reader
@@ -256,7 +257,7 @@ def test_nan_is_named(root, tmp_path):
         ({"labels": {"background": 0, "tumour": "one"}}, "is not a description of a data set"),
         ({"labels": {"background": 0}}, "has 0 classes"),
         ({"labels": {"background": 0, "whole": [1, 2], "core": 2}}, "2 stands for two classes"),
-        ({"labels": {"background": 0, "tumour": 1, "ignore": 2}}, 'the label "ignore"'),
+        ({"labels": {"background": 0, "tumour": 1, "ignore": 1}}, "1 stands for two classes"),
         ({"channel_names": {"1": "T1"}}, "is not a description of a data set"),
         ({"channel_names": ["T1"]}, "is not a description of a data set"),
     ],
@@ -265,6 +266,14 @@ def test_a_description_that_cannot_be_used_is_refused(root, change, complaint):
     (root / "dataset.json").write_text(json.dumps(DESCRIPTION | change))
     with pytest.raises(InputError, match=complaint):
         nifti.read_description(root)
+
+
+def test_what_a_description_ignores_is_no_class(root):
+    labels = {"labels": {"background": 0, "ignore": 3, "edema": 1, "core": 2}}
+    (root / "dataset.json").write_text(json.dumps(DESCRIPTION | labels))
+    found = nifti.read_description(root).labels
+    assert found == {"edema": (1,), "core": (2,), "ignore": (3,)}
+    assert label_maps.to_classes(np.array([0, 1, 2, 3]), found).tolist() == [0, 1, 2, label_maps.IGNORED]
 
 
 def test_a_description_of_the_first_version_says_the_same(root):

@@ -198,7 +198,7 @@ def test_two_keys_that_tell_the_same_are_refused(tmp_path):
     by_field = {"images": "i/{patient}.png", "masks": "m/{patient}.png"}
     with pytest.raises(InputError, match=r"its field \{patient\} and config\.data\.patient_pattern both tell patients"):
         reader(tmp_path, "patterns", Settings(**by_field, patient_pattern="(?P<patient>.*)"))
-    with pytest.raises(InputError, match="mask_threshold is for one class, and labels names several"):
+    with pytest.raises(InputError, match="mask_threshold is for one class, and labels names several, or what"):
         reader(tmp_path, "pairs", Settings(labels="a=1, b=2", mask_threshold=128))
 
 

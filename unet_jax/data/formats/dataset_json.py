@@ -67,10 +67,10 @@ def read(path: Path) -> Content:
 
 
 def label_map(content: Content, path: Path) -> LabelMap:
-    """The classes that a dataset.json names.
+    """The classes that a dataset.json names, and what it ignores.
 
     Raises:
-        InputError: they cannot be used, such as labels to be ignored, or values of several classes.
+        InputError: they cannot be used, such as values of several classes.
     """
     try:
         labels = {
@@ -83,14 +83,9 @@ def label_map(content: Content, path: Path) -> LabelMap:
             f'{path}: is not a description of a data set ({error!r}): its "labels" must be numbers by name, such as '
             '{"background": 0, "tumour": 1}.'
         ) from error
-    if ignored := labels.pop("ignore", None):
-        remedy = label_text(labels | {label_maps.BACKGROUND: ignored})
-        raise InputError(
-            f'{path}: has the label "ignore", and no pixel can be left out here: set config.data.labels, such as '
-            f"'{remedy}' to take these pixels as background."
-        )
-    label_maps.check(labels, f"{path}, labels (config.data.labels takes their place)")
-    return labels
+    reserved = {label_maps.IGNORE: labels.pop(label_maps.IGNORE)} if label_maps.IGNORE in labels else {}
+    label_maps.check(labels, f"{path}, labels (config.data.labels takes their place)", reserved)
+    return labels | reserved
 
 
 def label_text(labels: LabelMap) -> str:

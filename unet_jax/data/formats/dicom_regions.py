@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float64, UInt8
 
+from unet_jax.data import labels as label_maps
 from unet_jax.data.formats import dicom
 from unet_jax.data.formats.dicom_frames import pydicom
 from unet_jax.data.labels import LabelMap
@@ -53,9 +54,10 @@ def mask_of(
     shape = (len(series), int(first.Rows), int(first.Columns))
     mask = np.zeros(shape, np.uint8)
     draw = _segments if modality == "SEG" else _contours
-    for number, values in enumerate(labels.values(), 1):
+    for name, number in label_maps.numbers(labels).items():
+        values = labels[name]
         region = draw(drawn, series, {value for value in values if value in names}, shape)
-        if (mask[region] != 0).any():
+        if number != label_maps.IGNORED and mask[region].any():
             raise InputError("has two classes at one place: leave one of them out of config.data.labels.")
         mask[region] = number
     return mask

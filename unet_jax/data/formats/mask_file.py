@@ -54,14 +54,14 @@ def decode(
 
 
 def union(masks: Sequence[UInt8[np.ndarray, "d h w"]], paths: Sequence[Path]) -> UInt8[np.ndarray, "d h w"]:
-    """Masks of one image as one.
+    """Masks of one image as one; a pixel that one of them ignores is ignored.
 
     Raises:
         InputError: two of them put a pixel into two classes,.
     """
     result = masks[0].copy()
     for mask, path in zip(masks[1:], paths[1:], strict=True):
-        both = (result > 0) & (mask > 0) & (result != mask)
+        both = (np.minimum(result, mask) > 0) & (np.maximum(result, mask) < label_maps.IGNORED) & (result != mask)
         if both.any():
             mistake = f"has {np.count_nonzero(both)} pixels of another class than {shown(paths[0])}: mend one of them."
             raise FaultsError([Fault(path, mistake, "two classes")])

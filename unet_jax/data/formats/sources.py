@@ -209,22 +209,29 @@ def reader(root: Path, source: str, settings: Settings) -> Reader:
     raise InputError(f"config.data.source is {source!r}; it must be one of auto, {', '.join(SOURCES)}.")
 
 
+def label_map(root: Path, source: str, settings: Settings) -> labels.LabelMap:
+    """What the masks of a data set tell apart; empty where nobody says.
+
+    Raises:
+        InputError: a setting cannot be used, or nnU-Net's description of the data set.
+    """
+    given = labels.parse(settings.labels)
+    if source == "nifti":
+        from unet_jax.data.formats import nifti
+
+        return nifti.read_description(root, given).labels or {}
+    if source == "listed":
+        return given or dataset_json.label_map(dataset_json.read(root / DESCRIPTION), root / DESCRIPTION)
+    return given or {} if source in ("pairs", "patterns", "dicom") else {}
+
+
 def classes(root: Path, source: str, settings: Settings) -> labels.LabelMap:
     """The classes that the masks of a data set tell apart; empty where they tell one from background.
 
     Raises:
         InputError: a setting cannot be used, or nnU-Net's description of the data set.
     """
-    label_map = labels.parse(settings.labels)
-    if source == "nifti":
-        from unet_jax.data.formats import nifti
-
-        label_map = nifti.read_description(root, label_map).labels
-    elif source == "listed":
-        label_map = label_map or dataset_json.label_map(dataset_json.read(root / DESCRIPTION), root / DESCRIPTION)
-    elif source not in ("pairs", "patterns", "dicom"):
-        label_map = None
-    found = labels.classes_of(label_map or {})
+    found = labels.classes_of(label_map(root, source, settings))
     return found if len(found) > 1 else {}
 
 
@@ -305,6 +312,9 @@ def _reader(
 
 def _thresholded(threshold: int | None, label_map: labels.LabelMap | None) -> str:
     """What a description says of a threshold: nothing where there is none, as before there were any."""
-    if threshold is not None and len(labels.classes_of(label_map or {})) > 1:
-        raise InputError("config.data: mask_threshold is for one class, and labels names several: set one to None.")
+    if threshold is not None and len(labels.numbers(label_map or {})) > 1:
+        raise InputError(
+            "config.data: mask_threshold is for one class, and labels names several, or what to ignore: set one to "
+            "None."
+        )
     return "" if threshold is None else f"; mask from {threshold}"
