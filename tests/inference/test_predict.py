@@ -362,3 +362,17 @@ def test_a_dicom_folder_gives_a_segmentation_a_series_and_names_those_that_canno
     [row] = table(tmp_path / "out" / "cases.csv")
     assert (row["case"], row["patient"], row["unit"]) == ("one", "anna", "ml")
     assert float(row["volume"]) == pytest.approx(3 * 8 * 9 * 4 * 0.5 * 0.75 / 1000)
+
+
+def test_images_on_another_scale_than_training_are_named(by_brightness, tmp_path, capsys):
+    trained = {"types": ["float32"], "channels": [{"low": [0, 2], "median": [3, 4], "high": [9, 10], "width": [8, 9]}]}
+    write_json(by_brightness / run_folder.DATA, {"channels": 1, "intensities": trained, "files": {}})
+    values = np.linspace(0, 10, 256, dtype=np.float32).reshape(16, 16)
+    (tmp_path / "in").mkdir()
+    for name, factor in (("same", 1), ("other", 256)):
+        Image.fromarray(values * factor).save(tmp_path / "in" / f"{name}.tif")
+    predict(by_brightness, tmp_path / "in", tmp_path / "out")
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "another scale" in line]
+    assert line.startswith("warning: 1 of 2 cases are on another scale of intensities than training (other: the median")
+    assert "is 1280 and 98 %" in line
+    assert line.endswith("where training had 0 to 10 (float32)): give images on the scale of training.")

@@ -103,7 +103,7 @@ def _sizes(cases: Sequence[Surveyed]) -> str:
     return text if depths == (1, 1) else f"{_span(depths)} slices, {text}"
 
 
-def _span(ends: tuple[float, float]) -> str:
+def _span(ends: tuple[float, float] | tuple[int, int]) -> str:
     return f"{ends[0]:g}" if ends[0] == ends[1] else f"{ends[0]:g} to {ends[1]:g}"
 
 
@@ -149,6 +149,6 @@ def _classes(data: DataSet, cases: Sequence[Surveyed]) -> list[Fact]:
     return lines
 
 
-def _bytes(number: float) -> str:
+def _bytes(number: int) -> str:
     power = min(len(f"{number:.0f}") - 1, 12) // 3
     return f"{number / 1000**power:.3g} {('bytes', 'kB', 'MB', 'GB', 'TB')[power]}"

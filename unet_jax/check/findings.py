@@ -106,7 +106,7 @@ def _other_order(cases: Sequence[Surveyed], channels: Sequence[str]) -> str | No
     """A line for cases that look like the others once their channels are put in another order.
 
     A channel is described by its brightness and contrast relative to the case's other channels. In another order, a
-    case must come as near to the median of all cases as most of them are, and four times nearer than as it is.
+    case must come within twice the usual distance of the median of all cases, and four times nearer than as it is.
     """
     if not 2 <= len(channels) <= MOST_CHANNELS or len(cases) < FEWEST:
         return None
@@ -114,7 +114,7 @@ def _other_order(cases: Sequence[Surveyed], channels: Sequence[str]) -> str | No
     described -= described.mean(axis=1, keepdims=True)
     usual = np.median(described, axis=0)
     distances = np.linalg.norm(described - usual, axis=(1, 2))
-    near = np.percentile(distances, 75)
+    near = 2 * np.median(distances)
     odd = []
     for case, description, distance in zip(cases, described, distances, strict=True):
         orders = list(itertools.permutations(range(len(channels))))

@@ -67,7 +67,7 @@ def write(
         tag("ul", *(tag("li", chip) for chip in chips), class_="chips"),
     )
     sections = [
-        *_notice("Training would refuse this data: ", refusals, "refusals"),
+        *_notice("Training with this config would refuse: ", refusals, "refusals"),
         *_notice("To look at: ", findings, "findings"),
         *(_table(facts) if facts else []),
         *(_sheet(cases, classes) if cases else []),

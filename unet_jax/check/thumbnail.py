@@ -45,9 +45,11 @@ def thumbnail(
         np.ascontiguousarray(picture), size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST
     )
     for number in range(1, classes + 1):
-        # A pixel of the picture is marked if anything in it is: small lesions stay in sight.
-        found = (mask == number).astype(np.float32)
-        covered = cv2.resize(found, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST) > 0
+        share = cv2.resize(
+            (mask == number).astype(np.float32), size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST
+        )
+        # What is too small to fill half a pixel of the picture stays in sight.
+        covered = share >= 0.5 if (share >= 0.5).any() else share > 0
         picture = draw(picture, covered.astype(np.uint8), rgb(TRUE) if classes == 1 else rgb_of(number))
     _, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), JPEG)
     return data.tobytes()

@@ -77,7 +77,7 @@ def read(recorded: Mapping[str, Any] | None, mode: str, matters: Sequence[bool])
     """
     if recorded is None:
         return None
-    channels = (of and {name: tuple(ends) for name, ends in of.items()} for of in recorded["channels"])
+    channels = (of and {name: tuple(map(float, ends)) for name, ends in of.items()} for of in recorded["channels"])
     return Scale(tuple(recorded["types"]), tuple(channels), mode, tuple(matters))
 
 

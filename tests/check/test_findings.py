@@ -1,0 +1,87 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from unet_jax.check.findings import findings
+from unet_jax.check.survey import survey_case
+from unet_jax.data.case import Case
+
+CHANNELS = ("T1", "FLAIR", "T2")
+LEVELS = np.array([40.0, 80.0, 160.0])
+
+
+def case(name, seed=0, *, levels=LEVELS, size=(24, 24), spacing=(3.0, 1.0, 1.0), marked=True, at=8):
+    """A bright square from 4 to 20 in black, with noise, and a mask of 4x4 pixels from `at` on."""
+    rng = np.random.default_rng(seed)
+    image = np.zeros((2, *size, 3), np.uint8)
+    noise = np.array([0.2, 0.1, 0.05]) * rng.standard_normal((2, 16, 16, 3))
+    image[:, 4:20, 4:20] = np.clip(levels * (1 + noise), 1, 255)
+    mask = np.zeros(image.shape[:3], np.uint8)
+    mask[1, at : at + 4, at : at + 4] = marked
+    return Case(name, name, image, mask, spacing)
+
+
+def said(*odd, classes=()):
+    cases = [*(case(f"case {number}", number) for number in range(8)), *odd]
+    return findings([survey_case(one, len(classes) or 1, 0) for one in cases], CHANNELS, classes)
+
+
+def test_cases_that_are_alike_are_not_odd():
+    assert said() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"size": (32, 24)}, "1 of 9 cases has another size of slices than the usual 24x24 (odd: 32x24)."),
+        (
+            {"spacing": (5.0, 1.0, 1.0)},
+            "1 of 9 cases has another spacing than the usual 3 x 1 x 1 mm (odd: 5 x 1 x 1 mm).",
+        ),
+        ({"spacing": None}, "1 of 9 cases has another spacing than the usual 3 x 1 x 1 mm (odd: unknown)."),
+        ({"marked": False}, "1 of 9 cases has nothing marked (odd)."),
+        # Of rows and columns 2 to 5, two of four each lie within the square: 12 of 16 pixels are outside.
+        (
+            {"at": 2},
+            "1 of 9 cases has marked voxels where the image is 0 in every channel (odd: 75%): is the mask of this "
+            "image, and turned as it is?",
+        ),
+    ],
+)
+def test_what_is_unlike_the_others_is_named(changes, line):
+    assert said(case("odd", 9, **changes)) == [line]
+
+
+def test_channels_in_another_order_are_told_by_their_brightness_and_contrast():
+    odd = case("odd", 9)
+    odd = dataclasses.replace(odd, image=np.ascontiguousarray(odd.image[..., [1, 2, 0]]))
+    lines = said(odd)
+    assert lines[0] == (
+        "1 of 9 cases has channels that look like those of the others in another order than T1, FLAIR, T2 (odd: its "
+        "files have FLAIR, T2, T1)."
+    )
+
+
+def test_a_channel_of_one_value_is_named():
+    odd = case("odd", 9)
+    odd.image[..., 2] = 7
+    assert "1 of 9 cases has one value throughout in T2 (odd)." in said(odd)
+
+
+def test_a_dark_case_is_named_for_each_channel():
+    lines = said(case("odd", 9, levels=LEVELS / 8))
+    assert lines == [
+        f"1 of 9 cases has intensities in {name} that spread more than 4 times as far as usual, or less than a quarter "
+        "(odd)."
+        for name in CHANNELS
+    ]
+
+
+def test_a_class_that_nobody_has_is_named():
+    assert said(classes=("core", "rim")) == ["No case has the class rim: check config.data.labels, or leave it out."]
+
+
+def test_examples_are_few_and_all_are_counted():
+    (line,) = said(*(case(f"odd {number}", number, marked=False) for number in range(5)))
+    assert line == "5 of 13 cases have nothing marked (odd 0, odd 1, odd 2, …)."
