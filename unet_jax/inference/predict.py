@@ -1,6 +1,7 @@
 """Segments images without masks: writes masks in the images' own format and place, and tables of what was found."""
 
 import dataclasses
+import functools
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -52,6 +53,7 @@ class Task:
         channels: of the images that the run was trained on.
         shown: the channel that overlays show in grey; see `overlays.encode`.
         writer: of the masks: see `output`.
+        encode: the writer's, for cases of these axes.
         classes: several, of the run; empty for one.
         output: the folder.
         probabilities: whether they are written.
@@ -64,6 +66,7 @@ class Task:
     channels: int
     shown: int | None
     writer: ModuleType
+    encode: Callable[..., Iterator[tuple[Path, bytes]]]
     classes: LabelMap
     output: Path
     probabilities: bool
@@ -159,10 +162,11 @@ def _task(
     if beside := [f"{shown(files.name)}: {files.beside}" for files in listing if files.beside]:
         more = f"; and in {len(beside) - LISTED} more" if len(beside) > LISTED else ""
         print(f"Not read, because they are not of the series: {'; '.join(beside[:LISTED])}{more}.", flush=True)
-    writer = _writer(_sort(listing, source))
+    writer = _writer(sort := _sort(listing, source))
+    encode = functools.partial(writer.encode, axes=settings.axes) if sort == "volume" else writer.encode
     shows_flair = config.data.source in sources.LGG_SOURCES and channels == len(lgg.SEQUENCES)
     channel = lgg.FLAIR if shows_flair else None
-    return Task(reader, root, listing, channels, channel, writer, classes, output, probabilities, overlays)
+    return Task(reader, root, listing, channels, channel, writer, encode, classes, output, probabilities, overlays)
 
 
 def _sort(listing: Sequence[CaseFiles], source: Path) -> str:
@@ -285,7 +289,7 @@ def _decoded(task: Task, faults: list[str]) -> Iterator[Wanted]:
 def _write(task: Task, done: Segmented, mask: UInt8[np.ndarray, "d h w"]) -> tuple[list[tables.Row], list[tables.Row]]:
     """Writes what belongs to a case, and returns its rows of the tables."""
     files, case = task.listing[done.wanted.position], done.wanted.case
-    for path, data in task.writer.encode(files, task.root, mask, done.probability, task.classes):
+    for path, data in task.encode(files, task.root, mask, done.probability, task.classes):
         write_bytes(task.output / path, data)
     if task.overlays:
         for path, data in overlay_files.encode(files, case, mask, task.shown, labels.count(task.classes)):
