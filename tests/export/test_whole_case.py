@@ -153,10 +153,10 @@ def test_configurations_are_averaged(tmp_path):
 @pytest.mark.parametrize(
     ("shape", "spacing", "target", "how"),
     [
-        ((10, 21, 12), (1, 1, 1), (0.8, 1.5, 1.1), IMAGES),
-        ((10, 21, 12), (4, 1, 1), (4, 1.5, 1.1), IMAGES),
-        ((10, 12, 21), (1, 1, 5), (1, 1, 2), Resampling(3, order_z=1)),
-        ((10, 21, 12), (1, 1, 1), (0.8, 1.5, 1.1), Resampling(0)),
+        ((10, 21, 12), (1.0, 1.0, 1.0), (0.8, 1.5, 1.1), IMAGES),
+        ((10, 21, 12), (4.0, 1.0, 1.0), (4.0, 1.5, 1.1), IMAGES),
+        ((10, 12, 21), (1.0, 1.0, 5.0), (1.0, 1.0, 2.0), Resampling(3, order_z=1)),
+        ((10, 21, 12), (1.0, 1.0, 1.0), (0.8, 1.5, 1.1), Resampling(0)),
     ],
 )
 def test_resampling_is_the_plans(shape, spacing, target, how):

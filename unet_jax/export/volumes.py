@@ -164,7 +164,7 @@ def _onnx(output: Path, parts: Sequence[Part], expected: Segmented, facts: dict[
 
     patch = _patch(prepared, configuration.patch_size)
     model = onnx_file.trace(network, patch)
-    difference = float(np.abs(onnx_file.run(model, patch) - np.asarray(network(patch))).max())
+    difference = float(np.abs(onnx_file.run(model, patch) - np.asarray(network(jax.device_put(patch)))).max())
     if not difference <= TOLERANCE:
         raise InputError(
             f"{output} was not written: its probabilities differ from the checkpoint's by {difference:.1e} in a patch "
