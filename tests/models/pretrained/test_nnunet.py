@@ -178,6 +178,20 @@ def test_a_runs_probabilities_are_those_of_the_networks_weights(taken_over):
     np.testing.assert_array_equal(segment(image, spacing=(1.0, 1.0, 1.0)), np.argmax(expected, -1))
 
 
+def test_the_folder_of_all_folds_is_loaded_as_their_mean(taken_over):
+    """The mean of logits; of weights of one half, all logits are those of another network."""
+    image = np.random.default_rng(0).standard_normal((8, 16, 16, 1)).astype(np.float32)
+    each = [
+        np.log(unet_jax.load(taken_over / "3d_fullres" / f"fold{n}").probabilities(image, spacing=(1.0, 1.0, 1.0)))
+        for n in (0, 1)
+    ]
+    segment = unet_jax.load(taken_over, batch_size=jax.device_count())
+    expected = jax.nn.softmax(sum(each) / 2)
+    np.testing.assert_allclose(segment.probabilities(image, spacing=(1.0, 1.0, 1.0)), expected, rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(segment(image, spacing=(1.0, 1.0, 1.0)), np.argmax(expected, -1))
+    assert (segment.classes, segment.step, segment.channels) == (("Anterior", "Posterior"), None, 1)
+
+
 def test_one_class_beside_the_background_keeps_its_probability(tmp_path, capsys):
     """Of two channels, the softmax is the sigmoid of the one channel that a run has for it."""
     weights = weights_of_nnunet()
