@@ -148,7 +148,7 @@ def _is_cropped(case: Case) -> bool:
 
 
 def _onnx(output: Path, parts: Sequence[Part], expected: Segmented, facts: dict[str, Any]) -> tuple[bytes, dict, str]:
-    """The network and its softmax: ONNX files are of a few operations, and neither loops nor medians are among them."""
+    """The network and its softmax alone: the translation to ONNX knows no loops, of which windows are one."""
     if len(parts) > 1:
         raise InputError(
             f"{output}: {len(parts)} configurations predict together, on patches of their own, and an ONNX file holds "
