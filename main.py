@@ -67,6 +67,10 @@ FOLD = flags.DEFINE_integer("fold", None, "crossval: trains this fold alone, the
 CONFIGURATION = flags.DEFINE_string(
     "configuration", None, "train, of config.plan.configurations: trains this one alone."
 )
+SHAPE = flags.DEFINE_list(
+    "shape", None, "export, of a run on patches: the cases' slices, rows and columns, such as 36,50,35."
+)
+SPACING = flags.DEFINE_list("spacing", None, "export, of a run on patches: the cases' spacing in mm, such as 1,1,1.")
 AGAINST = flags.DEFINE_string("against", None, "crossval: the folder of another one, to compare patient by patient.")
 FORMAT = flags.DEFINE_string("format", "unet_jax", "plan: nnunet also writes nnU-Net's plans and fingerprint.")
 VERIFY = flags.DEFINE_boolean("verify-data", False, "Only compares the data's files with the run's, by SHA-256.")
@@ -266,9 +270,32 @@ def _export() -> None:
     if not OUTPUT.value:
         raise InputError("--output is missing: name the file to write, such as --output=tumour.zip.")
 
-    from unet_jax.export.export import export
+    if _has_several(workdir):
+        from unet_jax.auto.export import export
+    else:
+        from unet_jax.export.export import export
 
-    export(workdir, Path(OUTPUT.value), data=_data(), overwrite=OVERWRITE.value)
+    export(
+        workdir,
+        Path(OUTPUT.value),
+        data=_data(),
+        overwrite=OVERWRITE.value,
+        shape=_three(SHAPE, int),
+        spacing=_three(SPACING, float),
+    )
+
+
+def _three(flag: flags.FlagHolder, kind: type) -> tuple | None:
+    """Slices, rows and columns of a flag, or None where it is not given."""
+    if not flag.value:
+        return None
+    try:
+        numbers = tuple(map(kind, flag.value))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != 3 or not all(0 < number < float("inf") for number in numbers):
+        raise InputError(f"--{flag.name}={','.join(flag.value)}: give three numbers above 0: slices, rows, columns.")
+    return numbers
 
 
 def _has_several(workdir: Path) -> bool:

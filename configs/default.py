@@ -58,6 +58,11 @@ def get_config() -> ConfigDict:
     config.data.spacing = placeholder(tuple)
     # The share of each batch of patches, its end, that is centred on foreground, whatever class: nnU-Net's third.
     config.data.foreground_share = 0.33
+    # Which axes the arrays of a volume have. "patient": by the affine, all are turned the same way, as radiologists
+    # look at them. "file": slices, rows and columns of the file, whatever their directions, as SimpleITK reads them and
+    # most models of nnU-Net were trained; "ras": nibabel's canonical order, for those of NibabelIOWithReorient. Masks
+    # come back in the files' own axes all the same; pictures and DICOM are not turned by any.
+    config.data.axes = "patient"
     # Where decoded cases are kept, to be read straight from memory; about the size of the pixels (0.8 GB for LGG).
     config.data.cache = "data/cache"
     # Pixels a side of what the network sees. Scores are taken at the files' own size. A multiple of 2**(depth - 1).

@@ -2,6 +2,8 @@
 
 import os
 import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,22 +11,27 @@ from jax.typing import ArrayLike
 from jaxtyping import Float32, UInt8
 from ml_collections import ConfigDict
 
+from unet_jax.auto import best as best_file
+from unet_jax.auto import members, runs
 from unet_jax.data import intensity, scale
 from unet_jax.data import load as load_data
 from unet_jax.data.case import Case, check_finite
 from unet_jax.data.formats import sources
 from unet_jax.data.scale import Scale
 from unet_jax.errors import InputError
-from unet_jax.inference import postprocess
-from unet_jax.inference.network import Probability, image_channels, load_network
+from unet_jax.inference import components, postprocess
+from unet_jax.inference.network import image_channels, load_network
 from unet_jax.inference.segment import segment_stream
 from unet_jax.inference.settings import SegmentSettings, keeps_scale
 from unet_jax.inference.windows import Segmented, Wanted
+from unet_jax.plan import plan_file
 from unet_jax.run import checkpoint
 from unet_jax.run import folder as run_folder
 from unet_jax.run.config import read_config
 from unet_jax.runtime.mesh import check_batch_size, data_mesh
 from unet_jax.runtime.out_of_memory import explained
+
+Mask = UInt8[np.ndarray, "d h w"]
 
 
 def load(run: str | os.PathLike[str], *, batch_size: int | None = None) -> "Segmenter":
@@ -34,7 +41,8 @@ def load(run: str | os.PathLike[str], *, batch_size: int | None = None) -> "Segm
         mask = segment(image)
 
     Args:
-        run: the run's folder.
+        run: the run's folder; or that of a choice (best.json), whose folds and configurations are averaged and whose
+            post-processing is applied.
         batch_size: slices, or slabs, that are computed together; fewer are filled up to that number. None is the
             run's own, with which the masks are those of `evaluate` and `predict` to the bit; 1 spares the filling where
             single pictures are to be segmented.
@@ -44,6 +52,8 @@ def load(run: str | os.PathLike[str], *, batch_size: int | None = None) -> "Segm
         DamageError: no checkpoint is whole. One that is damaged among others is a warning.
     """
     workdir = Path(run)
+    if (workdir / best_file.NAME).exists():
+        return _load_choice(workdir, batch_size)
     config = read_config(workdir)
     mesh = data_mesh()
     if batch_size is not None:
@@ -54,10 +64,44 @@ def load(run: str | os.PathLike[str], *, batch_size: int | None = None) -> "Segm
         warnings.warn(line, RuntimeWarning, stacklevel=2)
     classes = tuple(run_folder.read_classes(workdir))
     settings = SegmentSettings.of_run(workdir, config, mesh)
+
+    def segment(wanted: Iterator[Wanted], keep: bool) -> Iterator[Segmented]:
+        return segment_stream(network, wanted, settings, keep_probabilities=keep)
+
+    def finish(mask: Mask) -> Mask:
+        return postprocess.apply(mask, settings.postprocess)
+
     channels = image_channels(workdir, config)
+    names, trained = _of_images(workdir, config, channels)
+    return Segmenter(segment, finish, config, restored.step, channels, classes, names, trained)
+
+
+def _load_choice(workdir: Path, batch_size: int | None) -> "Segmenter":
+    best, plans, mesh = best_file.read(workdir), plan_file.read_plans(workdir / plan_file.NAME), data_mesh()
+    first = runs.folder_of(workdir, best.configurations[0], best.folds[0])
+    config = read_config(first)
+    loaded = members.load(workdir, plans, best.configurations, best.folds, mesh)
+    if batch_size is not None:
+        check_batch_size(batch_size, mesh)
+        loaded = [replace(one, settings=replace(one.settings, batch_size=batch_size)) for one in loaded]
+
+    def segment(wanted: Iterator[Wanted], keep: bool) -> Iterator[Segmented]:
+        for found in members.segment(loaded, wanted, keep_probabilities=keep or len(best.configurations) > 1):
+            yield members.together(found, best.configurations, config.eval.threshold)
+
+    def finish(mask: Mask) -> Mask:
+        return components.apply(mask, best.postprocessing)
+
+    classes = tuple(run_folder.read_classes(first))
+    channels = image_channels(first, config)
+    names, trained = _of_images(first, config, channels)
+    return Segmenter(segment, finish, config, None, channels, classes, names, trained)
+
+
+def _of_images(workdir: Path, config: ConfigDict, channels: int) -> tuple[tuple[str, ...], Scale | None]:
+    """What a run's channels are called, and the scale of intensities that it was trained on, where that matters."""
     names = run_folder.read_channel_names(workdir, config, channels)
-    trained = run_folder.read_scale(workdir, config, keeps_scale(workdir, config, channels))
-    return Segmenter(network, config, restored.step, channels, classes, settings, names, trained)
+    return names, run_folder.read_scale(workdir, config, keeps_scale(workdir, config, channels))
 
 
 class Segmenter:
@@ -75,7 +119,7 @@ class Segmenter:
 
     Attributes:
         config: the run's.
-        step: of the checkpoint.
+        step: of the checkpoint; None of a choice, which has several.
         channels: that images must have.
         classes: the names of several, whose numbers are 1, 2 and so on; empty for one.
         channel_names: what the channels are called.
@@ -83,12 +127,12 @@ class Segmenter:
 
     def __init__(
         self,
-        probability: Probability,
+        segment: Callable[[Iterator[Wanted], bool], Iterator[Segmented]],
+        finish: Callable[[Mask], Mask],
         config: ConfigDict,
-        step: int,
+        step: int | None,
         channels: int,
         classes: tuple[str, ...],
-        settings: SegmentSettings,
         channel_names: tuple[str, ...] = (),
         trained: Scale | None = None,
     ):
@@ -96,9 +140,9 @@ class Segmenter:
         self.step = step
         self.channels = channels
         self.classes = classes
-        self._probability = probability
-        self._settings = settings
         self.channel_names = channel_names
+        self._stream = segment
+        self._finish = finish
         self._trained = trained
 
     def __call__(
@@ -115,7 +159,7 @@ class Segmenter:
                 no spacing where one is needed.
             OutOfMemoryError: the device has too little memory for a batch.
         """
-        masks = [postprocess.apply(done.mask, self._settings.postprocess) for done in self._segment(image, spacing)]
+        masks = [self._finish(done.mask) for done in self._segment(image, spacing)]
         return np.stack(masks).reshape(np.shape(image)[:-1])
 
     def probabilities(
@@ -142,9 +186,7 @@ class Segmenter:
         cases = self._cases(np.asarray(image), spacing)
         wanted = (Wanted(position, case, np.arange(len(case.image))) for position, case in enumerate(cases))
         with explained(self.config):
-            return list(
-                segment_stream(self._probability, wanted, self._settings, keep_probabilities=keep_probabilities)
-            )
+            return list(self._stream(wanted, keep_probabilities))
 
     def _cases(self, image: np.ndarray, spacing: tuple[float, float, float] | None) -> list[Case]:
         found = f"the image is {image.dtype} {image.shape}"

@@ -1,6 +1,7 @@
 """A plan of two configurations of slices, which train in seconds, and what is made of it."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import nnunet_raw
@@ -49,3 +50,9 @@ def workdir(config, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "balls"
     auto(config, folder)
     return folder
+
+
+@pytest.fixture
+def copied(workdir, tmp_path):
+    shutil.copytree(workdir, tmp_path / "copied")
+    return tmp_path / "copied"

@@ -17,12 +17,6 @@ from unet_jax.runtime import lock
 RUNS = [("wide", 0), ("wide", 1), ("2d", 0), ("2d", 1)]
 
 
-@pytest.fixture
-def copied(workdir, tmp_path):
-    shutil.copytree(workdir, tmp_path / "copied")
-    return tmp_path / "copied"
-
-
 def metrics(workdir, name, fold):
     return json.loads((workdir / name / f"fold{fold}/evaluation/test/metrics.json").read_text())
 

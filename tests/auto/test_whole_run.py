@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import nibabel
@@ -63,7 +64,7 @@ def command(config, raw, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_plan_train_kill_resume_choose_predict(command, raw, tmp_path):
+def test_plan_train_kill_resume_choose_predict_export(command, raw, tmp_path):
     workdir = tmp_path / "run"
     whole = main(*command, f"--workdir={workdir}")
     # One machine's share, and then the rest, which is killed in the second configuration.
@@ -95,3 +96,11 @@ def test_plan_train_kill_resume_choose_predict(command, raw, tmp_path):
     assert len(masks) == 6
     for path in masks:
         assert set(np.unique(nibabel.load(path).get_fdata())) <= {0, 1, 2}
+
+    # A cascade's second network cannot be one file; then a run is exported.
+    exported = workdir / "2d" / "fold0" if CONFIGURATIONS[-1] in best["configurations"] else workdir
+    file = tmp_path / "balls.zip"
+    export = main("--mode=export", f"--workdir={exported}", f"--output={file}", f"--data={raw / 'imagesTr'}")
+    subprocess.run(export, cwd=ROOT, capture_output=True, text=True, check=True)
+    with zipfile.ZipFile(file) as archive:
+        assert json.loads(archive.read("metadata.json"))["mask_differs"] < 1e-3

@@ -173,10 +173,8 @@ def test_slices_of_pictures(configure, phantom_files, tmp_path):
     [
         ({"data.patch": (8, 8)}, r"config\.data\.patch is \(8, 8\), and config\.model\.rank is 3"),
         ({"data.patch": (8, 8, 9)}, r"divide by 2"),
-        ({"data.patch": (8, 8, 10), "augment.rot90": 0.5}, r"need square slices"),
         ({"train.steps_per_epoch": 0}, r"steps_per_epoch is 0"),
         ({"data.foreground_share": 1.5}, r"foreground_share is 1\.5"),
-        ({"augment.gamma.probability": 0.5}, r"config\.augment\.gamma: not for patches"),
         ({"data.slab": 4}, r"config\.data\.slab: not for patches"),
         ({"data.split_by": "slice"}, r"cut from whole cases"),
         ({"data.patch": None, "data.spacing": None}, r"are for patches: set config\.data\.patch"),

@@ -7,15 +7,19 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from unet_jax.data import load
 from unet_jax.data.case import Case
 from unet_jax.data.slices import Slices
 from unet_jax.errors import InputError
-from unet_jax.export import onnx_file, stablehlo
+from unet_jax.export import onnx_file, stablehlo, volumes
+from unet_jax.export.whole_case import Part
 from unet_jax.files import write_bytes
-from unet_jax.inference.network import load_network, within_a_program
-from unet_jax.inference.settings import flips_of
+from unet_jax.inference.network import image_channels, load_network, within_a_program
+from unet_jax.inference.segment import segment_stream
+from unet_jax.inference.settings import SegmentSettings, flips_of
+from unet_jax.inference.windows import Wanted
 from unet_jax.run import checkpoint
 from unet_jax.run import folder as run_folder
 from unet_jax.run.config import read_config
@@ -37,17 +41,21 @@ def export(
     *,
     data: Path | None = None,
     overwrite: bool = False,
+    shape: tuple[int, int, int] | None = None,
+    spacing: tuple[float, float, float] | None = None,
 ) -> dict:
     """Writes the checkpoint that the config names, with its preprocessing, as a program, and prints how exact it is.
 
     The program ends with the sigmoid of one class or the softmax of several. It is tried on slices of a case, in the
-    form in which it is written, before it is.
+    form in which it is written, before it is. Of a run on patches, see `volumes`.
 
     Args:
         workdir: the run's folder.
         output: the file; its suffix names the format, one of FORMATS.
         data: a folder of cases to try it on; None for those that the run was trained on.
         overwrite: whether to replace `output` if it exists.
+        shape: of the cases that the file of a run on patches is for; None for that of the case it is tried on.
+        spacing: of these, in mm; None likewise.
 
     Returns:
         the facts in the file.
@@ -58,17 +66,12 @@ def export(
         DamageError: no checkpoint is whole.
         StorageError: the file cannot be written; what was there before is as it was.
     """
-    if output.suffix not in FORMATS:
-        raise InputError(
-            f"--output={output}: the file's name must end with {' or '.join(FORMATS)}: see docs/export.md."
-        )
-    if output.exists() and not overwrite:
-        raise InputError(f"--output={output} exists: name another file, or add --overwrite.")
+    check_output(output, overwrite=overwrite)
     config = read_config(workdir)
     if config.data.patch is not None:
-        raise InputError(
-            f"{workdir} was trained on patches (config.data.patch), which cannot be exported yet: use predict."
-        )
+        return _volumes(workdir, config, output, data, shape, spacing)
+    if shape is not None or spacing is not None:
+        raise InputError(f"--shape and --spacing are for runs on patches, and {workdir} takes images of any size.")
     if data is not None:
         load.take_cases_from(data, config)
     run_folder.check_phantom(workdir, config)
@@ -110,6 +113,47 @@ def export(
         flush=True,
     )
     return facts
+
+
+def check_output(output: Path, *, overwrite: bool) -> None:
+    """Raises InputError where a file's name has no format, or there is one that is not to be replaced."""
+    if output.suffix not in FORMATS:
+        raise InputError(
+            f"--output={output}: the file's name must end with {' or '.join(FORMATS)}: see docs/export.md."
+        )
+    if output.exists() and not overwrite:
+        raise InputError(f"--output={output} exists: name another file, or add --overwrite.")
+
+
+def _volumes(
+    workdir: Path,
+    config: ConfigDict,
+    output: Path,
+    data: Path | None,
+    shape: tuple[int, int, int] | None,
+    spacing: tuple[float, float, float] | None,
+) -> dict:
+    """The export of a run on patches."""
+    if config.plan.previous:
+        raise InputError(f"{workdir} is {volumes.CASCADE}")
+    run_folder.check_phantom(workdir, config)
+    with explained(config):
+        compilation_cache.use(config.train.compilation_cache)
+        case = volumes.case_to_try(config, image_channels(workdir, config), data, shape, spacing)
+        mesh = data_mesh()
+        network, restored = load_network(workdir, config, mesh)
+        for line in checkpoint.warnings(workdir / run_folder.CHECKPOINTS, restored):
+            print(f"warning: {line}", file=sys.stderr, flush=True)
+        part = Part(network, SegmentSettings.of_run(workdir, config, mesh))
+        facts = {
+            "run": workdir.resolve().name,
+            "checkpoint_step": restored.step,
+            "classes": list(run_folder.read_classes(workdir)),
+            "postprocess": config.eval.postprocess.to_dict(),
+        }
+        wanted = Wanted(0, case, np.arange(len(case.image)))
+        [expected] = segment_stream(part.logits, [wanted], part.settings, keep_probabilities=True)
+        return volumes.write(output, [part], expected, facts, config.data.axes)
 
 
 def _interface(axes: Sequence[str | int], image: np.ndarray, classes: Sequence[str]) -> dict[str, dict]:

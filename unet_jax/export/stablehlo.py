@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float32
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 PROGRAM, METADATA = "network.stablehlo", "metadata.json"
@@ -25,9 +24,16 @@ def trace(network: Callable[[jax.Array], jax.Array], image: np.ndarray) -> bytes
     """
     *_, channels = image.shape
     shape = OPEN[image.ndim - 2].format(slab=image.shape[1], channels=channels)
-    like = jax.ShapeDtypeStruct(jax.export.symbolic_shape(shape), image.dtype)
-    exported = jax.export.export(jax.jit(network), platforms=PLATFORMS)(like)
-    return bytes(exported.serialize())
+    return _serialised(network, jax.ShapeDtypeStruct(jax.export.symbolic_shape(shape), image.dtype))
+
+
+def trace_fixed(function: Callable[[jax.Array], Any], image: np.ndarray) -> bytes:
+    """Serialises a function of images of the shape and type of `image` alone, on any of PLATFORMS."""
+    return _serialised(function, jax.ShapeDtypeStruct(image.shape, image.dtype))
+
+
+def _serialised(function: Callable[[jax.Array], Any], like: jax.ShapeDtypeStruct) -> bytes:
+    return bytes(jax.export.export(jax.jit(function), platforms=PLATFORMS)(like).serialize())
 
 
 def axes(image: np.ndarray) -> list[str | int]:
@@ -35,9 +41,9 @@ def axes(image: np.ndarray) -> list[str | int]:
     return ["batch", *image.shape[1:-3], "height", "width"]
 
 
-def run(program: bytes, image: np.ndarray) -> Float32[np.ndarray, "*batch"]:
-    """The result of a program of `trace` for `image`."""
-    return np.asarray(jax.export.deserialize(bytearray(program)).call(image))
+def run(program: bytes, image: np.ndarray) -> Any:
+    """The result, or results, of a program for `image`."""
+    return jax.tree.map(np.asarray, jax.export.deserialize(bytearray(program)).call(image))
 
 
 def pack(program: bytes, facts: Mapping[str, Any]) -> bytes:

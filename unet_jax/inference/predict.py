@@ -1,6 +1,7 @@
 """Segments images without masks: writes masks in the images' own format and place, and tables of what was found."""
 
 import dataclasses
+import functools
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -55,6 +56,7 @@ class Task:
         channel_names: what the run's channels are called.
         scale: of intensities, that the run was trained on, where that is known and matters.
         writer: of the masks: see `output`.
+        encode: the writer's, for cases of these axes.
         classes: several, of the run; empty for one.
         output: the folder.
         probabilities: whether they are written.
@@ -69,6 +71,7 @@ class Task:
     channel_names: tuple[str, ...]
     scale: Scale | None
     writer: ModuleType
+    encode: Callable[..., Iterator[tuple[Path, bytes]]]
     classes: LabelMap
     output: Path
     probabilities: bool
@@ -164,7 +167,7 @@ def _task(
     if beside := [f"{shown(files.name)}: {files.beside}" for files in listing if files.beside]:
         more = f"; and in {len(beside) - LISTED} more" if len(beside) > LISTED else ""
         print(f"Not read, because they are not of the series: {'; '.join(beside[:LISTED])}{more}.", flush=True)
-    writer = _writer(_sort(listing, source))
+    writer = _writer(sort := _sort(listing, source))
     return Task(
         reader=reader,
         root=root,
@@ -174,6 +177,7 @@ def _task(
         channel_names=run_folder.read_channel_names(workdir, config, channels),
         scale=run_folder.read_scale(workdir, config, keeps_scale(workdir, config, channels)),
         writer=writer,
+        encode=functools.partial(writer.encode, axes=settings.axes) if sort == "volume" else writer.encode,
         classes=run_folder.read_classes(workdir),
         output=output,
         probabilities=probabilities,
@@ -306,7 +310,7 @@ def _decoded(task: Task, faults: list[str], measured: list[Measured]) -> Iterato
 def _write(task: Task, done: Segmented, mask: UInt8[np.ndarray, "d h w"]) -> tuple[list[tables.Row], list[tables.Row]]:
     """Writes what belongs to a case, and returns its rows of the tables."""
     files, case = task.listing[done.wanted.position], done.wanted.case
-    for path, data in task.writer.encode(files, task.root, mask, done.probability, task.classes):
+    for path, data in task.encode(files, task.root, mask, done.probability, task.classes):
         write_bytes(task.output / path, data)
     if task.overlays:
         for path, data in overlay_files.encode(files, case, mask, task.shown, labels.count(task.classes)):

@@ -103,6 +103,38 @@ def test_a_file_of_another_orientation_gives_the_same_case_and_gets_its_mask_bac
     np.testing.assert_allclose(*(place[np.lexsort(place.round(3).T)] for place in places), atol=1e-4)
 
 
+def test_cases_in_the_files_own_axes_are_simpleitks_and_so_are_their_masks(root, tmp_path):
+    """As nnU-Net sees them; what is predicted is written where it belongs."""
+    plain = reader(root, "nifti", Settings(intensity="range"))
+    of_file = reader(root, "nifti", Settings(intensity="range", axes="file"))
+    assert plain.DECODING in of_file.DECODING
+    assert "axes" not in plain.DECODING
+    files = of_file.find(root)[0]
+    case = of_file.decode(files, lambda path: read_file(root, path))
+    read = sitk.ReadImage(str(root / files.images[0]))
+    np.testing.assert_array_equal(case.image[..., 0], sitk.GetArrayFromImage(read))
+    np.testing.assert_array_equal(case.mask, sitk.GetArrayFromImage(sitk.ReadImage(str(root / files.masks[0]))))
+    assert case.spacing == pytest.approx(read.GetSpacing()[::-1])
+
+    scan = nibabel.load(root / files.images[0]).as_reoriented([[1, -1], [2, 1], [0, -1]])
+    nibabel.save(scan, tmp_path / "scan.nii.gz")
+    predicting, folder = image_reader(tmp_path / "scan.nii.gz", Settings(intensity="range", axes="file"))
+    [files] = predicting.find(folder)
+    case = predicting.decode(files, lambda path: read_file(folder, path))
+    mask = (case.image[..., 0] > np.median(case.image)).astype(np.uint8)
+    [(path, data)] = volume_masks.encode(files, folder, mask, None, axes="file")
+    (tmp_path / path).write_bytes(data)
+    written = nibabel.load(tmp_path / path)
+    np.testing.assert_array_equal(written.get_fdata(), scan.get_fdata() > np.median(scan.get_fdata()))
+    np.testing.assert_array_equal(written.affine, scan.affine)
+
+
+def test_axes_that_there_are_not_are_refused(root):
+    for make in (lambda settings: reader(root, "nifti", settings), lambda settings: image_reader(root, settings)):
+        with pytest.raises(InputError, match=r"config\.data\.axes is 'lps'; it must be one of patient, file, ras"):
+            make(Settings(axes="lps"))
+
+
 @pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
 def test_a_written_header_keeps_everything_but_type_and_scale(kind):
     image = kind(_arrays(0)[0][0], None)

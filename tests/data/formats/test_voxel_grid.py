@@ -3,6 +3,7 @@ import itertools
 import nibabel
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 
 from unet_jax.data.formats.voxel_grid import axes_of, farthest_apart, grid_of
 from unet_jax.errors import InputError
@@ -53,6 +54,29 @@ def test_the_way_back_is_exact_even_for_tilted_files(order, signs):
     volume = np.random.default_rng(0).integers(0, 255, (3, 4, 5), np.uint8)
     np.testing.assert_array_equal(grid.to_file(grid.to_case(volume)), volume)
     np.testing.assert_allclose(sorted(grid.spacing), [1, 1.5, 5], rtol=1e-6)
+
+
+@pytest.mark.parametrize("axes", ["file", "ras"])
+@pytest.mark.parametrize(("order", "signs"), ORIENTATIONS)
+def test_other_axes_are_those_of_simpleitk_and_of_nibabels_canonical_order(order, signs, axes, tmp_path):
+    turn = nibabel.eulerangles.euler2mat(0.1, -0.2, 0.15)
+    affine = _affine(order, signs, (1, 1.5, 5))
+    affine[:3, :3] = turn @ affine[:3, :3]
+    volume = np.random.default_rng(0).integers(0, 255, (3, 4, 5), np.uint8)
+    image = nibabel.Nifti1Image(volume, affine)
+    nibabel.save(image, tmp_path / "a.nii")
+    grid = grid_of(image.header).with_axes(axes)
+    if axes == "file":
+        read = sitk.ReadImage(str(tmp_path / "a.nii"))
+        expected, spacing = sitk.GetArrayFromImage(read), read.GetSpacing()[::-1]
+    else:
+        turned = nibabel.as_closest_canonical(image)
+        expected, spacing = np.asarray(turned.dataobj).T, turned.header.get_zooms()[::-1]
+    np.testing.assert_array_equal(grid.to_case(volume), expected)
+    np.testing.assert_array_equal(grid.to_case(np.stack([volume, volume], -1))[..., 1], expected)
+    np.testing.assert_array_equal(grid.to_file(expected), volume)
+    np.testing.assert_allclose(grid.spacing, spacing, rtol=1e-5)
+    assert grid_of(image.header).with_axes("patient").plane in ("axial", "coronal", "sagittal")
 
 
 def test_units_become_millimetres():

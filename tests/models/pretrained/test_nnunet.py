@@ -5,6 +5,7 @@ import re
 import jax
 import jax.numpy as jnp
 import networks
+import nibabel
 import numpy as np
 import pytest
 import torch_files
@@ -14,6 +15,7 @@ from nnunet_arrays import arrays, state_of
 from torch_files import Call
 
 import unet_jax
+from unet_jax.inference import predict
 from unet_jax.models import build
 from unet_jax.models.functional import split_model
 from unet_jax.models.pretrained import nnunet, torch_names
@@ -129,9 +131,36 @@ def test_a_run_has_nnunets_choices(taken_over):
     assert tuple(config.data.patch) == (8, 16, 16)
     assert tuple(config.model.features) == (4, 6, 8, 8)
     assert config.data.fold == 1
+    assert config.data.axes == "file"
     assert config.loss.dice.to_dict() == {"weight": 1.0, "smooth": 1e-5, "per_sample": False}
     assert (config.eval.tta, tuple(config.eval.mirror_axes)) == (True, (0, 1, 2))
     assert (config.optim.schedule, config.optim.coupled_decay) == ("poly", True)
+
+
+def test_a_file_of_any_orientation_is_predicted_in_its_own_axes(taken_over, tmp_path):
+    """As SimpleITK reads it; by the affine it would be another image, of which only the place in space is the same."""
+    image = np.random.default_rng(0).standard_normal((16, 16, 8)).astype(np.float32)
+    affine = nibabel.orientations.inv_ornt_aff([[1, 1], [2, -1], [0, -1]], image.shape)
+    (tmp_path / "in").mkdir()
+    nibabel.save(nibabel.Nifti1Image(image, affine), tmp_path / "in" / "a_0000.nii.gz")
+    run = taken_over / "3d_fullres" / "fold0"
+    predict.predict(run, tmp_path / "in", tmp_path / "out", probabilities=True)
+    expected = unet_jax.load(run).probabilities(image.transpose(2, 1, 0)[..., None], spacing=(1.0, 1.0, 1.0))
+    for label in (1, 2):
+        found = nibabel.load(tmp_path / "out" / f"a_probability_{label}.nii.gz")
+        np.testing.assert_allclose(found.get_fdata(), expected[..., label].transpose(2, 1, 0), rtol=0, atol=1e-6)
+        np.testing.assert_array_equal(found.affine, affine)
+
+
+@pytest.mark.parametrize(
+    ("reader", "axes"), [("NibabelIO", "file"), ("NibabelIOWithReorient", "ras"), ("NaturalImage2DIO", "patient")]
+)
+def test_the_reader_of_the_plans_says_which_axes(tmp_path, reader, axes):
+    model = write_model(
+        tmp_path / "model", {"0": checkpoint_of_nnunet()}, plans_of_nnunet() | {"image_reader_writer": reader}
+    )
+    nnunet.main([str(model), str(tmp_path / "out")])
+    assert read_config(tmp_path / "out" / "3d_fullres" / "fold0").data.axes == axes
 
 
 def test_a_runs_probabilities_are_those_of_the_networks_weights(taken_over):
@@ -147,6 +176,20 @@ def test_a_runs_probabilities_are_those_of_the_networks_weights(taken_over):
     found = segment.probabilities(image, spacing=(1.0, 1.0, 1.0))
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
     np.testing.assert_array_equal(segment(image, spacing=(1.0, 1.0, 1.0)), np.argmax(expected, -1))
+
+
+def test_the_folder_of_all_folds_is_loaded_as_their_mean(taken_over):
+    """The mean of logits; of weights of one half, all logits are those of another network."""
+    image = np.random.default_rng(0).standard_normal((8, 16, 16, 1)).astype(np.float32)
+    each = [
+        np.log(unet_jax.load(taken_over / "3d_fullres" / f"fold{n}").probabilities(image, spacing=(1.0, 1.0, 1.0)))
+        for n in (0, 1)
+    ]
+    segment = unet_jax.load(taken_over, batch_size=jax.device_count())
+    expected = jax.nn.softmax(sum(each) / 2)
+    np.testing.assert_allclose(segment.probabilities(image, spacing=(1.0, 1.0, 1.0)), expected, rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(segment(image, spacing=(1.0, 1.0, 1.0)), np.argmax(expected, -1))
+    assert (segment.classes, segment.step, segment.channels) == (("Anterior", "Posterior"), None, 1)
 
 
 def test_one_class_beside_the_background_keeps_its_probability(tmp_path, capsys):

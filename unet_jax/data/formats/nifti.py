@@ -76,6 +76,7 @@ def decode(
     labels: LabelMap | None,
     channels: int | None = None,
     threshold: int | None = None,
+    axes: str = "patient",
 ) -> Case:
     """Reads and checks the channels and the mask of one case.
 
@@ -85,6 +86,7 @@ def decode(
         labels: which values of the mask are which class.
         channels: how many there must be; None where that is not known.
         threshold: see `labels.to_classes`.
+        axes: config.data.axes.
 
     Returns:
         image float32 [slices, rows, columns, channels] in the files' own units, mask of classes or None, spacing in mm.
@@ -99,7 +101,7 @@ def decode(
     for path in (*files.images, *files.masks):
         try:
             is_mask = path in files.masks
-            array, grid = table.read(read(path), path, mask=is_mask)
+            array, grid = table.read(read(path), path, mask=is_mask, axes=axes)
             _check_together(path, grid, grids)
             grids[path] = grid
             arrays[path] = _classes(array, path, labels, threshold) if is_mask else array.astype(np.float32)

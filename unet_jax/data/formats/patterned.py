@@ -13,7 +13,11 @@ DECODING = "patterns 1: channels in the pattern's order, 16 bits of pictures ove
 
 
 def decode(
-    files: CaseFiles, read: Callable[[Path], bytes], labels: LabelMap | None, threshold: int | None = None
+    files: CaseFiles,
+    read: Callable[[Path], bytes],
+    labels: LabelMap | None,
+    threshold: int | None = None,
+    axes: str = "patient",
 ) -> Case:
     """Reads, checks and puts together the files of one case.
 
@@ -22,6 +26,7 @@ def decode(
         read: gives the bytes of a path of `files`, or raises InputError.
         labels: which values of the masks are which class; None where they hold 0 and 1 or 0 and 255.
         threshold: see `labels.to_classes`.
+        axes: of volumes, config.data.axes.
 
     Returns:
         the case, as `pictures` has it, or `nifti` of volumes.
@@ -37,7 +42,7 @@ def decode(
     if sorts == {"volume"} and (len(files.images) == files.channels or files.faults):
         from unet_jax.data.formats import nifti
 
-        return nifti.decode(files, read, labels, threshold=threshold)
+        return nifti.decode(files, read, labels, threshold=threshold, axes=axes)
     raise FaultsError(files.faults or [_mistake(files, paths, formats)])
 
 

@@ -33,6 +33,8 @@ SOURCES = ("lgg", "pairs", "nifti", "dicom", "tfds", "patterns", "listed", "phan
 LGG_SOURCES = ("lgg", "phantom", "tfds")
 # A picture of the LGG data set: TCGA_CS_4941_19960909/TCGA_CS_4941_19960909_12.
 LGG_NAME = r"(?:[^/]+/)?(?P<patient>[^_/]+_[^_/]+_[^_/]+)_(?:[^/]*_)?(?P<slice>[0-9]+)"
+# Of volumes, whose axes a case's arrays have.
+AXES = ("patient", "file", "ras")
 
 Read = Callable[[Path], bytes]
 
@@ -48,6 +50,7 @@ class Settings:
     images: str | None = None
     masks: str | None = None
     mask_threshold: int | None = None
+    axes: str = "patient"
 
 
 def settings(data: Mapping) -> Settings:
@@ -149,6 +152,7 @@ def reader(root: Path, source: str, settings: Settings) -> Reader:
         InputError: a setting cannot be used, or nnU-Net's description of the data set.
     """
     intensity.check_mode(settings.intensity)
+    turned = _turned(settings.axes)
     label_map = labels.parse(settings.labels)
     grouping = patients.load(settings.patient_pattern, settings.patient_csv and Path(settings.patient_csv))
     mode = intensity_mode(source, settings.intensity)
@@ -165,10 +169,10 @@ def reader(root: Path, source: str, settings: Settings) -> Reader:
 
         description = nifti.read_description(root, label_map)
         return _reader(
-            f"{nifti.DECODING}; {description}; {grouping.describe()}{thresholded}",
+            f"{nifti.DECODING}; {description}; {grouping.describe()}{thresholded}{turned}",
             lambda root: nifti.find(root, description, grouping),
             lambda files, read: nifti.decode(
-                files, read, description.labels, len(description.channels), settings.mask_threshold
+                files, read, description.labels, len(description.channels), settings.mask_threshold, settings.axes
             ),
             mode,
         )
@@ -191,9 +195,9 @@ def reader(root: Path, source: str, settings: Settings) -> Reader:
     if source == "listed":
         labelled = label_map or dataset_json.label_map(dataset_json.read(root / DESCRIPTION), root / DESCRIPTION)
         return _reader(
-            f"{patterned.DECODING}; listed; labels {labelled}; {grouping.describe()}{thresholded}",
+            f"{patterned.DECODING}; listed; labels {labelled}; {grouping.describe()}{thresholded}{turned}",
             lambda root: listed.find(root, grouping),
-            lambda files, read: patterned.decode(files, read, labelled, settings.mask_threshold),
+            lambda files, read: patterned.decode(files, read, labelled, settings.mask_threshold, settings.axes),
             mode,
         )
     if source == "patterns":
@@ -201,9 +205,9 @@ def reader(root: Path, source: str, settings: Settings) -> Reader:
         _check_patients(images, settings)
         return _reader(
             f"{patterned.DECODING}; {images.text}; {masks.text}; labels {label_map}; {grouping.describe()}"
-            f"{thresholded}",
+            f"{thresholded}{turned}",
             lambda root: pattern_listing.find(root, images, masks, grouping),
-            lambda files, read: patterned.decode(files, read, label_map, settings.mask_threshold),
+            lambda files, read: patterned.decode(files, read, label_map, settings.mask_threshold, settings.axes),
             mode,
         )
     raise InputError(f"config.data.source is {source!r}; it must be one of auto, {', '.join(SOURCES)}.")
@@ -247,6 +251,7 @@ def image_reader(path: Path, settings: Settings, channels: int | None = None) ->
         InputError: there is no such path, it holds no image, or images of several sorts.
     """
     intensity.check_mode(settings.intensity)
+    _turned(settings.axes)
     if settings.images and path.is_dir():
         return _by_patterns(path, settings)
     sort = sort_of(path)
@@ -258,7 +263,7 @@ def image_reader(path: Path, settings: Settings, channels: int | None = None) ->
             table.check_packages(files.images)
 
         def decode(files: CaseFiles, read: Read) -> Case:
-            return nifti.decode(files, read, {})
+            return nifti.decode(files, read, {}, axes=settings.axes)
     elif sort == "dicom":
         from unet_jax.data.formats import dicom, dicom_listing
 
@@ -289,7 +294,7 @@ def _by_patterns(root: Path, settings: Settings) -> tuple[Reader, Path]:
     found = pattern_listing.find_images(root, entries(root), images, masks)
 
     def decode(files: CaseFiles, read: Read) -> Case:
-        return patterned.decode(files, read, None)
+        return patterned.decode(files, read, None, axes=settings.axes)
 
     return _reader("images only: patterns", lambda _: found, decode, settings.intensity), root
 
@@ -308,6 +313,13 @@ def _reader(
 
     # What is the same for all files of a data set is part of DECODING; what is in the files is hashed with them.
     return Reader(decoding if mode == "range" else f"{decoding}; intensity {mode} 1", find, decode_and_normalise, read)
+
+
+def _turned(axes: str) -> str:
+    """What a description says of a case's axes: nothing of those that were the only ones before there were others."""
+    if axes not in AXES:
+        raise InputError(f"config.data.axes is {axes!r}; it must be one of {', '.join(AXES)}.")
+    return "" if axes == "patient" else f"; axes {axes}"
 
 
 def _thresholded(threshold: int | None, label_map: labels.LabelMap | None) -> str:

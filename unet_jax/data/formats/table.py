@@ -76,7 +76,7 @@ def check_packages(paths: Iterable[PurePath]) -> None:
 
 
 def read(
-    data: bytes, path: PurePath, *, mask: bool = False
+    data: bytes, path: PurePath, *, mask: bool = False, axes: str = "patient"
 ) -> tuple[Shaped[np.ndarray, "d h w c"], "VoxelGrid | None"]:
     """The voxels of a file of any format in a case's axes, in the file's own type, and where they lie.
 
@@ -84,6 +84,7 @@ def read(
         data: the file's bytes.
         path: the file's, whose suffix FORMATS has.
         mask: whether it is a mask, which matters for palettes.
+        axes: of volumes, config.data.axes.
 
     Raises:
         InputError: the file cannot be read.
@@ -92,5 +93,6 @@ def read(
     if kind.sort == "picture":
         return kind.module().decode(data, path, mask=mask), None
     array, grid = kind.module().decode(data, path)
+    grid = grid.with_axes(axes)
     turned = grid.to_case(array)
     return (turned if turned.ndim == 4 else turned[..., None]), grid

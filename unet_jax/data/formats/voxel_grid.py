@@ -17,6 +17,8 @@ except ImportError as error:
 # By the body's axis that is cut across: towards which side (Right, Posterior, Superior, …) slices, rows and columns
 # count. Pictures are then as radiologists look at them, and as scanners write DICOM: the patient's right on the left.
 PLANES = {"sagittal": ("R", "I", "P"), "coronal": ("P", "I", "L"), "axial": ("S", "P", "L")}
+# The reverse of nibabel's "canonical" order of axes, which is how nnU-Net's NibabelIOWithReorient has them.
+RAS = ("S", "A", "R")
 # A volume is cut across the axis whose voxels are this many times as long as the others', else into axial slices.
 THICK = 1.4
 # By NIfTI's codes of units: metres, millimetres, micrometres.
@@ -31,7 +33,8 @@ class VoxelGrid:
         header: the file's, as its format needs it to write another file of this grid.
         affine: from a voxel's place in the file's array to the scanner's millimetres (right, anterior, superior).
         shape: of the file's array, channels left out.
-        plane: a key of PLANES, how slices are cut.
+        plane: a key of PLANES, how slices are cut; or "file", the file's own axes from the last to the first, as
+            SimpleITK's arrays have them; or "ras".
         spacing: millimetres between slices, rows and columns.
     """
 
@@ -43,11 +46,29 @@ class VoxelGrid:
 
     def to_case(self, volume: Shaped[np.ndarray, "i j k *c"]) -> Shaped[np.ndarray, "d h w *c"]:
         """The file's array as slices, rows and columns: axes swapped and flipped, no voxel changed."""
-        return apply_orientation(volume, ornt_transform(io_orientation(self.affine), _orientation(self.plane)))
+        return apply_orientation(volume, ornt_transform(io_orientation(self.affine), self._orientation()))
 
     def to_file(self, volume: Shaped[np.ndarray, "d h w"]) -> Shaped[np.ndarray, "i j k"]:
         """The inverse of `to_case`."""
-        return apply_orientation(volume, ornt_transform(_orientation(self.plane), io_orientation(self.affine)))
+        return apply_orientation(volume, ornt_transform(self._orientation(), io_orientation(self.affine)))
+
+    def with_axes(self, axes: str) -> "VoxelGrid":
+        """The same voxels in other axes of a case: "patient" as they are, or the planes "file" or "ras"."""
+        if axes == "patient":
+            return self
+        turned = dataclasses.replace(self, plane=axes)
+        by_file_axis = np.asarray(self.spacing)[self._order()]
+        return dataclasses.replace(turned, spacing=tuple(by_file_axis[np.argsort(turned._order())].tolist()))
+
+    def _order(self) -> np.ndarray:
+        """Of each axis of the file, which one of a case's it becomes."""
+        return ornt_transform(io_orientation(self.affine), self._orientation())[:, 0].astype(int)
+
+    def _orientation(self) -> np.ndarray:
+        """Of a case's axes, in nibabel's terms."""
+        if self.plane == "file":
+            return io_orientation(self.affine)[::-1]
+        return axcodes2ornt(RAS if self.plane == "ras" else PLANES[self.plane])
 
 
 def axes_of(header: nibabel.analyze.AnalyzeHeader) -> tuple[int, ...]:
@@ -110,7 +131,7 @@ def grid_from(
     lengths = lengths * unit
     bodily = io_orientation(affine)[:, 0].astype(int)
     plane = list(PLANES)[bodily[2] if flat else _slice_axis(lengths[np.argsort(bodily)])]
-    order = ornt_transform(io_orientation(affine), _orientation(plane))[:, 0].astype(int)
+    order = ornt_transform(io_orientation(affine), axcodes2ornt(PLANES[plane]))[:, 0].astype(int)
     return VoxelGrid(header, affine, shape, plane, tuple(lengths[np.argsort(order)].tolist()))
 
 
@@ -119,10 +140,6 @@ def farthest_apart(one: VoxelGrid, other: VoxelGrid) -> float:
     corners = np.array([(*corner, 1) for corner in np.ndindex(2, 2, 2)]) * [*(n - 1 for n in one.shape), 1]
     distances = np.linalg.norm((corners @ (one.affine - other.affine).T)[:, :3], axis=1)
     return float(distances.max() / np.sqrt((one.affine[:3, :3] ** 2).sum(0)).min())
-
-
-def _orientation(plane: str) -> np.ndarray:
-    return axcodes2ornt(PLANES[plane])
 
 
 def _slice_axis(lengths: np.ndarray) -> int:

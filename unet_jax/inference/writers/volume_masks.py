@@ -28,6 +28,7 @@ def encode(
     mask: UInt8[np.ndarray, "d h w"],
     probability: Float32[np.ndarray, "d h w *k"] | None,
     classes: LabelMap | None = None,
+    axes: str = "patient",
 ) -> Iterator[tuple[Path, bytes]]:
     """Yields each file of `plan` with its bytes.
 
@@ -37,6 +38,7 @@ def encode(
         mask: 0 and 1, or class numbers, of the case's shape.
         probability: in [0, 1], of the case's shape, written as float32; a background channel is not written.
         classes: the label map of several classes, whose values are written.
+        axes: config.data.axes, of the case's arrays.
 
     Raises:
         InputError: the first channel can no longer be read.
@@ -44,6 +46,7 @@ def encode(
     first = files.images[0]
     kind, suffix = table.format_of(first)
     _, grid = kind.module().decode(read_file(root, first), first)
+    grid = grid.with_axes(axes)
     volumes = [as_labels(mask, classes), *of_each(probability)]
     for what, volume in zip(kinds(probability is not None, classes), volumes, strict=True):
         for ending, data in kind.module().encode(volume, grid, suffix).items():

@@ -29,6 +29,8 @@ from unet_jax.runtime.command_line import run_and_report
 
 BEST = "best.json"
 EPOCH_STEPS = 250
+# By nnU-Net's reader of a plan, config.data.axes; its other readers leave axes as the files have them.
+AXES = {"NaturalImage2DIO": "patient", "NibabelIOWithReorient": "ras"}
 
 
 def write(model: Model, out: Path) -> None:
@@ -75,6 +77,7 @@ def config_of(model: Model, number: int) -> ConfigDict:
         root=f"data/nnUNet_raw/{model.plans.dataset}",
         folds=5,
         fold=number,
+        axes=AXES.get(model.plans.reader, "file"),
         patch=planned.patch_size,
         spacing=planned.spacing if planned.images.enabled else None,
     )

@@ -1,0 +1,48 @@
+import json
+import zipfile
+
+import jax
+import nibabel
+import numpy as np
+import pytest
+
+from unet_jax.auto import best as best_file
+from unet_jax.auto.export import export
+from unet_jax.auto.predict import predict
+from unet_jax.errors import InputError
+
+
+def test_what_was_chosen_is_one_program(workdir, raw, tmp_path):
+    scan = raw / "imagesTr" / "ball_2_0000.nii.gz"
+    facts = export(workdir, tmp_path / "balls.zip", data=scan)
+    best = best_file.read(workdir)
+    assert (facts["configurations"], facts["folds"]) == (list(best.configurations), [0, 1])
+    assert facts["classes"] == ["shell", "core"]
+    assert len(facts["postprocess"]) == len(best.postprocessing)
+    with zipfile.ZipFile(tmp_path / "balls.zip") as file:
+        assert json.loads(file.read("metadata.json")) == facts
+        program = jax.export.deserialize(bytearray(file.read("network.stablehlo")))
+    predict(workdir, scan, tmp_path / "masks", probabilities=True)
+    # The file's axes run to the right, the front and the head; the case's to the head, the back and the left.
+    image = nibabel.load(scan).get_fdata(dtype=np.float32)[::-1, ::-1].transpose(2, 1, 0)
+    _, probability = program.call(np.ascontiguousarray(image)[..., None])
+    for label in (1, 2):
+        [path] = (tmp_path / "masks").glob(f"*_probability_{label}.nii.gz")
+        expected = nibabel.load(path).get_fdata()[::-1, ::-1].transpose(2, 1, 0)
+        np.testing.assert_allclose(probability[..., label], expected, rtol=0, atol=1e-5)
+
+
+def test_two_configurations_are_no_onnx_file(workdir, copied, raw, tmp_path):
+    best = best_file.read(workdir)
+    both = best_file.Best(("wide", "2d"), best.folds, (), {})
+    best_file.write(copied, both)
+    scan = raw / "imagesTr" / "ball_2_0000.nii.gz"
+    with pytest.raises(InputError, match="2 configurations predict together"):
+        export(copied, tmp_path / "balls.onnx", data=scan)
+    assert export(copied, tmp_path / "balls.zip", data=scan)["mask_differs"] < 1e-3
+
+
+def test_before_the_choice_its_runs_are_named(copied, tmp_path):
+    (copied / "best.json").unlink()
+    with pytest.raises(InputError, match=r"nothing is chosen yet: .* or export one of its runs, such as"):
+        export(copied, tmp_path / "balls.zip")
