@@ -29,9 +29,9 @@ BASE = {
 }
 
 
-def _write_pictures(root):
-    """Bright squares; beside each lies a stripe of noise whose mask says 7 or 8, which are ignored."""
-    rng = np.random.default_rng(0)
+def _write_pictures(root, ignored):
+    """Bright squares; beside each lies a stripe of noise, whose mask holds any of some values."""
+    rng, others = np.random.default_rng(0), np.random.default_rng(ignored[0])
     for folder in ("images", "masks"):
         (root / folder).mkdir(parents=True)
     for number in range(12):
@@ -40,7 +40,7 @@ def _write_pictures(root):
         mask[top : top + 6, left : left + 6] = 1
         image[mask > 0] += 150
         image[:, EDGE:] = rng.integers(0, 256, (SIZE, SIZE - EDGE))
-        mask[:, EDGE:] = rng.integers(7, 9, (SIZE, SIZE - EDGE))
+        mask[:, EDGE:] = others.choice(ignored, (SIZE, SIZE - EDGE))
         cv2.imwrite(str(root / "images" / f"p{number}.png"), image)
         cv2.imwrite(str(root / "masks" / f"p{number}.png"), mask)
 
@@ -51,24 +51,30 @@ def _counts(predicted, mask, ignored):
     return [int(np.count_nonzero(each)) for each in (predicted & mask, predicted & ~mask, ~predicted & mask)]
 
 
+def _losses(workdir):
+    return [record["loss"] for record in history.read(workdir) if "loss" in record]
+
+
 def test_pictures(configure, tmp_path):
-    _write_pictures(tmp_path / "data")
-    config = configure(
-        BASE
-        | {
-            "data.source": "pairs",
-            "data.root": str(tmp_path / "data"),
-            "data.cache": str(tmp_path / "cache"),
-            "data.labels": "tumour=1, ignore=7+8",
-            "data.image_size": SIZE,
-            "model.width": 4,
-            "model.depth": 2,
-            "optim.learning_rate": 0.02,
-            "optim.warmup_steps": 1,
-        }
-    )
+    settings = BASE | {
+        "data.source": "pairs",
+        "data.root": str(tmp_path / "data"),
+        "data.cache": str(tmp_path / "cache"),
+        "data.labels": "tumour=1, ignore=7+8",
+        "data.image_size": SIZE,
+        "model.width": 4,
+        "model.depth": 2,
+        "optim.learning_rate": 0.02,
+        "optim.warmup_steps": 1,
+    }
     workdir = tmp_path / "run"
-    train(config, workdir)
+    _write_pictures(tmp_path / "data", [7, 8])
+    train(configure(settings), workdir)
+    _write_pictures(tmp_path / "garbage", [9, 10, 255])
+    other = {"data.root": str(tmp_path / "garbage"), "data.labels": "tumour=1, ignore=9+10+255"}
+    train(configure(settings | other), tmp_path / "other")
+    assert len(_losses(workdir)) == 6
+    assert _losses(workdir) == _losses(tmp_path / "other")
     metrics = evaluate(workdir, side="all", output=tmp_path / "scores")
     predict(workdir, tmp_path / "data" / "images", tmp_path / "masks")
     total = np.zeros(3, np.int64)
@@ -87,12 +93,13 @@ def test_pictures(configure, tmp_path):
     assert metrics["split"] == "all"
 
 
-def _ignore_a_side(root):
-    """Ignores the last voxels of the first axis of every mask."""
+def _ignore_a_side(root, ignored):
+    """Puts any of some values into the last voxels of the first axis of every mask."""
+    rng = np.random.default_rng(0)
     for path in sorted((root / "labelsTr").iterdir()):
         file = nibabel.load(path)
         mask = np.asarray(file.dataobj).copy()
-        mask[EDGE:] = 3
+        mask[EDGE:] = rng.choice(ignored, mask[EDGE:].shape)
         nibabel.save(nibabel.Nifti1Image(mask, file.affine), path)
     description = json.loads((root / "dataset.json").read_text())
     description["labels"]["ignore"] = 3
@@ -100,26 +107,28 @@ def _ignore_a_side(root):
 
 
 def test_patches(configure, tmp_path):
-    root = write(tmp_path / "Dataset001_Balls")
-    _ignore_a_side(root)
-    config = configure(
-        BASE
-        | {
-            "data.source": "nifti",
-            "data.root": str(root),
-            "data.cache": str(tmp_path / "cache"),
-            "data.patch": (8, 8, 8),
-            "train.steps_per_epoch": 3,
-            "model": {"name": "nnunet", "features": (4, 8), "rank": 3, "deep_supervision": True},
-            "loss": {"ce": 1.0, "dice": 1.0},
-            "augment.transpose": 0.0,
-            "augment.rot90": 0.0,
-            "augment.affine.probability": 0.0,
-        }
-    )
-    workdir = tmp_path / "run"
+    root, garbage = (write(tmp_path / name) for name in ("Dataset001_Balls", "Dataset002_Garbage"))
+    _ignore_a_side(root, [3])
+    _ignore_a_side(garbage, [4, 5, 255])
+    settings = BASE | {
+        "data.source": "nifti",
+        "data.root": str(root),
+        "data.cache": str(tmp_path / "cache"),
+        "data.patch": (8, 8, 8),
+        "train.steps_per_epoch": 3,
+        "model": {"name": "nnunet", "features": (4, 8), "rank": 3, "deep_supervision": True},
+        "loss": {"ce": 1.0, "dice": 1.0},
+        "augment.transpose": 0.0,
+        "augment.rot90": 0.0,
+        "augment.affine.probability": 0.0,
+    }
+    config, workdir = configure(settings), tmp_path / "run"
     train(config, workdir)
-    assert all(np.isfinite(record["loss"]) for record in history.read(workdir) if "loss" in record)
+    other = {"data.root": str(garbage), "data.labels": "a=1, b=2, ignore=4+5+255"}
+    train(configure(settings | other), tmp_path / "other")
+    assert len(_losses(workdir)) == 6
+    assert np.isfinite(_losses(workdir)).all()
+    assert _losses(workdir) == _losses(tmp_path / "other")
     evaluate(workdir, side="all", output=tmp_path / "scores")
     predict(workdir, root / "imagesTr", tmp_path / "masks")
     data = load(config)

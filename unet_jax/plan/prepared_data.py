@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from unet_jax.data.load import DataSet
 from unet_jax.plan import previous_masks, sources
+from unet_jax.plan.dataset import labels_of
 from unet_jax.plan.prepared import PreparedCase, prepare
 from unet_jax.plan.run_plan import RunPlan
 
@@ -22,9 +23,11 @@ def prepare_cases(
         StorageError: the disk of the cache is full, read-only or failing.
     """
     of_data = sources.of_cases(data)
+    # The plan of a finished run does not say whether the data ignore a label.
+    dataset = dataclasses.replace(plan.dataset, labels=labels_of(tuple(data.classes), ignores=data.ignores))
     cases = prepare(
         [of_data[position] for position in positions],
-        plan.dataset,
+        dataset,
         plan.plans,
         plan.configuration,
         Path(config.data.cache),
