@@ -30,7 +30,7 @@ def as_it_trains(config, folder):
     name = "3d_fullres" if config.plan.configurations else config.plan.configuration
     if name is None:
         return config
-    return run_plan.filled(config, plans_of(folder, "real_iso_mri").configurations[name])
+    return run_plan.filled(config, plans_of(folder, "hippocampus").configurations[name])
 
 
 @pytest.mark.parametrize("name", NAMES)

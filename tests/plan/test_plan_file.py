@@ -298,7 +298,7 @@ OURS = {
     ),
     "a network that is a name": (
         change(["configurations", "2d", "network"], "unet"),
-        'configurations.2d.network is "unet": it must be an object {…}.',
+        'configurations.2d.network is "unet": it must be an object {…}, or null.',
     ),
     "no order of axes": (
         change(["transpose_forward"], None),

@@ -38,12 +38,12 @@ def test_a_patch_is_what_lies_at_its_place(patches):
     for step in range(10):
         batch = patches.at(step, range(4))
         assert (batch["image"].shape, batch["image"].dtype) == ((4, 8, 6, 10, 1), np.float32)
-        assert (batch["mask"].shape, batch["mask"].dtype) == ((4, 8, 6, 10), np.uint8)
+        assert (batch["mask"].shape, batch["mask"].dtype) == ((4, 8, 6, 10), np.int16)
         for image, mask, case, place in zip(*batch.values(), strict=True):
             of = patches.cases[case - 1]
             where = tuple(slice(20 + start, 20 + start + n) for start, n in zip(place, (8, 6, 10), strict=True))
             np.testing.assert_array_equal(image[..., 0], np.pad(of.image[..., 0], 20)[where])
-            np.testing.assert_array_equal(mask, np.pad(np.maximum(of.mask, 0), 20)[where])
+            np.testing.assert_array_equal(mask, np.pad(of.mask, 20, constant_values=-1)[where])
         # A third of 4, as nnU-Net rounds it: the last one.
         assert batch["mask"][3, 4, 3, 5] > 0 or (batch["place"][3] <= 0).any()
 

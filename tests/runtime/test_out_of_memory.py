@@ -9,7 +9,11 @@ from unet_jax.runtime.out_of_memory import explained
 from unet_jax.training.train import train
 
 CONFIG = ConfigDict(
-    {"train": {"batch_size": 32}, "data": {"image_size": 256, "slab": None}, "model": {"name": "fpn", "width": 64}}
+    {
+        "train": {"batch_size": 32},
+        "data": {"patch": None, "image_size": 256, "slab": None},
+        "model": {"name": "fpn", "width": 64},
+    }
 )
 
 

@@ -22,7 +22,6 @@ from unet_jax.data.formats.image_file import read_file
 from unet_jax.data.load import load
 from unet_jax.errors import InputError
 from unet_jax.evaluation.evaluate import evaluate
-from unet_jax.export.export import export
 from unet_jax.inference.predict import predict
 from unet_jax.plan import run_plan
 from unet_jax.run import history
@@ -144,11 +143,6 @@ def test_a_run_that_is_killed_resumes_to_the_same_weights(config, workdir, tmp_p
     assert losses(killed) == losses(workdir)
     for one, other in zip(jax.tree.leaves(weights(killed)), jax.tree.leaves(weights(workdir)), strict=True):
         np.testing.assert_array_equal(one, other)
-
-
-def test_it_cannot_be_exported(workdir, tmp_path):
-    with pytest.raises(InputError, match="trained on patches"):
-        export(workdir, tmp_path / "network.zip")
 
 
 def test_slices_of_pictures(configure, phantom_files, tmp_path):

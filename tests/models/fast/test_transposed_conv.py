@@ -39,9 +39,14 @@ def test_every_sample_becomes_a_block_of_its_own():
 
 @pytest.mark.parametrize(
     ("backend", "kernel", "expected"),
-    [("cpu", 2, "dot_general"), ("cpu", 3, "conv_general_dilated"), ("gpu", 2, "conv_general_dilated")],
+    [
+        ("cpu", 2, "dot_general"),
+        ("gpu", 2, "dot_general"),
+        ("cpu", 3, "conv_general_dilated"),
+        ("tpu", 2, "conv_general_dilated"),
+    ],
 )
-def test_it_replaces_xlas_on_a_cpu_where_the_kernel_is_the_stride(backend, kernel, expected, monkeypatch):
+def test_it_replaces_xlas_where_the_kernel_is_the_stride(backend, kernel, expected, monkeypatch):
     monkeypatch.setattr(transposed_conv, "backend_for", lambda shape: backend)
     layer = conv_transposed(4, 3, layer_options(3), stride=2, kernel=kernel)
     traced = jax.make_jaxpr(lambda x: layer(x))(random(1, 2, 3, 2, 4))
