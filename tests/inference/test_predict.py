@@ -20,6 +20,7 @@ from unet_jax.evaluation import evaluate as evaluation
 from unet_jax.evaluation.evaluate import evaluate
 from unet_jax.files import write_json
 from unet_jax.inference import predict as prediction
+from unet_jax.inference import prediction_task
 from unet_jax.inference.network import load_network
 from unet_jax.inference.predict import predict
 from unet_jax.metrics import cases as scoring
@@ -59,7 +60,7 @@ def by_brightness(settings, configure, tmp_path, monkeypatch):
     config = configure(settings | {"data.intensity": "range", "train.batch_size": 3})
     folder = tmp_path / "brightness"
     write_json(folder / run_folder.CONFIG, as_json(config.to_dict()))
-    monkeypatch.setattr(prediction, "image_channels", lambda workdir, config: 1)
+    monkeypatch.setattr(prediction_task, "image_channels", lambda workdir, config: 1)
 
     def probability(image):
         return image[..., 0] / (255 if image.dtype == np.uint8 else 1)
@@ -315,7 +316,7 @@ def test_what_lies_beside_a_series_is_named_in_one_line(by_brightness, tmp_path,
 
 
 def test_uncompressed_channels_of_a_case_give_an_uncompressed_mask(by_brightness, tmp_path, monkeypatch):
-    monkeypatch.setattr(prediction, "image_channels", lambda workdir, config: 2)
+    monkeypatch.setattr(prediction_task, "image_channels", lambda workdir, config: 2)
     for number in range(2):
         image = nibabel.Nifti1Image(np.full((4, 4, 3), 0.75 - number, np.float32), np.eye(4))
         nibabel.save(image, tmp_path / f"scan_000{number}.nii")
