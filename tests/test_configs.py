@@ -12,6 +12,7 @@ from nnunet_arrays import plans_of
 from configs import default
 from unet_jax import models
 from unet_jax.plan import run_plan
+from unet_jax.plan.enlarged_patch import enlarged_patch
 from unet_jax.run.config_keys import check_keys
 from unet_jax.runtime.mesh import data_mesh
 from unet_jax.training import setup
@@ -26,18 +27,22 @@ def load(name):
 
 
 def as_it_trains(config, folder):
-    """A recipe that follows a plan with what it gets from one, which nnU-Net made of other data."""
+    """The config with what it gets from a plan, which nnU-Net made of other data, and the plan's configuration.
+
+    The latter is None for a recipe that follows no plan.
+    """
     name = "3d_fullres" if config.plan.configurations else config.plan.configuration
     if name is None:
-        return config
-    return run_plan.filled(config, plans_of(folder, "hippocampus").configurations[name])
+        return config, None
+    planned = plans_of(folder, "hippocampus").configurations[name]
+    return run_plan.filled(config, planned), planned
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_config_is_whole_and_can_be_trained(name, tmp_path):
     config = load(name)
     check_keys(config, default.get_config())
-    setup.check(as_it_trains(config, tmp_path), data_mesh())
+    setup.check(as_it_trains(config, tmp_path)[0], data_mesh())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -83,7 +88,7 @@ DAILY = ("default", "lgg_cpu", "lgg_gpu", "lgg_small")
     "name", [pytest.param(name, marks=[] if name in DAILY else pytest.mark.slow) for name in NAMES]
 )
 def test_a_shrunk_network_trains_a_step_of_it(name, tmp_path):
-    config = as_it_trains(load(name), tmp_path)
+    config, planned = as_it_trains(load(name), tmp_path)
     with config.unlocked():
         config.model.update(SHRUNK.get(config.model.name) or {"features": [2] * len(config.model.features)})
     slab = [] if config.data.slab is None else [config.data.slab]
@@ -92,16 +97,16 @@ def test_a_shrunk_network_trains_a_step_of_it(name, tmp_path):
         "image": rng.integers(0, 256, (2, *slab, 40, 40, 3 * (1 + 2 * config.data.neighbours)), np.uint8),
         "mask": rng.integers(0, 2, (2, *slab, 40, 40), np.uint8),
     }
-    if config.data.patch is not None:
-        image = rng.normal(size=(2, *config.data.patch, 3)).astype(np.float32)
-        batch = {"image": image, "mask": rng.integers(0, 2, image.shape[:-1], np.uint8)}
+    if planned is not None:
+        image = rng.normal(size=(2, *enlarged_patch(config.data.patch), 3)).astype(np.float32)
+        batch = {"image": image, "mask": rng.integers(-1, 2, image.shape[:-1], np.int16)}
     if config.border_weights.w0:
         batch["weights"] = rng.uniform(1, 5, batch["mask"].shape).astype(np.float32)
     optimizer, schedule = setup.optimizer_and_schedule(config, 100)
     graphdef, state = setup.initial_state(config, 3, optimizer, data_mesh())
     before = jax.tree.map(np.array, state.params)
-    size = 32 if config.data.patch is None else None
-    settings = StepSettings(image_size=size, loss=config.loss.to_dict(), augment=config.augment.to_dict(), seed=0)
+    config.data.image_size = 32
+    settings = StepSettings.of(config, 1, planned)
     step = make_train_step(graphdef, optimizer, settings, schedule)
     state, logged = step(state, batch)
     assert np.isfinite(float(logged["loss"]))
