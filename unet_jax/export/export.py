@@ -48,8 +48,8 @@ def export(
 ) -> dict:
     """Writes the checkpoint that the config names, with its preprocessing, as a program, and prints how exact it is.
 
-    The program ends with the sigmoid of one class, or of each that may overlap, or with the softmax of several. It is tried on slices of a case, in the
-    form in which it is written, before it is. Of a run on patches, see `volumes`.
+    The program ends with the sigmoid of one class, or of each that may overlap, or with the softmax of several. It is
+    tried on slices of a case, in the form in which it is written, before it is. Of a run on patches, see `volumes`.
 
     Args:
         workdir: the run's folder.

@@ -147,7 +147,7 @@ def _is_cropped(case: Case) -> bool:
 
 
 def _onnx(output: Path, parts: Sequence[Part], expected: Segmented, facts: dict[str, Any]) -> tuple[bytes, dict, str]:
-    """The network and its softmax or sigmoids alone: the translation to ONNX knows no loops, of which windows are one."""
+    """The network and its softmax or sigmoids alone: a translation to ONNX knows no loops, of which windows are one."""
     if len(parts) > 1:
         raise InputError(
             f"{output}: {len(parts)} configurations predict together, on patches of their own, and an ONNX file holds "
@@ -187,8 +187,9 @@ def _onnx(output: Path, parts: Sequence[Part], expected: Segmented, facts: dict[
         "max_difference": difference,
         "jax": jax.__version__,
     }
+    last = "softmax" if plan.dataset.regions is None else "sigmoids"
     said = (
-        f"It holds the network and its {'softmax' if plan.dataset.regions is None else 'sigmoids'} alone; its metadata say what is left to do. In a patch of {case.name}, "
+        f"It holds the network and its {last} alone; its metadata say what is left to do. In a patch of {case.name}, "
         f"probabilities differ by at most {difference:.1e}."
     )
     return onnx_file.pack(model, facts), facts, said
