@@ -135,6 +135,9 @@ def get_config() -> ConfigDict:
     config.model.norm = "none"
     # What doubles the size on the way up: "bilinear" as the tutorial, "nearest" or "transposed".
     config.model.up = "bilinear"
+    # How many levels, from the first one on, keep no features for the gradient but compute them again: less memory for
+    # more time. 0 keeps all. U-Nets have it, nnU-Net's too.
+    config.model.remat = 0
     # What every layer computes in: "float32" or "bfloat16". Parameters stay float32.
     config.model.dtype = "float32"
 
