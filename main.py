@@ -135,7 +135,7 @@ def _train() -> None:
     from unet_jax.runtime.cpu_devices import use_cores
     from unet_jax.training.train import train
 
-    use_cores(_batch_size(config))
+    use_cores(_batch_size(config), config.train.spatial)
     if _names_several(config):
         _auto(config, workdir)
     else:
@@ -154,7 +154,7 @@ def _benchmark() -> None:
     from unet_jax.benchmark.benchmark import benchmark
     from unet_jax.runtime.cpu_devices import use_cores
 
-    use_cores(_batch_size(config))
+    use_cores(_batch_size(config), config.train.spatial)
     with explained(config):
         benchmark(config, workdir, [sys.executable, *sys.argv])
 
@@ -171,7 +171,7 @@ def _crossval() -> None:
     if config is None:
         _use_cores_as(workdir / "fold0")
     else:
-        use_cores(_batch_size(config))
+        use_cores(_batch_size(config), config.train.spatial)
     crossval(config, workdir, fold=FOLD.value, against=against)
 
 
@@ -192,7 +192,7 @@ def _check() -> None:
     from unet_jax.check.check import check
     from unet_jax.runtime.cpu_devices import use_cores
 
-    use_cores(_batch_size(config))
+    use_cores(_batch_size(config), config.train.spatial)
     check(config, workdir)
 
 

@@ -223,6 +223,13 @@ def get_config() -> ConfigDict:
     # Slices, or patches, a step, over all devices together; None, with plan.configuration, is the plan's.
     config.train.batch_size = placeholder(int)
     config.train.batch_size = 32
+    # Into how many parts a batch is divided, one after the other, so that a device holds the features of one part only:
+    # loss and gradient are those of the whole batch, also of Dice over a batch. Not with batch normalisation.
+    config.train.accumulate = 1
+    # Into how many slabs each volume is cut along its first axis (each slice along its rows), one a device, for volumes
+    # that one device cannot hold: (4,) makes groups of four devices. The axis has to be a multiple of that times the
+    # network's strides. None: each device has whole ones.
+    config.train.spatial = placeholder(tuple)
     # Steps that count as an epoch of patches, which are drawn without end; None: nnU-Net's 250. Of slices, an epoch is
     # one pass over all of them.
     config.train.steps_per_epoch = placeholder(int)

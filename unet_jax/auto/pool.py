@@ -25,7 +25,7 @@ from unet_jax.inference.windows import Wanted
 from unet_jax.plan.plans import Plans
 from unet_jax.run import folder as run_folder
 from unet_jax.run.config import read_config
-from unet_jax.runtime.mesh import data_mesh
+from unet_jax.runtime.mesh import prediction_mesh
 
 FOLDER = "candidates"
 
@@ -138,8 +138,8 @@ def _segment(
     origin: str,
 ) -> None:
     names, fold = [run.configuration for run in its], its[0].fold
-    loaded = members.load(workdir, plans, names, [fold], data_mesh())
-    threshold = read_config(runs.folder_of(workdir, names[0], fold)).eval.threshold
+    config = read_config(runs.folder_of(workdir, names[0], fold))
+    loaded = members.load(workdir, plans, names, [fold], prediction_mesh(config.train.spatial))
     several = any(len(candidate.members) > 1 for candidate in candidates)
 
     def wanted() -> Iterator[Wanted]:
@@ -150,7 +150,7 @@ def _segment(
     segmented = members.segment(loaded, wanted(), keep_probabilities=several)
     bar = tqdm(segmented, f"comparing in fold {fold}", len(paths), unit="case", disable=None, leave=False)
     for found in bar:
-        masks = [members.together(found, candidate.members, threshold).mask for candidate in candidates]
+        masks = [members.together(found, candidate.members, config.eval.threshold).mask for candidate in candidates]
         _write(paths[found[names[0]].wanted.position], masks, origin)
 
 

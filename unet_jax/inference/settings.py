@@ -54,9 +54,10 @@ class SegmentSettings:
 
     @classmethod
     def of(cls, config: ConfigDict, mesh: Mesh, plan: RunPlan | None = None) -> "SegmentSettings":
-        """The config's; `plan` is as above."""
+        """The config's; `plan` is as above. A batch is training's, or a larger one that the devices share evenly."""
+        shares = mesh.shape["data"]
         return cls(
-            batch_size=config.train.batch_size,
+            batch_size=-(-config.train.batch_size // shares) * shares,
             threshold=config.eval.threshold,
             sharding=by_batch(mesh),
             slab=config.data.slab,
