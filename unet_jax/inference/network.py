@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Float32
 from ml_collections import ConfigDict
 
@@ -20,7 +20,7 @@ from unet_jax.models.fast.layouts import compiler_options
 from unet_jax.models.functional import forward, logit_channels, split_model
 from unet_jax.run import checkpoint, history
 from unet_jax.run import folder as run_folder
-from unet_jax.runtime.mesh import replicated
+from unet_jax.runtime.mesh import by_slab, replicated
 
 # image [b, h, w, c] or, in 3-D, [b, d, h, w, c] → probability of the class, float32, without c; or, with several
 # classes, those of background and classes in place of c; or, where they overlap, those of classes
@@ -30,49 +30,55 @@ Logits = Callable[[jax.Array], jax.Array]
 
 
 def make_step(
-    graphdef: nnx.GraphDef, config: ConfigDict, *, overlap: bool = False
+    graphdef: nnx.GraphDef, config: ConfigDict, mesh: Mesh | None = None, *, overlap: bool = False
 ) -> Callable[[dict, dict, Array], Array]:
     """The compiled network as `segment` calls it: to logits where the config has patches, else to probabilities.
 
-    Several classes may `overlap`, or else exclude each other.
+    Several classes may `overlap`, or else exclude each other. On a mesh with the axis "space", devices share each
+    image: see `functional.forward`.
     """
-    rank = config.model.get("rank", 2)
+    rank, slabs = config.model.get("rank", 2), None if mesh is None else by_slab(mesh)
     if config.data.patch is not None:
-        return make_logits_step(graphdef, rank=rank)
-    return make_probability_step(graphdef, image_size=config.data.image_size, rank=rank, overlap=overlap)
+        return make_logits_step(graphdef, rank=rank, slabs=slabs)
+    size = config.data.image_size
+    return make_probability_step(graphdef, image_size=size, rank=rank, slabs=slabs, overlap=overlap)
 
 
 def make_logits_step(
-    graphdef: nnx.GraphDef, *, rank: int = 2
+    graphdef: nnx.GraphDef, *, rank: int = 2, slabs: NamedSharding | None = None
 ) -> Callable[[dict, dict, Array], Float32[Array, "*window k"]]:
     """The compiled (params, batch_stats, window) → logits of background and classes, at the window's size.
 
     The window is [b, *patch, c], preprocessed. A network with one channel has its class's logit there, and the
     background has 0, so that the softmax of both is the sigmoid of the one. Classes that overlap have logits without a
-    background. `rank` is the network's: see
-    `layouts.compiler_options`.
+    background. `rank` is the network's: see `layouts.compiler_options`; `slabs` is as for `functional.forward`.
     """
 
     def logits_step(params: dict, batch_stats: dict, window: Array) -> Float32[Array, "*window k"]:
-        logits = forward(_predicting(graphdef, params, batch_stats), window).astype(jnp.float32)
+        logits = forward(_predicting(graphdef, params, batch_stats), window, slabs).astype(jnp.float32)
         return jnp.concatenate([jnp.zeros_like(logits), logits], axis=-1) if logits.shape[-1] == 1 else logits
 
     return jax.jit(logits_step, compiler_options=compiler_options(rank))
 
 
 def make_probability_step(
-    graphdef: nnx.GraphDef, *, image_size: int, rank: int = 2, overlap: bool = False
+    graphdef: nnx.GraphDef,
+    *,
+    image_size: int,
+    rank: int = 2,
+    slabs: NamedSharding | None = None,
+    overlap: bool = False,
 ) -> Callable[[dict, dict, Array], Float32[Array, "*batch"]]:
     """The compiled (params, batch_stats, image) → probability, in the image's own geometry.
 
     The image is [b, h, w, c], in 3-D [b, d, h, w, c]. A network with one channel gives the probability of its class,
     without c; another those of background and classes, which sum to 1, in place of c, or, where classes `overlap`,
-    those of classes. `rank` is the network's: see `layouts.compiler_options`.
+    those of classes. `rank` is the network's: see `layouts.compiler_options`; `slabs` is as for `functional.forward`.
     """
 
     def probability_step(params: dict, batch_stats: dict, image: Array) -> Float32[Array, "*batch"]:
         model = _predicting(graphdef, params, batch_stats)
-        logits = forward(model, prepare_image(image, image_size)).astype(jnp.float32)
+        logits = forward(model, prepare_image(image, image_size), slabs).astype(jnp.float32)
         logits = restore_logits(logits, *image.shape[-3:-1])
         if overlap:
             return jax.nn.sigmoid(logits)
@@ -114,7 +120,7 @@ def load_network(workdir: Path, config: ConfigDict, mesh: Mesh) -> tuple[Probabi
     if restored is None:
         raise InputError(f"{workdir} has no scored checkpoint yet: train it for at least one epoch.")
     network = restored.items["model"]
-    step = make_step(graphdef, config, overlap=regions.overlap(classes))
+    step = make_step(graphdef, config, mesh, overlap=regions.overlap(classes))
     return functools.partial(step, network["params"], network["batch_stats"]), restored
 
 

@@ -28,7 +28,7 @@ from unet_jax.run import checkpoint
 from unet_jax.run import folder as run_folder
 from unet_jax.run.config import read_config
 from unet_jax.runtime import compilation_cache
-from unet_jax.runtime.mesh import data_mesh
+from unet_jax.runtime.mesh import prediction_mesh
 from unet_jax.runtime.out_of_memory import explained
 
 
@@ -69,7 +69,7 @@ def predict(
     task = plan(workdir, config, source, output, overwrite=overwrite, probabilities=probabilities, overlays=overlays)
     with explained(config):
         compilation_cache.use(config.train.compilation_cache)
-        mesh = data_mesh()
+        mesh = prediction_mesh(config.train.spatial)
         probability, restored = load_network(workdir, config, mesh)
         for line in checkpoint.warnings(workdir / run_folder.CHECKPOINTS, restored):
             print(f"warning: {line}", file=sys.stderr, flush=True)

@@ -60,9 +60,13 @@ class SegmentSettings:
     def of(
         cls, config: ConfigDict, mesh: Mesh, plan: RunPlan | None = None, classes: Classes = ()
     ) -> "SegmentSettings":
-        """The config's; `plan` is as above, and `classes` are empty for one."""
+        """The config's; `plan` is as above, and `classes` are empty for one.
+
+        A batch is training's, or a larger one that the devices share evenly.
+        """
+        shares = mesh.shape["data"]
         return cls(
-            batch_size=config.train.batch_size,
+            batch_size=-(-config.train.batch_size // shares) * shares,
             threshold=config.eval.threshold,
             sharding=by_batch(mesh),
             slab=config.data.slab,
