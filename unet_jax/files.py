@@ -9,7 +9,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from unet_jax.errors import InputError, StorageError
 
@@ -55,6 +55,39 @@ def write_parts(path: Path, parts: Sequence[bytes | memoryview], *, swept: bool 
         with contextlib.suppress(OSError):
             unfinished.unlink()
         raise storage_error(error, path, sum(memoryview(part).nbytes for part in parts)) or error from None
+
+
+@contextlib.contextmanager
+def replace_file(path: Path) -> Iterator[TextIO]:
+    """A new file of UTF-8 text to write to bit by bit, which takes the place of `path` when all of it is written.
+
+    If writing fails, or the process is killed, the old file stays.
+
+    Raises:
+        StorageError: the disk is full, read-only or failing; the old file, if any, is as it was.
+    """
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _remove_leftovers(path)
+            file = open(unfinished, "x", encoding="utf-8", errors="backslashreplace", newline="")  # noqa: SIM115
+        except OSError as error:
+            raise storage_error(error, path) or error from None
+        try:
+            yield file
+            try:
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError as error:
+                raise storage_error(error, path) or error from None
+        finally:
+            with contextlib.suppress(OSError):  # what could not be written is tried once more
+                file.close()
+        os.replace(unfinished, path)
+    finally:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
 
 
 @contextlib.contextmanager
