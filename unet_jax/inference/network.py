@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding
-from jaxtyping import Array, Float32
+from jaxtyping import Array, Float32, Int32
 from ml_collections import ConfigDict
 
 from unet_jax import models
@@ -23,8 +23,9 @@ from unet_jax.run import folder as run_folder
 from unet_jax.runtime.mesh import by_slab, replicated
 
 # image [b, h, w, c] or, in 3-D, [b, d, h, w, c] → probability of the class, float32, without c; or, with several
-# classes, those of background and classes in place of c; or, where they overlap, those of classes
-Probability = Callable[[jax.Array], jax.Array]
+# classes, those of background and classes in place of c; or, where they overlap, those of classes. Of padded images a
+# second argument has the sizes, [b, 2].
+Probability = Callable[..., jax.Array]
 # window [b, *patch, c] → logits [b, *patch, k] of background and classes, or of classes that overlap, float32
 Logits = Callable[[jax.Array], jax.Array]
 
@@ -74,12 +75,16 @@ def make_probability_step(
     The image is [b, h, w, c], in 3-D [b, d, h, w, c]. A network with one channel gives the probability of its class,
     without c; another those of background and classes, which sum to 1, in place of c, or, where classes `overlap`,
     those of classes. `rank` is the network's: see `layouts.compiler_options`; `slabs` is as for `functional.forward`.
+    Images that lie in the upper left of h × w pixels have their sizes as another argument: see `prepare_image` and
+    `restore_logits`.
     """
 
-    def probability_step(params: dict, batch_stats: dict, image: Array) -> Float32[Array, "*batch"]:
+    def probability_step(
+        params: dict, batch_stats: dict, image: Array, sizes: Int32[Array, "b 2"] | None = None
+    ) -> Float32[Array, "*batch"]:
         model = _predicting(graphdef, params, batch_stats)
-        logits = forward(model, prepare_image(image, image_size), slabs).astype(jnp.float32)
-        logits = restore_logits(logits, *image.shape[-3:-1])
+        logits = forward(model, prepare_image(image, image_size, sizes), slabs).astype(jnp.float32)
+        logits = restore_logits(logits, *image.shape[-3:-1], sizes)
         if overlap:
             return jax.nn.sigmoid(logits)
         return jax.nn.sigmoid(logits)[..., 0] if logits.shape[-1] == 1 else jax.nn.softmax(logits)
@@ -180,11 +185,31 @@ def with_flips(probability: Probability, flips: Collection[str]) -> Probability:
     if not flips:
         return probability
 
-    def averaged(image: jax.Array) -> jax.Array:
+    def averaged(image: jax.Array, sizes: jax.Array | None = None) -> jax.Array:
         axes_of = {"rows": image.ndim - 3, "columns": image.ndim - 2}
         several = [()]
         for name, axis in axes_of.items():
             several += [(*axes, axis) for axes in several if name in flips]
-        return sum(jnp.flip(probability(jnp.flip(image, axes)), axes) for axes in several) / len(several)
+        if sizes is None:
+            return sum(jnp.flip(probability(jnp.flip(image, axes)), axes) for axes in several) / len(several)
+        lengths = dict(zip(axes_of.values(), (0, 1), strict=True))
+
+        def turned(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+            for axis in axes:
+                x = _turned(x, sizes[:, lengths[axis]], axis)
+            return x
+
+        return sum(turned(probability(turned(image, axes), sizes), axes) for axes in several) / len(several)
 
     return averaged
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _turned(x: Array, lengths: Int32[Array, " b"], axis: int) -> Array:
+    """Each of a batch flipped along an axis as far as it goes; what is padded stays where it is."""
+
+    def turn(one: Array, length: Int32[Array, ""]) -> Array:
+        places = jnp.arange(one.shape[axis - 1])
+        return jnp.take(one, jnp.where(places < length, length - 1 - places, places), axis=axis - 1)
+
+    return jax.vmap(turn)(x, lengths)

@@ -32,6 +32,7 @@ class SegmentSettings:
         postprocess: see `postprocess.stages`.
         mirror_axes: of a patch, from 0, over whose flips logits are averaged.
         plan: of a run on patches, whose cases are preprocessed and segmented whole; None for slices and slabs.
+        image_size: pixels a side of what the network sees, for the padding of other sizes: see `buckets.padded`.
     """
 
     batch_size: int
@@ -45,6 +46,7 @@ class SegmentSettings:
     mirror_axes: tuple[int, ...] = ()
     plan: RunPlan | None = None
     painted: tuple[int, ...] | None = None
+    image_size: int | None = None
 
     @classmethod
     def of_run(cls, workdir: Path, config: ConfigDict, mesh: Mesh) -> "SegmentSettings":
@@ -77,6 +79,7 @@ class SegmentSettings:
             mirror_axes=() if plan is None else mirror_axes_of(config, plan.configuration.axes),
             plan=plan,
             painted=regions.painted(classes),
+            image_size=config.data.image_size if plan is None else None,
         )
 
 
