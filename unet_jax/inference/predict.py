@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 from tqdm import tqdm
 
-from unet_jax.data import labels, scale
+from unet_jax.data import scale
 from unet_jax.data.faults import FULL_LIST, summary
 from unet_jax.data.formats.image_file import read_file
 from unet_jax.data.names import shown
