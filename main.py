@@ -249,10 +249,12 @@ def _predict() -> None:
 
     if _has_several(workdir):
         from unet_jax.auto.predict import predict
+    elif _has_folds(workdir):
+        from unet_jax.crossval.predict import predict
     else:
         from unet_jax.inference.predict import predict
 
-    _use_cores_as(workdir)
+    _use_cores_as(workdir / "fold0" if _has_folds(workdir) else workdir)
     predict(
         workdir,
         Path(INPUT.value),
@@ -306,6 +308,13 @@ def _has_several(workdir: Path) -> bool:
     from unet_jax.auto.runs import begun
 
     return bool(begun(workdir))
+
+
+def _has_folds(workdir: Path) -> bool:
+    """Whether the folder is not that of one run, but of a cross-validation."""
+    from unet_jax.crossval.folds import numbers
+
+    return bool(numbers(workdir))
 
 
 def _use_cores_as(workdir: Path) -> None:

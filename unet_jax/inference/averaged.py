@@ -1,4 +1,4 @@
-"""The mean of logits over networks of several folds and over mirrored images."""
+"""The mean of what networks of several folds answer, and over mirrored images."""
 
 import functools
 import itertools
@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float32
+from jaxtyping import Array, Float32, Shaped
 
-# [b, *patch, c] → float32 [b, *patch, k], with its parameters inside, compiled.
+# An image [b, ..., c] → logits or probabilities, float32, with its parameters inside, compiled.
 Network = Callable[[jax.Array], jax.Array]
 
 
@@ -27,7 +27,7 @@ def averaged(networks: Sequence[Network], mirror_axes: Sequence[int] = ()) -> Ne
     if count == 1:
         return networks[0]
 
-    def mean(image: Float32[Array, "b *patch c"]) -> Float32[Array, "b *patch k"]:
+    def mean(image: Shaped[Array, "b *shape c"]) -> Float32[Array, "b *rest"]:
         total = None
         for several in flips:
             mirrored = _flip(image, several)
