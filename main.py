@@ -10,6 +10,7 @@
     python main.py --mode=crossval --config=...                    every fold, pooled by patient
     python main.py --mode=check --config=...                       reads the data, trains nothing, says what is odd
     python main.py --mode=plan --config=configs/nnunet.py          spacing, patch, batch and network, as nnU-Net plans
+    srun python main.py --distributed --config=...                 any of these on many processes: docs/scale.md
 
 Exit codes: 0 done, 1 a bug; and with one line that says what happened and what to do: 2 something that was given cannot
 be used, 3 stopped by a signal and saved, 4 damaged files, 5 a full or read-only disk, 6 NaN or infinity, 7 stuck, 8 out
@@ -32,11 +33,12 @@ from ml_collections import ConfigDict, config_flags
 
 from unet_jax.errors import InputError
 from unet_jax.run import config_file
-from unet_jax.run.config import default_config, read_config
+from unet_jax.run.config import as_json, default_config, flatten, read_config
 from unet_jax.run.config_keys import accept_none, check_keys, unknown_keys
 from unet_jax.run.resolve import resolve
 from unet_jax.runtime.command_line import complain, run_and_report
 from unet_jax.runtime.out_of_memory import explained
+from unet_jax.version import VERSION
 
 MODES = ("train", "evaluate", "predict", "export", "benchmark", "crossval", "plan", "check")
 
@@ -73,6 +75,14 @@ SHAPE = flags.DEFINE_list(
 SPACING = flags.DEFINE_list("spacing", None, "export, of a run on patches: the cases' spacing in mm, such as 1,1,1.")
 AGAINST = flags.DEFINE_string("against", None, "crossval: the folder of another one, to compare patient by patient.")
 FORMAT = flags.DEFINE_string("format", "unet_jax", "plan: nnunet also writes nnU-Net's plans and fingerprint.")
+DISTRIBUTED = flags.DEFINE_boolean(
+    "distributed", False, "This is one process of several: SLURM, Open MPI, Kubernetes or the TPU pod says which."
+)
+COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "This is one of several processes, which meet at this HOST:PORT of process 0."
+)
+PROCESSES = flags.DEFINE_integer("processes", None, "With --coordinator: how many processes there are.")
+PROCESS = flags.DEFINE_integer("process", None, "With --coordinator: this one's number, from 0.")
 VERIFY = flags.DEFINE_boolean("verify-data", False, "Only compares the data's files with the run's, by SHA-256.")
 
 
@@ -110,6 +120,8 @@ def main(arguments: Sequence[str]) -> int:
 def _run() -> None:
     if MODE.value not in MODES:
         raise InputError(f"--mode is {MODE.value!r}; it must be one of {', '.join(MODES)}.")
+    if DISTRIBUTED.value or COORDINATOR.value or PROCESSES.value is not None or PROCESS.value is not None:
+        _join()
     if VERIFY.value:
         _verify_data()
         return
@@ -124,6 +136,26 @@ def _run() -> None:
         "check": _check,
     }
     verbs[MODE.value]()
+
+
+def _join() -> None:
+    """Meets the other processes, and makes sure that they are given the same command."""
+    from unet_jax.runtime import exchange, processes
+
+    line = processes.join(COORDINATOR.value, PROCESSES.value, PROCESS.value)
+    if exchange.index() == 0:
+        print(line, flush=True)
+    own = {flag.name for flag in (COORDINATOR, PROCESSES, PROCESS)} | {"config"}
+    given = {f"--{flag.name}": flag.value for flag in FLAGS.get_flags_for_module(__name__) if flag.name not in own}
+    exchange.agree({"the version": VERSION} | given | _agreed_keys())
+
+
+def _agreed_keys() -> dict[str, object]:
+    """The keys of the config that all processes must have the same; where things lie may differ."""
+    from unet_jax.run.resume import OF_A_MACHINE
+
+    keys = flatten(as_json(CONFIG.value.to_dict())) if CONFIG.value is not None else {}
+    return {f"config.{key}": value for key, value in keys.items() if key not in OF_A_MACHINE}
 
 
 # The verbs are imported when they are run: a mistyped flag is then answered at once, before jax has started.

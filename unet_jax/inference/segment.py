@@ -47,14 +47,21 @@ def segment_cases(
         several classes.
     """
     slices = slices_by_case(index)
-    sizes = {cases[position].image.shape[1:3]: None for position in slices}
-    place = {size: number for number, size in enumerate(sizes)}
-    ordered = sorted(slices, key=lambda position: place[cases[position].image.shape[1:3]])
     found = prepared or {}
-    wanted = (Wanted(position, cases[position], slices[position], found.get(position)) for position in ordered)
+    wanted = (
+        Wanted(position, cases[position], slices[position], found.get(position)) for position in in_order(cases, slices)
+    )
     segmented = segment_stream(probability, wanted, settings)
     for done in tqdm(segmented, desc=title, total=len(slices), unit="case", disable=None, leave=False):
         yield done.wanted.position, done.wanted.slices, done.mask
+
+
+def in_order(cases: Sequence[Case], positions: Iterable[int]) -> list[int]:
+    """Positions of cases in the order in which they are segmented: those of one size together."""
+    positions = list(positions)
+    sizes = {cases[position].image.shape[1:3]: None for position in positions}
+    place = {size: number for number, size in enumerate(sizes)}
+    return sorted(positions, key=lambda position: place[cases[position].image.shape[1:3]])
 
 
 def segment_stream(

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from unet_jax.plan import run_plan
 from unet_jax.plan.run_plan import RunPlan
 from unet_jax.run import folder as run_folder
+from unet_jax.runtime import exchange
 from unet_jax.runtime.mesh import by_batch
 
 
@@ -19,7 +20,8 @@ class SegmentSettings:
     """How cases become masks.
 
     Attributes:
-        batch_size: windows at a time; the last batch is filled up with zeros, so that there is one program a size.
+        batch_size: windows at a time; the last batch is filled up with zeros, so that there is one program a size. Of
+            several processes, which segment cases of their own, each takes its part of the config's.
         threshold: a pixel is of the only class from this probability on; of several, it is of the likeliest.
         sharding: how a batch lies on the devices.
         slab: slices of a slab; None for a 2-D network, which sees single slices.
@@ -56,7 +58,7 @@ class SegmentSettings:
     def of(cls, config: ConfigDict, mesh: Mesh, plan: RunPlan | None = None) -> "SegmentSettings":
         """The config's; `plan` is as above."""
         return cls(
-            batch_size=config.train.batch_size,
+            batch_size=max(config.train.batch_size // exchange.count(), mesh.size),
             threshold=config.eval.threshold,
             sharding=by_batch(mesh),
             slab=config.data.slab,
