@@ -25,7 +25,7 @@ if __name__ == "__main__":
 
 import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from absl import app, flags, logging
@@ -41,6 +41,8 @@ from unet_jax.runtime.out_of_memory import explained
 from unet_jax.version import VERSION
 
 MODES = ("train", "evaluate", "predict", "export", "benchmark", "crossval", "plan", "check")
+# Of these, what the first of several processes does while the others wait.
+ALONE = ("export", "plan", "check")
 
 FLAGS = flags.FLAGS
 accept_none()
@@ -123,7 +125,7 @@ def _run() -> None:
     if DISTRIBUTED.value or COORDINATOR.value or PROCESSES.value is not None or PROCESS.value is not None:
         _join()
     if VERIFY.value:
-        _verify_data()
+        _by_one_process(_verify_data)
         return
     verbs = {
         "train": _train,
@@ -135,19 +137,30 @@ def _run() -> None:
         "plan": _plan,
         "check": _check,
     }
-    verbs[MODE.value]()
+    if MODE.value in ALONE:
+        _by_one_process(verbs[MODE.value])
+    else:
+        verbs[MODE.value]()
 
 
 def _join() -> None:
     """Meets the other processes, and makes sure that they are given the same command."""
     from unet_jax.runtime import exchange, processes
 
-    line = processes.join(COORDINATOR.value, PROCESSES.value, PROCESS.value)
-    if exchange.index() == 0:
-        print(line, flush=True)
+    if MODE.value == "benchmark":
+        raise InputError("--mode=benchmark measures one process: start it without --distributed and --coordinator.")
+    print(processes.join(COORDINATOR.value, PROCESSES.value, PROCESS.value), flush=True)
     own = {flag.name for flag in (COORDINATOR, PROCESSES, PROCESS)} | {"config"}
     given = {f"--{flag.name}": flag.value for flag in FLAGS.get_flags_for_module(__name__) if flag.name not in own}
     exchange.agree({"the version": VERSION} | given | _agreed_keys())
+
+
+def _by_one_process(verb: Callable[[], None]) -> None:
+    from unet_jax.runtime import exchange
+
+    if exchange.index() == 0:
+        with exchange.alone():
+            verb()
 
 
 def _agreed_keys() -> dict[str, object]:

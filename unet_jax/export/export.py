@@ -24,7 +24,7 @@ from unet_jax.run import checkpoint
 from unet_jax.run import folder as run_folder
 from unet_jax.run.config import read_config
 from unet_jax.runtime import compilation_cache
-from unet_jax.runtime.mesh import data_mesh
+from unet_jax.runtime.mesh import local_mesh
 from unet_jax.runtime.out_of_memory import explained
 
 # suffix of the file → the module that traces a program, runs it, and packs it with its facts
@@ -80,7 +80,7 @@ def export(
         compilation_cache.use(config.train.compilation_cache)
         case = load.load(config).cases[0]
         image = _tried_on(case, config.data.slab, config.data.neighbours)
-        network, restored = load_network(workdir, config, data_mesh())
+        network, restored = load_network(workdir, config, local_mesh())
         classes = list(run_folder.read_classes(workdir))
         for line in checkpoint.warnings(workdir / run_folder.CHECKPOINTS, restored):
             print(f"warning: {line}", file=sys.stderr, flush=True)
@@ -140,7 +140,7 @@ def _volumes(
     with explained(config):
         compilation_cache.use(config.train.compilation_cache)
         case = volumes.case_to_try(config, image_channels(workdir, config), data, shape, spacing)
-        mesh = data_mesh()
+        mesh = local_mesh()
         network, restored = load_network(workdir, config, mesh)
         for line in checkpoint.warnings(workdir / run_folder.CHECKPOINTS, restored):
             print(f"warning: {line}", file=sys.stderr, flush=True)

@@ -1,8 +1,9 @@
 """Segments images without masks: writes masks in the images' own format and place, and tables of what was found."""
 
+import dataclasses
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,8 @@ from unet_jax.inference.writers import picture_masks, tables
 from unet_jax.run import checkpoint
 from unet_jax.run import folder as run_folder
 from unet_jax.run.config import read_config
-from unet_jax.runtime import compilation_cache
-from unet_jax.runtime.mesh import data_mesh
+from unet_jax.runtime import compilation_cache, exchange
+from unet_jax.runtime.mesh import local_mesh
 from unet_jax.runtime.out_of_memory import explained
 
 
@@ -69,7 +70,7 @@ def predict(
     task = plan(workdir, config, source, output, overwrite=overwrite, probabilities=probabilities, overlays=overlays)
     with explained(config):
         compilation_cache.use(config.train.compilation_cache)
-        mesh = data_mesh()
+        mesh = local_mesh()
         probability, restored = load_network(workdir, config, mesh)
         for line in checkpoint.warnings(workdir / run_folder.CHECKPOINTS, restored):
             print(f"warning: {line}", file=sys.stderr, flush=True)
@@ -100,24 +101,22 @@ def write_cases(
         InputError: some cases could not be segmented: all others are written, and each of these is named.
         StorageError: the disk is full, read-only or failing.
     """
-    faults: list[str] = []
-    measured: list[Measured] = []
-    rows, slices, written = [], [], 0
+    own = exchange.share_of([len(files.images) for files in task.listing])
+    found = _Found()
     began = time.perf_counter()
-    with tqdm(desc="predicting", total=len(task.listing), unit="case", disable=None, leave=False) as bar:
-        for done in segment(_decoded(task, faults, measured)):
+    with tqdm(desc="predicting", total=len(own), unit="case", disable=None, leave=False) as bar:
+        for done in segment(_decoded(task, own, found)):
+            position = done.wanted.position
             try:
-                of_case, areas = _write(task, done, finish(done.mask))
-                rows += of_case
-                slices += areas
-                written += 1
+                found.rows[position] = _write(task, done, finish(done.mask))
             except InputError as error:
-                faults.append(str(error))
-            bar.update(written + len(faults) - bar.n)
+                found.faults[position] = str(error)
+            bar.update(len(found.rows) + len(found.faults) - bar.n)
+    written, rows, slices, faults, measured = _of_all_processes(found)
     seconds = time.perf_counter() - began
-    for line in scale.warnings(task.scale, measured, task.channel_names):
+    for line in scale.warnings(task.scale, measured, task.channel_names) if exchange.index() == 0 else ():
         print(f"warning: {line}", file=sys.stderr, flush=True)
-    if rows:
+    if rows and exchange.index() == 0:
         tables.write(task.output, rows, slices)
         print(
             f"{written} cases, {len(slices) // labels.count(task.classes)} slices in {seconds:.1f} s, "
@@ -125,6 +124,7 @@ def write_cases(
             f"{tables.CASES} and {tables.SLICES} are in {task.output}.",
             flush=True,
         )
+    exchange.barrier()
     if faults:
         rest = "all others are written" if rows else "there were no others"
         lines = summary("\n".join(faults).splitlines(), task.output / FULL_LIST)
@@ -132,22 +132,56 @@ def write_cases(
     return rows
 
 
-def _decoded(task: Task, faults: list[str], measured: list[Measured]) -> Iterator[Wanted]:
-    """Reads case after case; what is wrong with one goes to `faults`, and its intensities to `measured`."""
-    for position, files in enumerate(task.listing):
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    """What is known of the cases of this process, by their position in the listing.
+
+    Attributes:
+        rows: of each case that is written, those of both tables.
+        faults: what is wrong with the others.
+        measured: the intensities of each that could be read.
+    """
+
+    rows: dict[int, tuple[list[tables.Row], list[tables.Row]]] = dataclasses.field(default_factory=dict)
+    faults: dict[int, str] = dataclasses.field(default_factory=dict)
+    measured: dict[int, Measured] = dataclasses.field(default_factory=dict)
+
+
+def _of_all_processes(
+    found: _Found,
+) -> tuple[int, list[tables.Row], list[tables.Row], list[str], list[Measured]]:
+    """How many cases are written, the rows of both tables, faults and intensities, in the order of the listing."""
+    measured = {position: dataclasses.astuple(one) for position, one in found.measured.items()}
+    rows, faults, intensities = (
+        dict(sorted((int(position), each) for part in parts for position, each in part.items()))
+        for parts in zip(*exchange.gather_json([found.rows, found.faults, measured]), strict=True)
+    )
+    return (
+        len(rows),
+        [row for of_case, _ in rows.values() for row in of_case],
+        [area for _, areas in rows.values() for area in areas],
+        list(faults.values()),
+        [Measured(*one) for one in intensities.values()],
+    )
+
+
+def _decoded(task: Task, own: Sequence[int], found: _Found) -> Iterator[Wanted]:
+    """Reads this process's cases, one after the other."""
+    for position in own:
+        files = task.listing[position]
         try:
             case = task.reader.decode(files, lambda path: read_file(task.root, path))
-            found = case.image.shape[-1]
-            if found != task.channels:
+            channels = case.image.shape[-1]
+            if channels != task.channels:
                 raise InputError(
-                    f"{shown(files.name)}: has {found} channels, and the network was trained on {task.channels}: give "
-                    "it images of the same kind."
+                    f"{shown(files.name)}: has {channels} channels, and the network was trained on {task.channels}: "
+                    "give it images of the same kind."
                 )
         except InputError as error:
-            faults.append(str(error))
+            found.faults[position] = str(error)
             continue
         if task.scale is not None:
-            measured.append(scale.measure(case.name, case.image))
+            found.measured[position] = scale.measure(case.name, case.image)
         yield Wanted(position, case, np.arange(len(case.image)))
 
 

@@ -7,6 +7,7 @@ Every process calls the same functions in the same order: each call has a number
 jax is not imported, so that reading and planning may share out their work too.
 """
 
+import contextlib
 import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -114,6 +115,26 @@ def primary_first(work: Callable[[], Result]) -> Result:
         return result
     barrier()
     return work()
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Within the block, the first process works as if it were the only one, while the others wait for it elsewhere."""
+    global _group
+    before, _group = _group, None
+    try:
+        yield
+    finally:
+        _group = before
+
+
+def done_by_primary(work: Callable[[], Any]) -> Any:
+    """What comes of work that the first process does alone, and that JSON can hold, in every process."""
+    if index():
+        return gather_json(None)[0]
+    with alone():
+        result = work()
+    return gather_json(result)[0]
 
 
 def by_primary(decide: Callable[[], Any]) -> Any:

@@ -3,6 +3,7 @@
 import functools
 import os
 import re
+import sys
 import threading
 from collections.abc import Sequence
 
@@ -72,6 +73,9 @@ def join(
     giving_up.cancel()
     store = distributed.global_state.client
     exchange.begin(store, index, count)
+    if index:
+        # What is told to users is told once, by the first process. Warnings and errors are of each.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (to the process's end)
     watching.append(peers.begin(store, index, count, functools.partial(_leave, relay)))
     devices, mesh = jax.devices(), data_mesh()
     axes = ", ".join(f"{name} {size}" for name, size in mesh.shape.items())
