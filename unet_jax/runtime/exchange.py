@@ -142,7 +142,7 @@ def by_primary(decide: Callable[[], Any]) -> Any:
     return gather_json(decide() if index() == 0 else None)[0]
 
 
-def share_of(weights: Sequence[float]) -> list[int]:
+def share_of(weights: Sequence[int | float]) -> list[int]:
     """This process's part of the work, as positions in ascending order: all parts weigh about the same.
 
     Args:
@@ -151,7 +151,7 @@ def share_of(weights: Sequence[float]) -> list[int]:
     return shares(weights, count())[index()]
 
 
-def shares(weights: Sequence[float], parts: int) -> list[list[int]]:
+def shares(weights: Sequence[int | float], parts: int) -> list[list[int]]:
     """Positions dealt out to `parts`: the heaviest first, each to whoever has least so far."""
     dealt: list[list[int]] = [[] for _ in range(parts)]
     loads = [0.0] * parts

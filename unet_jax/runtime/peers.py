@@ -143,8 +143,9 @@ class Peers:
         while not self._done.is_set():
             with contextlib.suppress(RuntimeError):  # nothing in that time
                 cause = json.loads(self._store.blocking_key_value_get(_key("cause"), 60_000))
-                if not self._done.is_set():
-                    self.end(cause["message"], cause["exit_code"])
+                if not cause:
+                    return
+                self.end(cause["message"], cause["exit_code"])
             time.sleep(PERIOD / 10)
 
     def _watch(self) -> None:
