@@ -124,6 +124,18 @@ def _run() -> None:
         raise InputError(f"--mode is {MODE.value!r}; it must be one of {', '.join(MODES)}.")
     if DISTRIBUTED.value or COORDINATOR.value or PROCESSES.value is not None or PROCESS.value is not None:
         _join()
+
+        from unet_jax.runtime.signals import StopRequest
+
+        with StopRequest() as stop:
+            # Training has last words of its own.
+            stop.anywhere(lambda: "stopped; run the same command again.")
+            _run_verb()
+    else:
+        _run_verb()
+
+
+def _run_verb() -> None:
     if VERIFY.value:
         _by_one_process(_verify_data)
         return

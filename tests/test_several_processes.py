@@ -6,17 +6,13 @@ import signal
 import time
 
 import disks
-import jax
-import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 from processes import started
+from several_runs import assert_same_run, metrics
 
-from unet_jax.run import history
 from unet_jax.runtime.lock import lock_folder
 from unet_jax.training.train import train
 
-CLOCK = ("seconds", "images_per_second", "seconds_per_case")
 # Two cases to validate and two to test, one for each process; masks that are not empty.
 SETTINGS = {
     "train.epochs": 2,
@@ -55,29 +51,6 @@ def two(chosen, folder):
     with started([*flags(chosen), f"--workdir={workdir}"], folder / "output of two") as running:
         assert running.codes() == [0, 0], running.said()
         return workdir, [path.read_text() for path in running.outputs]
-
-
-def records(workdir):
-    return [{key: value for key, value in record.items() if key not in CLOCK} for record in history.read(workdir)]
-
-
-def parameters(workdir):
-    step = max(int(path.name) for path in (workdir / "checkpoints").iterdir())
-    return ocp.PyTreeCheckpointer().restore((workdir / "checkpoints" / str(step) / "model").absolute())
-
-
-def metrics(workdir, side="test"):
-    found = json.loads((workdir / "evaluation" / side / "metrics.json").read_text())
-    return {key: value for key, value in found.items() if key not in CLOCK}
-
-
-def assert_same_run(found, expected):
-    for ours, theirs in zip(records(found), records(expected), strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-5)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), parameters(found), parameters(expected))
-    assert metrics(found) == metrics(expected)
-    for name in ("config.json", "split.json", "data.json", "evaluation/test/cases.csv", "evaluation/test/cases.png"):
-        assert (found / name).read_bytes() == (expected / name).read_bytes(), name
 
 
 def files(workdir):

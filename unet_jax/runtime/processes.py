@@ -3,6 +3,7 @@
 import functools
 import os
 import re
+import socket
 import sys
 import threading
 from collections.abc import Sequence
@@ -41,8 +42,8 @@ def join(
         a line that says what was formed.
 
     Raises:
-        InputError: there is no such environment, or the arguments contradict each other.
-        StuckError: the port is taken, or cannot be reached; where the others do not come in time, the process ends with
+        InputError: there is no such environment, the arguments contradict each other, or the port is taken.
+        StuckError: the first process cannot be reached; where the others do not come in time, the process ends with
             that line.
     """
     coordinator, count, index, local = found(coordinator, count, index)
@@ -51,6 +52,8 @@ def join(
     jax.config.update("jax_enable_preemption_service", False)
     watching: list[Peers] = []
     relay = _relay(coordinator, watching) if index else None
+    if index == 0:
+        _check_port(coordinator)
     alone = (
         f"process {index} of {count} did not meet the others at {coordinator} within {meeting} s: start all of them, "
         "and check that the port is free on the host of process 0, and open to the others."
@@ -118,6 +121,20 @@ def _detected() -> tuple[str, int, int, Sequence[int] | None]:
             "--coordinator=HOST:PORT, --processes=N and --process=K."
         )
     return coordinator, count, index, local
+
+
+def _check_port(coordinator: str) -> None:
+    """Raises InputError if the port is taken, where jaxlib's service would crash."""
+    port = int(coordinator.rpartition(":")[2])
+    both = socket.has_dualstack_ipv6()
+    try:
+        socket.create_server(
+            ("", port), family=socket.AF_INET6 if both else socket.AF_INET, dualstack_ipv6=both
+        ).close()
+    except OSError as error:
+        raise InputError(
+            f"--coordinator={coordinator}: the port cannot be had ({error.strerror}): name another."
+        ) from None
 
 
 def _relay(coordinator: str, watching: Sequence[Peers]) -> Relay:
