@@ -276,7 +276,7 @@ def _validate(run: Run, state: TrainState) -> tuple[dict, dict[int, PackedMask]]
 
     if exchange.count() == 1:
         run.stop.anywhere(save_unscored)
-    cases, classes = run.data.cases, tuple(run.data.classes)
+    cases, classes = run.data.cases, run.data.classes
     network = functools.partial(run.network_step, *to_local(state.weights, local_mesh()))
     own = shared.own_part(cases, run.validation)
     predicted = segment_cases(network, cases, own, run.settings, title="validation", prepared=run.prepared)
