@@ -135,11 +135,11 @@ def test_two_score_and_predict_what_one_does(one, two, phantom_files, tmp_path):
 
 
 def ends(arguments, folder, code, line, each=None):
-    """Runs two processes that end with this code and line, within ten seconds of each other."""
+    """Runs two processes that end with this code and line, within seconds of each other."""
     with started(arguments, folder, each=each) as running:
         while all(process.poll() is None for process in running.processes):
             time.sleep(0.05)
-        assert running.codes(10) == [code, code], running.said()
+        assert running.codes(20) == [code, code], running.said()
         assert all(len(lines) == 1 and line in lines[0] for lines in running.errors()), running.said()
 
 

@@ -98,7 +98,7 @@ def test_the_end_of_one_is_that_of_all(tmp_path, act, code, line, number):
         running.wait_for("under way", number)
         began = time.monotonic()
         assert running.codes() == [code, code], running.said()
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 20  # a quarter of that where nothing else runs
         assert running.errors() == [[line.format(number)]] * 2
     finally:
         running.kill()
