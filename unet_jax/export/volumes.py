@@ -201,7 +201,7 @@ def _left(dataset: Dataset) -> list[str]:
     if dataset.regions is not None:
         words = {
             "averaged": "log(p / (1 - p)) of their probabilities",
-            "decided": "paint what is above 0 as painted says",
+            "decided": "paint those above 0 (painted)",
         }
     return [line.format(**words) for line in LEFT]
 
