@@ -11,6 +11,7 @@ from unet_jax.data.case import Case
 from unet_jax.data.formats import layouts, sources
 from unet_jax.data.labels import LabelMap
 from unet_jax.data.reader import CaseFiles, Digests
+from unet_jax.runtime import caches
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +61,7 @@ def load(config: ConfigDict) -> DataSet:
     source, settings = config.data.source, reader_settings(config)
     reader = sources.reader(root, source, settings)
     listing = reader.find(root)
-    cases, fingerprint, digests = cache.load(reader, root, Path(config.data.cache), listing)
+    cases, fingerprint, digests = cache.load(reader, root, caches.place_of(config.data.cache), listing)
     names = sources.channel_names(source, root, cases[0].image.shape[-1], settings.images)
     return DataSet(
         cases,
