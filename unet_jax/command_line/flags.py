@@ -29,6 +29,9 @@ PROBABILITIES = flags.DEFINE_boolean("probabilities", False, "predict: also writ
 OVERLAYS = flags.DEFINE_boolean("overlays", False, "predict: also writes PNGs with the outlines.")
 TTA = flags.DEFINE_boolean("tta", None, "evaluate, predict: the mean over flips, instead of config.eval.tta.")
 TILES = flags.DEFINE_boolean("tiles", None, "evaluate, predict: windows or whole slices, instead of config.eval.tiles.")
+CACHE_DIR = flags.DEFINE_string(
+    "cache_dir", None, "Where decoded cases and compiled programs are kept, instead of the user's cache folder."
+)
 RESUME = flags.DEFINE_string("resume", "auto", "train: auto resumes a run or begins one; must, never: only that.")
 FOLD = flags.DEFINE_integer("fold", None, "crossval: trains this fold alone, then pools all that are there.")
 CONFIGURATION = flags.DEFINE_string(

@@ -12,6 +12,7 @@ from unet_jax.command_line import given, together
 from unet_jax.command_line.devices import device_memory, names_several, use_cores_as, use_cores_of
 from unet_jax.command_line.flags import (
     AGAINST,
+    CACHE_DIR,
     CONFIG,
     CONFIGURATION,
     FOLD,
@@ -33,12 +34,14 @@ from unet_jax.command_line.flags import (
     WORKDIR,
 )
 from unet_jax.errors import InputError
+from unet_jax.runtime import caches
 
 
 def run() -> None:
     """Runs the mode that the flags name."""
     if MODE.value not in MODES:
         raise InputError(f"--mode is {MODE.value!r}; it must be one of {', '.join(MODES)}.")
+    caches.move_to(Path(CACHE_DIR.value).absolute() if CACHE_DIR.value else None)
     if together.is_one_of_several():
         together.run_with_others(_run)
     else:

@@ -12,7 +12,7 @@ from unet_jax.data.case import Case
 from unet_jax.data.formats import layouts, sources
 from unet_jax.data.labels import LabelMap
 from unet_jax.data.reader import CaseFiles, Digests
-from unet_jax.runtime import exchange
+from unet_jax.runtime import caches, exchange
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,7 @@ def load(config: ConfigDict) -> DataSet:
     reader = sources.reader(root, source, settings)
     listing = reader.find(root)
     cases, fingerprint, digests = exchange.primary_first(
-        functools.partial(cache.load, reader, root, Path(config.data.cache), listing)
+        functools.partial(cache.load, reader, root, caches.place_of(config.data.cache), listing)
     )
     names = sources.channel_names(source, root, cases[0].image.shape[-1], settings.images)
     return DataSet(

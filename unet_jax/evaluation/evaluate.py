@@ -70,12 +70,8 @@ def evaluate(
         load.take_cases_from(elsewhere, config)
     elif data is not None:
         config.data.root = str(data)
-    run_folder.check_phantom(workdir, config)
+    run_folder.check_data(config)
     with run_folder.lock_run(output or workdir), explained(config):
-        if not Path(config.data.root).exists() and config.data.source != "phantom":
-            raise InputError(
-                f"{config.data.root}: the run's data are not there: say with --data=DIR where they are now."
-            )
         found = load.load(config)
         if side != "all":
             split = splits.read(workdir / run_folder.SPLIT, found.cases, found.unit)

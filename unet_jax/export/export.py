@@ -76,7 +76,7 @@ def export(
         raise InputError(f"--shape and --spacing are for runs on patches, and {workdir} takes images of any size.")
     if data is not None:
         load.take_cases_from(data, config)
-    run_folder.check_phantom(workdir, config)
+    run_folder.check_data(config)
     form = FORMATS[output.suffix]
     with explained(config):
         compilation_cache.use(config.train.compilation_cache)
@@ -138,7 +138,8 @@ def _volumes(
     """The export of a run on patches."""
     if config.plan.previous:
         raise InputError(f"{workdir} is {volumes.CASCADE}")
-    run_folder.check_phantom(workdir, config)
+    if data is None:
+        run_folder.check_data(config)
     with explained(config):
         compilation_cache.use(config.train.compilation_cache)
         case = volumes.case_to_try(config, image_channels(workdir, config), data, shape, spacing)

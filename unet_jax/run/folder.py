@@ -165,11 +165,7 @@ def check_links(workdir: Path) -> None:
         raise InputError("\n".join(faults))
 
 
-def check_phantom(workdir: Path, config: ConfigDict) -> None:
-    """Raises InputError if the config of the run in `workdir` would have the phantom written just anywhere."""
-    root = Path(config.data.root)
-    if config.data.source == "phantom" and not root.exists() and (root.is_absolute() or ".." in root.parts):
-        raise InputError(
-            f"{workdir / CONFIG}: config.phantom.root={root} does not exist, and a run's folder may have the phantom "
-            "made below the current folder only: start there, or score other data with --split=all --data=DIR."
-        )
+def check_data(config: ConfigDict) -> None:
+    """Raises InputError where the data of a run's config are not there; a phantom is not made again."""
+    if not Path(config.data.root).is_dir():
+        raise InputError(f"{config.data.root}: the run's data are not there: say with --data=DIR where they are now.")

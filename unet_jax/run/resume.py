@@ -54,6 +54,8 @@ OF_A_MACHINE = (
 ALIKE = (
     "start all of them with the same command, where they find the same data and, as the run's folder, one and the same"
 )
+# Paths.
+ROOTS = ("data.root", "phantom.root")
 REASONS = {"train.epochs": "; the learning rate's schedule depends on it, so that more epochs are another run"}
 # An error lists so many files and counts the others.
 LISTED = 20
@@ -98,7 +100,7 @@ def compare(workdir: Path, config: ConfigDict, data: DataSet) -> list[str]:
     known = flatten(as_json(default_config().to_dict()))
     there = {key: known.get(key) for key in here} | there
     data_there = there.pop(FINGERPRINT, None)
-    differing = [key for key in sorted(there.keys() | here.keys()) if there.get(key) != here.get(key)]
+    differing = [key for key in sorted(there.keys() | here.keys()) if _differ(key, there.get(key), here.get(key))]
     lines = [
         f"config.{key}: the run has {there.get(key)!r}, this command {here.get(key)!r}{REASONS.get(key, '')}"
         for key in differing
@@ -115,6 +117,13 @@ def compare(workdir: Path, config: ConfigDict, data: DataSet) -> list[str]:
         for key in differing
         if is_harmless(key)
     ]
+
+
+def _differ(key: str, there: Any, here: Any) -> bool:
+    if key in ROOTS and there and here:
+        # Runs of former versions have paths from the folder where they were started.
+        return Path(there).absolute() != Path(here).absolute()
+    return there != here
 
 
 def is_harmless(key: str) -> bool:
