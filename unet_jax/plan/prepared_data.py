@@ -25,7 +25,7 @@ def prepare_cases(
     """
     of_data = sources.of_cases(data)
     # The plan of a finished run does not say whether the data ignore a label.
-    dataset = dataclasses.replace(plan.dataset, labels=labels_of(tuple(data.classes), ignores=data.ignores))
+    dataset = dataclasses.replace(plan.dataset, labels=labels_of(data.classes, ignores=data.ignores))
     cases = prepare(
         [of_data[position] for position in positions],
         dataset,
