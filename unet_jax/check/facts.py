@@ -45,8 +45,8 @@ def of_split(split: Split, data: DataSet, cases: Sequence[Surveyed]) -> list[Fac
         what = "case" if split.split_by == "slice" else split.unit
         text = f"{_count(len(groups), what)}, {_count(len(index), 'slice')}"
         if split.split_by != "slice":
-            marked = sum(sum(case.voxels[1:]) for case in of_side)
-            text += f", {marked / sum(sum(case.voxels) for case in of_side):.3%} of the voxels marked"
+            total = sum(math.prod(case.shape) for case in of_side)
+            text += f", {1 - sum(case.voxels[0] for case in of_side) / total:.3%} of the voxels marked"
             empty = sum(not case.is_marked for case in of_side)
             text += f", {_count(empty, 'case')} with nothing marked" if empty else ""
         lines.append((side, text))
