@@ -63,6 +63,11 @@ OVERLAYS = flags.DEFINE_boolean("overlays", False, "predict: also writes PNGs wi
 TTA = flags.DEFINE_boolean("tta", None, "evaluate, predict: the mean over flips, instead of config.eval.tta.")
 TILES = flags.DEFINE_boolean("tiles", None, "evaluate, predict: windows or whole slices, instead of config.eval.tiles.")
 RESUME = flags.DEFINE_string("resume", "auto", "train: auto resumes a run or begins one; must, never: only that.")
+DRY_RUN = flags.DEFINE_boolean(
+    "dry_run",
+    False,
+    "train: two steps and one validated case, then memory and time of the whole run; leaves no run.",
+)
 FOLD = flags.DEFINE_integer("fold", None, "crossval: trains this fold alone, then pools all that are there.")
 CONFIGURATION = flags.DEFINE_string(
     "configuration", None, "train, of config.plan.configurations: trains this one alone."
@@ -136,10 +141,12 @@ def _train() -> None:
     from unet_jax.training.train import train
 
     use_cores(_batch_size(config))
+    if _names_several(config) and DRY_RUN.value:
+        raise InputError("--dry_run is of one run: name it with --config.plan.configuration=2d, say.")
     if _names_several(config):
         _auto(config, workdir)
     else:
-        train(config, workdir, resuming=RESUME.value)
+        train(config, workdir, resuming=RESUME.value, dry_run=DRY_RUN.value)
 
 
 def _auto(config: ConfigDict, workdir: Path) -> None:

@@ -217,6 +217,13 @@ def get_config() -> ConfigDict:
     config.train.initial_weights = placeholder(str)
     # Passes over the training slices, at most.
     config.train.epochs = 20
+    # Steps of the whole run, at most; None: as many as the epochs have. The run ends with what is reached first, a last
+    # epoch cut short is validated like the others, and the learning rate's schedule is laid out over what there is.
+    config.train.steps = placeholder(int)
+    # Minutes of steps and validation, about: before a new run, a few steps and a case are timed, and the steps that fit
+    # are fixed in the run's budget.json, so that a resumed run is the same. Reading the data, compiling, checkpoints
+    # and the last scores are not part of them. None: no limit.
+    config.train.minutes = placeholder(float)
     # Slices, or patches, a step, over all devices together; None, with plan.configuration, is the plan's.
     config.train.batch_size = placeholder(int)
     config.train.batch_size = 32

@@ -29,7 +29,7 @@ def run_and_report(run: Callable[[], str | None]) -> int:
 
 def complain(error: RunError) -> int:
     """Prints the error's line, and returns its exit code."""
-    print(f"error: {error}", file=sys.stderr)
+    print(f"{error.prefix}{error}", file=sys.stderr)
     return error.exit_code
 
 

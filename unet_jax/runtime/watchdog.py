@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
-from unet_jax.errors import StuckError
+from unet_jax.errors import RunError, StuckError
 
 # Seconds between two looks. One that comes later than LATE was kept from it: the process was stopped, or the machine
 # slept or had no time for it, and the run was kept from its work as well.
@@ -64,8 +64,12 @@ class Watchdog:
             what, seconds, deadline = self._expected
             if self._awake > deadline:
                 self._dump()
-                message = f"no sign of {what} for {seconds:g} s{_workers()}; all stacks are in {self._stacks}."
-                end_process(f"{message} Run the same command to resume from the last checkpoint.", StuckError.exit_code)
+                end_process(
+                    StuckError(
+                        f"no sign of {what} for {seconds:g} s{_workers()}; all stacks are in {self._stacks}. Run the "
+                        "same command to resume from the last checkpoint."
+                    )
+                )
 
     def _dump(self) -> None:
         faulthandler.dump_traceback(2)
@@ -77,10 +81,9 @@ class Watchdog:
             pass  # a full disk may be why nothing moves: stderr has them
 
 
-def end_process(message: str, exit_code: int) -> NoReturn:
-    """Ends this process and its workers from any thread, whatever the others do; `message` goes to stderr."""
-    # Not print: the main thread may hang with stderr's lock.
-    os.write(2, f"error: {message}\n".encode(errors="backslashreplace"))
+def end_process(error: RunError) -> NoReturn:
+    """Ends this process and its workers from any thread, whatever the others do, with the error's line and code."""
+    say_at_once(f"{error.prefix}{error}")
     workers = multiprocessing.active_children()
     for worker in workers:
         worker.kill()
@@ -89,7 +92,14 @@ def end_process(message: str, exit_code: int) -> NoReturn:
     try:
         sys.stdout.flush()
     finally:
-        os._exit(exit_code)
+        os._exit(error.exit_code)
+
+
+def say_at_once(line: str) -> None:
+    """Writes a line to stderr from any thread; where a terminal shows a progress bar, on a line of its own."""
+    # Not print: the main thread may hang with stderr's lock.
+    start = "\n" if os.isatty(2) else ""
+    os.write(2, f"{start}{line}\n".encode(errors="backslashreplace"))
 
 
 def _workers() -> str:

@@ -33,6 +33,7 @@ def check(config: ConfigDict, mesh: Mesh, classes: int = 1) -> None:
     check_batch_size(config.train.batch_size, mesh)
     if config.train.epochs < 1:
         raise InputError(f"config.train.epochs is {config.train.epochs}; it must be at least 1.")
+    _check_budget(config)
     if config.eval.checkpoint not in CHECKPOINTS:
         raise InputError(
             f"config.eval.checkpoint is {config.eval.checkpoint!r}; it must be one of {', '.join(CHECKPOINTS)}."
@@ -54,6 +55,16 @@ def check(config: ConfigDict, mesh: Mesh, classes: int = 1) -> None:
     postprocess.check(config.eval.postprocess.to_dict(), config.data.split_by)
     optimizer_and_schedule(config, steps_per_epoch=1)
     _check_geometry(config)
+
+
+def _check_budget(config: ConfigDict) -> None:
+    """Raises InputError for a budget that cannot be kept."""
+    for name in ("steps", "minutes"):
+        value = config.train[name]
+        if value is not None and not value > 0:
+            raise InputError(f"config.train.{name} is {value}; it must be above 0, or None for no limit.")
+    if config.train.minutes is not None and jax.process_count() > 1:
+        raise InputError("config.train.minutes is measured by one process, and there are several: give steps instead.")
 
 
 def _check_geometry(config: ConfigDict) -> None:
@@ -114,15 +125,18 @@ def choose_split(config: ConfigDict, data: DataSet, path: Path) -> tuple[Split, 
 
 
 def optimizer_and_schedule(
-    config: ConfigDict, steps_per_epoch: int
+    config: ConfigDict, steps_per_epoch: int, total_steps: int | None = None
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
-    """The optimiser, and its learning rate by step, for epochs of so many steps."""
+    """The optimiser, and its learning rate by step, for epochs of so many steps.
+
+    The schedule is laid out over `total_steps`, or without them over all epochs.
+    """
     schedule = optim.learning_rate_schedule(
         config.optim.schedule,
         peak=config.optim.learning_rate,
         warmup_steps=config.optim.warmup_steps,
         steps_per_epoch=steps_per_epoch,
-        total_steps=config.train.epochs * steps_per_epoch,
+        total_steps=total_steps or config.train.epochs * steps_per_epoch,
     )
     optimizer = optim.optimizer(
         config.optim.name,

@@ -13,8 +13,8 @@ SET = {"patients": 6, "size": 64, "slices": (12, 16)}
 
 @pytest.fixture(scope="module")
 def cases():
-    """Patients 1 to 20 of one set, with 20 slices of 64 x 64 each."""
-    return [phantom.generate_case(7, index, size=64, slices=20) for index in range(1, 21)]
+    """Patients 1 to 20 of one set, with 12 slices of 64 x 64 each."""
+    return [phantom.generate_case(7, index, size=64, slices=12) for index in range(1, 21)]
 
 
 @pytest.fixture(scope="module")
