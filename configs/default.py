@@ -245,6 +245,10 @@ def get_config() -> ConfigDict:
     # Whether <workdir>/tensorboard gets the same lines as events, with pictures of validated slices after each epoch:
     # the true outline is green, the predicted one orange.
     config.train.tensorboard = True
+    # What else gets the numbers of history.jsonl: "mlflow", "wandb" or both, each an extra to install by that name.
+    # Neither needs a server: MLflow writes to <workdir>/mlruns unless MLFLOW_TRACKING_URI says otherwise, and Weights &
+    # Biases to <workdir>/wandb, for `wandb sync`, unless WANDB_MODE does.
+    config.train.loggers = ()
     # Where compiled programs are kept, so that the next start takes seconds; None compiles them at each start.
     config.train.compilation_cache = placeholder(str)
     config.train.compilation_cache = "data/compiled"

@@ -32,6 +32,7 @@ HARMLESS = (
     "train.checkpoint_every_steps",
     "train.compilation_cache",
     "train.log_every_steps",
+    "train.loggers",
     "train.tensorboard",
     "watchdog_seconds",
     "benchmark",

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from unet_jax.runtime.mesh import global_batch, is_primary, replicated
 from unet_jax.runtime.signals import StopRequest
 from unet_jax.runtime.watchdog import Watchdog
 from unet_jax.training import first_step, progress, state_on_disk, tensorboard_pictures
+from unet_jax.training.loggers import Logger, scalars
 from unet_jax.training.pace import Pace
 from unet_jax.training.progress_bar import ProgressBar
 from unet_jax.training.step import FAULTS, ON_DEVICE, TrainState, zero_totals
@@ -62,6 +63,7 @@ class Run:
         stop: whether a signal asked for it.
         watchdog: ends the run if nothing moves.
         events: where TensorBoard's events go, if anywhere.
+        loggers: what else gets the numbers of the history.
     """
 
     config: ConfigDict
@@ -79,6 +81,7 @@ class Run:
     stop: StopRequest
     watchdog: Watchdog
     events: EventFile | None
+    loggers: Sequence[Logger] = ()
     prepared: Mapping[int, PreparedCase] = dataclasses.field(default_factory=dict)
 
 
@@ -203,6 +206,8 @@ def _step(run: Run, state: TrainState, batch: dict[str, np.ndarray]) -> tuple[Tr
 def _note(run: Run, record: dict[str, Any], masks: Mapping[int, PackedMask] | None = None) -> None:
     """Adds a record to the history, and to TensorBoard's events, with pictures of the validated masks."""
     history.append(run.workdir, record)
+    for log in run.loggers:
+        log(record["step"], scalars(record))
     if run.events:
         run.events.append(record, tensorboard_pictures.draw(run.data.cases, masks or {}, run.data.shown))
 

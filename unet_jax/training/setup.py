@@ -19,7 +19,7 @@ from unet_jax.inference.network import input_channels
 from unet_jax.models.functional import logit_channels, split_model
 from unet_jax.models.pretrained import weights
 from unet_jax.runtime.mesh import check_batch_size, replicated
-from unet_jax.training import optim
+from unet_jax.training import loggers, optim
 from unet_jax.training.step import TrainState, init_state
 
 CHECKPOINTS = ("best", "newest")
@@ -34,6 +34,7 @@ def check(config: ConfigDict, mesh: Mesh, classes: int = 1) -> None:
     if config.train.epochs < 1:
         raise InputError(f"config.train.epochs is {config.train.epochs}; it must be at least 1.")
     _check_budget(config)
+    loggers.check(config.train.loggers)
     if config.eval.checkpoint not in CHECKPOINTS:
         raise InputError(
             f"config.eval.checkpoint is {config.eval.checkpoint!r}; it must be one of {', '.join(CHECKPOINTS)}."

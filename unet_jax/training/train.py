@@ -1,6 +1,7 @@
 """A whole run in reading order: data, split, network, epochs of steps, checkpoints; then the scores."""
 
 import contextlib
+import dataclasses
 import functools
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ from unet_jax.runtime.mesh import data_mesh, is_primary
 from unet_jax.runtime.out_of_memory import explained
 from unet_jax.runtime.signals import StopRequest
 from unet_jax.runtime.watchdog import Watchdog
-from unet_jax.training import budget, loop, progress, samples, setup, state_on_disk
+from unet_jax.training import budget, loggers, loop, progress, samples, setup, state_on_disk
 from unet_jax.training.step import StepSettings, make_train_step
 from unet_jax.training.tensorboard import EventFile
 from unet_jax.training.trial import run_trial
@@ -133,6 +134,7 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
 
     # The epochs.
     events = EventFile(workdir, resumed, records, config.to_dict()) if config.train.tensorboard else None
+    logging = loggers.opened(config.train.loggers if is_primary() else (), workdir, config.to_dict())
     step_settings = StepSettings.of(config, classes, plan and plan.configuration, ignores=data.ignores)
     run = loop.Run(
         config=config,
@@ -155,8 +157,8 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
     stop.anywhere(lambda: f"nothing was trained since step {resumed}; run the same command to resume.")
     stream = pipeline.stream(sampled.batches(resumed))
     closing_events = contextlib.closing(events) if events else contextlib.nullcontext()
-    with host_memory.thawing(), contextlib.closing(stream) as batches, closing_events:
-        epochs = loop.train_epochs(run, state, batches, epochs)
+    with host_memory.thawing(), contextlib.closing(stream) as batches, closing_events, logging as logs:
+        epochs = loop.train_epochs(dataclasses.replace(run, loggers=logs), state, batches, epochs)
 
     # The scores.
     stop.anywhere(lambda: "trained to the end and saved; run the same command to score it.")

@@ -28,9 +28,9 @@ SIGNAL = {
     "choroid plexus": (0.35, 0.42, 0.90),
     "cap": (0.54, 0.56, 0.54),
     "spot": (0.52, 0.70, 0.53),
-    "tumour": (0.38, 0.72, 0.42),
-    "core": (0.28, 0.58, 0.28),
-    "rim": (0.42, 0.68, 0.95),
+    "tumour": (0.38, 0.75, 0.42),
+    "core": (0.28, 0.60, 0.28),
+    "rim": (0.42, 0.70, 0.95),
 }
 # Centre and radii, and start, end and radius, in mm as in _head_points; the right half stands for both.
 DEEP_GREY = (((13, 10, 8), (9, 15, 10)), ((24, -6, 6), (6, 18, 11)), ((12, -20, 14), (6, 11, 10)))
@@ -211,10 +211,10 @@ def _paint_tumour(image: Image, rng: np.random.Generator, points: Points, room: 
     tumour = np.minimum(ball + ragged, room - 1)
     core = tumour - rng.uniform(0.3, 0.55) * radius
     # Some are sharp and some fade into the brain over millimetres; the mask's border is where they are half there.
-    cover = _cover(tumour, rng.uniform(0.8, 3.0))
-    # One in six is hardly brighter than the brain in FLAIR: it is told by its texture and the other sequences.
-    is_isointense = rng.random() < 1 / 6
-    _paint(image, cover, "tumour", rng.uniform(0.25, 0.45) if is_isointense else rng.uniform(0.6, 1.0))
+    cover = _cover(tumour, rng.uniform(0.8, 2.5))
+    # One in eight is little brighter than the brain in FLAIR: it is told by its texture and the other sequences.
+    is_isointense = rng.random() < 1 / 8
+    _paint(image, cover, "tumour", rng.uniform(0.3, 0.5) if is_isointense else rng.uniform(0.65, 1.0))
     _paint(image, _cover(core, 1.5), "core", rng.uniform(0.2, 0.9))
     _paint(image, _cover(2 - np.abs(core), 1.3), "rim", rng.uniform(0.35, 1.0))
     image *= 1 + 0.06 * cover * _waves(rng, points, 14.0, 8)

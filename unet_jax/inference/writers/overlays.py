@@ -1,4 +1,4 @@
-"""Pictures to look at: each slice in grey, or in its own colours, with the outline of the predicted mask."""
+"""Pictures to look at: each slice in grey, or in its own colours, enlarged, with the outline of the predicted mask."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +15,8 @@ from unet_jax.data.reader import CaseFiles
 
 FOLDER = "overlays"
 OUTLINE = rgb(PREDICTED)
+# The longer side has at least so many pixels.
+SIDE = 512
 
 
 def plan(files: CaseFiles) -> Path:
@@ -28,6 +30,8 @@ def encode(
     files: CaseFiles, case: Case, mask: UInt8[np.ndarray, "d h w"], channel: int | None, classes: int = 1
 ) -> Iterator[tuple[Path, bytes]]:
     """Yields the path and PNG of each slice; slices of a volume are numbered from 1.
+
+    Small ones are enlarged by repeating pixels, until the longer side has 512.
 
     Args:
         files: the files of the case.
@@ -47,12 +51,18 @@ def encode(
         shown = image[..., channel or 0] if channel is not None or image.shape[-1] != 3 else image
         grey = np.clip(np.asarray(shown, np.float32) * (255 / brightest), 0, 255).astype(np.uint8)
         picture = grey if grey.ndim == 3 else np.repeat(grey[..., None], 3, axis=-1)
-        _, data = cv2.imencode(".png", cv2.cvtColor(_outlined(picture, found, classes), cv2.COLOR_RGB2BGR))
+        picture = _outlined(_enlarged(picture), _enlarged(found), classes)
+        _, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
         yield path, data.tobytes()
 
 
 def _is_picture(files: CaseFiles) -> bool:
     return len(files.first_channels) == 1 and files.images[0].suffix.lower() in PICTURE_SUFFIXES
+
+
+def _enlarged(picture: np.ndarray) -> np.ndarray:
+    times = -(-SIDE // max(picture.shape[:2]))
+    return np.ascontiguousarray(picture.repeat(times, 0).repeat(times, 1))
 
 
 def _outlined(picture: np.ndarray, mask: np.ndarray, classes: int) -> np.ndarray:
