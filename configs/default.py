@@ -39,8 +39,12 @@ def get_config() -> ConfigDict:
     config.data.intensity = "auto"
     # Which values of the masks mean what, such as "tumour=255", "tumour=1+2+4" or, for several classes, "edema=1,
     # core=2+4"; "tumour=#ff0000" takes a colour, "background=3" drops a value, and the pixels of "ignore=255" are left
-    # out of loss and scores. None: 0 and 1 or 0 and 255 in pictures, and what dataset.json says of NIfTI.
+    # out of loss and scores. None: 0 and 1 or 0 and 255 in pictures, and what dataset.json says of NIfTI. Classes that
+    # share values overlap, such as "whole=1+2+4, core=1+4, enhancing=4": each gets a sigmoid, and scores of its own.
     config.data.labels = placeholder(str)
+    # What is written for each class where they overlap, in the order of `labels`, later ones over earlier ones. None:
+    # of each the first value that no smaller one has, the largest class first; (2, 1, 4) for the example.
+    config.data.regions_class_order = placeholder(tuple)
     # From which value on a pixel of a mask belongs to the only class, such as 128 for masks that were saved as JPEG;
     # None takes values as they are, and refuses JPEG.
     config.data.mask_threshold = placeholder(int)

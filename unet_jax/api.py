@@ -13,10 +13,11 @@ from ml_collections import ConfigDict
 
 from unet_jax.auto import best as best_file
 from unet_jax.auto import members, runs
-from unet_jax.data import intensity, scale
+from unet_jax.data import intensity, regions, scale
 from unet_jax.data import load as load_data
 from unet_jax.data.case import Case, check_finite
 from unet_jax.data.formats import sources
+from unet_jax.data.labels import LabelMap
 from unet_jax.data.scale import Scale
 from unet_jax.errors import InputError
 from unet_jax.inference import components, postprocess
@@ -62,7 +63,7 @@ def load(run: str | os.PathLike[str], *, batch_size: int | None = None) -> "Segm
     network, restored = load_network(workdir, config, mesh)
     for line in checkpoint.warnings(workdir / run_folder.CHECKPOINTS, restored):
         warnings.warn(line, RuntimeWarning, stacklevel=2)
-    classes = tuple(run_folder.read_classes(workdir))
+    classes = run_folder.read_classes(workdir)
     settings = SegmentSettings.of_run(workdir, config, mesh)
 
     def segment(wanted: Iterator[Wanted], keep: bool) -> Iterator[Segmented]:
@@ -84,15 +85,15 @@ def _load_choice(workdir: Path, batch_size: int | None) -> "Segmenter":
     if batch_size is not None:
         check_batch_size(batch_size, mesh)
         loaded = [replace(one, settings=replace(one.settings, batch_size=batch_size)) for one in loaded]
+    classes = run_folder.read_classes(first)
 
     def segment(wanted: Iterator[Wanted], keep: bool) -> Iterator[Segmented]:
         for found in members.segment(loaded, wanted, keep_probabilities=keep or len(best.configurations) > 1):
-            yield members.together(found, best.configurations, config.eval.threshold)
+            yield members.together(found, best.configurations, config.eval.threshold, regions.painted(classes))
 
     def finish(mask: Mask) -> Mask:
         return components.apply(mask, best.postprocessing)
 
-    classes = tuple(run_folder.read_classes(first))
     channels = image_channels(first, config)
     names, trained = _of_images(first, config, channels)
     return Segmenter(segment, finish, config, None, channels, classes, names, trained)
@@ -121,7 +122,8 @@ class Segmenter:
         config: the run's.
         step: of the checkpoint; None of a choice, which has several.
         channels: that images must have.
-        classes: the names of several, whose numbers are 1, 2 and so on; empty for one.
+        classes: the names of several; empty for one.
+        members: the numbers of each class in a mask: 1, 2 and so on, or several of each where classes overlap.
         channel_names: what the channels are called.
     """
 
@@ -132,14 +134,15 @@ class Segmenter:
         config: ConfigDict,
         step: int | None,
         channels: int,
-        classes: tuple[str, ...],
+        classes: LabelMap,
         channel_names: tuple[str, ...] = (),
         trained: Scale | None = None,
     ):
         self.config = config
         self.step = step
         self.channels = channels
-        self.classes = classes
+        self.classes = tuple(classes)
+        self.members = regions.members(classes)
         self.channel_names = channel_names
         self._stream = segment
         self._finish = finish
@@ -167,7 +170,8 @@ class Segmenter:
     ) -> Float32[np.ndarray, "*volume h w"]:
         """The probability of tumour at each pixel, before threshold and post-processing.
 
-        With several classes, those of background and each class, in place of the image's channels.
+        With several classes, those of background and each class, in place of the image's channels; where classes
+        overlap, those of each class.
 
         Args:
             image: as for a mask.

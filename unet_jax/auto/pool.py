@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from unet_jax.auto import members, runs
 from unet_jax.auto.runs import Run
-from unet_jax.data import splits
+from unet_jax.data import regions, splits
 from unet_jax.data.load import DataSet
 from unet_jax.errors import InputError
 from unet_jax.evaluation.choice import Candidate
@@ -140,6 +140,7 @@ def _segment(
     names, fold = [run.configuration for run in its], its[0].fold
     loaded = members.load(workdir, plans, names, [fold], data_mesh())
     threshold = read_config(runs.folder_of(workdir, names[0], fold)).eval.threshold
+    painted = regions.painted(data.classes)
     several = any(len(candidate.members) > 1 for candidate in candidates)
 
     def wanted() -> Iterator[Wanted]:
@@ -150,7 +151,7 @@ def _segment(
     segmented = members.segment(loaded, wanted(), keep_probabilities=several)
     bar = tqdm(segmented, f"comparing in fold {fold}", len(paths), unit="case", disable=None, leave=False)
     for found in bar:
-        masks = [members.together(found, candidate.members, threshold).mask for candidate in candidates]
+        masks = [members.together(found, candidate.members, threshold, painted).mask for candidate in candidates]
         _write(paths[found[names[0]].wanted.position], masks, origin)
 
 

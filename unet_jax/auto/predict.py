@@ -66,6 +66,6 @@ def predict(
 
         def segment(wanted: Iterator[Wanted]) -> Iterator[Segmented]:
             for found in members.segment(loaded, wanted, keep_probabilities=keep):
-                yield members.together(found, best.configurations, config.eval.threshold)
+                yield members.together(found, best.configurations, config.eval.threshold, loaded[0].settings.painted)
 
         return prediction.write_cases(task, segment, lambda mask: components.apply(mask, best.postprocessing))

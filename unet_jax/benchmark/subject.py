@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from unet_jax.data import labels, load, splits
+from unet_jax.data import load, splits
+from unet_jax.data.labels import LabelMap
 from unet_jax.data.load import DataSet
 from unet_jax.errors import InputError
 from unet_jax.inference.network import input_channels
@@ -58,9 +59,9 @@ class Subject:
         return cls(config, data, index, plan)
 
     @property
-    def classes(self) -> int:
-        """How many the masks tell apart, background aside."""
-        return labels.count(self.data.classes)
+    def classes(self) -> LabelMap:
+        """Several that the masks tell apart; empty for one."""
+        return self.data.classes
 
     @property
     def size(self) -> tuple[int, ...]:

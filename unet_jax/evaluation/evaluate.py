@@ -3,13 +3,13 @@
 import functools
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from unet_jax.data import leaks, load, scale, splits
+from unet_jax.data import leaks, load, regions, scale, splits
+from unet_jax.data.labels import LabelMap, written
 from unet_jax.data.load import DataSet
 from unet_jax.data.slices import all_slices
 from unet_jax.data.splits import Split
@@ -173,16 +173,22 @@ def _on_another_scale(workdir: Path, config: ConfigDict, data: DataSet) -> list[
     return scale.warnings(trained, measured, data.channel_names)
 
 
-def _classes_of_both(workdir: Path, config: ConfigDict, data: DataSet) -> Sequence[str]:
-    """The names of the classes of run and data, which must be the same; empty for one class."""
-    of_run, of_data = tuple(run_folder.read_classes(workdir)), tuple(data.classes)
-    if of_run != of_data:
-        run, found = (", ".join(names) or "one class" for names in (of_run, of_data))
+def _classes_of_both(workdir: Path, config: ConfigDict, data: DataSet) -> LabelMap:
+    """The classes of run and data, which must be the same but for the values in the files; empty for one class."""
+    of_run, of_data = run_folder.read_classes(workdir), data.classes
+    if (tuple(of_run), regions.members(of_run)) != (tuple(of_data), regions.members(of_data)):
+        run, found = (_listed(classes) or "one class" for classes in (of_run, of_data))
         raise InputError(
             f"{config.data.root}: its masks have {found}, and {workdir} was trained on {run}: the classes must be the "
             "same, in the same order: correct dataset.json, or the masks."
         )
     return of_run
+
+
+def _listed(classes: LabelMap) -> str:
+    if not regions.overlap(classes):
+        return ", ".join(classes)
+    return ", ".join(f"{name}={'+'.join(map(written, values))}" for name, values in classes.items())
 
 
 def _label(split: Split | None, side: str, elsewhere: Path | None) -> str:

@@ -157,9 +157,9 @@ def _write(task: Task, done: Segmented, mask: UInt8[np.ndarray, "d h w"]) -> tup
     for path, data in task.encode(files, task.root, mask, done.probability, task.classes):
         write_bytes(task.output / path, data)
     if task.overlays:
-        for path, data in overlay_files.encode(files, case, mask, task.shown, labels.count(task.classes)):
+        for path, data in overlay_files.encode(files, case, mask, task.shown, task.classes):
             write_bytes(task.output / path, data)
     # A stack of slices is one file.
     images = files.first_channels
     images = images if task.writer is picture_masks and len(images) == len(mask) else ()
-    return tables.measure_classes(case, mask, list(task.classes), images)
+    return tables.measure_classes(case, mask, task.classes, images)

@@ -103,7 +103,7 @@ def _segment_whole(
     # Never with its mask, which prediction does not have.
     found = wanted.prepared or preprocess(case.image, None, spacing_of(case), plan.plans, configuration)
     how = _volume_settings(settings)
-    is_binary = plan.dataset.outputs == 2
+    is_binary = plan.dataset.regions is None and plan.dataset.outputs == 2
     at_threshold = is_binary and settings.threshold != 0.5
     mask, probability = segment_case(
         logits,

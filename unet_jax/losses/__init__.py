@@ -74,6 +74,27 @@ def check_weights(weights: Mapping[str, Any], classes: int = 1, *, overlap: bool
         raise InputError("\n".join(faults))
 
 
+def for_overlap(weights: Mapping[str, Any], classes: int, *, ignored: bool = False) -> dict[str, Any]:
+    """The same losses for classes that overlap: a sigmoid for each of them instead of a softmax.
+
+    Args:
+        weights: of `check_weights`; `ce` becomes `bce`, and losses that compare regions get `sigmoid`.
+        classes: how many overlap.
+        ignored: whether masks may have pixels that nobody labelled: see `nnunet.loss_weights`.
+    """
+    found = {}
+    for name, entry in weights.items():
+        options = dict(entry) if isinstance(entry, Mapping) else {"weight": entry}
+        if name == "ce" and "bce" not in weights:
+            share = classes if ignored else 1
+            found["bce"] = options | {"weight": options.get("weight", 1.0) * share}
+        elif name in LOSSES and "sigmoid" in _options(name):
+            found[name] = options | {"sigmoid": True}
+        else:
+            found[name] = entry
+    return found
+
+
 def _unknown(name: str, entry: Any) -> str:
     """The fault of a name that is not a loss; a former one is told by what to replace it."""
     if name not in SUMS:

@@ -10,12 +10,13 @@ from unet_jax.models.sizes import input_size_for
 Logits = Float[Array, "b *spatial classes"] | tuple[Float[Array, "b *_ classes"], ...]
 
 
-def logit_channels(classes: int) -> int:
+def logit_channels(classes: int, *, overlap: bool = False) -> int:
     """Channels of the logits of a network that tells so many classes from background.
 
-    One class needs a single channel, for a sigmoid; several exclude each other, and the background is one of them.
+    One class needs a single channel, for a sigmoid, and so does each of several that may overlap. Others exclude each
+    other, and the background is one of them.
     """
-    return 1 if classes == 1 else classes + 1
+    return classes if classes == 1 or overlap else classes + 1
 
 
 def split_model(model: nnx.Module) -> tuple[nnx.GraphDef, dict, dict]:

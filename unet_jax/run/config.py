@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from unet_jax.errors import InputError
 from unet_jax.files import read_json
+from unet_jax.run import recipes
 from unet_jax.run.folder import CONFIG, FINGERPRINT, THRESHOLD
 
 # Groups whose keys depend on the network or the loss that is chosen; those check them.
@@ -31,10 +32,7 @@ def default_config() -> ConfigDict:
 
 @functools.cache
 def _default_module() -> ModuleType:
-    # An installed package carries the configs inside; in a checkout they lie beside it.
-    package = Path(__file__).parents[1]
-    [path] = [path for path in (package / "configs", package.parent / "configs") if path.is_dir()][:1]
-    spec = importlib.util.spec_from_file_location("unet_jax_default_config", path / "default.py")
+    spec = importlib.util.spec_from_file_location("unet_jax_default_config", recipes.FOLDER / "default.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

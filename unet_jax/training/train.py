@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from unet_jax.data import labels, leaks, load, pipeline, splits
+from unet_jax.data import leaks, load, pipeline, regions, splits
 from unet_jax.evaluation import threshold
 from unet_jax.evaluation.evaluate import score
 from unet_jax.inference.network import make_step
@@ -73,7 +73,7 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
     # The config, then the data: what is wrong with the first is told before the second is read.
     compilation_cache.use(config.train.compilation_cache)
     mesh = data_mesh()
-    classes = labels.count(load.load_classes(config))
+    classes = load.load_classes(config)
     if config.plan.configuration is None:
         setup.check(config, mesh, classes)
     data = load.load(config)
@@ -143,8 +143,8 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
         data=data,
         validation=index["val"],
         train_step=make_train_step(graphdef, optimizer, step_settings, schedule),
-        network_step=make_step(graphdef, config),
-        settings=SegmentSettings.of(config, mesh, plan),
+        network_step=make_step(graphdef, config, overlap=regions.overlap(classes)),
+        settings=SegmentSettings.of(config, mesh, plan, classes),
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
         checkpoints=checkpoints,
