@@ -139,6 +139,9 @@ def get_config() -> ConfigDict:
     config.model.norm = "none"
     # What doubles the size on the way up: "bilinear" as the tutorial, "nearest" or "transposed".
     config.model.up = "bilinear"
+    # How many levels, from the first one on, keep no features for the gradient but compute them again: less memory for
+    # more time. 0 keeps all. U-Nets have it, nnU-Net's too.
+    config.model.remat = 0
     # What every layer computes in: "float32" or "bfloat16". Parameters stay float32.
     config.model.dtype = "float32"
 
@@ -231,6 +234,13 @@ def get_config() -> ConfigDict:
     # Slices, or patches, a step, over all devices together; None, with plan.configuration, is the plan's.
     config.train.batch_size = placeholder(int)
     config.train.batch_size = 32
+    # Into how many parts a batch is divided, one after the other, so that a device holds the features of one part only:
+    # loss and gradient are those of the whole batch, also of Dice over a batch. Not with batch normalisation.
+    config.train.accumulate = 1
+    # Into how many slabs each volume is cut along its first axis (each slice along its rows), one a device, for volumes
+    # that one device cannot hold: (4,) makes groups of four devices. The axis has to be a multiple of that times the
+    # network's strides. None: each device has whole ones.
+    config.train.spatial = placeholder(tuple)
     # Steps that count as an epoch of patches, which are drawn without end; None: nnU-Net's 250. Of slices, an epoch is
     # one pass over all of them.
     config.train.steps_per_epoch = placeholder(int)

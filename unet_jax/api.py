@@ -29,7 +29,7 @@ from unet_jax.plan import plan_file
 from unet_jax.run import checkpoint
 from unet_jax.run import folder as run_folder
 from unet_jax.run.config import read_config
-from unet_jax.runtime.mesh import check_batch_size, data_mesh
+from unet_jax.runtime.mesh import check_batch_size, prediction_mesh
 from unet_jax.runtime.out_of_memory import explained
 
 Mask = UInt8[np.ndarray, "d h w"]
@@ -56,7 +56,7 @@ def load(run: str | os.PathLike[str], *, batch_size: int | None = None) -> "Segm
     if (workdir / best_file.NAME).exists():
         return _load_choice(workdir, batch_size)
     config = read_config(workdir)
-    mesh = data_mesh()
+    mesh = prediction_mesh(config.train.spatial)
     if batch_size is not None:
         config.train.batch_size = batch_size
         check_batch_size(batch_size, mesh)
@@ -78,9 +78,10 @@ def load(run: str | os.PathLike[str], *, batch_size: int | None = None) -> "Segm
 
 
 def _load_choice(workdir: Path, batch_size: int | None) -> "Segmenter":
-    best, plans, mesh = best_file.read(workdir), plan_file.read_plans(workdir / plan_file.NAME), data_mesh()
+    best, plans = best_file.read(workdir), plan_file.read_plans(workdir / plan_file.NAME)
     first = runs.folder_of(workdir, best.configurations[0], best.folds[0])
     config = read_config(first)
+    mesh = prediction_mesh(config.train.spatial)
     loaded = members.load(workdir, plans, best.configurations, best.folds, mesh)
     if batch_size is not None:
         check_batch_size(batch_size, mesh)

@@ -25,7 +25,7 @@ from unet_jax.inference.windows import Wanted
 from unet_jax.plan.plans import Plans
 from unet_jax.run import folder as run_folder
 from unet_jax.run.config import read_config
-from unet_jax.runtime.mesh import data_mesh
+from unet_jax.runtime.mesh import prediction_mesh
 
 FOLDER = "candidates"
 
@@ -138,9 +138,9 @@ def _segment(
     origin: str,
 ) -> None:
     names, fold = [run.configuration for run in its], its[0].fold
-    loaded = members.load(workdir, plans, names, [fold], data_mesh())
-    threshold = read_config(runs.folder_of(workdir, names[0], fold)).eval.threshold
-    painted = regions.painted(data.classes)
+    config = read_config(runs.folder_of(workdir, names[0], fold))
+    loaded = members.load(workdir, plans, names, [fold], prediction_mesh(config.train.spatial))
+    threshold, painted = config.eval.threshold, regions.painted(data.classes)
     several = any(len(candidate.members) > 1 for candidate in candidates)
 
     def wanted() -> Iterator[Wanted]:

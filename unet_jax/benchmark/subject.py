@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from unet_jax.data import load, splits
@@ -71,11 +72,10 @@ class Subject:
             return tuple(data.patch)
         return (data.image_size,) * 2 if data.slab is None else (data.slab, *(data.image_size,) * 2)
 
-    def step_settings(self) -> StepSettings:
-        """What its training step is made of."""
-        return StepSettings.of(
-            self.config, self.classes, self.plan and self.plan.configuration, ignores=self.data.ignores
-        )
+    def step_settings(self, mesh: Mesh | None = None) -> StepSettings:
+        """What its training step on this mesh is made of."""
+        configuration = self.plan and self.plan.configuration
+        return StepSettings.of(self.config, self.classes, configuration, ignores=self.data.ignores, mesh=mesh)
 
     def batches(self) -> tuple[Iterator[dict[str, np.ndarray]], int]:
         """Training batches without end, and how many an epoch has."""

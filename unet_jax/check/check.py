@@ -59,7 +59,7 @@ def check(config: ConfigDict, workdir: Path) -> None:
 def _check_config(config: ConfigDict) -> None:
     classes = load.load_classes(config)
     if config.plan.configuration is None and not any(config.plan.configurations or ()):
-        setup.check(config, data_mesh(), classes)
+        setup.check(config, data_mesh(config.train.spatial), classes)
 
 
 def _first_configuration(config: ConfigDict) -> ConfigDict:
@@ -76,7 +76,7 @@ def _planned(config: ConfigDict, data: DataSet, workdir: Path) -> ConfigDict:
     wanted = config.plan.configuration is not None
     config, _ = run_plan.resolve(config, data, workdir)
     if wanted:
-        setup.check(config, data_mesh(), data.classes)
+        setup.check(config, data_mesh(config.train.spatial), data.classes)
     return config
 
 

@@ -13,7 +13,7 @@ def use_cores_of(config: ConfigDict) -> None:
     """As many devices as share a batch of the config."""
     from unet_jax.runtime.cpu_devices import use_cores
 
-    use_cores(_batch_size(config))
+    use_cores(_batch_size(config), config.train.spatial)
 
 
 def use_cores_as(workdir: Path) -> None:

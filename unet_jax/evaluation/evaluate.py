@@ -27,7 +27,7 @@ from unet_jax.run import checkpoint, history, resume
 from unet_jax.run import folder as run_folder
 from unet_jax.run.config import read_config
 from unet_jax.runtime import compilation_cache
-from unet_jax.runtime.mesh import data_mesh, is_primary
+from unet_jax.runtime.mesh import is_primary, prediction_mesh
 from unet_jax.runtime.out_of_memory import explained
 
 SIDES = ("train", "val", "test", "all")
@@ -108,7 +108,7 @@ def score(
     index = all_slices(data.cases) if side == "all" else splits.slices_of(split, data.cases, side)
 
     compilation_cache.use(config.train.compilation_cache)
-    mesh = data_mesh()
+    mesh = prediction_mesh(config.train.spatial)
     probability, restored = load_network(workdir, config, mesh)
     if split is not None:
         resume.check_record(restored, resume.trained_on(data, split))

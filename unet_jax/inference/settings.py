@@ -32,6 +32,7 @@ class SegmentSettings:
         postprocess: see `postprocess.stages`.
         mirror_axes: of a patch, from 0, over whose flips logits are averaged.
         plan: of a run on patches, whose cases are preprocessed and segmented whole; None for slices and slabs.
+        image_size: pixels a side of what the network sees, for the padding of other sizes: see `buckets.padded`.
     """
 
     batch_size: int
@@ -45,6 +46,7 @@ class SegmentSettings:
     mirror_axes: tuple[int, ...] = ()
     plan: RunPlan | None = None
     painted: tuple[int, ...] | None = None
+    image_size: int | None = None
 
     @classmethod
     def of_run(cls, workdir: Path, config: ConfigDict, mesh: Mesh) -> "SegmentSettings":
@@ -60,9 +62,13 @@ class SegmentSettings:
     def of(
         cls, config: ConfigDict, mesh: Mesh, plan: RunPlan | None = None, classes: Classes = ()
     ) -> "SegmentSettings":
-        """The config's; `plan` is as above, and `classes` are empty for one."""
+        """The config's; `plan` is as above, and `classes` are empty for one.
+
+        A batch is training's, or a larger one that the devices share evenly.
+        """
+        shares = mesh.shape["data"]
         return cls(
-            batch_size=config.train.batch_size,
+            batch_size=-(-config.train.batch_size // shares) * shares,
             threshold=config.eval.threshold,
             sharding=by_batch(mesh),
             slab=config.data.slab,
@@ -73,6 +79,7 @@ class SegmentSettings:
             mirror_axes=() if plan is None else mirror_axes_of(config, plan.configuration.axes),
             plan=plan,
             painted=regions.painted(classes),
+            image_size=config.data.image_size if plan is None else None,
         )
 
 

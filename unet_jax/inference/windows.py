@@ -64,6 +64,11 @@ class Window:
     rows: slice
     columns: slice
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
+
 
 class Assembly:
     """A case of which some windows are still to come.

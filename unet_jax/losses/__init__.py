@@ -181,6 +181,21 @@ def total_loss(
     return total
 
 
+def pools_samples(weights: Mapping[str, Any], *, weighted: bool) -> bool:
+    """Whether `total_loss` of a batch is another number than the mean of its samples' own.
+
+    Args:
+        weights: as in `total_loss`.
+        weighted: whether there are pixel weights; means over pixels then divide by those of the whole batch.
+    """
+
+    def pools(name: str, entry: Any) -> bool:
+        options = _options(name) | (dict(entry) if isinstance(entry, Mapping) else {})
+        return not options["per_sample"] if "per_sample" in options else weighted
+
+    return any(pools(name, entry) for name, entry in weights.items())
+
+
 def deep_supervision_loss(
     logits: Sequence[Float[Array, "b ... k"]],
     mask: Float[Array, "b *spatial k"],

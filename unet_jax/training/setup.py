@@ -18,6 +18,7 @@ from unet_jax.errors import InputError
 from unet_jax.inference import postprocess
 from unet_jax.inference.network import input_channels, output_channels
 from unet_jax.models.functional import split_model
+from unet_jax.models.layers import each_axis
 from unet_jax.models.pretrained import weights
 from unet_jax.runtime.mesh import check_batch_size, replicated
 from unet_jax.training import loggers, optim
@@ -31,7 +32,9 @@ def check(config: ConfigDict, mesh: Mesh, classes: Classes = ()) -> None:
     """Raises InputError for what can be told before the data are read, which may take a while."""
     if config.train.batch_size is None:
         raise InputError("config.train.batch_size is None, and there is no plan to take it from: give a number.")
-    check_batch_size(config.train.batch_size, mesh)
+    if config.train.accumulate < 1:
+        raise InputError(f"config.train.accumulate is {config.train.accumulate}; it must be at least 1.")
+    check_batch_size(config.train.batch_size, mesh, config.train.accumulate)
     if config.train.epochs < 1:
         raise InputError(f"config.train.epochs is {config.train.epochs}; it must be at least 1.")
     _check_budget(config)
@@ -57,7 +60,15 @@ def check(config: ConfigDict, mesh: Mesh, classes: Classes = ()) -> None:
     losses.check_weights(losses.for_overlap(loss, count) if overlap else loss, count, overlap=overlap)
     postprocess.check(config.eval.postprocess.to_dict(), config.data.split_by, overlap=overlap)
     optimizer_and_schedule(config, steps_per_epoch=1)
-    _check_geometry(config)
+    model = nnx.eval_shape(lambda: models.build(in_channels=1, num_classes=1, rngs=nnx.Rngs(0), **config.model))
+    _check_geometry(config, model)
+    if "space" in mesh.shape:
+        _check_slabs(config, model, mesh.shape["space"])
+    if config.train.accumulate > 1 and split_model(model)[2]:
+        raise InputError(
+            f"config.train.accumulate is {config.train.accumulate}, and the network normalises by the batch, whose "
+            "parts have other statistics: use config.model.norm='instance' or 'group', or accumulate=1."
+        )
 
 
 def _check_budget(config: ConfigDict) -> None:
@@ -70,9 +81,28 @@ def _check_budget(config: ConfigDict) -> None:
         raise InputError("config.train.minutes is measured by one process, and there are several: give steps instead.")
 
 
-def _check_geometry(config: ConfigDict) -> None:
+def _check_slabs(config: ConfigDict, model: nnx.Module, slabs: int) -> None:
+    """Raises InputError unless what the network sees can be cut into slabs along its first axis."""
+    if model.margin:
+        raise InputError(
+            f"config.train.spatial is ({slabs},), and config.model.name={config.model.name!r} pads nothing, so that "
+            "slabs would shrink: choose another network, or None."
+        )
+    key = "data.image_size" if config.data.slab is None else "data.slab"
+    key = key if config.data.patch is None else "data.patch"
+    size = config.data.get(key.removeprefix("data."))
+    first = size if isinstance(size, int) else size[0]
+    divisor = each_axis(model.divisor, config.model.get("rank", 2))[0]
+    if first % (slabs * divisor):
+        fits = -(-first // (slabs * divisor)) * slabs * divisor
+        raise InputError(
+            f"config.train.spatial is ({slabs},), and the first axis of config.{key}={size} has {first} samples: they "
+            f"must be a multiple of {slabs} × {divisor}, slabs times the network's strides, such as {fits}."
+        )
+
+
+def _check_geometry(config: ConfigDict, model: nnx.Module) -> None:
     """Raises InputError unless network, slab, neighbours and image size go together."""
-    model = nnx.eval_shape(lambda: models.build(in_channels=1, num_classes=1, rngs=nnx.Rngs(0), **config.model))
     if config.data.patch is not None:
         _check_patches(config, model)
         return

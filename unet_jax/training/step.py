@@ -8,17 +8,19 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx, struct
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int32, Key, Shaped
 from ml_collections import ConfigDict
 
 from unet_jax.data import regions
 from unet_jax.data.regions import Classes, Members
 from unet_jax.inference.preprocess import prepare_image, prepare_mask, prepare_weights
-from unet_jax.losses import deep_supervision_loss, for_overlap
+from unet_jax.losses import deep_supervision_loss, for_overlap, pools_samples
 from unet_jax.models.fast.layouts import compiler_options
 from unet_jax.models.functional import forward, plain
 from unet_jax.plan.plans import Configuration
-from unet_jax.training import patch_augment
+from unet_jax.runtime.mesh import by_slab
+from unet_jax.training import accumulate, patch_augment
 from unet_jax.training.augment import augment
 from unet_jax.training.patch_augment.settings import AugmentSettings
 
@@ -105,6 +107,8 @@ class StepSettings:
         ema_decay: of the moving average of the weights; None for none. The state needs one then: see `init_state`.
         patches: how patches are augmented, which are cut larger than the network sees them; None for slices and slabs.
         rank: axes of what the network sees.
+        accumulate: into how many parts, one after the other, a batch is divided for the gradient: see `accumulate`.
+        slabs: how samples lie on devices that share them; None where each has whole ones. See `mesh.by_slab`.
     """
 
     image_size: int | None
@@ -119,12 +123,20 @@ class StepSettings:
     rank: int = 2
     ignores: bool = False
     members: Members = ()
+    accumulate: int = 1
+    slabs: NamedSharding | None = None
 
     @classmethod
     def of(
-        cls, config: ConfigDict, classes: Classes, configuration: Configuration | None = None, *, ignores: bool = False
+        cls,
+        config: ConfigDict,
+        classes: Classes,
+        configuration: Configuration | None = None,
+        *,
+        ignores: bool = False,
+        mesh: Mesh | None = None,
     ) -> "StepSettings":
-        """The config's; for patches, with the plan's configuration that is trained."""
+        """The config's; for patches, with the plan's configuration that is trained. `mesh` is that of its state."""
         previous = range(1, regions.count_numbers(classes) + 1) if config.plan.previous else ()
         loss, overlap = config.loss.to_dict(), regions.overlap(classes)
         return cls(
@@ -140,6 +152,8 @@ class StepSettings:
             patches=configuration and AugmentSettings.of(configuration, config.augment_patches.to_dict(), previous),
             rank=config.model.get("rank", 2),
             ignores=ignores,
+            accumulate=config.train.accumulate,
+            slabs=None if mesh is None else by_slab(mesh),
         )
 
     @property
@@ -168,7 +182,7 @@ def make_train_step(
     def train_step(state: TrainState, batch: Mapping[str, Array]):
         key = jax.random.fold_in(jax.random.key(settings.seed), state.step)
         augment_key, dropout_key = jax.random.split(key)
-        image, targets = augmented(augment_key, batch, settings)
+        image, targets = (_in_slabs(x, settings.slabs) for x in augmented(augment_key, batch, settings))
         mask, labelled = targets[..., :classes], 1 - targets[..., classes:labels] if settings.ignores else None
         pixel_weights = targets[..., labels:] if "weights" in batch else None
         if labelled is not None:
@@ -176,14 +190,28 @@ def make_train_step(
         if classes > 1 and not settings.members:  # only now, as what augmentation brings in from outside is background
             mask = jnp.concatenate([1 - mask.sum(-1, keepdims=True), mask], axis=-1)
 
-        def loss_of(params: dict):
+        def network(params: dict, image: Array, dropout_key: Array):
             model = nnx.merge(graphdef, params, state.batch_stats)
-            logits = forward(nnx.view(model, dropout_key=dropout_key, raise_if_not_found=False), image)
-            levels = logits if isinstance(logits, tuple) else (logits,)
-            loss = deep_supervision_loss(levels, mask, settings.loss, pixel_weights)
-            return loss, (levels[0], plain(nnx.state(model, nnx.BatchStat)))
+            logits = forward(nnx.view(model, dropout_key=dropout_key, raise_if_not_found=False), image, settings.slabs)
+            return logits if isinstance(logits, tuple) else (logits,), plain(nnx.state(model, nnx.BatchStat))
 
-        (loss, (logits, batch_stats)), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        def loss_of(levels: tuple[Array, ...], mask: Array, pixel_weights: Array | None):
+            return deep_supervision_loss(levels, mask, settings.loss, pixel_weights)
+
+        def loss_and_rest(params: dict):
+            levels, batch_stats = network(params, image, dropout_key)
+            return loss_of(levels, mask, pixel_weights), (levels[0], batch_stats)
+
+        if settings.accumulate == 1:
+            found, gradient = jax.value_and_grad(loss_and_rest, has_aux=True)(state.params)
+            loss, (logits, batch_stats) = found
+        else:
+            whole = pools_samples(settings.loss, weighted=pixel_weights is not None)
+            given = state.params, image, (mask, pixel_weights), dropout_key, settings.accumulate
+            loss, logits, gradient = accumulate.loss_and_gradient(
+                lambda *part: network(*part)[0], loss_of, *given, whole=whole
+            )
+            batch_stats = state.batch_stats
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         dice = _hard_dice(logits, mask, labelled, overlap=bool(settings.members))
         totals = jax.tree.map(jnp.add, state.totals, {"loss": loss, "dice": dice, "steps": 1})
@@ -212,6 +240,18 @@ def make_train_step(
         return after, logged | counts
 
     return jax.jit(train_step, donate_argnums=0, compiler_options=compiler_options(settings.rank))
+
+
+def _in_slabs(x: Shaped[Array, "b *spatial c"], slabs: NamedSharding | None) -> Shaped[Array, "b *spatial c"]:
+    """The same array, in slabs on the devices that share samples.
+
+    Until then each of these has it whole: so augmentation, which may take a voxel from anywhere, is computed by all of
+    them, and none fetches slabs of another.
+    """
+    if slabs is None:
+        return x
+    whole = NamedSharding(slabs.mesh, PartitionSpec(slabs.spec[0]))
+    return jax.lax.with_sharding_constraint(jax.lax.with_sharding_constraint(x, whole), slabs)
 
 
 def augmented(

@@ -72,7 +72,7 @@ def train(config: ConfigDict, workdir: Path, *, resuming: str = "auto", dry_run:
 def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watchdog, *, dry_run: bool) -> dict:
     # The config, then the data: what is wrong with the first is told before the second is read.
     compilation_cache.use(config.train.compilation_cache)
-    mesh = data_mesh()
+    mesh = data_mesh(config.train.spatial)
     classes = load.load_classes(config)
     if config.plan.configuration is None:
         setup.check(config, mesh, classes)
@@ -135,7 +135,7 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
     # The epochs.
     events = EventFile(workdir, resumed, records, config.to_dict()) if config.train.tensorboard else None
     logging = loggers.opened(config.train.loggers if is_primary() else (), workdir, config.to_dict())
-    step_settings = StepSettings.of(config, classes, plan and plan.configuration, ignores=data.ignores)
+    step_settings = StepSettings.of(config, classes, plan and plan.configuration, ignores=data.ignores, mesh=mesh)
     run = loop.Run(
         config=config,
         workdir=workdir,
@@ -143,7 +143,7 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
         data=data,
         validation=index["val"],
         train_step=make_train_step(graphdef, optimizer, step_settings, schedule),
-        network_step=make_step(graphdef, config, overlap=regions.overlap(classes)),
+        network_step=make_step(graphdef, config, mesh, overlap=regions.overlap(classes)),
         settings=SegmentSettings.of(config, mesh, plan, classes),
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,

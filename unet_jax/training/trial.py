@@ -10,8 +10,9 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from unet_jax.data import pipeline
+from unet_jax.data import pipeline, regions
 from unet_jax.data.load import DataSet
+from unet_jax.data.regions import Classes
 from unet_jax.inference.network import make_step
 from unet_jax.inference.segment import segment_cases
 from unet_jax.inference.settings import SegmentSettings
@@ -68,7 +69,7 @@ def run_trial(
     config: ConfigDict,
     mesh: Mesh,
     data: DataSet,
-    classes: int,
+    classes: Classes,
     index: Index,
     sampled: Samples,
     plan: RunPlan | None,
@@ -81,7 +82,7 @@ def run_trial(
         config: the run's, with every key.
         mesh: the devices.
         data: that would be trained and validated on.
-        classes: how many the masks hold, background aside.
+        classes: that the masks tell apart; empty for one.
         index: the split.
         sampled: the training side.
         plan: of a run on patches.
@@ -89,7 +90,7 @@ def run_trial(
     """
     optimizer, schedule = setup.optimizer_and_schedule(config, sampled.steps_per_epoch)
     graphdef, state = setup.initial_state(config, data.channels, optimizer, mesh, classes)
-    settings = StepSettings.of(config, classes, plan and plan.configuration, ignores=data.ignores)
+    settings = StepSettings.of(config, classes, plan and plan.configuration, ignores=data.ignores, mesh=mesh)
     train_step = make_train_step(graphdef, optimizer, settings, schedule)
     seconds = []
     with contextlib.closing(pipeline.stream(sampled.batches(0))) as batches:
@@ -100,9 +101,9 @@ def run_trial(
             jax.block_until_ready(logged)
             seconds.append(time.perf_counter() - began)
 
-    network = functools.partial(make_step(graphdef, config), *state.weights)
+    network = functools.partial(make_step(graphdef, config, mesh, overlap=regions.overlap(classes)), *state.weights)
     of_first = index["val"][index["val"][:, 0] == index["val"][0, 0]]
-    how = SegmentSettings.of(config, mesh, plan)
+    how = SegmentSettings.of(config, mesh, plan, classes)
     for _ in range(2):
         began = time.perf_counter()
         for _ in segment_cases(network, data.cases, of_first, how, title="validation", prepared=sampled.prepared):
