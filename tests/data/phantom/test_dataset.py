@@ -129,7 +129,7 @@ def test_tumour_outshines_its_surroundings_in_flair(cases):
 
 
 def test_small_scans_are_the_same_heads_seen_with_larger_pixels():
-    """Of one patient, as 50 and as 200 pixels: what is painted on a finer grid is the mean over pixels, not a sample."""
+    """Of one patient, as 50 and as 200 pixels: a pixel is the mean over what it covers, not a sample of it."""
     (small, its), (large, their) = (phantom.generate_case(7, 2, size=size, slices=3) for size in (50, 200))
     means = their.reshape(3, 50, 4, 50, 4).mean((2, 4))
     assert np.mean((means > 0.5) != its) < 0.01
