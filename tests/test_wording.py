@@ -22,10 +22,10 @@ def test_one_and_many(arguments, text):
         (0.34, "0.3 s"),
         (9.94, "9.9 s"),
         (9.96, "10 s"),
-        (99, "99 s"),
-        (100, "2 min"),
-        (3599, "1 h"),
-        (11400, "3 h 10 min"),
+        (99.0, "99 s"),
+        (100.0, "2 min"),
+        (3599.0, "1 h"),
+        (11400.0, "3 h 10 min"),
     ],
 )
 def test_durations(seconds, text):

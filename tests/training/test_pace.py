@@ -17,7 +17,7 @@ def test_what_is_left_is_steps_and_validations_by_what_they_took():
     assert pace.left(9, 2) == pytest.approx(9 * 8 / 3)
     assert pace.until_stopped(2) == 8
     now[0] += 100
-    pace.validated(100)
+    pace.validated(100.0)
     pace.saved(1.5)
     assert pace.left(9, 2) == pytest.approx(9 * 8 / 3 + 200)
     assert pace.until_stopped(1) == 5.5

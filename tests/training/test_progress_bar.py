@@ -19,7 +19,7 @@ def pace():
     pace.begin()
     now[0] = 3.0
     pace.step()
-    pace.validated(60)
+    pace.validated(60.0)
     return pace
 
 

@@ -30,6 +30,7 @@ from unet_jax.run.config import read_config
 from unet_jax.runtime import compilation_cache
 from unet_jax.runtime.mesh import prediction_mesh
 from unet_jax.runtime.out_of_memory import explained
+from unet_jax.wording import count
 
 
 def predict(
@@ -124,7 +125,7 @@ def write_cases(
         print(f"warning: {line}", file=sys.stderr, flush=True)
     if rows:
         print(
-            f"{written} cases, {slices} slices in {seconds:.1f} s, "
+            f"{count(written, 'case')}, {count(slices, 'slice')} in {seconds:.1f} s, "
             f"{seconds / written:.2f} s a case: masks, "
             f"{tables.CASES} and {tables.SLICES} are in {task.output}.",
             flush=True,
