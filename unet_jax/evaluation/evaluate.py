@@ -152,6 +152,7 @@ def score(
         "damaged_checkpoints": [{"step": step, "faults": faults} for step, faults in restored.damaged.items()],
         "data_fingerprint": data.fingerprint,
         "threshold": None if classes else config.eval.threshold,
+        "minimum_voxels": config.eval.postprocess.minimum_voxels,
         "tta": config.eval.tta,
         "tiles": config.eval.tiles,
         "surface_tolerance": config.eval.surface_tolerance,
