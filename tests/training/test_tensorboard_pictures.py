@@ -71,8 +71,8 @@ def test_the_slice_with_the_most_tumour_is_shown_of_cases_spread_over_all():
     drawn = tensorboard_pictures.draw(cases, predicted, channel=1)
     assert list(drawn) == ["c0/slice 3", "c2/slice 3", "c4/slice 3", "c6/slice 3"]
     picture = drawn["c0/slice 3"]
-    assert _is(picture, TRUE).any()
-    assert not _is(picture, PREDICTED).any()
+    assert _is(picture[:512], TRUE).any()
+    assert not _is(picture[:512], PREDICTED).any()
     # Stretched to white: the slice holds nothing brighter.
     assert (picture[511, 511] == 255).all()
 

@@ -27,7 +27,8 @@ def steps_per_epoch(slices: int, batch_size: int, shards: int = 1) -> int:
     check_shards(batch_size, shards)
     if slices < batch_size:
         raise InputError(
-            f"config.train.batch_size={batch_size}: the training side has {count(slices, 'slice')}: lower it, or add cases."
+            f"config.train.batch_size={batch_size}: the training side has {count(slices, 'slice')}: lower it, or add "
+            "cases."
         )
     return slices // batch_size
 

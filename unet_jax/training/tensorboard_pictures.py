@@ -50,7 +50,7 @@ def draw(
         found = labels.where_labelled(packed_masks.unpack(packed)[row], marked[row])
         shown = np.asarray(case.image[number : number + 1, :, :, min(channel, case.image.shape[-1] - 1)])
         grey = to_grey(shown)
-        stretched = np.clip(grey[0] * brightness(grey), 0, 255).astype(np.uint8)
+        stretched = np.clip(np.rint(grey[0] * brightness(grey)), 0, 255).astype(np.uint8)
         masks = truth[row].astype(np.uint8), (found > 0).astype(np.uint8)
         drawn[f"{case.name}/slice {number + 1}"] = with_key(outlined(stretched, *masks))
     return drawn

@@ -221,7 +221,7 @@ def _as_claimed(header: Header, pixels: np.ndarray) -> np.ndarray:
     found = (*pixels.shape[:2], 1 if pixels.ndim == 2 else pixels.shape[2])
     if found != (header.rows, header.columns, header.channels) or pixels.dtype != header.dtype:
         raise InputError(
-            f"has {header.rows}x{header.columns} pixels, {count(header.channels, 'channel')} of {header.dtype}, and decodes to "
-            "something else: save it as 8-bit grey or RGB, or restore it."
+            f"has {header.rows}x{header.columns} pixels, {count(header.channels, 'channel')} of {header.dtype}, and "
+            "decodes to something else: save it as 8-bit grey or RGB, or restore it."
         )
     return _colours_in_order(pixels)

@@ -220,8 +220,8 @@ def _checked(pixels: np.ndarray, path: Path, channels: int) -> np.ndarray:
     found = 1 if pixels.ndim == 2 else pixels.shape[2]
     if pixels.dtype != np.uint8 or found != channels:
         mistake = (
-            f"has {count(found, 'channel')} of {pixels.dtype}, where {channels} of uint8 are needed: convert it, or restore it "
-            "from the original data set."
+            f"has {count(found, 'channel')} of {pixels.dtype}, where {channels} of uint8 are needed: convert it, or "
+            "restore it from the original data set."
         )
         # Another number of channels is another mistake.
         raise FaultsError([Fault(path, mistake, kind=mistake)])

@@ -18,6 +18,8 @@ FOLDER = "overlays"
 OUTLINE = rgb(PREDICTED)
 # The longer side has at least so many pixels.
 SIDE = 512
+# Pixels of an outline in an enlarged picture; else 1.
+WIDTH = 2
 
 
 def plan(files: CaseFiles) -> Path:
@@ -52,7 +54,7 @@ def encode(
         shown = image[..., channel or 0] if channel is not None or image.shape[-1] != 3 else image
         grey = np.clip(np.asarray(shown, np.float32) * (255 / brightest), 0, 255).astype(np.uint8)
         picture = grey if grey.ndim == 3 else np.repeat(grey[..., None], 3, axis=-1)
-        picture = _outlined(_enlarged(picture), _enlarged(found), classes)
+        picture = _outlined(picture, found, classes)
         _, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
         yield path, data.tobytes()
 
@@ -67,19 +69,25 @@ def _enlarged(picture: np.ndarray) -> np.ndarray:
 
 
 def _outlined(picture: np.ndarray, mask: np.ndarray, classes: Classes) -> np.ndarray:
+    width = WIDTH if max(picture.shape) < SIDE else 1
+    picture, mask = _enlarged(picture), _enlarged(mask)
     if not classes:
-        return draw(picture, mask)
+        return draw(picture, mask, width=width)
     for number, its in enumerate(regions.members(classes), 1):
-        picture = draw(picture, regions.marked(mask, its).astype(np.uint8), rgb_of(number))
+        picture = draw(picture, regions.marked(mask, its).astype(np.uint8), rgb_of(number), width)
     return picture
 
 
 def draw(
-    picture: UInt8[np.ndarray, "h w 3"], mask: UInt8[np.ndarray, "h w"], colour: tuple[int, int, int] = OUTLINE
+    picture: UInt8[np.ndarray, "h w 3"],
+    mask: UInt8[np.ndarray, "h w"],
+    colour: tuple[int, int, int] = OUTLINE,
+    width: int = 1,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """The picture with the mask's outermost pixels coloured; its interior is unchanged."""
+    """The picture with so many of the mask's outermost pixels coloured; its interior is unchanged."""
     # Outside the picture nothing belongs to the mask.
-    within = cv2.erode(mask, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    square = np.ones((2 * width + 1,) * 2, np.uint8)
+    within = cv2.erode(mask, square, borderType=cv2.BORDER_CONSTANT, borderValue=0)
     outlined = np.array(picture)
     outlined[(mask & ~within) > 0] = colour
     return outlined
