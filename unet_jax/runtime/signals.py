@@ -136,6 +136,6 @@ class StopRequest:
             if self._last_words is None or not (self._anywhere or at_once):
                 return
             try:
-                end_process(StopRequestedError(self._last_words()))
+                end_process(self._last_words(), StopRequestedError.exit_code)
             except RunError as error:  # saving fails
-                end_process(error)
+                end_process(str(error), error.exit_code)

@@ -7,11 +7,12 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
-from unet_jax.errors import RunError, StuckError
+from unet_jax.errors import StopRequestedError, StuckError
 
 # Seconds between two looks. One that comes later than LATE was kept from it: the process was stopped, or the machine
 # slept or had no time for it, and the run was kept from its work as well.
@@ -64,12 +65,8 @@ class Watchdog:
             what, seconds, deadline = self._expected
             if self._awake > deadline:
                 self._dump()
-                end_process(
-                    StuckError(
-                        f"no sign of {what} for {seconds:g} s{_workers()}; all stacks are in {self._stacks}. Run the "
-                        "same command to resume from the last checkpoint."
-                    )
-                )
+                message = f"no sign of {what} for {seconds:g} s{_workers()}; all stacks are in {self._stacks}."
+                end_process(f"{message} Run the same command to resume from the last checkpoint.", StuckError.exit_code)
 
     def _dump(self) -> None:
         faulthandler.dump_traceback(2)
@@ -81,9 +78,30 @@ class Watchdog:
             pass  # a full disk may be why nothing moves: stderr has them
 
 
-def end_process(error: RunError) -> NoReturn:
-    """Ends this process and its workers from any thread, whatever the others do, with the error's line and code."""
-    say_at_once(f"{error.prefix}{error}")
+_end_with: Callable[[str, int], NoReturn] | None = None
+
+
+def end_with(others: Callable[[str, int], NoReturn] | None) -> None:
+    """Makes `end_process` end other processes too, of which this one is a part: see `peers`."""
+    global _end_with
+    _end_with = others
+
+
+def end_process(message: str, exit_code: int) -> NoReturn:
+    """Ends this process and its workers from any thread, whatever the others do; `message` goes to stderr."""
+    if _end_with is not None:
+        _end_with(message, exit_code)
+    complain_at_once(message, exit_code)
+    exit_now(exit_code)
+
+
+def complain_at_once(message: str, exit_code: int) -> None:
+    """Writes the line to stderr, from any thread, as `command_line` does for the error of this code."""
+    say_at_once(message if exit_code == StopRequestedError.exit_code else f"error: {message}")
+
+
+def exit_now(exit_code: int) -> NoReturn:
+    """Ends this process and its workers from any thread."""
     workers = multiprocessing.active_children()
     for worker in workers:
         worker.kill()
@@ -92,7 +110,7 @@ def end_process(error: RunError) -> NoReturn:
     try:
         sys.stdout.flush()
     finally:
-        os._exit(error.exit_code)
+        os._exit(exit_code)
 
 
 def say_at_once(line: str) -> None:
