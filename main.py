@@ -6,6 +6,7 @@
     python main.py --mode=evaluate --workdir=runs/default          score it again
     python main.py --mode=predict --workdir=runs/default --input=scans --output=masks
     python main.py --mode=export --workdir=runs/default --output=tumour.zip    for programs without this package
+    python main.py --mode=pack --workdir=runs/default --output=model.zip       to share: --workdir=model.zip
     python main.py --mode=benchmark --config=...                   how fast the recipe runs here
     python main.py --mode=crossval --config=...                    every fold, pooled by patient
     python main.py --mode=check --config=...                       reads the data, trains nothing, says what is odd
@@ -31,14 +32,14 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from unet_jax.errors import InputError
-from unet_jax.run import config_file
+from unet_jax.run import config_file, pack_file
 from unet_jax.run.config import default_config, read_config
 from unet_jax.run.config_keys import accept_none, check_keys, unknown_keys
 from unet_jax.run.resolve import resolve
 from unet_jax.runtime.command_line import complain, run_and_report
 from unet_jax.runtime.out_of_memory import explained
 
-MODES = ("train", "evaluate", "predict", "export", "benchmark", "crossval", "plan", "check")
+MODES = ("train", "evaluate", "predict", "export", "benchmark", "crossval", "plan", "check", "pack")
 
 FLAGS = flags.FLAGS
 accept_none()
@@ -46,17 +47,19 @@ CONFIG = config_flags.DEFINE_config_file(
     "config", help_string="The recipe; --config.model.width=32 sets one key.", lock_config=True
 )
 MODE = flags.DEFINE_string("mode", "train", f"One of {', '.join(MODES)}.")
-WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder; runs/<name of the config> by default.")
+WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder, or a pack; runs/<name of the config> by default.")
 SPLIT = flags.DEFINE_string("split", "test", "evaluate: which side to score; train, val, test or all.")
 DATA = flags.DEFINE_string(
     "data", None, "Where the run's data are now; other cases, for evaluate --split=all to score or export to try."
 )
 INPUT = flags.DEFINE_string("input", None, "predict: a picture, a NIfTI file, a DICOM file, or a folder of them.")
 OUTPUT = flags.DEFINE_string(
-    "output", None, "predict: the folder for masks and tables; evaluate: for scores; export: the file."
+    "output", None, "predict: the folder for masks and tables; evaluate: for scores; export, pack: the file."
 )
 OVERWRITE = flags.DEFINE_boolean(
-    "overwrite", False, "predict, export: replaces what is in --output already; plan: the plan in the run's folder."
+    "overwrite",
+    False,
+    "predict, export, pack: replaces what is in --output already; plan: the plan in the run's folder.",
 )
 PROBABILITIES = flags.DEFINE_boolean("probabilities", False, "predict: also writes each pixel's probability.")
 OVERLAYS = flags.DEFINE_boolean("overlays", False, "predict: also writes PNGs with the outlines.")
@@ -73,7 +76,12 @@ SHAPE = flags.DEFINE_list(
 SPACING = flags.DEFINE_list("spacing", None, "export, of a run on patches: the cases' spacing in mm, such as 1,1,1.")
 AGAINST = flags.DEFINE_string("against", None, "crossval: the folder of another one, to compare patient by patient.")
 FORMAT = flags.DEFINE_string("format", "unet_jax", "plan: nnunet also writes nnU-Net's plans and fingerprint.")
+LICENCE = flags.DEFINE_string("licence", None, "pack: of the weights, for the model card, such as CC-BY-4.0.")
+CASE_NAMES = flags.DEFINE_boolean("case_names", True, "pack: also packs the names of the data's cases and files.")
 VERIFY = flags.DEFINE_boolean("verify-data", False, "Only compares the data's files with the run's, by SHA-256.")
+
+# The pack that a verb reads is unpacked until it is done.
+OPENED = contextlib.ExitStack()
 
 
 def parse_flags(arguments: Sequence[str]) -> list[str]:
@@ -111,7 +119,8 @@ def _run() -> None:
     if MODE.value not in MODES:
         raise InputError(f"--mode is {MODE.value!r}; it must be one of {', '.join(MODES)}.")
     if VERIFY.value:
-        _verify_data()
+        with OPENED:
+            _verify_data()
         return
     verbs = {
         "train": _train,
@@ -122,8 +131,10 @@ def _run() -> None:
         "crossval": _crossval,
         "plan": _plan,
         "check": _check,
+        "pack": _pack,
     }
-    verbs[MODE.value]()
+    with OPENED:
+        verbs[MODE.value]()
 
 
 # The verbs are imported when they are run: a mistyped flag is then answered at once, before jax has started.
@@ -220,12 +231,12 @@ def _recipe() -> tuple[ConfigDict, Path]:
 
 
 def _evaluate() -> None:
-    workdir = _workdir()
+    workdir = _opened()
 
     if _has_several(workdir):
         from unet_jax.auto.auto import show
 
-        show(workdir)
+        show(workdir, str(_workdir()))
         return
 
     from unet_jax.evaluation.evaluate import evaluate
@@ -235,17 +246,18 @@ def _evaluate() -> None:
         workdir,
         side=SPLIT.value,
         data=_data(),
-        output=Path(OUTPUT.value) if OUTPUT.value else None,
+        output=Path(OUTPUT.value) if OUTPUT.value else pack_file.beside(_workdir(), SPLIT.value),
         flips=TTA.value,
         tiles=TILES.value,
     )
 
 
 def _predict() -> None:
-    workdir = _workdir()
+    _workdir()
     if not INPUT.value or not OUTPUT.value:
         missing = "--output" if INPUT.value else "--input"
         raise InputError(f"{missing} is missing: predict needs --input=PATH of images and --output=FOLDER for masks.")
+    workdir = _opened()
 
     if _has_several(workdir):
         from unet_jax.auto.predict import predict
@@ -266,9 +278,10 @@ def _predict() -> None:
 
 
 def _export() -> None:
-    workdir = _workdir()
+    _workdir()
     if not OUTPUT.value:
         raise InputError("--output is missing: name the file to write, such as --output=tumour.zip.")
+    workdir = _opened()
 
     if _has_several(workdir):
         from unet_jax.auto.export import export
@@ -282,6 +295,22 @@ def _export() -> None:
         overwrite=OVERWRITE.value,
         shape=_three(SHAPE, int),
         spacing=_three(SPACING, float),
+    )
+
+
+def _pack() -> None:
+    workdir = _workdir()
+    if not OUTPUT.value:
+        raise InputError("--output is missing: name the file to write, such as --output=model.zip.")
+
+    from unet_jax.share.pack import pack
+
+    pack(
+        workdir,
+        Path(OUTPUT.value),
+        licence=LICENCE.value,
+        case_names=CASE_NAMES.value,
+        overwrite=OVERWRITE.value,
     )
 
 
@@ -328,7 +357,7 @@ def _names_several(config: ConfigDict) -> bool:
 
 
 def _verify_data() -> None:
-    workdir = _workdir()
+    workdir = _opened()
 
     from unet_jax.run.verify import verify
 
@@ -342,6 +371,11 @@ def _workdir() -> Path:
     if CONFIG.value is None:
         raise InputError("--workdir is missing: name the run's folder, such as --workdir=runs/default.")
     return Path("runs", Path(config_flags.get_config_filename(FLAGS["config"])).stem)
+
+
+def _opened() -> Path:
+    """The folder of a run, or what the pack that --workdir names unpacks to, until the verb is done."""
+    return OPENED.enter_context(pack_file.opened(_workdir()))
 
 
 def _data() -> Path | None:

@@ -16,17 +16,13 @@ from unet_jax.data.names import shown
 from unet_jax.data.scale import Measured
 from unet_jax.errors import InputError
 from unet_jax.files import write_bytes
-from unet_jax.inference import postprocess
-from unet_jax.inference.network import load_network
+from unet_jax.inference import ensemble, postprocess
 from unet_jax.inference.prediction_task import Task, plan
 from unet_jax.inference.segment import segment_stream
 from unet_jax.inference.settings import SegmentSettings
 from unet_jax.inference.windows import Segmented, Wanted
 from unet_jax.inference.writers import overlays as overlay_files
 from unet_jax.inference.writers import picture_masks, tables
-from unet_jax.run import checkpoint
-from unet_jax.run import folder as run_folder
-from unet_jax.run.config import read_config
 from unet_jax.runtime import compilation_cache
 from unet_jax.runtime.mesh import data_mesh
 from unet_jax.runtime.out_of_memory import explained
@@ -46,7 +42,8 @@ def predict(
     """Writes a mask for every image under `source`, the same to the bit that `evaluate` scores.
 
     Args:
-        workdir: the run's folder; nothing is written there.
+        workdir: the run's folder; nothing is written there. Of the folder of a cross-validation, the mean over the
+            networks of its folds predicts.
         source: a picture, a volume or a DICOM file, or a folder of one of these; masks among them are passed over.
         output: the folder for masks and tables; made if missing.
         overwrite: whether files there are replaced; else, if there is one, nothing is computed.
@@ -65,15 +62,16 @@ def predict(
         OutOfMemoryError: the device or the host has too little memory for the config.
         StorageError: the disk is full, read-only or failing; each file there is an old or a new one, whole.
     """
-    config = read_config(workdir, flips=flips, tiles=tiles)
-    task = plan(workdir, config, source, output, overwrite=overwrite, probabilities=probabilities, overlays=overlays)
+    runs = ensemble.find(workdir, flips=flips, tiles=tiles)
+    config = runs.config
+    task = plan(runs.first, config, source, output, overwrite=overwrite, probabilities=probabilities, overlays=overlays)
     with explained(config):
         compilation_cache.use(config.train.compilation_cache)
         mesh = data_mesh()
-        probability, restored = load_network(workdir, config, mesh)
-        for line in checkpoint.warnings(workdir / run_folder.CHECKPOINTS, restored):
+        probability, _, warnings = ensemble.load(runs, mesh)
+        for line in warnings:
             print(f"warning: {line}", file=sys.stderr, flush=True)
-        settings = SegmentSettings.of_run(workdir, config, mesh)
+        settings = SegmentSettings.of_run(runs.first, config, mesh)
         return write_cases(
             task,
             lambda wanted: segment_stream(probability, wanted, settings, keep_probabilities=task.probabilities),

@@ -5,6 +5,7 @@ A run's folder is data and no program, and may be somebody else's: nothing in it
 
 import contextlib
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ CONFIG, DATA, HISTORY, SPLIT = "config.json", "data.json", "history.jsonl", "spl
 CLASSES, THRESHOLD = "classes.json", "threshold.json"
 CHECKPOINTS, EVALUATION = "checkpoints", "evaluation"
 FINGERPRINT = "data_fingerprint"
+_FOLD = re.compile("fold(0|[1-9][0-9]*)")
 
 
 def read_data(workdir: Path) -> dict[str, Any] | None:
@@ -124,8 +126,21 @@ def read_classes(workdir: Path) -> LabelMap:
     return found
 
 
+def folds_of(workdir: Path) -> list[Path]:
+    """The folders of a cross-validation's folds, `fold<k>`, in order; only those in which a run has begun."""
+    names = [path.name for path in workdir.iterdir()] if workdir.is_dir() else []
+    numbers = sorted(int(name.removeprefix("fold")) for name in names if _FOLD.fullmatch(name))
+    folders = [workdir / f"fold{number}" for number in numbers]
+    return [folder for folder in folders if (folder / CONFIG).exists()]
+
+
 def lock_run(workdir: Path, *, wait: bool = False) -> contextlib.AbstractContextManager[None]:
     """Keeps other processes out of the run's folder while this one writes there; nothing in it may lead elsewhere."""
+    if workdir.is_file():
+        raise InputError(
+            f"{workdir} is a file: a run is written into a folder. A pack holds no state to resume from: name another "
+            f"--workdir, and start from its weights with --config.train.initial_weights={workdir}."
+        )
     if not is_primary():
         return contextlib.nullcontext()
     check_links(workdir)
