@@ -1,6 +1,7 @@
 """What a config's training needs, made: checks, split, optimiser and first state."""
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -11,15 +12,15 @@ from ml_collections import ConfigDict
 
 from unet_jax import losses, models
 from unet_jax.data import split_of_run
+from unet_jax.data.formats import sources
 from unet_jax.data.load import DataSet
 from unet_jax.data.splits import Split
 from unet_jax.errors import InputError
 from unet_jax.inference import postprocess
 from unet_jax.inference.network import input_channels
 from unet_jax.models.functional import logit_channels, split_model
-from unet_jax.models.pretrained import weights
 from unet_jax.runtime.mesh import check_batch_size, replicated
-from unet_jax.training import optim
+from unet_jax.training import optim, parts, start
 from unet_jax.training.step import TrainState, init_state
 
 CHECKPOINTS = ("best", "newest")
@@ -131,11 +132,19 @@ def optimizer_and_schedule(
         clip_norm=config.optim.clip_norm,
         coupled_decay=config.optim.coupled_decay,
     )
-    return optimizer, schedule
+    factors = parts.rates(config.optim.part_rates)
+    return optax.chain(optimizer, parts.scaled(factors)) if factors else optimizer, schedule
 
 
 def initial_state(
-    config: ConfigDict, channels: int, optimizer: optax.GradientTransformation, mesh: Mesh, classes: int = 1
+    config: ConfigDict,
+    channels: int,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    classes: int = 1,
+    *,
+    data: DataSet | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> tuple[nnx.GraphDef, TrainState]:
     """The network's structure, and the state before the first step on every device of the mesh.
 
@@ -145,6 +154,11 @@ def initial_state(
         optimizer: of `optimizer_and_schedule`.
         mesh: the devices.
         classes: how many the masks hold, background aside.
+        data: which names channels and classes, by which a run's weights are adapted; None names none.
+        say: is told what of config.train.initial_weights was taken, a line each.
+
+    Raises:
+        InputError: initial_weights cannot be used, or there is no such part as freeze or part_rates names.
     """
     sizes = {"in_channels": input_channels(config, channels, classes), "num_classes": logit_channels(classes)}
 
@@ -153,8 +167,13 @@ def initial_state(
         return split_model(models.build(**sizes, rngs=nnx.Rngs(params=config.seed), **config.model))
 
     graphdef, params, batch_stats = draw()
-    if config.train.initial_weights:
-        params, batch_stats = weights.initialise(params, batch_stats, Path(config.train.initial_weights))
+    parts.check("train.freeze", parts.names(config.train.freeze), params)
+    parts.check("optim.part_rates", parts.rates(config.optim.part_rates), params)
+    names = data.channel_names if data else sources.unnamed(channels)
+    of_classes = tuple(data.classes) if data else ()
+    params, batch_stats, lines = start.initialise(config, params, batch_stats, names, of_classes, mesh)
+    for line in lines:
+        say(line)
     averaged = config.optim.ema_decay is not None
     state = jax.jit(functools.partial(init_state, optimizer=optimizer, averaged=averaged))(params, batch_stats)
     return graphdef, jax.device_put(state, replicated(mesh))

@@ -16,7 +16,7 @@ from unet_jax.losses import deep_supervision_loss
 from unet_jax.models.fast.layouts import compiler_options
 from unet_jax.models.functional import forward, plain
 from unet_jax.plan.plans import Configuration
-from unet_jax.training import patch_augment
+from unet_jax.training import parts, patch_augment
 from unet_jax.training.augment import augment
 from unet_jax.training.patch_augment.settings import AugmentSettings
 
@@ -100,6 +100,7 @@ class StepSettings:
         ema_decay: of the moving average of the weights; None for none. The state needs one then: see `init_state`.
         patches: how patches are augmented, which are cut larger than the network sees them; None for slices and slabs.
         rank: axes of what the network sees.
+        frozen: the parts that a step leaves as they are, statistics included: see `parts`.
     """
 
     image_size: int | None
@@ -113,6 +114,7 @@ class StepSettings:
     patches: AugmentSettings | None = None
     rank: int = 2
     ignores: bool = False
+    frozen: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -132,6 +134,7 @@ class StepSettings:
             patches=configuration and AugmentSettings.of(configuration, config.augment_patches.to_dict(), previous),
             rank=config.model.get("rank", 2),
             ignores=ignores,
+            frozen=parts.names(config.train.freeze),
         )
 
 
@@ -165,7 +168,8 @@ def make_train_step(
             mask = jnp.concatenate([1 - mask.sum(-1, keepdims=True), mask], axis=-1)
 
         def loss_of(params: dict):
-            model = nnx.merge(graphdef, params, state.batch_stats)
+            model = nnx.merge(graphdef, parts.without_gradient(settings.frozen, params), state.batch_stats)
+            model = parts.predicting(model, settings.frozen)
             logits = forward(nnx.view(model, dropout_key=dropout_key, raise_if_not_found=False), image)
             levels = logits if isinstance(logits, tuple) else (logits,)
             loss = deep_supervision_loss(levels, mask, settings.loss, pixel_weights)
@@ -176,6 +180,9 @@ def make_train_step(
         dice = _hard_dice(logits, mask, labelled)
         totals = jax.tree.map(jnp.add, state.totals, {"loss": loss, "dice": dice, "steps": 1})
         params = optax.apply_updates(state.params, updates)
+        if settings.frozen:
+            params = parts.keep(settings.frozen, state.params, params)
+            batch_stats = parts.keep(settings.frozen, state.batch_stats, batch_stats)
         norm = optax.tree.norm(gradient)
         fault = _fault(batch["image"], loss, norm)
         watch = _watched(state.watch, norm, fault, settings.spike_factor)

@@ -13,7 +13,7 @@ from unet_jax.evaluation.evaluate import score
 from unet_jax.inference.network import make_step
 from unet_jax.inference.settings import SegmentSettings
 from unet_jax.plan import plan_file, run_plan
-from unet_jax.run import checkpoint, history, resume
+from unet_jax.run import checkpoint, checkpoint_folder, history, resume
 from unet_jax.run import folder as run_folder
 from unet_jax.runtime import compilation_cache, host_memory
 from unet_jax.runtime.mesh import data_mesh, is_primary
@@ -91,7 +91,9 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
 
     # The network and its optimiser, at their first step.
     optimizer, schedule = setup.optimizer_and_schedule(config, steps_per_epoch)
-    graphdef, state = setup.initial_state(config, data.channels, optimizer, mesh, classes)
+    begun = bool(checkpoint_folder.steps(workdir / run_folder.CHECKPOINTS))
+    fresh = _without_initial_weights(config) if begun else config
+    graphdef, state = setup.initial_state(fresh, data.channels, optimizer, mesh, classes, data=data, say=_say)
 
     # What the folder holds already, from here on the run that is described.
     _say(progress.description(config, workdir, split.label, len(data.cases), index, state))
@@ -147,6 +149,14 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
         config = config.copy_and_resolve_references()
         config.eval.threshold = threshold.choose(workdir, config, data.cases, index["val"], mesh)
     return score(workdir, config, data)
+
+
+def _without_initial_weights(config: ConfigDict) -> ConfigDict:
+    """For a run that resumes: its checkpoint takes their place, and they may be gone."""
+    copy = config.copy_and_resolve_references()
+    with copy.unlocked():
+        copy.train.initial_weights = None
+    return copy
 
 
 def _say(text: str) -> None:
