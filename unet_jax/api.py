@@ -151,6 +151,12 @@ class Segmenter:
         self._finish = finish
         self._trained = trained
 
+    def __repr__(self) -> str:
+        names = ", ".join(self.channel_names)
+        finds = ", ".join(self.classes) or "one class"
+        step = "" if self.step is None else f", step {self.step}"
+        return f"<Segmenter: {self.config.model.name}{step}; {self.channels} channels ({names}) → {finds}>"
+
     def __call__(
         self, image: ArrayLike, spacing: tuple[float, float, float] | None = None
     ) -> UInt8[np.ndarray, "*volume h w"]:

@@ -1,4 +1,5 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -118,8 +119,8 @@ def test_an_image_that_is_the_same_in_all_channels_is_answered_as_before():
     seeing, saying = ({f"params/{path}": axis for path, axis in each.items()} for each in (seeing, saying))
     found = transfer(own, source, seeing, saying, Interface(None, ()), Interface(None, ()))
     _, form = jax.tree.flatten(nets[2][1])
-    params = jax.tree.unflatten(form, list(found.arrays.values()))
-    image = np.random.default_rng(1).random((1, 8, 8, 1)).astype(np.float32)
+    params = jax.tree.unflatten(form, list(map(jnp.asarray, found.arrays.values())))
+    image = jnp.asarray(np.random.default_rng(1).random((1, 8, 8, 1)), jnp.float32)
     two = forward(nnx.merge(nets[2][0], params, {}), image.repeat(2, -1))
     three = forward(nnx.merge(*nets[3]), image.repeat(3, -1))
     np.testing.assert_allclose(two, three, atol=1e-5)

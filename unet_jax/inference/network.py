@@ -152,9 +152,7 @@ def structure(config: ConfigDict, inputs: int, outputs: int) -> tuple[nnx.GraphD
         inputs: channels of the network's input.
         outputs: channels of its logits.
     """
-    model = nnx.eval_shape(
-        lambda: models.build(in_channels=inputs, num_classes=outputs, rngs=nnx.Rngs(0), **config.model)
-    )
+    model = nnx.eval_shape(lambda: models.of_config(config.model, inputs, outputs, nnx.Rngs(0)))
     graphdef, params, batch_stats = split_model(model)
     return graphdef, {"params": params, "batch_stats": batch_stats}
 

@@ -17,7 +17,7 @@ from unet_jax.data.scale import Measured
 from unet_jax.errors import InputError
 from unet_jax.files import write_bytes
 from unet_jax.inference import ensemble, postprocess
-from unet_jax.inference.prediction_task import Task, plan
+from unet_jax.inference.prediction_task import Task, plan, stale
 from unet_jax.inference.segment import segment_stream
 from unet_jax.inference.settings import SegmentSettings
 from unet_jax.inference.windows import Segmented, Wanted
@@ -150,8 +150,10 @@ def _decoded(task: Task, faults: list[str], measured: list[Measured]) -> Iterato
 
 
 def _write(task: Task, done: Segmented, mask: UInt8[np.ndarray, "d h w"]) -> tuple[list[tables.Row], list[tables.Row]]:
-    """Writes what belongs to a case, and returns its rows of the tables."""
+    """Writes what belongs to a case, and returns its rows of the tables; what is of an older mask is removed."""
     files, case = task.listing[done.wanted.position], done.wanted.case
+    for path in stale(task, files):
+        _remove(task.output / path)
     for path, data in task.encode(files, task.root, mask, done.probability, task.classes):
         write_bytes(task.output / path, data)
     if task.overlays:
@@ -161,3 +163,12 @@ def _write(task: Task, done: Segmented, mask: UInt8[np.ndarray, "d h w"]) -> tup
     images = files.first_channels
     images = images if task.writer is picture_masks and len(images) == len(mask) else ()
     return tables.measure_classes(case, mask, list(task.classes), images)
+
+
+def _remove(path: Path) -> None:
+    """Removes a file, or the pictures of a folder of overlays; what else lies there stays."""
+    pictures = [each for each in path.glob("*.png") if each.stem.isdigit()] if path.is_dir() else [path]
+    for picture in pictures:
+        picture.unlink(missing_ok=True)
+    if path.is_dir() and not any(path.iterdir()):
+        path.rmdir()

@@ -10,6 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
+from ml_collections import ConfigDict
 
 from unet_jax.errors import InputError
 from unet_jax.models.fpn import FPN
@@ -18,7 +19,7 @@ from unet_jax.models.resnext import ResNeXtUNet
 from unet_jax.models.sizes import check_size, input_size_for
 from unet_jax.models.unet import UNet
 
-__all__ = ["build", "check_size", "input_size_for", "register"]
+__all__ = ["build", "check_size", "input_size_for", "of_config", "register"]
 
 # name → the module, and the arguments in which the network's source differs from the module's defaults
 PRESETS: dict[str, tuple[Callable[..., nnx.Module], dict]] = {
@@ -73,7 +74,7 @@ def build(name: str, in_channels: int, num_classes: int, rngs: nnx.Rngs, **optio
     """
     if name not in PRESETS:
         raise InputError(
-            f"config.model.name is {name!r}; it must be one of {', '.join(PRESETS)}. A network that its config file "
+            f"name is {name!r}; it must be one of {', '.join(PRESETS)}. A network that its config file "
             "registers is known where that file is run: add --config=FILE."
         )
     module, preset = PRESETS[name]
@@ -85,11 +86,19 @@ def build(name: str, in_channels: int, num_classes: int, rngs: nnx.Rngs, **optio
         if parameter.kind is parameter.KEYWORD_ONLY and key != "rngs"
     ]
     if unknown := sorted(set(options) - set(accepted)):
-        raise InputError(f"config.model has {', '.join(unknown)}, but {name!r} takes only {', '.join(accepted)}.")
+        raise InputError(f"{unknown[0]} is not an option of {name!r}, which takes {', '.join(accepted)}.")
     arguments = preset | options
     if "dtype" in arguments:
         arguments["dtype"] = _compute_type(arguments["dtype"])
     return module(in_channels, num_classes, rngs=rngs, **arguments)
+
+
+def of_config(model: ConfigDict, in_channels: int, num_classes: int, rngs: nnx.Rngs) -> nnx.Module:
+    """`build` of what config.model names; its errors name the keys of the config."""
+    try:
+        return build(in_channels=in_channels, num_classes=num_classes, rngs=rngs, **model)
+    except InputError as error:
+        raise InputError(f"config.model.{error}") from error
 
 
 def _compute_type(name: DTypeLike) -> jnp.dtype:
@@ -98,5 +107,5 @@ def _compute_type(name: DTypeLike) -> jnp.dtype:
     except TypeError:
         dtype = None
     if dtype not in COMPUTE_TYPES:
-        raise InputError(f"config.model.dtype is {name!r}; it must be one of {', '.join(map(str, COMPUTE_TYPES))}.")
+        raise InputError(f"dtype is {name!r}; it must be one of {', '.join(map(str, COMPUTE_TYPES))}.")
     return dtype

@@ -59,7 +59,7 @@ def check(config: ConfigDict, mesh: Mesh, classes: int = 1) -> None:
 
 def _check_geometry(config: ConfigDict) -> None:
     """Raises InputError unless network, slab, neighbours and image size go together."""
-    model = nnx.eval_shape(lambda: models.build(in_channels=1, num_classes=1, rngs=nnx.Rngs(0), **config.model))
+    model = nnx.eval_shape(lambda: models.of_config(config.model, 1, 1, nnx.Rngs(0)))
     if config.data.patch is not None:
         _check_patches(config, model)
         return
@@ -160,16 +160,16 @@ def initial_state(
     Raises:
         InputError: initial_weights cannot be used, or there is no such part as freeze or part_rates names.
     """
-    sizes = {"in_channels": input_channels(config, channels, classes), "num_classes": logit_channels(classes)}
+    sizes = input_channels(config, channels, classes), logit_channels(classes)
 
     @jax.jit  # One compiled program draws all parameters; by themselves, each shape would be compiled separately.
     def draw() -> tuple[nnx.GraphDef, dict, dict]:
-        return split_model(models.build(**sizes, rngs=nnx.Rngs(params=config.seed), **config.model))
+        return split_model(models.of_config(config.model, *sizes, nnx.Rngs(params=config.seed)))
 
     graphdef, params, batch_stats = draw()
     parts.check("train.freeze", parts.names(config.train.freeze), params)
     parts.check("optim.part_rates", parts.rates(config.optim.part_rates), params)
-    names = data.channel_names if data else sources.unnamed(channels)
+    names = (data.channel_names if data else ()) or sources.unnamed(channels)
     of_classes = tuple(data.classes) if data else ()
     params, batch_stats, lines = start.initialise(config, params, batch_stats, names, of_classes, mesh)
     for line in lines:
