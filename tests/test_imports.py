@@ -28,6 +28,8 @@ ORDER = [
     ["share"],
     ["api"],
     ["__init__"],
+    ["command_line"],
+    ["__main__"],
 ]
 
 # Packages that a room does without: what only reads data, or plans, does not start jax.

@@ -24,7 +24,7 @@ def case(name, seed=0, *, levels=LEVELS, size=(24, 24), spacing=(3.0, 1.0, 1.0),
 
 def said(*odd, classes=()):
     cases = [*(case(f"case {number}", number) for number in range(8)), *odd]
-    return findings([survey_case(one, len(classes) or 1, 0) for one in cases], CHANNELS, classes)
+    return findings([survey_case(one, classes, 0) for one in cases], CHANNELS, classes)
 
 
 def test_cases_that_are_alike_are_not_odd():

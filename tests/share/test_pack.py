@@ -9,8 +9,8 @@ import pytest
 from absl import flags as flags_of_absl
 from ml_collections import config_flags
 
-import main
 import unet_jax
+from unet_jax.command_line import flags, modes, program
 from unet_jax.data import load
 from unet_jax.errors import DamageError, InputError
 from unet_jax.evaluation.evaluate import evaluate
@@ -81,13 +81,13 @@ def test_a_pack_is_scored_as_its_run_is(run, packed, tmp_path):
 
 def test_the_command_scores_a_pack_beside_it(packed, tmp_path, monkeypatch):
     copy = shutil.copy(packed, tmp_path / "model.zip")
-    monkeypatch.setattr(main, "_use_cores_as", lambda workdir: None)  # jax has started
-    main.FLAGS.unparse_flags()
-    main.FLAGS(["main.py", "--mode=evaluate", f"--workdir={copy}"])
+    monkeypatch.setattr(modes, "use_cores_as", lambda workdir: None)  # jax has started
+    flags.FLAGS.unparse_flags()
+    flags.FLAGS(["main.py", "--mode=evaluate", f"--workdir={copy}"])
     try:
-        assert main.main([]) == 0
+        assert program.main([]) == 0
     finally:
-        main.FLAGS.unparse_flags()
+        flags.FLAGS.unparse_flags()
     assert (tmp_path / "model_evaluation" / "test" / "metrics.json").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.zip", "model_evaluation"]
 
@@ -180,9 +180,9 @@ def test_the_card_says_what_was_trained_and_how_it_scores(run, packed):
 
 
 def test_the_cards_command_makes_the_runs_config(run, monkeypatch):
-    flags = [flag.strip("'") for flag in card.command_line(run)]
-    assert "--config.data.folds=2" in flags
-    arguments = ["main.py", "--config=configs/default.py", *flags]
+    given = [flag.strip("'") for flag in card.command_line(run)]
+    assert "--config.data.folds=2" in given
+    arguments = ["main.py", "--config=configs/default.py", *given]
     monkeypatch.setattr(sys, "argv", arguments)
     values = flags_of_absl.FlagValues()
     config_flags.DEFINE_config_file("config", flag_values=values, help_string="")

@@ -7,9 +7,10 @@ import numpy as np
 from tqdm import tqdm
 
 from unet_jax.check.thumbnail import thumbnail
-from unet_jax.data import labels, scale
+from unet_jax.data import regions, scale
 from unet_jax.data.case import Case
 from unet_jax.data.load import DataSet
+from unet_jax.data.regions import Classes
 from unet_jax.data.scale import Measured
 
 
@@ -26,7 +27,7 @@ class Surveyed:
         measured: percentiles of each channel.
         contrast: of each channel, logarithms of the mean and of the standard deviation over voxels that are not 0; what
             tells one sequence from another.
-        voxels: of background and each class.
+        voxels: of background and each class; where classes overlap, of all that share them.
         outside: share of the marked voxels that are 0 in every channel.
         nbytes: of the decoded image and mask.
         slice_shown: the one with the most marked pixels, from 0; without any, the middle one.
@@ -59,11 +60,10 @@ def survey(data: DataSet, channel: int | None) -> list[Surveyed]:
         data: the data set.
         channel: that pictures show in grey; None for colours, where there are three.
     """
-    count = labels.count(data.classes)
-    return [survey_case(case, count, channel) for case in _with_progress(data.cases)]
+    return [survey_case(case, data.classes, channel) for case in _with_progress(data.cases)]
 
 
-def survey_case(case: Case, classes: int, channel: int | None) -> Surveyed:
+def survey_case(case: Case, classes: Classes, channel: int | None) -> Surveyed:
     """One case; the arguments are as for `survey`."""
     image = np.asarray(case.image)
     mask = np.zeros(image.shape[:3], np.uint8) if case.mask is None else np.asarray(case.mask)
@@ -72,6 +72,7 @@ def survey_case(case: Case, classes: int, channel: int | None) -> Surveyed:
     shown = int(areas.argmax()) if areas.any() else len(mask) // 2
     there = image[marked]
     channels = range(image.shape[-1])
+    background, *counts = np.bincount(mask.reshape(-1), minlength=regions.count_numbers(classes) + 1).tolist()
     return Surveyed(
         name=case.name,
         patient=case.patient,
@@ -80,7 +81,7 @@ def survey_case(case: Case, classes: int, channel: int | None) -> Surveyed:
         ends=tuple((float(image[..., one].min()), float(image[..., one].max())) for one in channels),
         measured=scale.measure(case.name, image),
         contrast=tuple(_contrast(image[..., one]) for one in channels),
-        voxels=tuple(np.bincount(mask.reshape(-1), minlength=classes + 1).tolist()),
+        voxels=(background, *(sum(counts[number - 1] for number in its) for its in regions.members(classes))),
         outside=float(1 - there.any(axis=-1).mean()) if len(there) else 0.0,
         nbytes=image.nbytes + mask.nbytes,
         slice_shown=shown,

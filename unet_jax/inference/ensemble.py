@@ -97,7 +97,7 @@ def mean_of(networks: Sequence[Probability | Logits]) -> Probability | Logits:
     if len(networks) == 1:
         return networks[0]
 
-    def averaged(image: jax.Array) -> jax.Array:
-        return sum(network(image) for network in networks) / len(networks)
+    def averaged(*window: jax.Array) -> jax.Array:
+        return sum(network(*window) for network in networks) / len(networks)
 
     return averaged

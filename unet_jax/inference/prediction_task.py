@@ -23,6 +23,7 @@ from unet_jax.inference.settings import keeps_scale
 from unet_jax.inference.writers import overlays as overlay_files
 from unet_jax.inference.writers import picture_masks, tables
 from unet_jax.run import folder as run_folder
+from unet_jax.runtime import exchange
 
 # An error about files that are there already lists so many.
 LISTED = 5
@@ -83,6 +84,7 @@ def plan(
     channels = image_channels(workdir, config)
     task = _task(workdir, config, channels, source, output, probabilities, overlays)
     _check_output(task, source, overwrite)
+    exchange.barrier()  # so that none finds there what another has written by now
     return task
 
 
@@ -150,8 +152,8 @@ def _check_output(task: Task, source: Path, overwrite: bool) -> None:
             f"{output}: --output lies within --input, whose masks would be taken for images: name another."
         )
     if not overwrite:
-        planned = [*_planned(task), *(path for files in task.listing for path in stale(task, files))]
-        there = [path for path in planned if (output / path).exists()]
+        paths = [*planned(task), *(path for files in task.listing for path in stale(task, files))]
+        there = [path for path in paths if (output / path).exists()]
         if there:
             listed = ", ".join(shown(path) for path in there[:LISTED])
             others = f" and {len(there) - LISTED} more" if len(there) > LISTED else ""
@@ -166,7 +168,8 @@ def _check_output(task: Task, source: Path, overwrite: bool) -> None:
         ) from None
 
 
-def _planned(task: Task) -> list[Path]:
+def planned(task: Task) -> list[Path]:
+    """The files of all cases, or folders of them, relative to the output folder."""
     paths = [Path(tables.CASES), Path(tables.SLICES)]
     for files in task.listing:
         paths += task.writer.plan(files, task.probabilities, task.classes)

@@ -7,12 +7,17 @@ from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Float32, Int, UInt8
+from tqdm import tqdm
 
+from unet_jax.data import regions
 from unet_jax.data.case import Case
 from unet_jax.data.slices import slab_start, with_neighbours
 from unet_jax.inference.settings import SegmentSettings
 from unet_jax.plan.prepared import PreparedCase
 from unet_jax.plan.preprocess import Preprocessed
+
+# Seconds of a case before it gets a progress bar.
+DELAY_S = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +45,8 @@ class Segmented:
     Attributes:
         wanted: the case and its slices.
         mask: 0 and 1, or the numbers of several classes.
-        probability: of the class, or of background and each of several, where it was asked for.
+        probability: of the class, or of background and each of several, or of each of several that overlap, where it
+            was asked for.
     """
 
     wanted: Wanted
@@ -62,6 +68,11 @@ class Window:
     rows: slice
     columns: slice
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
+
 
 class Assembly:
     """A case of which some windows are still to come.
@@ -81,7 +92,7 @@ class Assembly:
 
         Args:
             wanted: at least one slice of a case.
-            settings: slab, tile, neighbours and threshold are used.
+            settings: slab, tile, neighbours, threshold and painted are used.
             keep: whether the result has probabilities.
         """
         slab, tile = settings.slab, settings.tile
@@ -97,9 +108,11 @@ class Assembly:
         self.windows = [Window(span, rows, columns) for span in spans for rows, columns in places]
         self._neighbours = settings.neighbours
         self._threshold = settings.threshold
+        self._painted = settings.painted
         self._row_of = {number: row for row, number in enumerate(wanted.slices.tolist())}
         self._missing = Counter(number for window in self.windows for number in window.slices)
         self._waiting = len(self.windows)
+        self._bar = tqdm(total=len(self.windows), unit="window", delay=DELAY_S, disable=None, leave=False)
         self._keep = keep
         self._sums: dict[int, list[Float32[np.ndarray, "h w *k"]]] = {}
         self._mask = np.zeros((len(wanted.slices), height, width), np.uint8)
@@ -135,6 +148,9 @@ class Assembly:
                 weights = plane if along is None else plane * along[place]
                 self._add_to_slice(number, window, weights, answers[place])
         self._waiting -= 1
+        self._bar.update()
+        if not self._waiting:
+            self._bar.close()
         return None if self._waiting else Segmented(self.wanted, self._mask, self._probability)
 
     def _add_to_slice(self, number: int, window: Window, weights: np.ndarray, found: np.ndarray) -> None:
@@ -154,7 +170,10 @@ class Assembly:
 
     def _finish(self, number: int, probability: Float32[np.ndarray, "h w *k"]) -> None:
         row = self._row_of[number]
-        self._mask[row] = probability >= self._threshold if probability.ndim == 2 else probability.argmax(-1)
+        if self._painted is not None:
+            self._mask[row] = regions.paint(probability, self._painted)
+        else:
+            self._mask[row] = probability >= self._threshold if probability.ndim == 2 else probability.argmax(-1)
         if self._keep:
             if self._probability is None:
                 self._probability = np.zeros((len(self._mask), *probability.shape), np.float32)

@@ -17,12 +17,14 @@ class Interface:
     Attributes:
         channels: the names of the images' channels; None where nobody named them.
         classes: the names of several classes, background aside; empty for one.
+        overlap: whether a pixel may be of several classes, so that background has no output.
         stacked: how often the channels stand in the network's input: once, or once for each neighbouring slice.
     """
 
     channels: tuple[str, ...] | None
     classes: tuple[str, ...]
     stacked: int = 1
+    overlap: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,8 +93,8 @@ def transfer(
             fresh.append(path)
         elif path in seeing and not (same_channels and found.shape == drawn.shape):
             arrays[path], adapted[path] = _to_channels(found, seeing[path], drawn.shape[seeing[path]], here, there)
-        elif path in saying and here.classes != there.classes:
-            arrays[path], how = _to_classes(drawn, found, saying[path], here.classes, there.classes)
+        elif path in saying and _outputs(here) != _outputs(there):
+            arrays[path], how = _to_classes(drawn, found, saying[path], _outputs(here), _outputs(there))
             if how is None:
                 fresh.append(path)
             else:
@@ -156,13 +158,20 @@ def _places(before: int, inputs: int, here: Interface, there: Interface) -> dict
     }
 
 
+def _outputs(interface: Interface) -> tuple[str, ...]:
+    """What the outputs are called; none of a single class."""
+    if not interface.classes or interface.overlap:
+        return interface.classes
+    return ("background", *interface.classes)
+
+
 def _to_classes(
-    drawn: np.ndarray, found: np.ndarray, axis: int, here: Sequence[str], there: Sequence[str]
+    drawn: np.ndarray, found: np.ndarray, axis: int, outputs: Sequence[str], known: Sequence[str]
 ) -> tuple[np.ndarray, str | None]:
     """The head for other classes: background and those of equal name are the source's; None where nothing is."""
-    if not here or not there:  # the one logit of a single class is not that of a class among several
+    if not outputs or not known or ("background" in outputs) != ("background" in known):
+        # A sigmoid's logit is not one of a softmax, nor a single class one of several.
         return drawn, None
-    outputs, known = ("background", *here), ("background", *there)
     made = np.moveaxis(np.array(drawn), axis, 0)
     taken = [name for name in outputs if name in known]
     for number, name in enumerate(outputs):

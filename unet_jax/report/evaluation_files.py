@@ -14,7 +14,7 @@ from unet_jax.files import replace_folder
 from unet_jax.inference import postprocess
 from unet_jax.metrics.cases import Row
 from unet_jax.metrics.summary import best_median_worst
-from unet_jax.report import case_sheet, case_view, packed_masks, page, scores
+from unet_jax.report import case_sheet, case_view, packed_masks, page, pages, scores
 from unet_jax.report.case_sheet import Example
 from unet_jax.report.packed_masks import PackedMask
 from unet_jax.run import history, manifest
@@ -44,7 +44,6 @@ def write(
         StorageError: the disk is full, read-only or failing; what was there before is as it was.
     """
     positions = {case.name: position for position, case in enumerate(data.cases)}
-    classes = tuple(data.classes)
 
     def scored(row: Row) -> case_view.Scored:
         position = positions[row["case"]]
@@ -57,9 +56,9 @@ def write(
     ]
     with replace_folder(folder) as unfinished:
         scores.write(unfinished, summary, rows)
-        case_sheet.write(unfinished / "cases.png", examples, f"{summary['split']}, {summary['split_by']}", classes)
+        case_sheet.write(unfinished / "cases.png", examples, f"{summary['split']}, {summary['split_by']}", data.classes)
         page.write(
-            unfinished / "report.html",
+            unfinished / pages.FIRST,
             title=workdir.resolve().name,
             summary=summary,
             rows=rows,
@@ -67,7 +66,7 @@ def write(
             config=config.to_dict(),
             sequences=data.channel_names,
             first_sequence=data.shown,
-            pictures=case_view.within_budget(map(scored, rows), page.BUDGET, labels.count(data.classes)),
+            pictures=case_view.within_budget(map(scored, rows), page.BUDGET, data.classes),
         )
         manifest.write_manifest(unfinished, {"checkpoint_step": summary["checkpoint_step"]})
 

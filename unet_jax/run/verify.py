@@ -2,17 +2,20 @@
 
 from pathlib import Path
 
-from unet_jax.data import cache, load
+from unet_jax.data import cache, load, verified
 from unet_jax.data.formats import sources
 from unet_jax.data.reader import hash_files
 from unet_jax.errors import InputError
 from unet_jax.run import resume
 from unet_jax.run.config import read_config
 from unet_jax.run.folder import DATA
+from unet_jax.runtime import caches
 
 
 def verify(workdir: Path, *, data: Path | None = None) -> int:
     """Hashes every file and every decoded array, and says how many there are; nothing of the run is written.
+
+    All are read, whatever earlier starts noted of them.
 
     Args:
         workdir: the run's folder.
@@ -26,14 +29,16 @@ def verify(workdir: Path, *, data: Path | None = None) -> int:
         RunError: decoded cases are damaged, and could not be decoded again: see `cache.load`.
     """
     config = read_config(workdir)
-    root, folder = data or Path(config.data.root), Path(config.data.cache)
+    root, folder = data or Path(config.data.root), caches.place_of(config.data.cache)
     recorded = resume.read_files(workdir)
     if recorded is None:
         raise InputError(f"{workdir} has no {DATA}: a run writes it when it begins or resumes.")
     reader = sources.reader(root, config.data.source, load.reader_settings(config))
     listing = reader.find(root)
     listed = {path for files in listing for path in (*files.images, *files.masks)}
-    digests = hash_files(reader, listed | recorded.keys(), root)
+    known = verified.nothing(folder, root)
+    digests = hash_files(reader, listed | recorded.keys(), root, known)
+    known.save()
     lines = resume.file_differences(workdir, digests)
     if lines:
         raise InputError("\n  ".join([f"{root} is not as it was when {workdir} was trained:", *lines]))

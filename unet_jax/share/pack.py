@@ -19,7 +19,7 @@ from unet_jax.version import VERSION
 
 SUFFIX = ".zip"
 # Taken as they are, where the run has them.
-COPIED = (run_folder.CLASSES, run_folder.THRESHOLD, plan_file.NAME)
+COPIED = (run_folder.CLASSES, run_folder.THRESHOLD, run_folder.CHOSEN, plan_file.NAME)
 # What names cases.
 NAMING = (run_folder.SPLIT,)
 # Keys of the config that say where things lie: what is made again anywhere, and files that may be named like cases.

@@ -11,14 +11,16 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from unet_jax import losses, models
-from unet_jax.data import split_of_run
+from unet_jax.data import regions, split_of_run
 from unet_jax.data.formats import sources
 from unet_jax.data.load import DataSet
+from unet_jax.data.regions import Classes
 from unet_jax.data.splits import Split
 from unet_jax.errors import InputError
 from unet_jax.inference import postprocess
-from unet_jax.inference.network import input_channels
-from unet_jax.models.functional import logit_channels, split_model
+from unet_jax.inference.network import input_channels, output_channels
+from unet_jax.models.functional import split_model
+from unet_jax.models.layers import each_axis
 from unet_jax.runtime.mesh import check_batch_size, replicated
 from unet_jax.training import optim, parts, start
 from unet_jax.training.step import TrainState, init_state
@@ -27,11 +29,13 @@ CHECKPOINTS = ("best", "newest")
 NONFINITE = ("stop", "skip")
 
 
-def check(config: ConfigDict, mesh: Mesh, classes: int = 1) -> None:
+def check(config: ConfigDict, mesh: Mesh, classes: Classes = ()) -> None:
     """Raises InputError for what can be told before the data are read, which may take a while."""
     if config.train.batch_size is None:
         raise InputError("config.train.batch_size is None, and there is no plan to take it from: give a number.")
-    check_batch_size(config.train.batch_size, mesh)
+    if config.train.accumulate < 1:
+        raise InputError(f"config.train.accumulate is {config.train.accumulate}; it must be at least 1.")
+    check_batch_size(config.train.batch_size, mesh, config.train.accumulate)
     if config.train.epochs < 1:
         raise InputError(f"config.train.epochs is {config.train.epochs}; it must be at least 1.")
     if config.eval.checkpoint not in CHECKPOINTS:
@@ -47,19 +51,47 @@ def check(config: ConfigDict, mesh: Mesh, classes: int = 1) -> None:
             f"config.optim.ema_decay is {config.optim.ema_decay}; it must lie between 0 and 1, or be None for no "
             "average."
         )
-    if config.eval.choose_threshold and classes > 1:
+    if config.eval.choose_threshold and classes:
         raise InputError(
             "config.eval.choose_threshold is set, and of several classes a pixel is of the likeliest: set it to False."
         )
-    losses.check_weights(config.loss.to_dict(), classes)
-    postprocess.check(config.eval.postprocess.to_dict(), config.data.split_by)
+    overlap, loss, count = regions.overlap(classes), config.loss.to_dict(), len(classes) or 1
+    losses.check_weights(losses.for_overlap(loss, count) if overlap else loss, count, overlap=overlap)
+    postprocess.check(config.eval.postprocess.to_dict(), config.data.split_by, overlap=overlap)
     optimizer_and_schedule(config, steps_per_epoch=1)
-    _check_geometry(config)
-
-
-def _check_geometry(config: ConfigDict) -> None:
-    """Raises InputError unless network, slab, neighbours and image size go together."""
     model = nnx.eval_shape(lambda: models.of_config(config.model, 1, 1, nnx.Rngs(0)))
+    _check_geometry(config, model)
+    if "space" in mesh.shape:
+        _check_slabs(config, model, mesh.shape["space"])
+    if config.train.accumulate > 1 and split_model(model)[2]:
+        raise InputError(
+            f"config.train.accumulate is {config.train.accumulate}, and the network normalises by the batch, whose "
+            "parts have other statistics: use config.model.norm='instance' or 'group', or accumulate=1."
+        )
+
+
+def _check_slabs(config: ConfigDict, model: nnx.Module, slabs: int) -> None:
+    """Raises InputError unless what the network sees can be cut into slabs along its first axis."""
+    if model.margin:
+        raise InputError(
+            f"config.train.spatial is ({slabs},), and config.model.name={config.model.name!r} pads nothing, so that "
+            "slabs would shrink: choose another network, or None."
+        )
+    key = "data.image_size" if config.data.slab is None else "data.slab"
+    key = key if config.data.patch is None else "data.patch"
+    size = config.data.get(key.removeprefix("data."))
+    first = size if isinstance(size, int) else size[0]
+    divisor = each_axis(model.divisor, config.model.get("rank", 2))[0]
+    if first % (slabs * divisor):
+        fits = -(-first // (slabs * divisor)) * slabs * divisor
+        raise InputError(
+            f"config.train.spatial is ({slabs},), and the first axis of config.{key}={size} has {first} samples: they "
+            f"must be a multiple of {slabs} × {divisor}, slabs times the network's strides, such as {fits}."
+        )
+
+
+def _check_geometry(config: ConfigDict, model: nnx.Module) -> None:
+    """Raises InputError unless network, slab, neighbours and image size go together."""
     if config.data.patch is not None:
         _check_patches(config, model)
         return
@@ -78,7 +110,8 @@ def _check_geometry(config: ConfigDict) -> None:
         )
     size = (config.data.image_size,) * 2 if slab is None else (slab, *(config.data.image_size,) * 2)
     if not model.margin:  # else the step pads the image to what fits
-        models.check_size(size, model.divisor)
+        key = "image_size" if slab is None else "slab and image_size"
+        _check_size(f"config.data.{key}", size, model)
 
 
 def _check_patches(config: ConfigDict, model: nnx.Module) -> None:
@@ -106,7 +139,14 @@ def _check_patches(config: ConfigDict, model: nnx.Module) -> None:
         raise InputError(
             f"config.model.name={config.model.name!r} pads nothing, and cannot have patches: choose another."
         )
-    models.check_size(patch, model.divisor)
+    _check_size("config.data.patch", patch, model)
+
+
+def _check_size(key: str, size: tuple[int, ...], model: nnx.Module) -> None:
+    try:
+        models.check_size(size, model.divisor)
+    except InputError as error:
+        raise InputError(f"{key}: {error}") from None
 
 
 def choose_split(config: ConfigDict, data: DataSet, path: Path) -> tuple[Split, list[str]]:
@@ -141,7 +181,7 @@ def initial_state(
     channels: int,
     optimizer: optax.GradientTransformation,
     mesh: Mesh,
-    classes: int = 1,
+    classes: Classes = (),
     *,
     data: DataSet | None = None,
     say: Callable[[str], None] = lambda line: None,
@@ -153,14 +193,14 @@ def initial_state(
         channels: of the data's images.
         optimizer: of `optimizer_and_schedule`.
         mesh: the devices.
-        classes: how many the masks hold, background aside.
-        data: which names channels and classes, by which a run's weights are adapted; None names none.
+        classes: several; empty for one.
+        data: which names channels, by which a run's weights are adapted; None names none.
         say: is told what of config.train.initial_weights was taken, a line each.
 
     Raises:
         InputError: initial_weights cannot be used, or there is no such part as freeze or part_rates names.
     """
-    sizes = input_channels(config, channels, classes), logit_channels(classes)
+    sizes = input_channels(config, channels, classes), output_channels(classes)
 
     @jax.jit  # One compiled program draws all parameters; by themselves, each shape would be compiled separately.
     def draw() -> tuple[nnx.GraphDef, dict, dict]:
@@ -170,8 +210,7 @@ def initial_state(
     parts.check("train.freeze", parts.names(config.train.freeze), params)
     parts.check("optim.part_rates", parts.rates(config.optim.part_rates), params)
     names = (data.channel_names if data else ()) or sources.unnamed(channels)
-    of_classes = tuple(data.classes) if data else ()
-    params, batch_stats, lines = start.initialise(config, params, batch_stats, names, of_classes, mesh)
+    params, batch_stats, lines = start.initialise(config, params, batch_stats, names, classes, mesh)
     for line in lines:
         say(line)
     averaged = config.optim.ema_decay is not None

@@ -6,12 +6,12 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from unet_jax.data import labels
+from unet_jax.data import regions
 from unet_jax.data.formats import sources
+from unet_jax.data.regions import Classes
 from unet_jax.errors import InputError
-from unet_jax.inference.network import image_channels, input_channels, load_network, structure
+from unet_jax.inference.network import image_channels, input_channels, load_network, output_channels, structure
 from unet_jax.models import transfer
-from unet_jax.models.functional import logit_channels
 from unet_jax.models.pretrained import weights
 from unet_jax.models.transfer import Interface
 from unet_jax.run import folder as run_folder
@@ -25,7 +25,7 @@ def initialise(
     params: dict,
     batch_stats: dict,
     channels: tuple[str, ...],
-    classes: tuple[str, ...],
+    classes: Classes,
     mesh: Mesh,
 ) -> tuple[dict, dict, list[str]]:
     """A network's (params, batch_stats) with what config.train.initial_weights has for it, and what to say of that.
@@ -35,7 +35,7 @@ def initialise(
         params: as they were drawn.
         batch_stats: likewise.
         channels: what those of its images are called.
-        classes: the names of several; empty for one.
+        classes: several; empty for one.
         mesh: the devices.
 
     Raises:
@@ -57,7 +57,7 @@ def _of_run(
     params: dict,
     batch_stats: dict,
     channels: tuple[str, ...],
-    classes: tuple[str, ...],
+    classes: Classes,
     workdir: Path,
     mesh: Mesh,
 ) -> tuple[dict, dict, list[str]]:
@@ -65,26 +65,30 @@ def _of_run(
     _, restored = load_network(workdir, theirs, mesh)
     count = image_channels(workdir, theirs)
     names = run_folder.read_channel_names(workdir, theirs, count)
-    there = Interface(_named(names), tuple(run_folder.read_classes(workdir)), 1 + 2 * theirs.data.neighbours)
-    here = Interface(_named(channels), classes, 1 + 2 * config.data.neighbours)
+    there = _interface(theirs, names, run_folder.read_classes(workdir))
+    here = _interface(config, channels, classes)
 
     def shapes(inputs: int, outputs: int) -> dict[str, tuple[int, ...]]:
         return {path: leaf.shape for path, leaf in named_leaves(structure(config, inputs, outputs)[1]).items()}
 
-    several = labels.count({name: () for name in classes})
-    sizes = input_channels(config, len(channels), several), logit_channels(several)
+    sizes = input_channels(config, len(channels), classes), output_channels(classes)
     own = jax.device_get(named_leaves({"params": params, "batch_stats": batch_stats}))
     source = jax.device_get(named_leaves(restored.items["model"]))
     found = transfer.transfer(own, source, *transfer.changing_axes(shapes, *sizes), here, there)
-    if not found.copied:
+    if not any(found.arrays[path].ndim > 1 for path in found.copied):
         raise InputError(
-            f"config.train.initial_weights={config.train.initial_weights}: no array of that network "
+            f"config.train.initial_weights={config.train.initial_weights}: no kernel of that network "
             f"({theirs.model.name}) fits this one ({config.model.name}): give config.model what the run's config.json "
             "has, or another run."
         )
     model = _tree({"params": params, "batch_stats": batch_stats}, found.arrays)
     origin = f"{config.train.initial_weights}, step {restored.step}"
     return model["params"], model["batch_stats"], transfer.lines(found, origin)
+
+
+def _interface(config: ConfigDict, channels: tuple[str, ...], classes: Classes) -> Interface:
+    stacked = 1 + 2 * config.data.neighbours
+    return Interface(_named(channels), tuple(classes), stacked, overlap=regions.overlap(classes))
 
 
 def _named(channels: tuple[str, ...]) -> tuple[str, ...] | None:

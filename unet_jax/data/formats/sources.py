@@ -51,6 +51,7 @@ class Settings:
     masks: str | None = None
     mask_threshold: int | None = None
     axes: str = "patient"
+    regions_class_order: Sequence[int] | None = None
 
 
 def settings(data: Mapping) -> Settings:
@@ -153,7 +154,7 @@ def reader(root: Path, source: str, settings: Settings) -> Reader:
     """
     intensity.check_mode(settings.intensity)
     turned = _turned(settings.axes)
-    label_map = labels.parse(settings.labels)
+    label_map = _parsed(settings)
     grouping = patients.load(settings.patient_pattern, settings.patient_csv and Path(settings.patient_csv))
     mode = intensity_mode(source, settings.intensity)
     thresholded = _thresholded(settings.mask_threshold, label_map)
@@ -219,7 +220,7 @@ def label_map(root: Path, source: str, settings: Settings) -> labels.LabelMap:
     Raises:
         InputError: a setting cannot be used, or nnU-Net's description of the data set.
     """
-    given = labels.parse(settings.labels)
+    given = _parsed(settings)
     if source == "nifti":
         from unet_jax.data.formats import nifti
 
@@ -227,6 +228,12 @@ def label_map(root: Path, source: str, settings: Settings) -> labels.LabelMap:
     if source == "listed":
         return given or dataset_json.label_map(dataset_json.read(root / DESCRIPTION), root / DESCRIPTION)
     return given or {} if source in ("pairs", "patterns", "dicom") else {}
+
+
+def _parsed(settings: Settings) -> labels.LabelMap | None:
+    order = settings.regions_class_order
+    # The command line makes (None,) of None.
+    return labels.parse(settings.labels, None if order == (None,) else order)
 
 
 def classes(root: Path, source: str, settings: Settings) -> labels.LabelMap:
