@@ -199,6 +199,9 @@ def get_config() -> ConfigDict:
     config.optim.name = "adam"
     # The highest, after the warm-up.
     config.optim.learning_rate = 1e-3
+    # Factors on it for parts of the network, such as "encoder=0.1" or, level by level, "encoder=0.3, encoder/0=0.1":
+    # the longest name holds. None: all parts learn alike.
+    config.optim.part_rates = placeholder(str)
     # After the warm-up: "constant"; "cosine" down to 0 at the last epoch; or "poly", nnU-Net's, which takes
     # (1 - epoch / epochs)^0.9 of it for all steps of an epoch.
     config.optim.schedule = "constant"
@@ -219,9 +222,13 @@ def get_config() -> ConfigDict:
     config.optim.ema_decay = placeholder(float)
 
     config.train = ConfigDict()
-    # A folder that `python -m unet_jax.models.pretrained.torch_weights` made, to start from; None starts from random
-    # parameters.
+    # To start from: a run's folder or a pack, of which what fits is copied and what sees other channels or classes is
+    # adapted (docs/share.md); or a folder that `python -m unet_jax.models.pretrained.torch_weights` made. None starts
+    # from random parameters.
     config.train.initial_weights = placeholder(str)
+    # Parts of the network that stay as they are, batch normalisation's statistics included, such as "encoder" or, of a
+    # network with a stem, "stem, encoder"; "encoder/0" is its first block. None trains all.
+    config.train.freeze = placeholder(str)
     # Passes over the training slices, at most.
     config.train.epochs = 20
     # Steps of the whole run, at most; None: as many as the epochs have. The run ends with what is reached first, a last

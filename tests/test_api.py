@@ -121,6 +121,9 @@ def test_a_batch_of_its_own_size(workdir, segment, cases):
 
 def test_what_it_knows_of_its_run(segment, config):
     assert (segment.step, segment.channels) == (4, 3)
+    assert repr(segment) == (
+        "<Segmenter: tutorial, step 4; 3 channels (pre-contrast, FLAIR, post-contrast) → one class>"
+    )
     assert segment.config.model.to_dict() == config.model.to_dict()
 
 

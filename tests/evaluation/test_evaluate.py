@@ -63,7 +63,9 @@ def test_all_of_another_folder(workdir, config, tmp_path):
     assert metrics["split_by"] == "training cases included"
     elsewhere = tmp_path / "elsewhere"
     shutil.copytree(config.data.root, elsewhere)
-    assert evaluate(workdir, side="all", data=elsewhere)["dice_per_patient"] == metrics["dice_per_patient"]
+    again = evaluate(workdir, side="all", data=elsewhere)
+    assert again["dice_per_patient"] == metrics["dice_per_patient"]
+    assert again["split_by"] == f"every case of {elsewhere}, training cases included"
 
 
 def test_the_run_folder_is_enough(workdir, tmp_path):

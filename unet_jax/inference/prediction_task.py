@@ -152,7 +152,8 @@ def _check_output(task: Task, source: Path, overwrite: bool) -> None:
             f"{output}: --output lies within --input, whose masks would be taken for images: name another."
         )
     if not overwrite:
-        there = [path for path in planned(task) if (output / path).exists()]
+        paths = [*planned(task), *(path for files in task.listing for path in stale(task, files))]
+        there = [path for path in paths if (output / path).exists()]
         if there:
             listed = ", ".join(shown(path) for path in there[:LISTED])
             others = f" and {len(there) - LISTED} more" if len(there) > LISTED else ""
@@ -174,3 +175,13 @@ def planned(task: Task) -> list[Path]:
         paths += task.writer.plan(files, task.probabilities, task.classes)
         paths += [overlay_files.plan(files)] if task.overlays else []
     return paths
+
+
+def stale(task: Task, files: CaseFiles) -> list[Path]:
+    """What another prediction may have written for a case and this one does not: it would lie beside a new mask."""
+    written = {*task.writer.plan(files, task.probabilities, task.classes)}
+    found = [path for path in task.writer.plan(files, True, task.classes) if path not in written]
+    if not task.overlays:
+        overlay = overlay_files.plan(files)
+        found += [overlay, *([overlay.with_suffix("")] if overlay.suffix == ".png" else [])]  # of a stack of pages
+    return found

@@ -1,6 +1,8 @@
 """Masks of DICOM series: one Segmentation object (PS3.3, A.51) per series, which refers to the series' slices."""
 
+import contextlib
 import io
+import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,8 +81,7 @@ def encode(
     segments = [_segment(number, name) for number, name in enumerate(classes, 1)] if classes else [_tumour()]
     for number, (path, (kind, pixels)) in enumerate(zip(plan(files, probability is not None), kinds, strict=True)):
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # about empty masks and odd values in the series
+            with _quiet():
                 segmentation = _segmentation(series, kind, pixels, segments, SERIES_NUMBER + number)
             data = io.BytesIO()
             segmentation.save_as(data)
@@ -90,6 +91,20 @@ def encode(
                 f"({' '.join(str(error).split())}): restore its files, or convert it to NIfTI."
             ) from error
         yield path, data.getvalue()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what highdicom and pydicom say of empty masks and odd values in the series."""
+    logger = logging.getLogger("highdicom")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)
 
 
 def _tumour() -> SegmentDescription:
