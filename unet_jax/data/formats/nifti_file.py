@@ -71,6 +71,21 @@ def decode(data: bytes, name: PurePath | str) -> tuple[np.ndarray, VoxelGrid]:
         raise InputError(f"{shown(name)}: the file is damaged ({_one_line(error)}): restore it.") from error
 
 
+def peek(data: bytes, name: PurePath | str) -> VoxelGrid:
+    """The grid of a file, by its header alone.
+
+    Raises:
+        InputError: the header is damaged.
+    """
+    try:
+        stream = gzip.GzipFile(fileobj=io.BytesIO(data)) if data[:2] == b"\x1f\x8b" else io.BytesIO(data)
+        return grid_of(_header(stream.read(HEADER_BYTES)))
+    except InputError as error:
+        raise InputError(f"{shown(name)}: {error}") from error
+    except (OSError, EOFError, ValueError, zlib.error, HeaderDataError, struct.error) as error:
+        raise InputError(f"{shown(name)}: the file is damaged ({_one_line(error)}): restore it.") from error
+
+
 def encode(volume: Shaped[np.ndarray, "d h w"], grid: VoxelGrid, suffix: str = ".nii.gz") -> dict[str, bytes]:
     """A volume in a case's geometry as a file in the grid that the case came from: its bytes by their suffix.
 
