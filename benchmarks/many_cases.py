@@ -61,7 +61,7 @@ def measure(cases: int, size: int, folder: Path) -> dict[str, float]:
     made = reader(cases, size)
     timed("decode", cache.load, made, Path(), folder)
     opened, *_ = timed("start", cache.load, made, Path(), folder)
-    [decoded] = folder.iterdir()
+    [decoded] = folder.glob("*.pools-1")
     timed("verify", lambda: pools.damaged(decoded, pools.read_index(decoded)))
     split = timed("split", splits.make, opened)
 

@@ -41,8 +41,12 @@ def get_config() -> ConfigDict:
     config.data.intensity = "auto"
     # Which values of the masks mean what, such as "tumour=255", "tumour=1+2+4" or, for several classes, "edema=1,
     # core=2+4"; "tumour=#ff0000" takes a colour, "background=3" drops a value, and the pixels of "ignore=255" are left
-    # out of loss and scores. None: 0 and 1 or 0 and 255 in pictures, and what dataset.json says of NIfTI.
+    # out of loss and scores. None: 0 and 1 or 0 and 255 in pictures, and what dataset.json says of NIfTI. Classes that
+    # share values overlap, such as "whole=1+2+4, core=1+4, enhancing=4": each gets a sigmoid, and scores of its own.
     config.data.labels = placeholder(str)
+    # What is written for each class where they overlap, in the order of `labels`, later ones over earlier ones. None:
+    # of each the first value that no smaller one has, the largest class first; (2, 1, 4) for the example.
+    config.data.regions_class_order = placeholder(tuple)
     # From which value on a pixel of a mask belongs to the only class, such as 128 for masks that were saved as JPEG;
     # None takes values as they are, and refuses JPEG.
     config.data.mask_threshold = placeholder(int)
@@ -137,6 +141,9 @@ def get_config() -> ConfigDict:
     config.model.norm = "none"
     # What doubles the size on the way up: "bilinear" as the tutorial, "nearest" or "transposed".
     config.model.up = "bilinear"
+    # How many levels, from the first one on, keep no features for the gradient but compute them again: less memory for
+    # more time. 0 keeps all. U-Nets have it, nnU-Net's too.
+    config.model.remat = 0
     # What every layer computes in: "float32" or "bfloat16". Parameters stay float32.
     config.model.dtype = "float32"
 
@@ -222,6 +229,13 @@ def get_config() -> ConfigDict:
     # Slices, or patches, a step, over all devices together; None, with plan.configuration, is the plan's.
     config.train.batch_size = placeholder(int)
     config.train.batch_size = 32
+    # Into how many parts a batch is divided, one after the other, so that a device holds the features of one part only:
+    # loss and gradient are those of the whole batch, also of Dice over a batch. Not with batch normalisation.
+    config.train.accumulate = 1
+    # Into how many slabs each volume is cut along its first axis (each slice along its rows), one a device, for volumes
+    # that one device cannot hold: (4,) makes groups of four devices. The axis has to be a multiple of that times the
+    # network's strides. None: each device has whole ones.
+    config.train.spatial = placeholder(tuple)
     # Steps that count as an epoch of patches, which are drawn without end; None: nnU-Net's 250. Of slices, an epoch is
     # one pass over all of them.
     config.train.steps_per_epoch = placeholder(int)
@@ -253,6 +267,9 @@ def get_config() -> ConfigDict:
     # Whether that probability is chosen once training has ended, by the validation side's mean Dice per patient, and
     # kept in the run's threshold.json, which then takes the place of `threshold`.
     config.eval.choose_threshold = False
+    # What --mode=crossval chooses for each fold, by the mean Dice of the other folds' test patients: any of "threshold"
+    # and "minimum_voxels" (see postprocess). Each fold's chosen.json then takes the place of these keys.
+    config.eval.choose = ()
     # Whether the probability is the mean over the image and its flips, of those that augment.flip_rows and flip_columns
     # train for: with both, upside down, left to right and both at once, four times the work.
     config.eval.tta = False

@@ -36,6 +36,7 @@ def get_config() -> ConfigDict:
         {
             "name": "nnunet",
             "deep_supervision": True,
+            "remat": 0,
             "dtype": "float32",
             "rank": placeholder(int),
             "residual": placeholder(bool),

@@ -15,6 +15,7 @@ from unet_jax.files import (
     read_json,
     replace_folder,
     storage_error,
+    sweep,
     write_bytes,
     write_json,
     write_parts,
@@ -50,6 +51,26 @@ def test_what_dead_writers_left_is_removed_and_a_living_ones_is_not(tmp_path):
     write_text(tmp_path / "x.txt", "whole")
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {"x.txt", f".x.txt.{os.getppid()}", ".x.txt.old", ".xxtxt.7"}
+
+
+def test_many_files_are_written_without_listing_their_folder_each_time(tmp_path, monkeypatch):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    for name in (f".x.txt.{ended.pid}", f".x.txt.{os.getppid()}", f".other.txt.{ended.pid}", "x.txt"):
+        (tmp_path / name).write_text("half")
+    listed, glob = [], Path.glob
+    monkeypatch.setattr(Path, "glob", lambda path, pattern: listed.append(path) or glob(path, pattern))
+    sweep([tmp_path / "x.txt", tmp_path / "y.txt", tmp_path / "missing" / "z.txt"])
+    for name in ("x.txt", "y.txt"):
+        write_bytes(tmp_path / name, b"whole", swept=True)
+    assert listed == [tmp_path, tmp_path / "missing"]
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "x.txt",
+        "y.txt",
+        f".x.txt.{os.getppid()}",
+        f".other.txt.{ended.pid}",
+    }
+    assert (tmp_path / "x.txt").read_bytes() == b"whole"
 
 
 def test_a_planted_link_is_not_followed(tmp_path):

@@ -27,6 +27,8 @@ ORDER = [
     ["auto"],
     ["api"],
     ["__init__"],
+    ["command_line"],
+    ["__main__"],
 ]
 
 # Packages that a room does without: what only reads data, or plans, does not start jax.

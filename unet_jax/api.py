@@ -13,10 +13,11 @@ from ml_collections import ConfigDict
 
 from unet_jax.auto import best as best_file
 from unet_jax.auto import members, runs
-from unet_jax.data import intensity, scale
+from unet_jax.data import intensity, regions, scale
 from unet_jax.data import load as load_data
 from unet_jax.data.case import Case, check_finite
 from unet_jax.data.formats import sources
+from unet_jax.data.labels import LabelMap
 from unet_jax.data.scale import Scale
 from unet_jax.errors import InputError
 from unet_jax.inference import components, postprocess
@@ -28,7 +29,7 @@ from unet_jax.plan import plan_file
 from unet_jax.run import checkpoint
 from unet_jax.run import folder as run_folder
 from unet_jax.run.config import read_config
-from unet_jax.runtime.mesh import check_batch_size, data_mesh
+from unet_jax.runtime.mesh import check_batch_size, prediction_mesh
 from unet_jax.runtime.out_of_memory import explained
 
 Mask = UInt8[np.ndarray, "d h w"]
@@ -55,14 +56,14 @@ def load(run: str | os.PathLike[str], *, batch_size: int | None = None) -> "Segm
     if (workdir / best_file.NAME).exists():
         return _load_choice(workdir, batch_size)
     config = read_config(workdir)
-    mesh = data_mesh()
+    mesh = prediction_mesh(config.train.spatial)
     if batch_size is not None:
         config.train.batch_size = batch_size
         check_batch_size(batch_size, mesh)
     network, restored = load_network(workdir, config, mesh)
     for line in checkpoint.warnings(workdir / run_folder.CHECKPOINTS, restored):
         warnings.warn(line, RuntimeWarning, stacklevel=2)
-    classes = tuple(run_folder.read_classes(workdir))
+    classes = run_folder.read_classes(workdir)
     settings = SegmentSettings.of_run(workdir, config, mesh)
 
     def segment(wanted: Iterator[Wanted], keep: bool) -> Iterator[Segmented]:
@@ -77,22 +78,23 @@ def load(run: str | os.PathLike[str], *, batch_size: int | None = None) -> "Segm
 
 
 def _load_choice(workdir: Path, batch_size: int | None) -> "Segmenter":
-    best, plans, mesh = best_file.read(workdir), plan_file.read_plans(workdir / plan_file.NAME), data_mesh()
+    best, plans = best_file.read(workdir), plan_file.read_plans(workdir / plan_file.NAME)
     first = runs.folder_of(workdir, best.configurations[0], best.folds[0])
     config = read_config(first)
+    mesh = prediction_mesh(config.train.spatial)
     loaded = members.load(workdir, plans, best.configurations, best.folds, mesh)
     if batch_size is not None:
         check_batch_size(batch_size, mesh)
         loaded = [replace(one, settings=replace(one.settings, batch_size=batch_size)) for one in loaded]
+    classes = run_folder.read_classes(first)
 
     def segment(wanted: Iterator[Wanted], keep: bool) -> Iterator[Segmented]:
         for found in members.segment(loaded, wanted, keep_probabilities=keep or len(best.configurations) > 1):
-            yield members.together(found, best.configurations, config.eval.threshold)
+            yield members.together(found, best.configurations, config.eval.threshold, regions.painted(classes))
 
     def finish(mask: Mask) -> Mask:
         return components.apply(mask, best.postprocessing)
 
-    classes = tuple(run_folder.read_classes(first))
     channels = image_channels(first, config)
     names, trained = _of_images(first, config, channels)
     return Segmenter(segment, finish, config, None, channels, classes, names, trained)
@@ -121,7 +123,8 @@ class Segmenter:
         config: the run's.
         step: of the checkpoint; None of a choice, which has several.
         channels: that images must have.
-        classes: the names of several, whose numbers are 1, 2 and so on; empty for one.
+        classes: the names of several; empty for one.
+        members: the numbers of each class in a mask: 1, 2 and so on, or several of each where classes overlap.
         channel_names: what the channels are called.
     """
 
@@ -132,14 +135,15 @@ class Segmenter:
         config: ConfigDict,
         step: int | None,
         channels: int,
-        classes: tuple[str, ...],
+        classes: LabelMap,
         channel_names: tuple[str, ...] = (),
         trained: Scale | None = None,
     ):
         self.config = config
         self.step = step
         self.channels = channels
-        self.classes = classes
+        self.classes = tuple(classes)
+        self.members = regions.members(classes)
         self.channel_names = channel_names
         self._stream = segment
         self._finish = finish
@@ -167,7 +171,8 @@ class Segmenter:
     ) -> Float32[np.ndarray, "*volume h w"]:
         """The probability of tumour at each pixel, before threshold and post-processing.
 
-        With several classes, those of background and each class, in place of the image's channels.
+        With several classes, those of background and each class, in place of the image's channels; where classes
+        overlap, those of each class.
 
         Args:
             image: as for a mask.

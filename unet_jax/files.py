@@ -7,9 +7,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from unet_jax.errors import InputError, StorageError
 
@@ -20,23 +20,29 @@ READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 FAILING = (errno.EIO,)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes, *, swept: bool = False) -> None:
     """Writes `data` to `path`: a reader finds the old file or the whole new one, never a part of it.
 
     What killed writers left beside it is removed.
 
+    Args:
+        path: where it goes; the folder is made if missing.
+        data: its bytes.
+        swept: whether `sweep` did that already: one of many files in a folder need not list it.
+
     Raises:
         StorageError: the disk is full, read-only or failing; the old file, if any, is as it was.
     """
-    write_parts(path, [data])
+    write_parts(path, [data], swept=swept)
 
 
-def write_parts(path: Path, parts: Sequence[bytes | memoryview]) -> None:
+def write_parts(path: Path, parts: Sequence[bytes | memoryview], *, swept: bool = False) -> None:
     """Writes `parts`, one after the other, in the same way; large ones need not be copied into one."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(path)
+        if not swept:
+            _remove_leftovers(path)
         # "x" never follows a link.
         with open(unfinished, "xb") as file:
             for part in parts:
@@ -49,6 +55,39 @@ def write_parts(path: Path, parts: Sequence[bytes | memoryview]) -> None:
         with contextlib.suppress(OSError):
             unfinished.unlink()
         raise storage_error(error, path, sum(memoryview(part).nbytes for part in parts)) or error from None
+
+
+@contextlib.contextmanager
+def replace_file(path: Path) -> Iterator[TextIO]:
+    """A new file of UTF-8 text to write to bit by bit, which takes the place of `path` when all of it is written.
+
+    If writing fails, or the process is killed, the old file stays.
+
+    Raises:
+        StorageError: the disk is full, read-only or failing; the old file, if any, is as it was.
+    """
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _remove_leftovers(path)
+            file = open(unfinished, "x", encoding="utf-8", errors="backslashreplace", newline="")  # noqa: SIM115
+        except OSError as error:
+            raise storage_error(error, path) or error from None
+        try:
+            yield file
+            try:
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError as error:
+                raise storage_error(error, path) or error from None
+        finally:
+            with contextlib.suppress(OSError):  # what could not be written is tried once more
+                file.close()
+        os.replace(unfinished, path)
+    finally:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
 
 
 @contextlib.contextmanager
@@ -101,6 +140,24 @@ def _remove_leftovers(path: Path) -> None:
             shutil.rmtree(leftover, ignore_errors=True)
         else:
             leftover.unlink(missing_ok=True)
+
+
+def sweep(paths: Iterable[Path]) -> None:
+    """Removes what killed writers of these files left beside them; each folder is listed once.
+
+    Raises:
+        StorageError: the disk is read-only or failing.
+    """
+    names: dict[Path, set[str]] = {}
+    for path in paths:
+        names.setdefault(path.parent, set()).add(path.name)
+    for folder, written in names.items():
+        try:
+            for leftover in folder.glob(".*"):
+                if leftover.name[1:].rpartition(".")[0] in written and _is_left(leftover):
+                    leftover.unlink(missing_ok=True)
+        except OSError as error:
+            raise storage_error(error, folder) or error from None
 
 
 def _leftovers(path: Path) -> list[Path]:

@@ -26,7 +26,7 @@ def case(name, seed=0, *, levels=LEVELS, size=(24, 24), spacing=(3.0, 1.0, 1.0),
 
 def said(*odd, classes=()):
     cases = [*(case(f"case {number}", number) for number in range(8)), *odd]
-    return findings([survey_case(one, len(classes) or 1, 0) for one in cases], CHANNELS, classes)
+    return findings([survey_case(one, classes, 0) for one in cases], CHANNELS, classes)
 
 
 def test_cases_that_are_alike_are_not_odd():
@@ -109,7 +109,7 @@ def ct(name, *, air=-1000.0, field=None, at=(30, 30), flat=False):
 @pytest.mark.parametrize("field", [None, -1024.0, -2000.0, -3024.0])
 def test_air_around_a_body_is_outside_whatever_its_number(field, flat):
     for at, expected in (((40, 30), 0.0), ((29, 29), 0.0), ((4, 30), 1.0), ((2, 2), 1.0)):
-        assert survey_case(ct("x", field=field, at=at, flat=flat), 1, 0).outside == expected, at
+        assert survey_case(ct("x", field=field, at=at, flat=flat), {}, 0).outside == expected, at
 
 
 def test_a_picture_without_air_around_has_no_outside():
@@ -118,12 +118,12 @@ def test_a_picture_without_air_around_has_no_outside():
     image[:, 4:12] = 0.001
     mask = np.zeros((4, 32, 32), np.uint8)
     mask[2, 4:12] = 1
-    assert survey_case(Case("x", "x", image, mask, (3.0, 1.0, 1.0)), 1, 0).outside == 0
+    assert survey_case(Case("x", "x", image, mask, (3.0, 1.0, 1.0)), {}, 0).outside == 0
 
 
 def test_files_that_lie_otherwise_in_the_body_are_named_where_that_matters():
     lies = [Axes("LPS", 1.0)] * 6 + [Axes("RAS", 1.0), Axes("LPS", 30.0)]
-    cases = [survey_case(case(f"case {n}", n), 1, 0, one) for n, one in enumerate(lies)]
+    cases = [survey_case(case(f"case {n}", n), {}, 0, one) for n, one in enumerate(lies)]
     turned = (
         "1 of 8 cases has axes turned by more than 20° away from the body's (case 7: 30°), and the others have not: "
         "the network sees them turned."
@@ -136,7 +136,7 @@ def test_files_that_lie_otherwise_in_the_body_are_named_where_that_matters():
 def test_what_is_ignored_is_not_marked():
     one = case("x")
     one.mask[0] = 255
-    found = survey_case(one, 1, 0)
+    found = survey_case(one, {}, 0)
     assert (found.ignored, found.voxels) == (24 * 24, (24 * 24 - 16, 16))
     one.mask[1] = 0
-    assert not survey_case(one, 1, 0).is_marked
+    assert not survey_case(one, {}, 0).is_marked

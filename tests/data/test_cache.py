@@ -44,6 +44,11 @@ class _Arrays:
         return Case(files.name, files.patient, volume, None, (5.0, 0.5, 0.5))
 
 
+def _folders(cache):
+    """What lies in the cache, but for its notes of what was verified: see `verified`."""
+    return [path.name for path in cache.iterdir() if path.suffix != ".verified"]
+
+
 def test_the_cache_gives_what_the_reader_decodes(root, tmp_path):
     cases, fingerprint, _ = cache.load(lgg, root, tmp_path / "cache")
     assert [case.name for case in cases] == list(NAMES)
@@ -55,7 +60,7 @@ def test_the_cache_gives_what_the_reader_decodes(root, tmp_path):
         assert not case.image.flags.writeable
         assert (case.patient, case.spacing) == (decoded.patient, None)
     assert len(fingerprint) == 64
-    assert [path.name for path in (tmp_path / "cache").iterdir()] == [f"{fingerprint}.pools-1"]
+    assert _folders(tmp_path / "cache") == [f"{fingerprint}.pools-1"]
 
 
 def test_a_second_load_decodes_nothing(root, tmp_path, monkeypatch):
@@ -240,7 +245,7 @@ def test_a_damaged_index_has_all_cases_decoded_again(damage, root, tmp_path, cap
         index.write_bytes(changed if damage == "a pickle" else changed.encode())
     again, same, _ = cache.load(lgg, root, tmp_path / "cache")
     assert same == fingerprint
-    assert [path.name for path in (tmp_path / "cache").iterdir()] == [folder.name]
+    assert _folders(tmp_path / "cache") == [folder.name]
     assert index.read_text() == whole
     for one, other in zip(cases, again, strict=True):
         assert one.name == other.name
@@ -264,7 +269,7 @@ def test_a_damaged_case_that_decodes_to_other_pixels_has_all_decoded_again(root,
 
     cases, again, _ = cache.load(Reader(lgg.DECODING, lgg.find, otherwise), root, tmp_path / "cache")
     assert again == fingerprint
-    assert [path.name for path in (tmp_path / "cache").iterdir()] == [folder.name]
+    assert _folders(tmp_path / "cache") == [folder.name]
     for case, files in zip(cases, lgg.find(root), strict=True):
         expected = lgg.decode(files, lambda path: (root / path).read_bytes()).image ^ 1
         np.testing.assert_array_equal(case.image, expected)
@@ -300,7 +305,7 @@ def test_what_another_process_has_made_whole_meanwhile_is_kept(root, tmp_path, m
     monkeypatch.setattr(pools, "write", meanwhile)
     assert len(cache.load(lgg, root, tmp_path / "cache")[0]) == 2
     assert index.parent.stat().st_ino == folder
-    assert [path.name for path in (tmp_path / "cache").iterdir()] == [index.parent.name]
+    assert _folders(tmp_path / "cache") == [index.parent.name]
     assert "the index is damaged" in capsys.readouterr().err
 
 
@@ -384,7 +389,7 @@ def test_two_processes_may_race(root, tmp_path):
     for process in processes:
         process.join()
     assert results[0] == results[1]
-    assert [path.name for path in (tmp_path / "cache").iterdir()] == [f"{results[0][0]}.pools-1"]
+    assert _folders(tmp_path / "cache") == [f"{results[0][0]}.pools-1"]
 
 
 def test_a_folder_finished_by_another_process_is_taken(root, tmp_path, monkeypatch):
@@ -394,4 +399,4 @@ def test_a_folder_finished_by_another_process_is_taken(root, tmp_path, monkeypat
     cases, again, _ = cache.load(lgg, root, tmp_path / "cache")
     assert again == fingerprint
     assert len(cases) == 2
-    assert [path.name for path in (tmp_path / "cache").iterdir()] == [f"{fingerprint}.pools-1"]
+    assert _folders(tmp_path / "cache") == [f"{fingerprint}.pools-1"]

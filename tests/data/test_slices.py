@@ -29,6 +29,23 @@ def test_the_slices_of_each_case(index, expected):
     assert list(found) == list(expected)
 
 
+def test_a_hundred_thousand_cases_are_told_apart_in_one_pass():
+    index = np.stack([np.arange(100_000).repeat(2), np.tile([0, 1], 100_000)], axis=1).astype(np.int32)
+    compared = []
+
+    class Watched(np.ndarray):
+        """Notes the size of each array that is compared with a number."""
+
+        def __eq__(self, other):
+            compared.append(self.size)
+            return np.ndarray.__eq__(self, other)
+
+    found = slices_by_case(index.view(Watched))
+    assert len(found) == 100_000
+    assert sum(compared) <= index.size
+    assert all(numbers.tolist() == [0, 1] for numbers in found.values())
+
+
 def test_what_all_slices_lists_comes_back_by_case():
     found = slices_by_case(all_slices([_case(depth) for depth in (3, 1, 2)]))
     assert {case: numbers.tolist() for case, numbers in found.items()} == {0: [0, 1, 2], 1: [0], 2: [0, 1]}

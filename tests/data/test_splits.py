@@ -133,6 +133,26 @@ def test_slices_of_a_side_are_in_order():
     assert splits.slices_of(split, cases, "val").tolist() == [[1, 1]]
 
 
+class _Counted(str):
+    """A name that counts how often it is compared."""
+
+    compared = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other):
+        _Counted.compared += 1
+        return str.__eq__(self, other)
+
+
+def test_the_scans_of_one_patient_are_looked_up_and_not_searched(monkeypatch):
+    monkeypatch.setattr(_Counted, "compared", 0)
+    pixel = np.zeros((1, 1, 1, 1), np.uint8)
+    cases = [Case(_Counted(f"scan {number}"), "a", pixel, pixel[..., 0]) for number in range(3000)]
+    split = splits.Split("patient", train={"a": [str(case.name) for case in cases]}, val={"b": ["b"]}, test={"c": []})
+    assert len(splits.slices_of(split, cases, "train")) == 3000
+    assert _Counted.compared <= 3 * 3000
+
+
 def test_a_patient_on_two_sides_is_named(tmp_path):
     with pytest.raises(InputError, match="train and test share p1, p2: put each patient on one side only"):
         splits.Split("patient", {"p1": ["a"], "p2": ["b"]}, {"p3": ["c"]}, {"p2": ["b"], "p1": ["a"]})

@@ -62,7 +62,7 @@ def by_brightness(settings, configure, tmp_path, monkeypatch):
     write_json(folder / run_folder.CONFIG, as_json(config.to_dict()))
     monkeypatch.setattr(prediction_task, "image_channels", lambda workdir, config: 1)
 
-    def probability(image):
+    def probability(image, sizes=None):
         return image[..., 0] / (255 if image.dtype == np.uint8 else 1)
 
     monkeypatch.setattr(prediction, "load_network", lambda *arguments: (probability, Restored(1, True, {}, {})))

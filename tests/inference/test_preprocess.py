@@ -229,6 +229,22 @@ def test_images_of_mixed_sizes_become_in_a_batch_what_they_become_alone(canvas, 
         assert (np.asarray(together_masks[number]) != np.asarray(mask)).mean() < 0.01
 
 
+@pytest.mark.parametrize(("canvas", "size"), [((40, 30), 16), ((20, 24), 24), ((64, 64), 24)])
+def test_logits_of_mixed_sizes_are_restored_in_a_batch_as_they_are_alone(canvas, size):
+    rng = np.random.default_rng(sum(canvas))
+    sizes = np.array([(rng.integers(1, canvas[0] + 1), rng.integers(1, canvas[1] + 1)) for _ in range(3)] + [canvas])
+    logits = rng.normal(size=(len(sizes), size, size, 2)).astype(np.float32)
+    slabs = jnp.asarray(np.stack([logits, logits[::-1]], axis=1))
+    together = preprocess.restore_logits(jnp.asarray(logits), *canvas, jnp.asarray(sizes, jnp.int32))
+    of_slabs = preprocess.restore_logits(slabs, *canvas, jnp.asarray(sizes, jnp.int32))
+    assert together.shape == (len(sizes), *canvas, 2)
+    assert np.isfinite(together).all()
+    for number, (height, width) in enumerate(sizes.tolist()):
+        alone = restore_logits(jnp.asarray(logits[number : number + 1]), height, width)[0]
+        np.testing.assert_allclose(together[number, :height, :width], alone, atol=2e-5)
+        np.testing.assert_allclose(of_slabs[number, 0, :height, :width], alone, atol=2e-5)
+
+
 def test_slabs_of_mixed_sizes_are_resized_slice_by_slice():
     rng = np.random.default_rng(1)
     slabs = np.zeros((2, 3, 12, 10, 1), np.float32)

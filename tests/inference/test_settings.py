@@ -37,6 +37,7 @@ def test_the_settings_are_the_configs():
         neighbours=2,
         flips=("columns",),
         postprocess={"minimum_voxels": 9, "largest_component": False},
+        image_size=96,
     )
     assert SegmentSettings.of(config, mesh) == expected
     config.eval.tiles = True

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from unet_jax import metrics
+from unet_jax.metrics import statistics
 from unet_jax.metrics.statistics import paired_comparison
 
 
@@ -41,6 +42,15 @@ def test_the_interval_holds_the_mean_and_moves_with_the_values():
         low, high = metrics.bootstrap_interval(values)
         assert values.min() <= low <= values.mean() <= high <= values.max()
         np.testing.assert_allclose(metrics.bootstrap_interval(3 * values + 2), [3 * low + 2, 3 * high + 2])
+
+
+@pytest.mark.parametrize("drawn", [1, 100, 1999, 2**21])
+def test_the_interval_is_the_same_however_many_are_drawn_at_once(drawn, monkeypatch):
+    values = np.random.default_rng(4).random(37)
+    everything = np.random.default_rng(0).integers(37, size=(200, 37))
+    expected = np.percentile(values[everything].mean(axis=1), [2.5, 97.5]).tolist()
+    monkeypatch.setattr(statistics, "DRAWN", drawn)
+    assert statistics.bootstrap_interval(values, resamples=200) == expected
 
 
 def test_the_interval_is_the_same_on_every_call():

@@ -36,7 +36,7 @@ def prepare(cases, dataset, plans, configuration, cache, **options):
 
 
 def stamps(cache):
-    return {path.name: path.stat().st_mtime_ns for path in cache.iterdir()}
+    return {path.name: path.stat().st_mtime_ns for path in cache.glob("*.case")}
 
 
 def test_arrays_are_those_of_nnunet_and_are_mapped(given):

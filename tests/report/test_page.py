@@ -88,7 +88,7 @@ def write(path, pictured=tuple(TRUE), title="run", epochs=EPOCHS, classes=(), **
         config={"seed": 7, "model": {"name": "tutorial"}},
         sequences=("pre-contrast", "FLAIR", "post-contrast"),
         first_sequence=FLAIR,
-        pictures=case_view.within_budget((scored[name] for name in pictured), 10**7, len(classes) or 1),
+        pictures=case_view.within_budget((scored[name] for name in pictured), 10**7, classes),
     )
     return path.read_text(encoding="utf-8")
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from unet_jax.data import pools
+from unet_jax.data import pools, verified
 from unet_jax.data.load import load
 from unet_jax.errors import InputError
 from unet_jax.evaluation.evaluate import evaluate
@@ -76,6 +76,22 @@ def test_a_file_that_is_missing_damaged_or_new_is_named(workdir, root):
     ]
 
 
+def test_what_no_time_and_size_tells_is_found_where_all_is_read(workdir, root, tmp_path, monkeypatch):
+    # As a bit that flips on the disk: the file's notes say that it is what it was.
+    monkeypatch.setattr(verified, "SETTLED_NS", 0)
+    config, path = read_config(workdir), Path(NAMES[1], f"{NAMES[1]}_2.tif")
+    whole = load(config)
+    change_one_pixel(root / path)
+    known = verified.read(tmp_path / "cache", root)
+    known.note(path.as_posix(), verified.stamp(root / path), whole.digests[path][1])
+    known.save()
+    assert load(config).fingerprint == whole.fingerprint
+    with pytest.raises(InputError, match="has another content"):
+        verify(workdir)
+    # From then on starts know it too.
+    assert load(config).fingerprint != whole.fingerprint
+
+
 def inverted(folder: Path, kind: str, cases: list[int]) -> None:
     """Inverts the images or the masks of some decoded cases: 0 becomes 1 in a mask, 255 in an image."""
     [decoded] = folder.glob("*.pools-1")
@@ -90,7 +106,7 @@ def inverted(folder: Path, kind: str, cases: list[int]) -> None:
 
 @pytest.mark.parametrize(("kind", "cases"), [("mask", [1]), ("image", [0, 1])])
 def test_damaged_decoded_cases_are_decoded_again_in_one_line(kind, cases, workdir, tmp_path, capsys):
-    [decoded] = (tmp_path / "cache").iterdir()
+    [decoded] = (tmp_path / "cache").glob("*.pools-1")
     whole = (decoded / "pool-0000.bin").read_bytes()
     inverted(tmp_path / "cache", kind, cases)
     assert (decoded / "pool-0000.bin").read_bytes() != whole

@@ -57,7 +57,7 @@ def begin(settings, configure, tmp_path):
             mesh=mesh,
             data=data,
             validation=all_slices(data.cases),
-            train_step=make_train_step(graphdef, optimizer, StepSettings.of(config, 1), schedule),
+            train_step=make_train_step(graphdef, optimizer, StepSettings.of(config, ()), schedule),
             network_step=make_probability_step(graphdef, image_size=SIZE),
             settings=SegmentSettings.of(config, mesh),
             steps_per_epoch=STEPS_PER_EPOCH,

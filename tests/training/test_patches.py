@@ -178,7 +178,7 @@ def test_slices_of_pictures(configure, phantom_files, tmp_path):
 )
 def test_what_cannot_be_trained_is_said(configure, changes, message):
     with pytest.raises(InputError, match=message):
-        setup.check(configure(SETTINGS | {"data.root": ".", **changes}), data_mesh(), 2)
+        setup.check(configure(SETTINGS | {"data.root": ".", **changes}), data_mesh(), ("a", "b"))
 
 
 def test_a_planned_run(folder, tmp_path, monkeypatch):

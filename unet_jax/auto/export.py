@@ -8,6 +8,7 @@ from unet_jax.auto import best as best_file
 from unet_jax.auto import members, runs
 from unet_jax.errors import InputError
 from unet_jax.export import volumes
+from unet_jax.export.classes import describe
 from unet_jax.export.export import check_output
 from unet_jax.export.whole_case import Part
 from unet_jax.inference.network import image_channels
@@ -66,11 +67,11 @@ def export(
             "run": workdir.resolve().name,
             "configurations": list(best.configurations),
             "folds": list(best.folds),
-            "classes": list(run_folder.read_classes(first)),
+            **describe(run_folder.read_classes(first)),
             "postprocess": [list(step) for step in best.postprocessing],
         }
         wanted = Wanted(0, case, np.arange(len(case.image)))
         [found] = members.segment(loaded, [wanted], keep_probabilities=True)
-        expected = members.together(found, best.configurations, config.eval.threshold)
+        expected = members.together(found, best.configurations, config.eval.threshold, loaded[0].settings.painted)
         parts = [Part(member.network, member.settings) for member in loaded]
         return volumes.write(output, parts, expected, facts, config.data.axes)

@@ -25,7 +25,7 @@ from unet_jax.plan.preprocess import spacing_of
 from unet_jax.plan.resample import new_shape
 from unet_jax.run import folder as run_folder
 from unet_jax.run.config import read_config
-from unet_jax.runtime.mesh import data_mesh
+from unet_jax.runtime.mesh import prediction_mesh
 
 FOLDER = "next_stage"
 
@@ -63,7 +63,7 @@ def _masks(run: Run, second: str, plans: Plans, data: DataSet) -> Iterator[tuple
     config = read_config(run.folder)
     split = splits.read(run.folder / run_folder.SPLIT, data.cases, data.unit)
     positions = np.unique(splits.slices_of(split, data.cases, "test")[:, 0]).tolist()
-    mesh = data_mesh()
+    mesh = prediction_mesh(config.train.spatial)
     network, _ = load_network(run.folder, config, mesh)
     settings = SegmentSettings.of_run(run.folder, config, mesh)
     plan = settings.plan

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from unet_jax.auto import members, runs
 from unet_jax.auto.runs import Run
-from unet_jax.data import splits
+from unet_jax.data import regions, splits
 from unet_jax.data.load import DataSet
 from unet_jax.errors import InputError
 from unet_jax.evaluation.choice import Candidate
@@ -25,7 +25,7 @@ from unet_jax.inference.windows import Wanted
 from unet_jax.plan.plans import Plans
 from unet_jax.run import folder as run_folder
 from unet_jax.run.config import read_config
-from unet_jax.runtime.mesh import data_mesh
+from unet_jax.runtime.mesh import prediction_mesh
 
 FOLDER = "candidates"
 
@@ -138,8 +138,9 @@ def _segment(
     origin: str,
 ) -> None:
     names, fold = [run.configuration for run in its], its[0].fold
-    loaded = members.load(workdir, plans, names, [fold], data_mesh())
-    threshold = read_config(runs.folder_of(workdir, names[0], fold)).eval.threshold
+    config = read_config(runs.folder_of(workdir, names[0], fold))
+    loaded = members.load(workdir, plans, names, [fold], prediction_mesh(config.train.spatial))
+    threshold, painted = config.eval.threshold, regions.painted(data.classes)
     several = any(len(candidate.members) > 1 for candidate in candidates)
 
     def wanted() -> Iterator[Wanted]:
@@ -150,7 +151,7 @@ def _segment(
     segmented = members.segment(loaded, wanted(), keep_probabilities=several)
     bar = tqdm(segmented, f"comparing in fold {fold}", len(paths), unit="case", disable=None, leave=False)
     for found in bar:
-        masks = [members.together(found, candidate.members, threshold).mask for candidate in candidates]
+        masks = [members.together(found, candidate.members, threshold, painted).mask for candidate in candidates]
         _write(paths[found[names[0]].wanted.position], masks, origin)
 
 

@@ -165,7 +165,7 @@ def _rounded(value: float) -> str:
 
 
 def _classes(data: DataSet, cases: Sequence[Surveyed]) -> list[Fact]:
-    total = sum(sum(case.voxels) for case in cases)
+    total = sum(math.prod(case.shape) for case in cases)
     lines = []
     for number, name in enumerate(data.classes or ("marked",), 1):
         lacking = sum(not case.voxels[number] for case in cases)

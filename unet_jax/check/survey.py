@@ -10,9 +10,10 @@ from tqdm import tqdm
 from unet_jax.check import axes, outside
 from unet_jax.check.axes import Axes
 from unet_jax.check.thumbnail import thumbnail
-from unet_jax.data import labels, scale
+from unet_jax.data import labels, regions, scale
 from unet_jax.data.case import Case
 from unet_jax.data.load import DataSet
+from unet_jax.data.regions import Classes
 from unet_jax.data.scale import Measured
 
 
@@ -29,7 +30,7 @@ class Surveyed:
         measured: percentiles of each channel.
         contrast: of each channel, logarithms of the mean and of the standard deviation over voxels that are not 0; what
             tells one sequence from another.
-        voxels: of background and each class.
+        voxels: of background and each class; where classes overlap, of all that share them.
         ignored: voxels that are left out.
         outside: share of the marked voxels that lie outside of what the image shows: see `outside`.
         axes: of the file, if it is a volume's.
@@ -67,15 +68,14 @@ def survey(data: DataSet, root: Path, channel: int | None) -> list[Surveyed]:
         root: its folder.
         channel: that pictures show in grey; None for colours, where there are three.
     """
-    count = labels.count(data.classes)
     listing = data.listing or [None] * len(data.cases)
     return [
-        survey_case(case, count, channel, files and axes.read(root, files))
+        survey_case(case, data.classes, channel, files and axes.read(root, files))
         for case, files in _with_progress(list(zip(data.cases, listing, strict=True)))
     ]
 
 
-def survey_case(case: Case, classes: int, channel: int | None, lies: Axes | None = None) -> Surveyed:
+def survey_case(case: Case, classes: Classes, channel: int | None, lies: Axes | None = None) -> Surveyed:
     """One case, which `lies` so; the other arguments are as for `survey`."""
     image = np.asarray(case.image)
     drawn = np.zeros(image.shape[:3], np.uint8) if case.mask is None else np.asarray(case.mask)
@@ -84,8 +84,7 @@ def survey_case(case: Case, classes: int, channel: int | None, lies: Axes | None
     areas = np.count_nonzero(mask, axis=(1, 2))
     shown = int(areas.argmax()) if areas.any() else len(mask) // 2
     channels = range(image.shape[-1])
-    counts = np.bincount(mask.reshape(-1), minlength=classes + 1)
-    counts[0] -= ignored
+    background, *counts = np.bincount(mask.reshape(-1), minlength=regions.count_numbers(classes) + 1).tolist()
     return Surveyed(
         name=case.name,
         patient=case.patient,
@@ -94,7 +93,7 @@ def survey_case(case: Case, classes: int, channel: int | None, lies: Axes | None
         ends=tuple((float(image[..., one].min()), float(image[..., one].max())) for one in channels),
         measured=scale.measure(case.name, image),
         contrast=tuple(_contrast(image[..., one]) for one in channels),
-        voxels=tuple(counts.tolist()),
+        voxels=(background - ignored, *(sum(counts[number - 1] for number in its) for its in regions.members(classes))),
         ignored=ignored,
         outside=outside.share(image, mask),
         axes=lies,

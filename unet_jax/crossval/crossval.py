@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from unet_jax.crossval import folds, pooled
+from unet_jax.crossval import choices, folds, pooled
 from unet_jax.crossval import pictures as fold_pictures
 from unet_jax.data import load
 from unet_jax.errors import InputError
@@ -13,13 +13,15 @@ from unet_jax.metrics.summary import dice_by_patient
 from unet_jax.report import curves, scores
 from unet_jax.run import folder as run_folder
 from unet_jax.run import resume
-from unet_jax.run.config import as_json, default_config, flatten
+from unet_jax.run.config import as_json, default_config, flatten, read_config
 from unet_jax.runtime.mesh import is_primary
 from unet_jax.training.train import train
 
 # Where the config does not say.
 FOLDS = 5
 RESULTS, CASES = "crossval.json", "cases.png"
+# Of the results: what the folds together have chosen.
+CHOSEN = "chosen"
 
 
 def crossval(
@@ -57,7 +59,13 @@ def crossval(
 def _pool(workdir: Path, against: Path | None) -> dict:
     """Pools the folds that are there, for a caller that holds the lock."""
     found = folds.read(workdir)
+    chosen = None
+    if len(found) > 1 and (recipe := read_config(found[0].folder)).eval.choose:
+        chosen = choices.choose(found, recipe)
+        found = folds.read(workdir)
     results, rows = pooled.pool(found)
+    if chosen is not None:
+        results[CHOSEN] = chosen
     if against is not None:
         theirs = _read_results(against)
         comparison = pooled.compare(results["dice_by_patient"], theirs["dice_by_patient"])
@@ -80,6 +88,7 @@ def _pool(workdir: Path, against: Path | None) -> dict:
 
 
 def _train_folds(config: ConfigDict, workdir: Path, fold: int | None) -> None:
+    choices.check(config)
     count = config.data.folds or FOLDS
     if fold is not None and not 0 <= fold < count:
         raise InputError(f"--fold is {fold}; it must be from 0 to {count - 1}, as config.data.folds is {count}.")

@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from unet_jax.data import pools
+from unet_jax.data import pools, verified
 from unet_jax.data.case import Case, check_finite
 from unet_jax.data.faults import FULL_LIST, lines_of, summary
 from unet_jax.data.names import name_faults, shown
-from unet_jax.data.reader import CaseFiles, Digests, Reader, digest, hash_files, read_of
+from unet_jax.data.reader import CaseFiles, Digests, Reader, digest, hash_files, read_of, stamp_of
 from unet_jax.data.threads import in_threads
+from unet_jax.data.verified import Verified
 from unet_jax.errors import DamageError, InputError, OutOfMemoryError, RunError, StorageError
 from unet_jax.files import FAILING, FULL, READ_ONLY
 
@@ -37,8 +38,9 @@ def load(
     """The cases under a folder, decoded now or taken from the cache, and what identifies their files.
 
     The fingerprint is a SHA-256 over the reader's `DECODING` and every file's relative name, size and SHA-256. Decoded
-    cases are stored in `<cache>/<fingerprint>.<LAYOUT>`, as `pools` describes. Every call hashes all files and
-    verifies every decoded array; what is damaged is decoded again, and a line on stderr says so.
+    cases are stored in `<cache>/<fingerprint>.<LAYOUT>`, as `pools` describes. A call hashes the files and verifies the
+    decoded arrays that changed since an earlier one did, see `verified`, and of a new cache all; what is damaged is
+    decoded again, and a line on stderr says so.
 
     Args:
         reader: the module that knows the file format, such as `unet_jax.data.formats.lgg`.
@@ -55,12 +57,16 @@ def load(
         StorageError: the disk of the cache is full, read-only or failing.
         OutOfMemoryError: there is no memory for the maps.
     """
-    data = _DataSet(reader, root, _with_name_faults(reader.find(root) if listing is None else listing))
+    listing = _with_name_faults(reader.find(root) if listing is None else listing)
+    data = _DataSet(reader, root, listing, verified.read(cache, root))
     # Where nothing was decoded yet, files are read once: decoding hashes what it reads.
     files = data.hashed() if any(cache.glob(f"*.{LAYOUT}")) else None
     if files is None or not files.is_decoded(cache):
         files = _decode_all(data, cache)
-    records, files = _verified(data, cache, files)
+    pooled = verified.read(cache, cache)
+    records, files = _verified(data, cache, files, pooled)
+    for known in (data.known, pooled):
+        known.save()
     with _explained(cache, "read"):
         arrays = pools.open_arrays(files.folder(cache), records)
     cases = [_case(record.facts, **of_case) for record, of_case in zip(records, arrays, strict=True)]
@@ -70,7 +76,7 @@ def load(
 def verify(
     reader: Reader | ModuleType, listing: Sequence[CaseFiles], root: Path, cache: Path, digests: Digests
 ) -> int | None:
-    """Verifies the decoded cases of files whose digests are known; what is damaged is decoded again.
+    """Verifies all decoded cases of files whose digests are known; what is damaged is decoded again.
 
     Args:
         reader: as for `load`.
@@ -88,7 +94,11 @@ def verify(
     files = _Files(reader.DECODING, digests)
     if not files.is_decoded(cache):
         return None
-    return len(_verified(_DataSet(reader, root, listing), cache, files)[0])
+    data = _DataSet(reader, root, listing, verified.nothing(cache, root))
+    pooled = verified.nothing(cache, cache)
+    records, _ = _verified(data, cache, files, pooled)
+    pooled.save()
+    return len(records)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,13 +129,14 @@ class _DataSet:
     reader: Reader | ModuleType
     root: Path
     listing: Sequence[CaseFiles]
+    known: Verified
 
     def hashed(self) -> _Files | None:
         """None where a fault is known already: decoding then lists it beside all others."""
         paths = [path for files in self.listing for path in (*files.images, *files.masks)]
         if any(files.faults for files in self.listing):
             return None
-        digests = hash_files(self.reader, paths, self.root)
+        digests = hash_files(self.reader, paths, self.root, self.known)
         return _Files(self.reader.DECODING, digests) if len(digests) == len(paths) else None
 
     def decoded(self, positions: Iterable[int] | None = None) -> Iterator[tuple[Case | None, Digests, list[str]]]:
@@ -135,8 +146,10 @@ class _DataSet:
             digests = {}
 
             def read(path: Path) -> bytes:
+                before = stamp_of(self.reader, self.root, path)
                 data = read_of(self.reader)(self.root, path)
                 digests[path] = digest(data)
+                self.known.note(path.as_posix(), before, digests[path][1])
                 return data
 
             try:
@@ -158,8 +171,10 @@ def _with_name_faults(listing: Sequence[CaseFiles]) -> list[CaseFiles]:
     ]
 
 
-def _verified(data: _DataSet, cache: Path, files: _Files) -> tuple[list[pools.Record], _Files]:
+def _verified(data: _DataSet, cache: Path, files: _Files, known: Verified) -> tuple[list[pools.Record], _Files]:
     """The records of a folder of decoded cases, once all of it is as it was written; and what its files are.
+
+    Pools in `known` are taken to be.
 
     Damaged cases are decoded again and written where they belong. Where the index is damaged, or a case decodes to
     other pixels than before, all are decoded again, and the files are those that were read for it.
@@ -168,7 +183,7 @@ def _verified(data: _DataSet, cache: Path, files: _Files) -> tuple[list[pools.Re
     try:
         with _explained(cache, "read"):
             records = pools.read_index(folder)
-            damaged = pools.damaged(folder, records)
+            damaged = pools.damaged(folder, records, known)
         if damaged:
             _restore(data, folder, records, damaged)
         return records, files

@@ -7,7 +7,7 @@ type, shape, values and padding, so that no byte of a folder can change unnotice
 
     pools.write(folder, entries)             # into an empty folder; rename it when this returns
     records = pools.read_index(folder)
-    positions = pools.damaged(folder, records)
+    positions = pools.damaged(folder, records, known)
     pools.restore(folder, records[position], arrays)
     arrays = pools.open_arrays(folder, records)
 
@@ -30,7 +30,9 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from jaxtyping import Shaped
 
+from unet_jax.data import verified
 from unet_jax.data.threads import in_threads
+from unet_jax.data.verified import Verified
 from unet_jax.errors import DamageError, InputError
 
 INDEX = "index.jsonl"
@@ -145,16 +147,32 @@ def read_index(folder: Path) -> list[Record]:
         raise DamageError(f"{path}: the index is not of this layout ({error!r})") from error
 
 
-def damaged(folder: Path, records: Sequence[Record]) -> list[int]:
+def damaged(folder: Path, records: Sequence[Record], known: Verified | None = None) -> list[int]:
     """Reads every array, and returns the positions of the records of which one is not what was written.
 
     Reads rather than maps: an error of the disk is then an OSError, where a map would end the process.
 
+    Args:
+        folder: with pools.
+        records: of its index.
+        known: of the folder above. Pools that are noted there, beside the same index, are not read; those that are
+            found whole are noted. None reads all.
+
     Raises:
         InputError: a pool is not a file.
     """
+    names = {number: f"{folder.name}/{_pool_name(number)}" for number in _numbers(records)}
+    index = f"{folder.name}/{INDEX}"
+    stamps = {name: verified.stamp(folder.parent / name) for name in (index, *names.values())} if known else {}
+    trusted = known is not None and known.get(index, stamps[index]) is not None
+    unread = {number for number, name in names.items() if not trusted or known.get(name, stamps[name]) is None}
     stored = sorted(
-        ((place, position) for position, record in enumerate(records) for place in record.places.values() if place),
+        (
+            (place, position)
+            for position, record in enumerate(records)
+            for place in record.places.values()
+            if place and place.pool in unread
+        ),
         key=lambda one: (one[0].pool, one[0].offset),
     )
     groups = itertools.groupby(stored, key=lambda one: (one[0].pool, one[0].offset // GROUP_BYTES))
@@ -164,7 +182,12 @@ def damaged(folder: Path, records: Sequence[Record]) -> list[int]:
         return [position for (_, position), is_whole in zip(group, whole, strict=True) if not is_whole]
 
     found = in_threads(damaged_of, [list(group) for _, group in groups], "verifying", "part")
-    return sorted({position for positions in found for position in positions})
+    positions = sorted({position for positions in found for position in positions})
+    if known is not None:
+        whole = unread - _numbers(records[position] for position in positions)
+        for name in (index, *(names[number] for number in whole)):
+            known.note(name, stamps[name], "whole")
+    return positions
 
 
 def restore(folder: Path, record: Record, arrays: Mapping[str, Array | None]) -> None:
@@ -196,8 +219,7 @@ def restore(folder: Path, record: Record, arrays: Mapping[str, Array | None]) ->
 
 def open_arrays(folder: Path, records: Sequence[Record]) -> list[dict[str, Array | None]]:
     """The arrays of each record, by name: read-only views of the pools' memory maps. They are not verified again."""
-    numbers = {place.pool for record in records for place in record.places.values() if place}
-    maps = {number: np.memmap(_pool_path(folder, number), np.uint8, "r") for number in sorted(numbers)}
+    maps = {number: np.memmap(_pool_path(folder, number), np.uint8, "r") for number in sorted(_numbers(records))}
     return [
         {
             name: place and np.ndarray(place.shape, place.dtype, maps[place.pool], place.offset)
@@ -269,8 +291,17 @@ def _place(pool: int, offset: int, dtype: str, shape: list[int], sha256: str) ->
     return Place(pool, offset, dtype, tuple(shape), sha256)
 
 
+def _numbers(records: Iterable[Record]) -> set[int]:
+    """Of the pools that hold the records."""
+    return {place.pool for record in records for place in record.places.values() if place}
+
+
 def _pool_path(folder: Path, number: int) -> Path:
-    return folder / f"pool-{number:04d}.bin"
+    return folder / _pool_name(number)
+
+
+def _pool_name(number: int) -> str:
+    return f"pool-{number:04d}.bin"
 
 
 def _checked(path: Path) -> Path:

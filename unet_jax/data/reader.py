@@ -17,9 +17,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 
+from unet_jax.data import verified
 from unet_jax.data.case import Case
-from unet_jax.data.formats.image_file import read_file
+from unet_jax.data.formats import two_files
+from unet_jax.data.formats.image_file import locate, read_file
 from unet_jax.data.threads import in_threads
+from unet_jax.data.verified import Stamp, Verified
 from unet_jax.errors import InputError
 
 # Of each file, by its path from the data set's root: size in bytes and SHA-256 in hexadecimal.
@@ -68,21 +71,41 @@ class Reader:
     read: Callable[[Path, Path], bytes] = read_file
 
 
-def hash_files(reader: Reader | ModuleType, paths: Iterable[Path], root: Path) -> Digests:
-    """Size and SHA-256 of files, given by their paths from `root`; those that cannot be read are left out."""
+def hash_files(reader: Reader | ModuleType, paths: Iterable[Path], root: Path, known: Verified) -> Digests:
+    """Size and SHA-256 of files, given by their paths from `root`; those that cannot be read are left out.
+
+    Files that are as they were when they were noted in `known` are not read; what is read is noted.
+    """
     read = read_of(reader)
 
     def hash_part(paths: list[Path]) -> Digests:
         digests = {}
         for path in paths:
             with contextlib.suppress(InputError):
-                digests[path] = digest(read(root, path))
+                before = stamp_of(reader, root, path)
+                sha = known.get(path.as_posix(), before)
+                digests[path] = (before.size, sha) if before and sha else digest(read(root, path))
+                known.note(path.as_posix(), before, digests[path][1])
         return digests
 
     ordered = sorted(paths)
     parts = [ordered[start : start + PART] for start in range(0, len(ordered), PART)]
     hashed = in_threads(hash_part, parts, "hashing", "part")
     return {path: found for digests in hashed for path, found in digests.items()}
+
+
+def stamp_of(reader: Reader | ModuleType, root: Path, path: Path) -> Stamp | None:
+    """What tells whether a file changed; None where one file does not tell it, as of records and headers.
+
+    Raises:
+        InputError: it lies outside of the root.
+    """
+    if read_of(reader) is not read_file or path.suffix.lower() in two_files.SUFFIXES:
+        return None
+    try:
+        return verified.stamp(locate(root, path))
+    except OSError:  # reading says what it is
+        return None
 
 
 def read_of(reader: Reader | ModuleType) -> Callable[[Path, Path], bytes]:

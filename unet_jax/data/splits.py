@@ -182,10 +182,11 @@ def read(path: Path, cases: Sequence[Case], unit: str = "patient") -> Split:
 
 def slices_of(split: Split, cases: Sequence[Case], side: str) -> Int32[np.ndarray, "n 2"]:
     """Slices of one side (train, val or test) as (position in cases, slice), in the order of the cases."""
-    groups = getattr(split, side)
+    by_slice = split.split_by == "slice"
+    groups = {group: members if by_slice else set(members) for group, members in getattr(split, side).items()}
     found = []
     for position, case in enumerate(cases):
-        if split.split_by == "slice":
+        if by_slice:
             numbers = sorted(groups.get(case.name, ()))
         else:
             numbers = range(len(case.image)) if case.name in groups.get(case.patient, ()) else ()

@@ -3,13 +3,13 @@
 import functools
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from unet_jax.data import leaks, load, scale, splits
+from unet_jax.data import leaks, load, regions, scale, splits
+from unet_jax.data.labels import LabelMap, written
 from unet_jax.data.load import DataSet
 from unet_jax.data.slices import all_slices
 from unet_jax.data.splits import Split
@@ -27,7 +27,7 @@ from unet_jax.run import checkpoint, history, resume
 from unet_jax.run import folder as run_folder
 from unet_jax.run.config import read_config
 from unet_jax.runtime import compilation_cache
-from unet_jax.runtime.mesh import data_mesh, is_primary
+from unet_jax.runtime.mesh import is_primary, prediction_mesh
 from unet_jax.runtime.out_of_memory import explained
 
 SIDES = ("train", "val", "test", "all")
@@ -108,7 +108,7 @@ def score(
     index = all_slices(data.cases) if side == "all" else splits.slices_of(split, data.cases, side)
 
     compilation_cache.use(config.train.compilation_cache)
-    mesh = data_mesh()
+    mesh = prediction_mesh(config.train.spatial)
     probability, restored = load_network(workdir, config, mesh)
     if split is not None:
         resume.check_record(restored, resume.trained_on(data, split))
@@ -152,6 +152,7 @@ def score(
         "damaged_checkpoints": [{"step": step, "faults": faults} for step, faults in restored.damaged.items()],
         "data_fingerprint": data.fingerprint,
         "threshold": None if classes else config.eval.threshold,
+        "minimum_voxels": config.eval.postprocess.minimum_voxels,
         "tta": config.eval.tta,
         "tiles": config.eval.tiles,
         "surface_tolerance": config.eval.surface_tolerance,
@@ -173,16 +174,22 @@ def _on_another_scale(workdir: Path, config: ConfigDict, data: DataSet) -> list[
     return scale.warnings(trained, measured, data.channel_names)
 
 
-def _classes_of_both(workdir: Path, config: ConfigDict, data: DataSet) -> Sequence[str]:
-    """The names of the classes of run and data, which must be the same; empty for one class."""
-    of_run, of_data = tuple(run_folder.read_classes(workdir)), tuple(data.classes)
-    if of_run != of_data:
-        run, found = (", ".join(names) or "one class" for names in (of_run, of_data))
+def _classes_of_both(workdir: Path, config: ConfigDict, data: DataSet) -> LabelMap:
+    """The classes of run and data, which must be the same but for the values in the files; empty for one class."""
+    of_run, of_data = run_folder.read_classes(workdir), data.classes
+    if (tuple(of_run), regions.members(of_run)) != (tuple(of_data), regions.members(of_data)):
+        run, found = (_listed(classes) or "one class" for classes in (of_run, of_data))
         raise InputError(
             f"{config.data.root}: its masks have {found}, and {workdir} was trained on {run}: the classes must be the "
             "same, in the same order: correct dataset.json, or the masks."
         )
     return of_run
+
+
+def _listed(classes: LabelMap) -> str:
+    if not regions.overlap(classes):
+        return ", ".join(classes)
+    return ", ".join(f"{name}={'+'.join(map(written, values))}" for name, values in classes.items())
 
 
 def _label(split: Split | None, side: str, elsewhere: Path | None) -> str:

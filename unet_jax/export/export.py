@@ -9,11 +9,13 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from unet_jax.data import load
+from unet_jax.data import load, regions
 from unet_jax.data.case import Case
+from unet_jax.data.labels import LabelMap
 from unet_jax.data.slices import Slices
 from unet_jax.errors import InputError
 from unet_jax.export import onnx_file, stablehlo, volumes
+from unet_jax.export.classes import describe
 from unet_jax.export.whole_case import Part
 from unet_jax.files import write_bytes
 from unet_jax.inference.network import image_channels, load_network, within_a_program
@@ -46,8 +48,8 @@ def export(
 ) -> dict:
     """Writes the checkpoint that the config names, with its preprocessing, as a program, and prints how exact it is.
 
-    The program ends with the sigmoid of one class or the softmax of several. It is tried on slices of a case, in the
-    form in which it is written, before it is. Of a run on patches, see `volumes`.
+    The program ends with the sigmoid of one class, or of each that may overlap, or with the softmax of several. It is
+    tried on slices of a case, in the form in which it is written, before it is. Of a run on patches, see `volumes`.
 
     Args:
         workdir: the run's folder.
@@ -81,7 +83,7 @@ def export(
         case = load.load(config).cases[0]
         image = _tried_on(case, config.data.slab, config.data.neighbours)
         network, restored = load_network(workdir, config, data_mesh())
-        classes = list(run_folder.read_classes(workdir))
+        classes = run_folder.read_classes(workdir)
         for line in checkpoint.warnings(workdir / run_folder.CHECKPOINTS, restored):
             print(f"warning: {line}", file=sys.stderr, flush=True)
         program = form.trace(within_a_program(network), image)
@@ -96,7 +98,7 @@ def export(
         "checkpoint_step": restored.step,
         "model": config.model.to_dict(),
         **_interface(form.axes(image), image, classes),
-        **({"classes": classes} if classes else {}),
+        **(describe(classes) if classes else {}),
         **{key: config.data[key] for key in ("image_size", "slab", "intensity", "neighbours")},
         "threshold": None if classes else config.eval.threshold,
         "tta": list(flips_of(config)),
@@ -148,7 +150,7 @@ def _volumes(
         facts = {
             "run": workdir.resolve().name,
             "checkpoint_step": restored.step,
-            "classes": list(run_folder.read_classes(workdir)),
+            **describe(run_folder.read_classes(workdir)),
             "postprocess": config.eval.postprocess.to_dict(),
         }
         wanted = Wanted(0, case, np.arange(len(case.image)))
@@ -156,10 +158,11 @@ def _volumes(
         return volumes.write(output, [part], expected, facts, config.data.axes)
 
 
-def _interface(axes: Sequence[str | int], image: np.ndarray, classes: Sequence[str]) -> dict[str, dict]:
+def _interface(axes: Sequence[str | int], image: np.ndarray, classes: LabelMap) -> dict[str, dict]:
     """What goes into a program whose image has these axes before its channels, and what comes out."""
-    channels = [1 + len(classes)] if classes else []
-    meaning = f"probabilities of {', '.join(['background', *classes])}" if classes else "probability of tumour"
+    names = list(classes) if regions.overlap(classes) else ["background", *classes]
+    channels = [len(names)] if classes else []
+    meaning = f"probabilities of {', '.join(names)}" if classes else "probability of tumour"
     return {
         "input": {"shape": [*axes, image.shape[-1]], "dtype": str(image.dtype)},
         "output": {"shape": [*axes, *channels], "dtype": "float32", "is": meaning},

@@ -17,7 +17,7 @@ from unet_jax.data.formats import unlabelled
 from unet_jax.data.formats.image_file import read_file
 from unet_jax.errors import InputError
 from unet_jax.export import onnx_file, stablehlo
-from unet_jax.export.whole_case import STEP, Part, program
+from unet_jax.export.whole_case import STEP, Part, probabilities, program
 from unet_jax.files import write_bytes
 from unet_jax.inference.volume_windows import cut, lay_out
 from unet_jax.inference.windows import Segmented
@@ -39,7 +39,7 @@ LEFT = (
     "normalise: by normalisation, as docs/nnunet.md has it",
     "resample: to spacing",
     "windows: cut patches; average the logarithms of their probabilities with Gaussian weights and over mirror_axes",
-    "back: resample these to the box's voxels, take the largest, paste, transpose back",
+    "back: resample these to the box's voxels, take the largest, or paint regions, paste, transpose back",
     "postprocess",
 )
 
@@ -123,12 +123,11 @@ def _stablehlo(
             f"most {LARGEST_SHARE:.1%} may.{why}"
         )
     *sizes, channels = case.image.shape
-    classes = facts["classes"]
     facts = facts | {
         "input": {"shape": [*sizes, channels], "dtype": "float32"},
         "output": {
             "mask": {"shape": sizes, "dtype": "uint8"},
-            "probability": {"shape": [*sizes, *([1 + len(classes)] if classes else [])], "dtype": "float32"},
+            "probability": {"shape": list(probability.shape), "dtype": "float32"},
         },
         "mirror_axes": [list(part.settings.mirror_axes) for part in parts],
         "mask_differs": share,
@@ -148,7 +147,7 @@ def _is_cropped(case: Case) -> bool:
 
 
 def _onnx(output: Path, parts: Sequence[Part], expected: Segmented, facts: dict[str, Any]) -> tuple[bytes, dict, str]:
-    """The network and its softmax alone: the translation to ONNX knows no loops, of which windows are one."""
+    """The network and its softmax or sigmoids alone: a translation to ONNX knows no loops, of which windows are one."""
     if len(parts) > 1:
         raise InputError(
             f"{output}: {len(parts)} configurations predict together, on patches of their own, and an ONNX file holds "
@@ -160,7 +159,7 @@ def _onnx(output: Path, parts: Sequence[Part], expected: Segmented, facts: dict[
     prepared = preprocess(case.image, None, case.spacing, plan.plans, configuration)
 
     def network(patch: jax.Array) -> jax.Array:
-        return jax.nn.softmax(part.logits(patch))
+        return probabilities(part.logits(patch), plan.dataset)
 
     patch = _patch(prepared, configuration.patch_size)
     model = onnx_file.trace(network, patch)
@@ -188,8 +187,9 @@ def _onnx(output: Path, parts: Sequence[Part], expected: Segmented, facts: dict[
         "max_difference": difference,
         "jax": jax.__version__,
     }
+    last = "softmax" if plan.dataset.regions is None else "sigmoids"
     said = (
-        f"It holds the network and its softmax alone; its metadata say what is left to do. In a patch of {case.name}, "
+        f"It holds the network and its {last} alone; its metadata say what is left to do. In a patch of {case.name}, "
         f"probabilities differ by at most {difference:.1e}."
     )
     return onnx_file.pack(model, facts), facts, said

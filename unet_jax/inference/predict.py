@@ -9,16 +9,16 @@ import numpy as np
 from jaxtyping import UInt8
 from tqdm import tqdm
 
-from unet_jax.data import labels, scale
+from unet_jax.data import scale
 from unet_jax.data.faults import FULL_LIST, summary
 from unet_jax.data.formats.image_file import read_file
 from unet_jax.data.names import shown
 from unet_jax.data.scale import Measured
 from unet_jax.errors import InputError
-from unet_jax.files import write_bytes
+from unet_jax.files import sweep, write_bytes
 from unet_jax.inference import postprocess
 from unet_jax.inference.network import load_network
-from unet_jax.inference.prediction_task import Task, plan
+from unet_jax.inference.prediction_task import Task, plan, planned
 from unet_jax.inference.segment import segment_stream
 from unet_jax.inference.settings import SegmentSettings
 from unet_jax.inference.windows import Segmented, Wanted
@@ -28,7 +28,7 @@ from unet_jax.run import checkpoint
 from unet_jax.run import folder as run_folder
 from unet_jax.run.config import read_config
 from unet_jax.runtime import compilation_cache
-from unet_jax.runtime.mesh import data_mesh
+from unet_jax.runtime.mesh import prediction_mesh
 from unet_jax.runtime.out_of_memory import explained
 
 
@@ -69,7 +69,7 @@ def predict(
     task = plan(workdir, config, source, output, overwrite=overwrite, probabilities=probabilities, overlays=overlays)
     with explained(config):
         compilation_cache.use(config.train.compilation_cache)
-        mesh = data_mesh()
+        mesh = prediction_mesh(config.train.spatial)
         probability, restored = load_network(workdir, config, mesh)
         for line in checkpoint.warnings(workdir / run_folder.CHECKPOINTS, restored):
             print(f"warning: {line}", file=sys.stderr, flush=True)
@@ -102,14 +102,19 @@ def write_cases(
     """
     faults: list[str] = []
     measured: list[Measured] = []
-    rows, slices, written = [], [], 0
+    rows, slices, written = [], 0, 0
     began = time.perf_counter()
-    with tqdm(desc="predicting", total=len(task.listing), unit="case", disable=None, leave=False) as bar:
+    sweep(task.output / path for path in planned(task))
+    with (
+        tables.Tables(task.output) as both,
+        tqdm(desc="predicting", total=len(task.listing), unit="case", disable=None, leave=False) as bar,
+    ):
         for done in segment(_decoded(task, faults, measured)):
             try:
                 of_case, areas = _write(task, done, finish(done.mask))
+                both.add(of_case, areas)
                 rows += of_case
-                slices += areas
+                slices += len(done.mask)
                 written += 1
             except InputError as error:
                 faults.append(str(error))
@@ -118,9 +123,8 @@ def write_cases(
     for line in scale.warnings(task.scale, measured, task.channel_names):
         print(f"warning: {line}", file=sys.stderr, flush=True)
     if rows:
-        tables.write(task.output, rows, slices)
         print(
-            f"{written} cases, {len(slices) // labels.count(task.classes)} slices in {seconds:.1f} s, "
+            f"{written} cases, {slices} slices in {seconds:.1f} s, "
             f"{seconds / written:.2f} s a case: masks, "
             f"{tables.CASES} and {tables.SLICES} are in {task.output}.",
             flush=True,
@@ -154,12 +158,13 @@ def _decoded(task: Task, faults: list[str], measured: list[Measured]) -> Iterato
 def _write(task: Task, done: Segmented, mask: UInt8[np.ndarray, "d h w"]) -> tuple[list[tables.Row], list[tables.Row]]:
     """Writes what belongs to a case, and returns its rows of the tables."""
     files, case = task.listing[done.wanted.position], done.wanted.case
+    # Their folder is not listed for each of them: that was done for all.
     for path, data in task.encode(files, task.root, mask, done.probability, task.classes):
-        write_bytes(task.output / path, data)
+        write_bytes(task.output / path, data, swept=True)
     if task.overlays:
-        for path, data in overlay_files.encode(files, case, mask, task.shown, labels.count(task.classes)):
-            write_bytes(task.output / path, data)
+        for path, data in overlay_files.encode(files, case, mask, task.shown, task.classes):
+            write_bytes(task.output / path, data, swept=path == overlay_files.plan(files))
     # A stack of slices is one file.
     images = files.first_channels
     images = images if task.writer is picture_masks and len(images) == len(mask) else ()
-    return tables.measure_classes(case, mask, list(task.classes), images)
+    return tables.measure_classes(case, mask, task.classes, images)

@@ -149,7 +149,7 @@ def _check_output(task: Task, source: Path, overwrite: bool) -> None:
             f"{output}: --output lies within --input, whose masks would be taken for images: name another."
         )
     if not overwrite:
-        there = [path for path in _planned(task) if (output / path).exists()]
+        there = [path for path in planned(task) if (output / path).exists()]
         if there:
             listed = ", ".join(shown(path) for path in there[:LISTED])
             others = f" and {len(there) - LISTED} more" if len(there) > LISTED else ""
@@ -164,7 +164,8 @@ def _check_output(task: Task, source: Path, overwrite: bool) -> None:
         ) from None
 
 
-def _planned(task: Task) -> list[Path]:
+def planned(task: Task) -> list[Path]:
+    """The files of all cases, or folders of them, relative to the output folder."""
     paths = [Path(tables.CASES), Path(tables.SLICES)]
     for files in task.listing:
         paths += task.writer.plan(files, task.probabilities, task.classes)

@@ -55,9 +55,20 @@ def prepare_weights(
 
 
 def restore_logits(
-    logits: Float[Array, "*lead size size k"], height: Size, width: Size
+    logits: Float[Array, "*lead size size k"], height: Size, width: Size, sizes: Int32[Array, "b 2"] | None = None
 ) -> Float[Array, "*lead height width k"]:
-    """Logits in the geometry that the image had before `prepare_image`."""
+    """Logits in the geometry that the image had before `prepare_image`.
+
+    With `sizes`, as for `prepare_image`, each image's logits lie in the upper left, and what is beyond them means
+    nothing.
+    """
+    if sizes is not None:
+        side = sizes.max(-1)
+        rows, columns = (
+            jax.vmap(_restoring_matrix, (None, None, 0, 0))(length, logits.shape[-2], side, (side - sizes[:, n]) // 2)
+            for n, length in enumerate((height, width))
+        )
+        return _resample(rows, logits, columns)
     side = jax.core.max_dim(height, width)
     top, left = (side - height) // 2, (side - width) // 2
     return _resize(logits, side)[..., top : top + height, left : left + width, :]
@@ -74,6 +85,12 @@ def _to_square(
         jax.vmap(_resizing_matrix, (None, None, 0, 0))(size, longest, side, (side - sizes[:, n]) // 2)[..., :length]
         for n, length in enumerate(x.shape[-3:-1])
     )
+    return _resample(rows, x, columns)
+
+
+def _resample(
+    rows: Float32[Array, "b i h"], x: Float[Array, "b *lead h w c"], columns: Float32[Array, "b j w"]
+) -> Float[Array, "b *lead i j c"]:
     return jnp.einsum("bih,b...hwc,bjw->b...ijc", rows, x, columns, precision=jax.lax.Precision.HIGHEST)
 
 
@@ -81,18 +98,36 @@ def _resizing_matrix(
     size: int, length: int, side: Int32[Array, ""], start: Int32[Array, ""]
 ) -> Float32[Array, "{size} {length}"]:
     """What `_resize` does along one axis of `side` pixels, at most `length`, of which the first `start` are zeros."""
-    scale = side / size
-    # Where the new pixels' centres lie among the old pixels.
-    centres = (jnp.arange(size, dtype=jnp.float32)[:, None] + 0.5) * scale - 0.5
-    width = jnp.maximum(scale, 1.0)
-
-    def triangle(pixels: Float32[Array, " n"]) -> Float32[Array, "new n"]:
-        return jnp.maximum(1 - jnp.abs(pixels - centres) / width, 0)
-
+    centres, width = _centres(jnp.arange(size, dtype=jnp.float32), side / size)
     square = jnp.arange(length, dtype=jnp.float32)
-    total = jnp.where(square < side, triangle(square), 0).sum(-1, keepdims=True)
+    total = jnp.where(square < side, _triangle(square, centres, width), 0).sum(-1, keepdims=True)
     pixels = square + start
-    return jnp.where(pixels < side, triangle(pixels), 0) / total
+    return jnp.where(pixels < side, _triangle(pixels, centres, width), 0) / total
+
+
+def _restoring_matrix(
+    length: int, size: int, side: Int32[Array, ""], start: Int32[Array, ""]
+) -> Float32[Array, "{length} {size}"]:
+    """What `_resize` from `size` to `side` pixels does along one axis, from pixel `start` of the result on.
+
+    So many pixels of it, of which those beyond the image mean nothing.
+    """
+    centres, width = _centres(jnp.arange(length, dtype=jnp.float32) + start, size / side)
+    weights = _triangle(jnp.arange(size, dtype=jnp.float32), centres, width)
+    return weights / jnp.maximum(weights.sum(-1, keepdims=True), jnp.finfo(jnp.float32).tiny)
+
+
+def _centres(
+    pixels: Float32[Array, " new"], scale: Float32[Array, ""]
+) -> tuple[Float32[Array, "new 1"], Float32[Array, ""]]:
+    """Where new pixels' centres lie among the old ones, of which each is `scale` wide, and how far each looks."""
+    return (pixels[:, None] + 0.5) * scale - 0.5, jnp.maximum(scale, 1.0)
+
+
+def _triangle(
+    pixels: Float32[Array, " old"], centres: Float32[Array, "new 1"], width: Float32[Array, ""]
+) -> Float32[Array, "new old"]:
+    return jnp.maximum(1 - jnp.abs(pixels - centres) / width, 0)
 
 
 def _pad_to_square(x: Float[Array, "*lead h w c"]) -> Float[Array, "*lead side side c"]:

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from unet_jax.data.case import Case
 from unet_jax.data.slices import slices_by_case
+from unet_jax.inference import buckets
 from unet_jax.inference.network import Logits, Probability, with_flips
 from unet_jax.inference.settings import SegmentSettings
 from unet_jax.inference.volumes import VolumeSettings, segment_case, volume_logits
@@ -32,7 +33,7 @@ def segment_cases(
 ) -> Iterator[tuple[int, Int[np.ndarray, " s"], UInt8[np.ndarray, "s h w"]]]:
     """`segment_stream` of the slices in `index`, with a progress bar.
 
-    Cases of one size come together, so that batches are full.
+    Cases of one size, or that are padded to one, come together, so that batches are full.
 
     Args:
         probability: the network, with its parameters.
@@ -47,9 +48,9 @@ def segment_cases(
         several classes.
     """
     slices = slices_by_case(index)
-    sizes = {cases[position].image.shape[1:3]: None for position in slices}
-    place = {size: number for number, size in enumerate(sizes)}
-    ordered = sorted(slices, key=lambda position: place[cases[position].image.shape[1:3]])
+    sizes = {position: _size(*cases[position].image.shape[1:3], settings) for position in slices}
+    place = {size: number for number, size in enumerate(dict.fromkeys(sizes.values()))}
+    ordered = sorted(slices, key=lambda position: place[sizes[position]])
     found = prepared or {}
     wanted = (Wanted(position, cases[position], slices[position], found.get(position)) for position in ordered)
     segmented = segment_stream(probability, wanted, settings)
@@ -66,8 +67,8 @@ def segment_stream(
 ) -> Iterator[Segmented]:
     """Segments one case after the other; draws no more of `wanted` than the batches under way need.
 
-    Batches run across cases whose windows are of one size: padded to another, a slice would be segmented otherwise than
-    alone. How the answers to overlapping windows are put together is in `windows`.
+    Batches run across cases whose windows are of one size, or are padded to one: see `buckets`. How the answers to
+    overlapping windows are put together is in `windows`.
 
     Args:
         probability: the network, with its parameters; with `settings.plan`, to logits.
@@ -85,14 +86,14 @@ def segment_stream(
     probability = with_flips(probability, settings.flips)
     assemblies = (Assembly(one, settings, keep=keep_probabilities) for one in wanted)
     pending: list[tuple[jax.Array, Batch]] = []
-    for batch in _batches(assemblies, settings.batch_size):
-        images = jax.device_put(_gather(batch, settings.batch_size), settings.sharding)
-        pending.append((probability(images), batch))
+    for batch in _batches(assemblies, settings):
+        given = jax.device_put(_gather(batch, settings), settings.sharding)
+        pending.append((probability(*given), batch))
         # While one batch is fetched, the next is being computed.
         if len(pending) == 2:
-            yield from _fetch(*pending.pop(0))
+            yield from _fetch(*pending.pop(0), settings)
     for last in pending:
-        yield from _fetch(*last)
+        yield from _fetch(*last, settings)
 
 
 def _segment_whole(
@@ -103,7 +104,7 @@ def _segment_whole(
     # Never with its mask, which prediction does not have.
     found = wanted.prepared or preprocess(case.image, None, spacing_of(case), plan.plans, configuration)
     how = _volume_settings(settings)
-    is_binary = plan.dataset.outputs == 2
+    is_binary = plan.dataset.regions is None and plan.dataset.outputs == 2
     at_threshold = is_binary and settings.threshold != 0.5
     mask, probability = segment_case(
         logits,
@@ -134,13 +135,13 @@ def _volume_settings(settings: SegmentSettings) -> VolumeSettings:
     return VolumeSettings(settings.batch_size, settings.sharding, settings.mirror_axes)
 
 
-def _batches(assemblies: Iterable[Assembly], batch_size: int) -> Iterator[Batch]:
+def _batches(assemblies: Iterable[Assembly], settings: SegmentSettings) -> Iterator[Batch]:
     """Windows in order; a batch ends where windows of another size or type begin."""
     batch, kind = [], None
     for assembly in assemblies:
         for window in assembly.windows:
-            its = _kind(assembly, window)
-            if batch and (its != kind or len(batch) == batch_size):
+            its = _kind(assembly, window, settings)
+            if batch and (its != kind or len(batch) == settings.batch_size):
                 yield batch
                 batch = []
             batch.append((assembly, window))
@@ -149,25 +150,38 @@ def _batches(assemblies: Iterable[Assembly], batch_size: int) -> Iterator[Batch]
         yield batch
 
 
-def _kind(assembly: Assembly, window: Window) -> tuple:
-    image = assembly.wanted.case.image
-    rows, columns = (span.stop - span.start for span in (window.rows, window.columns))
-    return (len(window.slices), rows, columns, assembly.channels), image.dtype
+def _kind(assembly: Assembly, window: Window, settings: SegmentSettings) -> tuple:
+    """What windows of one batch have in common: their shape, type, and whether they are padded to it."""
+    size, is_padded = _size(*window.size, settings)
+    return (len(window.slices), *size, assembly.channels), assembly.wanted.case.image.dtype, is_padded
 
 
-def _gather(batch: Batch, batch_size: int) -> np.ndarray:
-    """The windows' pixels as one array; zeros where a slab or the batch is not full."""
-    (slices, *rest), dtype = _kind(*batch[0])
-    first = batch[0][0].cut(batch[0][1])
-    images = np.zeros((batch_size, *([slices] if first.ndim == 4 else []), *rest), dtype)
+def _size(rows: int, columns: int, settings: SegmentSettings) -> tuple[tuple[int, int], bool]:
+    """The rows and columns that a window of a slice of this size takes in a batch, and whether it is padded to them."""
+    rows, columns = (min(length, settings.tile or length) for length in (rows, columns))
+    side = buckets.padded(rows, columns, settings.image_size)
+    return ((rows, columns), False) if side is None else ((side, side), True)
+
+
+def _gather(batch: Batch, settings: SegmentSettings) -> tuple[np.ndarray, ...]:
+    """The windows' pixels as one array; zeros where a slab, the batch or a window is not full.
+
+    With padded windows, their rows and columns follow as a second array.
+    """
+    (slices, *rest), dtype, is_padded = _kind(*batch[0], settings)
+    slab = [] if settings.slab is None else [slices]
+    images = np.zeros((settings.batch_size, *slab, *rest), dtype)
+    sizes = np.full((settings.batch_size, 2), rest[:2], np.int32)
     for place, (assembly, window) in enumerate(batch):
         part = assembly.cut(window)
-        images[place, : len(part)] = part
-    return images
+        images[place][tuple(map(slice, part.shape))] = part
+        sizes[place] = window.size
+    return (images, sizes) if is_padded else (images,)
 
 
-def _fetch(found: jax.Array, batch: Batch) -> Iterator[Segmented]:
+def _fetch(found: jax.Array, batch: Batch, settings: SegmentSettings) -> Iterator[Segmented]:
     for answer, (assembly, window) in zip(np.asarray(found), batch, strict=False):
-        done = assembly.add(window, answer)
+        in_plane = tuple(map(slice, window.size))
+        done = assembly.add(window, answer[in_plane] if settings.slab is None else answer[:, *in_plane])
         if done is not None:
             yield done

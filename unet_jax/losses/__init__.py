@@ -74,6 +74,27 @@ def check_weights(weights: Mapping[str, Any], classes: int = 1, *, overlap: bool
         raise InputError("\n".join(faults))
 
 
+def for_overlap(weights: Mapping[str, Any], classes: int, *, ignored: bool = False) -> dict[str, Any]:
+    """The same losses for classes that overlap: a sigmoid for each of them instead of a softmax.
+
+    Args:
+        weights: of `check_weights`; `ce` becomes `bce`, and losses that compare regions get `sigmoid`.
+        classes: how many overlap.
+        ignored: whether masks may have pixels that nobody labelled: see `nnunet.loss_weights`.
+    """
+    found = {}
+    for name, entry in weights.items():
+        options = dict(entry) if isinstance(entry, Mapping) else {"weight": entry}
+        if name == "ce" and "bce" not in weights:
+            share = classes if ignored else 1
+            found["bce"] = options | {"weight": options.get("weight", 1.0) * share}
+        elif name in LOSSES and "sigmoid" in _options(name):
+            found[name] = options | {"sigmoid": True}
+        else:
+            found[name] = entry
+    return found
+
+
 def _unknown(name: str, entry: Any) -> str:
     """The fault of a name that is not a loss; a former one is told by what to replace it."""
     if name not in SUMS:
@@ -158,6 +179,21 @@ def total_loss(
         weight = options.pop("weight", 1.0)
         total += weight * LOSSES[name](logits, mask, pixel_weights, **options)
     return total
+
+
+def pools_samples(weights: Mapping[str, Any], *, weighted: bool) -> bool:
+    """Whether `total_loss` of a batch is another number than the mean of its samples' own.
+
+    Args:
+        weights: as in `total_loss`.
+        weighted: whether there are pixel weights; means over pixels then divide by those of the whole batch.
+    """
+
+    def pools(name: str, entry: Any) -> bool:
+        options = _options(name) | (dict(entry) if isinstance(entry, Mapping) else {})
+        return not options["per_sample"] if "per_sample" in options else weighted
+
+    return any(pools(name, entry) for name, entry in weights.items())
 
 
 def deep_supervision_loss(

@@ -5,6 +5,9 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from jaxtyping import Float64
 
+# Patients that a bootstrap draws at once, over all of its resamples: 32 MB, whatever the number of patients.
+DRAWN = 2**21
+
 
 def mean_of_defined(values: Iterable[float | None]) -> float | None:
     """The mean of the values that are not None; None if there is none."""
@@ -36,8 +39,11 @@ def bootstrap_interval(values: Float64[np.ndarray, " n"], resamples: int = 10_00
         values: one a patient, at least one.
         resamples: number of times that as many patients are drawn, with replacement.
     """
-    draws = np.random.default_rng(0).integers(len(values), size=(resamples, len(values)))
-    return [float(bound) for bound in np.percentile(values[draws].mean(axis=1), [2.5, 97.5])]
+    rng, at_once = np.random.default_rng(0), max(DRAWN // len(values), 1)
+    # Drawn part by part, the numbers are those that are drawn in one go.
+    sizes = [min(at_once, resamples - start) for start in range(0, resamples, at_once)]
+    means = [values[rng.integers(len(values), size=(size, len(values)))].mean(axis=1) for size in sizes]
+    return [float(bound) for bound in np.percentile(np.concatenate(means), [2.5, 97.5])]
 
 
 def paired_comparison(

@@ -15,10 +15,12 @@ from unet_jax.models.layers import (
     LayerOptions,
     activation_function,
     average_pool,
+    check_remat,
     conv,
     conv_transposed,
     each_axis,
     normalisation,
+    recomputed,
 )
 from unet_jax.models.sizes import check_size
 
@@ -50,6 +52,7 @@ class NNUNet(nnx.Module):
         decoder_blocks: int | Sequence[int] = 2,
         residual: bool = False,
         deep_supervision: bool = False,
+        remat: int = 0,
         rank: int = 2,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
@@ -70,6 +73,7 @@ class NNUNet(nnx.Module):
                 coarsest, from coarse to fine.
             residual: whether the encoder is residual: a convolution at full size, then blocks that add their input.
             deep_supervision: whether, in training mode, every stage of the decoder gives logits.
+            remat: how many stages, from the finest on, keep no features for the gradient but compute them again.
             rank: 2 for slices, 3 for volumes.
             dtype: the type that layers compute in; parameters are float32.
             rngs: source of the initial parameters: kernels N(0, √(2/N)) (He et al. 2015), biases 0, and the last scale
@@ -114,6 +118,8 @@ class NNUNet(nnx.Module):
             self.upsamples.append(conv_transposed(below, here, options, stride=stride))
             inputs = [2 * here] + [here] * (count - 1)
             self.decoder.append(nnx.Sequential(*(ConvNorm(c, here, options, kernel=kernel) for c in inputs)))
+        check_remat(remat)
+        self.remat = remat
         self.deep_supervision = deep_supervision
         heads = features[:-1] if deep_supervision else features[:1]
         self.heads = nnx.List(conv(c, num_classes, options, kernel=1) for c in heads)
@@ -135,21 +141,33 @@ class NNUNet(nnx.Module):
             InputError: an axis does not divide by the product of its strides.
         """
         check_size(image.shape[1:-1], self.divisor)
+        again = 0 if self.deterministic else self.remat
         x = image.astype(self.dtype)
-        if self.stem is not None:
-            x = self.stem(x)
         skips = []
-        for stage in self.encoder:
-            x = stage(x)
+        for level, stage in enumerate(self.encoder):
+            stem = self.stem if level == 0 else None
+            x = recomputed(_encode, level < again)(stem, stage, x)
             skips.append(x)
         skips.pop()
         levels = []
         for upsample, stage in zip(self.upsamples, self.decoder, strict=True):
-            x = stage(jnp.concatenate([upsample(x), skips.pop()], axis=-1))
+            x = recomputed(_decode, len(skips) <= again)(upsample, stage, x, skips.pop())
             levels.append(x)
         if self.deep_supervision and not self.deterministic:
             return tuple(head(level) for head, level in zip(self.heads, levels[::-1], strict=True))
         return self.heads[0](x)
+
+
+def _encode(
+    stem: nnx.Module | None, stage: nnx.Module, x: Float[Array, "b *spatial c"]
+) -> Float[Array, "b *smaller d"]:
+    return stage(x if stem is None else stem(x))
+
+
+def _decode(
+    upsample: nnx.Module, stage: nnx.Module, x: Float[Array, "b *smaller c"], skip: Float[Array, "b *spatial d"]
+) -> Float[Array, "b *spatial d"]:
+    return stage(jnp.concatenate([upsample(x), skip], axis=-1))
 
 
 class ConvNorm(nnx.Module):

@@ -21,7 +21,8 @@ import numpy as np
 from jaxtyping import Float32, Int32, Integer
 from tqdm import tqdm
 
-from unet_jax.data import pools
+from unet_jax.data import pools, verified
+from unet_jax.data.verified import Verified
 from unet_jax.errors import DamageError, InputError
 from unet_jax.files import replace_folder
 from unet_jax.plan import foreground
@@ -105,8 +106,9 @@ def prepare(
 ) -> list[PreparedCase]:
     """Preprocesses cases for one configuration, or takes from the cache those whose files and settings are the same.
 
-    What is taken is verified. A damaged case is made again, and a line on stderr says so. Of several processes, one at
-    a time fills the cache; the others wait, and find there what it made.
+    What is taken is verified, unless it was before and did not change since: see `data.verified`. A damaged case is
+    made again, and a line on stderr says so. Of several processes, one at a time fills the cache; the others wait, and
+    find there what it made.
 
     Args:
         sources: of the cases, with masks: see `sources`.
@@ -130,11 +132,12 @@ def prepare(
 
     def prepare_one(source: Source) -> PreparedCase | InputError:
         try:
-            return _prepared(source, dataset, plans, configuration, settings, cache, budget)
+            return _prepared(source, dataset, plans, configuration, settings, cache, budget, known)
         except InputError as error:
             return error
 
     with lock_folder(cache, wait=True):
+        known = verified.read(cache, cache)
         threads = concurrent.futures.ThreadPoolExecutor(workers or min(MOST_WORKERS, os.cpu_count() or 1))
         try:
             found = list(
@@ -144,6 +147,7 @@ def prepare(
             )
         finally:
             threads.shutdown(cancel_futures=True)
+            known.save()
     faults = [str(case) for case in found if isinstance(case, InputError)]
     if faults:
         raise InputError("\n".join(faults))
@@ -158,11 +162,12 @@ def _prepared(
     settings: str,
     cache: Path,
     budget: "_Budget",
+    known: Verified,
 ) -> PreparedCase:
     opened = source.open()
     key = hashlib.sha256(json.dumps([settings, source.name, opened.content]).encode()).hexdigest()
     folder = cache / f"{key}.case"
-    record = _whole(folder)
+    record = _whole(folder, known)
     if record is None:
         with budget.taken(_peak_bytes(opened, plans, configuration, dataset)):
             record = _made(opened, dataset, plans, configuration, folder)
@@ -185,13 +190,13 @@ def _made(opened: Opened, dataset: Dataset, plans: Plans, configuration: Configu
     return record
 
 
-def _whole(folder: Path) -> pools.Record | None:
+def _whole(folder: Path, known: Verified) -> pools.Record | None:
     """What is in the cache, verified; None where there is nothing, or nothing whole."""
     if not folder.is_dir():
         return None
     with contextlib.suppress(DamageError):
         records = pools.read_index(folder)
-        if not pools.damaged(folder, records):
+        if not pools.damaged(folder, records, known):
             return records[0]
     print(f"{folder} is damaged: it is made again.", file=sys.stderr, flush=True)
     return None

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from unet_jax.data import regions
 from unet_jax.data.load import DataSet
+from unet_jax.data.regions import Classes
 from unet_jax.errors import InputError
 from unet_jax.plan import make, plan_file, planner
 from unet_jax.plan.dataset import Dataset, labels_of
@@ -49,20 +51,19 @@ class RunPlan:
 
 
 def describe(
-    channels: Sequence[str], classes: Sequence[str], cases: int = 1, name: str = "data", *, ignores: bool = False
+    channels: Sequence[str], classes: Classes, cases: int = 1, name: str = "data", *, ignores: bool = False
 ) -> Dataset:
     """A data set in nnU-Net's terms: see `dataset.labels_of`."""
     labels = labels_of(classes, ignores=ignores)
-    return Dataset(name, tuple(channels), labels, regions_order=None, training_cases=cases, file_ending="")
+    return Dataset(name, tuple(channels), labels, regions.painted(classes), training_cases=cases, file_ending="")
 
 
 def describe_data(data: DataSet, root: Path) -> Dataset:
     """`describe` of a data set that was read from the folder `root`."""
-    classes, name = tuple(data.classes), root.resolve().name
-    return describe(data.channel_names, classes, len(data.cases), name, ignores=data.ignores)
+    return describe(data.channel_names, data.classes, len(data.cases), root.resolve().name, ignores=data.ignores)
 
 
-def read(workdir: Path, config: ConfigDict, channels: int, classes: Sequence[str]) -> RunPlan | None:
+def read(workdir: Path, config: ConfigDict, channels: int, classes: Classes) -> RunPlan | None:
     """The plan of the run in a folder; None where it has no patches.
 
     Args:

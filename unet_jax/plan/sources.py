@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from unet_jax.data import labels
+from unet_jax.data import labels, regions
 from unet_jax.data.case import Case
 from unet_jax.data.formats import table
 from unet_jax.data.formats.image_header import read_headers
@@ -80,7 +80,7 @@ def of_cases(data: DataSet) -> list[Source]:
         """The ignored label is one more than the last, as nnU-Net has it."""
         if not data.ignores:
             return case
-        ignored = np.uint8(labels.count(data.classes) + 1)
+        ignored = np.uint8(regions.count_numbers(data.classes) + 1)
         return dataclasses.replace(case, mask=np.where(case.mask == labels.IGNORED, ignored, case.mask))
 
     return [Source(case.name, lambda position=position: opened(position)) for position, case in enumerate(data.cases)]

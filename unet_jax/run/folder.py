@@ -21,7 +21,7 @@ from unet_jax.runtime import lock
 from unet_jax.runtime.mesh import is_primary
 
 CONFIG, DATA, HISTORY, SPLIT = "config.json", "data.json", "history.jsonl", "split.json"
-CLASSES, THRESHOLD = "classes.json", "threshold.json"
+CLASSES, THRESHOLD, CHOSEN = "classes.json", "threshold.json", "chosen.json"
 CHECKPOINTS, EVALUATION = "checkpoints", "evaluation"
 FINGERPRINT = "data_fingerprint"
 

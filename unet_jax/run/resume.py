@@ -18,7 +18,8 @@ from unet_jax.run.config import as_json, default_config, flatten, read_flat_conf
 from unet_jax.run.folder import CHECKPOINTS, CLASSES, CONFIG, DATA, FINGERPRINT, SPLIT, read_data
 
 RESUME = ("auto", "must", "never")
-# What may change when a run resumes: where things lie, how long it waits and what it logs. The data are identified by
+# What may change when a run resumes: where things lie, how long it waits, what it logs, and in which parts and on which
+# devices the same numbers are computed. The data are identified by
 # their fingerprint. A group stands for all its keys.
 HARMLESS = (
     "data.cache",
@@ -29,9 +30,12 @@ HARMLESS = (
     "plan.configurations",
     "plan.folds",
     "plan.previous",
+    "model.remat",
+    "train.accumulate",
     "train.checkpoint_every_steps",
     "train.compilation_cache",
     "train.log_every_steps",
+    "train.spatial",
     "train.tensorboard",
     "watchdog_seconds",
     "benchmark",

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from unet_jax.data import cache, load
+from unet_jax.data import cache, load, verified
 from unet_jax.data.formats import sources
 from unet_jax.data.reader import hash_files
 from unet_jax.errors import InputError
@@ -13,6 +13,8 @@ from unet_jax.run.folder import DATA
 
 def verify(workdir: Path, *, data: Path | None = None) -> int:
     """Hashes every file and every decoded array, and says how many there are; nothing of the run is written.
+
+    All are read, whatever earlier starts noted of them.
 
     Args:
         workdir: the run's folder.
@@ -33,7 +35,9 @@ def verify(workdir: Path, *, data: Path | None = None) -> int:
     reader = sources.reader(root, config.data.source, load.reader_settings(config))
     listing = reader.find(root)
     listed = {path for files in listing for path in (*files.images, *files.masks)}
-    digests = hash_files(reader, listed | recorded.keys(), root)
+    known = verified.nothing(folder, root)
+    digests = hash_files(reader, listed | recorded.keys(), root, known)
+    known.save()
     lines = resume.file_differences(workdir, digests)
     if lines:
         raise InputError("\n  ".join([f"{root} is not as it was when {workdir} was trained:", *lines]))

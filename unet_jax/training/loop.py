@@ -260,7 +260,7 @@ def _validate(run: Run, state: TrainState) -> tuple[dict, dict[int, PackedMask]]
         return _saved(int(state.step))
 
     run.stop.anywhere(save_unscored)
-    cases, classes = run.data.cases, tuple(run.data.classes)
+    cases, classes = run.data.cases, run.data.classes
     network = functools.partial(run.network_step, *state.weights)
     predicted = segment_cases(network, cases, run.validation, run.settings, title="validation", prepared=run.prepared)
     masks: dict[int, PackedMask] = {}

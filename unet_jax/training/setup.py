@@ -10,13 +10,15 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from unet_jax import losses, models
-from unet_jax.data import split_of_run
+from unet_jax.data import regions, split_of_run
 from unet_jax.data.load import DataSet
+from unet_jax.data.regions import Classes
 from unet_jax.data.splits import Split
 from unet_jax.errors import InputError
 from unet_jax.inference import postprocess
-from unet_jax.inference.network import input_channels
-from unet_jax.models.functional import logit_channels, split_model
+from unet_jax.inference.network import input_channels, output_channels
+from unet_jax.models.functional import split_model
+from unet_jax.models.layers import each_axis
 from unet_jax.models.pretrained import weights
 from unet_jax.runtime.mesh import check_batch_size, replicated
 from unet_jax.training import optim
@@ -26,11 +28,13 @@ CHECKPOINTS = ("best", "newest")
 NONFINITE = ("stop", "skip")
 
 
-def check(config: ConfigDict, mesh: Mesh, classes: int = 1) -> None:
+def check(config: ConfigDict, mesh: Mesh, classes: Classes = ()) -> None:
     """Raises InputError for what can be told before the data are read, which may take a while."""
     if config.train.batch_size is None:
         raise InputError("config.train.batch_size is None, and there is no plan to take it from: give a number.")
-    check_batch_size(config.train.batch_size, mesh)
+    if config.train.accumulate < 1:
+        raise InputError(f"config.train.accumulate is {config.train.accumulate}; it must be at least 1.")
+    check_batch_size(config.train.batch_size, mesh, config.train.accumulate)
     if config.train.epochs < 1:
         raise InputError(f"config.train.epochs is {config.train.epochs}; it must be at least 1.")
     if config.eval.checkpoint not in CHECKPOINTS:
@@ -46,19 +50,47 @@ def check(config: ConfigDict, mesh: Mesh, classes: int = 1) -> None:
             f"config.optim.ema_decay is {config.optim.ema_decay}; it must lie between 0 and 1, or be None for no "
             "average."
         )
-    if config.eval.choose_threshold and classes > 1:
+    if config.eval.choose_threshold and classes:
         raise InputError(
             "config.eval.choose_threshold is set, and of several classes a pixel is of the likeliest: set it to False."
         )
-    losses.check_weights(config.loss.to_dict(), classes)
-    postprocess.check(config.eval.postprocess.to_dict(), config.data.split_by)
+    overlap, loss, count = regions.overlap(classes), config.loss.to_dict(), len(classes) or 1
+    losses.check_weights(losses.for_overlap(loss, count) if overlap else loss, count, overlap=overlap)
+    postprocess.check(config.eval.postprocess.to_dict(), config.data.split_by, overlap=overlap)
     optimizer_and_schedule(config, steps_per_epoch=1)
-    _check_geometry(config)
-
-
-def _check_geometry(config: ConfigDict) -> None:
-    """Raises InputError unless network, slab, neighbours and image size go together."""
     model = nnx.eval_shape(lambda: models.build(in_channels=1, num_classes=1, rngs=nnx.Rngs(0), **config.model))
+    _check_geometry(config, model)
+    if "space" in mesh.shape:
+        _check_slabs(config, model, mesh.shape["space"])
+    if config.train.accumulate > 1 and split_model(model)[2]:
+        raise InputError(
+            f"config.train.accumulate is {config.train.accumulate}, and the network normalises by the batch, whose "
+            "parts have other statistics: use config.model.norm='instance' or 'group', or accumulate=1."
+        )
+
+
+def _check_slabs(config: ConfigDict, model: nnx.Module, slabs: int) -> None:
+    """Raises InputError unless what the network sees can be cut into slabs along its first axis."""
+    if model.margin:
+        raise InputError(
+            f"config.train.spatial is ({slabs},), and config.model.name={config.model.name!r} pads nothing, so that "
+            "slabs would shrink: choose another network, or None."
+        )
+    key = "data.image_size" if config.data.slab is None else "data.slab"
+    key = key if config.data.patch is None else "data.patch"
+    size = config.data.get(key.removeprefix("data."))
+    first = size if isinstance(size, int) else size[0]
+    divisor = each_axis(model.divisor, config.model.get("rank", 2))[0]
+    if first % (slabs * divisor):
+        fits = -(-first // (slabs * divisor)) * slabs * divisor
+        raise InputError(
+            f"config.train.spatial is ({slabs},), and the first axis of config.{key}={size} has {first} samples: they "
+            f"must be a multiple of {slabs} × {divisor}, slabs times the network's strides, such as {fits}."
+        )
+
+
+def _check_geometry(config: ConfigDict, model: nnx.Module) -> None:
+    """Raises InputError unless network, slab, neighbours and image size go together."""
     if config.data.patch is not None:
         _check_patches(config, model)
         return
@@ -135,7 +167,7 @@ def optimizer_and_schedule(
 
 
 def initial_state(
-    config: ConfigDict, channels: int, optimizer: optax.GradientTransformation, mesh: Mesh, classes: int = 1
+    config: ConfigDict, channels: int, optimizer: optax.GradientTransformation, mesh: Mesh, classes: Classes = ()
 ) -> tuple[nnx.GraphDef, TrainState]:
     """The network's structure, and the state before the first step on every device of the mesh.
 
@@ -144,9 +176,9 @@ def initial_state(
         channels: of the data's images.
         optimizer: of `optimizer_and_schedule`.
         mesh: the devices.
-        classes: how many the masks hold, background aside.
+        classes: several; empty for one.
     """
-    sizes = {"in_channels": input_channels(config, channels, classes), "num_classes": logit_channels(classes)}
+    sizes = {"in_channels": input_channels(config, channels, classes), "num_classes": output_channels(classes)}
 
     @jax.jit  # One compiled program draws all parameters; by themselves, each shape would be compiled separately.
     def draw() -> tuple[nnx.GraphDef, dict, dict]:

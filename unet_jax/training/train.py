@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from unet_jax.data import labels, leaks, load, pipeline, splits
+from unet_jax.data import leaks, load, pipeline, regions, splits
 from unet_jax.evaluation import threshold
 from unet_jax.evaluation.evaluate import score
 from unet_jax.inference.network import make_step
@@ -62,8 +62,8 @@ def train(config: ConfigDict, workdir: Path, *, resuming: str = "auto") -> dict:
 def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watchdog) -> dict:
     # The config, then the data: what is wrong with the first is told before the second is read.
     compilation_cache.use(config.train.compilation_cache)
-    mesh = data_mesh()
-    classes = labels.count(load.load_classes(config))
+    mesh = data_mesh(config.train.spatial)
+    classes = load.load_classes(config)
     if config.plan.configuration is None:
         setup.check(config, mesh, classes)
     data = load.load(config)
@@ -115,7 +115,7 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
 
     # The epochs.
     events = EventFile(workdir, resumed, records, config.to_dict()) if config.train.tensorboard else None
-    step_settings = StepSettings.of(config, classes, plan and plan.configuration, ignores=data.ignores)
+    step_settings = StepSettings.of(config, classes, plan and plan.configuration, ignores=data.ignores, mesh=mesh)
     run = loop.Run(
         config=config,
         workdir=workdir,
@@ -123,8 +123,8 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
         data=data,
         validation=index["val"],
         train_step=make_train_step(graphdef, optimizer, step_settings, schedule),
-        network_step=make_step(graphdef, config),
-        settings=SegmentSettings.of(config, mesh, plan),
+        network_step=make_step(graphdef, config, mesh, overlap=regions.overlap(classes)),
+        settings=SegmentSettings.of(config, mesh, plan, classes),
         steps_per_epoch=steps_per_epoch,
         checkpoints=checkpoints,
         record=record,

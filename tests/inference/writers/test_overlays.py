@@ -20,7 +20,7 @@ def test_only_a_masks_outermost_pixels_are_coloured():
     assert (picture == 90).all()
 
 
-def _decoded(files, case, mask, channel=None, classes=1):
+def _decoded(files, case, mask, channel=None, classes=()):
     found = {}
     for path, data in overlays.encode(files, case, mask, channel, classes):
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
@@ -41,7 +41,7 @@ def test_each_of_several_classes_is_outlined_in_its_colour():
     files, image = CaseFiles("a", "a", (Path("a.png"),), ()), np.full((1, 8, 9, 1), 90, np.uint8)
     mask = np.zeros((1, 8, 9), np.uint8)
     mask[0, 1:6, 1:5], mask[0, 2:7, 5:8] = 1, 2
-    [picture] = _decoded(files, Case("a", "a", image, None), mask, classes=2).values()
+    [picture] = _decoded(files, Case("a", "a", image, None), mask, classes=("a", "b")).values()
     expected = np.full((8, 9, 3), 90, np.uint8)
     expected[1:6, 1:5], expected[2:7, 5:8] = rgb_of(1), rgb_of(2)
     expected[2:5, 2:4] = expected[3:6, 6:7] = 90

@@ -45,7 +45,7 @@ def read_file(root: Path, path: PurePath) -> bytes:
 
 def _read(root: Path, path: PurePath) -> bytes:
     try:
-        place = _locate(root, path)
+        place = locate(root, path)
         status = os.stat(place)
         if not stat.S_ISREG(status.st_mode):
             raise InputError(f"{shown(path)}: is a folder, pipe or device, not a file: remove it or restore the file.")
@@ -70,12 +70,18 @@ def list_folder(root: Path, path: PurePath) -> list[str]:
         InputError: the folder is missing, unreadable, or outside the root by way of a link.
     """
     try:
-        return sorted(name for name in os.listdir(_locate(root, path)) if not name.startswith("."))
+        return sorted(name for name in os.listdir(locate(root, path)) if not name.startswith("."))
     except OSError as error:
         raise _unreadable(path, error.strerror, error.errno) from error
 
 
-def _locate(root: Path, path: PurePath) -> str:
+def locate(root: Path, path: PurePath) -> str:
+    """Where a file of a data set lies, all links followed.
+
+    Raises:
+        InputError: outside the root.
+        OSError: links lead nowhere.
+    """
     # Resolving a path costs ten times as much as asking whether it has links, and text a third of paths: there are
     # thousands of files.
     parts, place = path.parts, str(root)

@@ -43,5 +43,8 @@ def numbers(images: Pattern, masks: Pattern, given: LabelMap | None) -> Callable
     found, class_of = label_map(images, masks, given), patterns.class_of(images, masks)
     if found is None:
         return None
-    number_of = labels.numbers(found)
-    return lambda path: number_of.get(class_of(path), 0)
+    number_of = {name: number for number, name in enumerate(labels.classes_of(found), 1)} | {
+        labels.IGNORE: labels.IGNORED,
+        labels.BACKGROUND: 0,
+    }
+    return lambda path: number_of[class_of(path)]

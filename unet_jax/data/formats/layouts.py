@@ -32,7 +32,7 @@ class Layout:
     source: str
     root: Path
     note: str
-    settings: Mapping[str, str | int] = dataclasses.field(default_factory=dict)
+    settings: Mapping[str, str | int | tuple[int, ...]] = dataclasses.field(default_factory=dict)
 
 
 def _has_tfds(root: Path) -> bool:
@@ -53,7 +53,7 @@ KNOWN: Sequence[tuple[str, str, Callable[[Path], bool]]] = (
 )
 
 
-def keys(found: Layout, data: Mapping) -> dict[str, str | int]:
+def keys(found: Layout, data: Mapping) -> dict[str, str | int | tuple[int, ...]]:
     """What the keys of `config.data` become for a layout: what the user has set stays.
 
     Args:

@@ -48,6 +48,7 @@ class Settings:
     masks: str | None = None
     mask_threshold: int | None = None
     axes: str = "patient"
+    regions_class_order: Sequence[int] | None = None
 
 
 def settings(data: Mapping) -> Settings:
@@ -150,7 +151,7 @@ def reader(root: Path, source: str, settings: Settings) -> Reader:
     """
     intensity.check_mode(settings.intensity)
     turned = check_axes(settings.axes)
-    label_map = labels.parse(settings.labels)
+    label_map = _parsed(settings)
     grouping = patients.load(settings.patient_pattern, settings.patient_csv and Path(settings.patient_csv))
     mode = intensity_mode(source, settings.intensity)
     thresholded = _thresholded(settings.mask_threshold, label_map)
@@ -221,7 +222,7 @@ def label_map(root: Path, source: str, settings: Settings) -> labels.LabelMap:
     Raises:
         InputError: a setting cannot be used, or nnU-Net's description of the data set.
     """
-    given = labels.parse(settings.labels)
+    given = _parsed(settings)
     if source == "nifti":
         from unet_jax.data.formats import nifti
 
@@ -231,6 +232,12 @@ def label_map(root: Path, source: str, settings: Settings) -> labels.LabelMap:
     if source == "patterns":
         return label_files.label_map(*patterns.parse_pair(settings.images, settings.masks), given) or given or {}
     return given or {} if source in ("pairs", "dicom") else {}
+
+
+def _parsed(settings: Settings) -> labels.LabelMap | None:
+    order = settings.regions_class_order
+    # The command line makes (None,) of None.
+    return labels.parse(settings.labels, None if order == (None,) else order)
 
 
 def classes(root: Path, source: str, settings: Settings) -> labels.LabelMap:

@@ -10,6 +10,7 @@ from pathlib import PurePath
 from unet_jax.data.names import shown
 from unet_jax.errors import InputError
 
+SUFFIXES = (".mhd", ".hdr", ".img")
 # Of NIfTI-1 and of Analyze 7.5.
 HEADER_BYTES = 348
 DATA_FILE = re.compile(rb"^[ \t]*ElementDataFile[ \t]*=[ \t]*([^\r\n]*?)[ \t]*\r?\n?\Z", re.MULTILINE)

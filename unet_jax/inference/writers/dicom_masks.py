@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from unet_jax.data import regions
 from unet_jax.data.formats import dicom, dicom_frames
 from unet_jax.data.formats.image_file import read_file
 from unet_jax.data.labels import LabelMap
 from unet_jax.data.names import shown
 from unet_jax.data.reader import CaseFiles
 from unet_jax.errors import InputError
+from unet_jax.inference.writers.kinds import without_background
 from unet_jax.version import VERSION
 
 try:
@@ -70,9 +72,12 @@ def encode(
         order = np.argsort([dataset.frame for dataset in series])
         series = [dicom_frames.parse(read_file(root, files.images[0]))]
         mask, probability = mask[order], None if probability is None else probability[order]
+    if classes and regions.overlap(classes):
+        mask = np.stack([regions.marked(mask, its).astype(np.uint8) for its in regions.members(classes)], axis=-1)
     kinds = [(SegmentationTypeValues.BINARY, mask)]
     if probability is not None:
-        kinds.append((SegmentationTypeValues.FRACTIONAL, probability[..., 1:] if classes else probability))
+        fractions = without_background(probability, classes) if classes else probability
+        kinds.append((SegmentationTypeValues.FRACTIONAL, fractions))
     segments = [_segment(number, name) for number, name in enumerate(classes, 1)] if classes else [_tumour()]
     for number, (path, (kind, pixels)) in enumerate(zip(plan(files, probability is not None), kinds, strict=True)):
         try:

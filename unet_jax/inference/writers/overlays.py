@@ -8,10 +8,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from unet_jax.colours import PREDICTED, rgb, rgb_of
-from unet_jax.data import intensity
+from unet_jax.data import intensity, regions
 from unet_jax.data.case import Case
 from unet_jax.data.formats.file_sorts import PICTURE_SUFFIXES
 from unet_jax.data.reader import CaseFiles
+from unet_jax.data.regions import Classes
 
 FOLDER = "overlays"
 OUTLINE = rgb(PREDICTED)
@@ -25,7 +26,7 @@ def plan(files: CaseFiles) -> Path:
 
 
 def encode(
-    files: CaseFiles, case: Case, mask: UInt8[np.ndarray, "d h w"], channel: int | None, classes: int = 1
+    files: CaseFiles, case: Case, mask: UInt8[np.ndarray, "d h w"], channel: int | None, classes: Classes = ()
 ) -> Iterator[tuple[Path, bytes]]:
     """Yields the path and PNG of each slice; slices of a volume are numbered from 1.
 
@@ -34,7 +35,7 @@ def encode(
         case: what was segmented.
         mask: 0 and 1, or the numbers of several classes.
         channel: the channel to show in grey; None shows images of three channels in colour, and others' first channel.
-        classes: the number of classes; each of several is outlined in its own colour, that of `colours.rgb_of`.
+        classes: several, each outlined in its own colour, that of `colours.rgb_of`; empty for one.
     """
     images = intensity.for_display(np.asarray(case.image))
     brightest = 255 if images.dtype == np.uint8 else max(float(images.max()), 1e-6)
@@ -55,11 +56,11 @@ def _is_picture(files: CaseFiles) -> bool:
     return len(files.first_channels) == 1 and files.images[0].suffix.lower() in PICTURE_SUFFIXES
 
 
-def _outlined(picture: np.ndarray, mask: np.ndarray, classes: int) -> np.ndarray:
-    if classes == 1:
+def _outlined(picture: np.ndarray, mask: np.ndarray, classes: Classes) -> np.ndarray:
+    if not classes:
         return draw(picture, mask)
-    for number in range(1, classes + 1):
-        picture = draw(picture, (mask == number).astype(np.uint8), rgb_of(number))
+    for number, its in enumerate(regions.members(classes), 1):
+        picture = draw(picture, regions.marked(mask, its).astype(np.uint8), rgb_of(number))
     return picture
 
 

@@ -1,7 +1,7 @@
 """How much was found: tables with a row per case and a row per slice."""
 
+import contextlib
 import csv
-import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
+from unet_jax.data import regions
 from unet_jax.data.case import Case
 from unet_jax.data.names import shown
-from unet_jax.files import write_text
+from unet_jax.data.regions import Classes
+from unet_jax.files import replace_file, storage_error
 from unet_jax.metrics import lesions
 
 Row = dict[str, str | int | float]
@@ -57,22 +59,22 @@ def measure(case: Case, mask: UInt8[np.ndarray, "d h w"], images: Sequence[Path]
 
 
 def measure_classes(
-    case: Case, mask: UInt8[np.ndarray, "d h w"], classes: Sequence[str], images: Sequence[Path] = ()
+    case: Case, mask: UInt8[np.ndarray, "d h w"], classes: Classes, images: Sequence[Path] = ()
 ) -> tuple[list[Row], list[Row]]:
     """The rows of the case and of its slices, by class if there are several.
 
     Args:
         case: what was segmented.
         mask: 0 and 1, or the numbers of several classes.
-        classes: the names of several classes; empty for a single one.
+        classes: several; empty for a single one.
         images: as in `measure`.
     """
     if not classes:
         row, areas = measure(case, mask, images)
         return [row], areas
     rows, areas = [], []
-    for number, name in enumerate(classes, 1):
-        row, of_slices = measure(case, (mask == number).astype(np.uint8), images)
+    for name, its in zip(classes, regions.members(classes), strict=True):
+        row, of_slices = measure(case, regions.marked(mask, its).astype(np.uint8), images)
         rows.append(_of_class(name, row))
         areas += [_of_class(name, area) for area in of_slices]
     return rows, areas
@@ -82,15 +84,40 @@ def _of_class(name: str, row: Row) -> Row:
     return {"case": row["case"], "patient": row["patient"], "class": name} | row
 
 
-def write(folder: Path, cases: Sequence[Row], slices: Sequence[Row]) -> None:
-    """Writes both tables.
+class Tables:
+    """Both tables, to which rows are added case by case: memory holds none, whatever the number of slices.
 
-    Raises:
-        StorageError: the disk is full, read-only or failing; existing tables are unchanged.
+    As a context, it has them in place, whole, when it ends; where it ends with an error, or without a row, what lay
+    there before stays.
     """
-    for name, rows in ((CASES, cases), (SLICES, slices)):
-        text = io.StringIO()
-        table = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
-        write_text(folder / name, text.getvalue())
+
+    def __init__(self, folder: Path):
+        """Writes nothing yet."""
+        self._folder = folder
+        self._writers: list[tuple[Path, csv.DictWriter]] = []
+        self._files = contextlib.ExitStack()
+
+    def __enter__(self) -> "Tables":
+        self._files.__enter__()
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._files.__exit__(*error)
+
+    def add(self, cases: Sequence[Row], slices: Sequence[Row]) -> None:
+        """Adds the rows of a case and those of its slices.
+
+        Raises:
+            StorageError: the disk is full, read-only or failing.
+        """
+        if not self._writers:
+            for name, rows in ((CASES, cases), (SLICES, slices)):
+                path = self._folder / name
+                file = self._files.enter_context(replace_file(path))
+                self._writers.append((path, csv.DictWriter(file, list(rows[0]), lineterminator="\n")))
+                self._writers[-1][1].writeheader()
+        for (path, table), rows in zip(self._writers, (cases, slices), strict=True):
+            try:
+                table.writerows(rows)
+            except OSError as error:
+                raise storage_error(error, path) or error from None

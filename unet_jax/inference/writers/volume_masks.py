@@ -47,7 +47,7 @@ def encode(
     kind, suffix = table.format_of(first)
     _, grid = kind.module().decode(read_file(root, first), first)
     grid = grid.with_axes(axes)
-    volumes = [as_labels(mask, classes), *of_each(probability)]
+    volumes = [as_labels(mask, classes), *of_each(probability, classes)]
     for what, volume in zip(kinds(probability is not None, classes), volumes, strict=True):
         for ending, data in kind.module().encode(volume, grid, suffix).items():
             yield Path(f"{files.name}_{what}{ending}"), data

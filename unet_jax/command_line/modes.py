@@ -1,0 +1,202 @@
+"""What each --mode runs.
+
+What a mode needs is imported when it runs: a mistyped flag is answered at once, before jax has started.
+"""
+
+import sys
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from unet_jax.command_line import given
+from unet_jax.command_line.devices import device_memory, names_several, use_cores_as, use_cores_of
+from unet_jax.command_line.flags import (
+    AGAINST,
+    CONFIG,
+    CONFIGURATION,
+    FOLD,
+    FORMAT,
+    INPUT,
+    MODE,
+    MODES,
+    OUTPUT,
+    OVERLAYS,
+    OVERWRITE,
+    PROBABILITIES,
+    RESUME,
+    SHAPE,
+    SPACING,
+    SPLIT,
+    TILES,
+    TTA,
+    VERIFY,
+    WORKDIR,
+)
+from unet_jax.errors import InputError
+
+
+def run() -> None:
+    """Runs the mode that the flags name."""
+    if MODE.value not in MODES:
+        raise InputError(f"--mode is {MODE.value!r}; it must be one of {', '.join(MODES)}.")
+    if VERIFY.value:
+        _verify_data()
+        return
+    verbs = {
+        "train": _train,
+        "evaluate": _evaluate,
+        "predict": _predict,
+        "export": _export,
+        "benchmark": _benchmark,
+        "crossval": _crossval,
+        "plan": _plan,
+        "check": _check,
+    }
+    verbs[MODE.value]()
+
+
+def _train() -> None:
+    config, workdir = given.recipe()
+
+    from unet_jax.training.train import train
+
+    use_cores_of(config)
+    if names_several(config):
+        _auto(config, workdir)
+    else:
+        train(config, workdir, resuming=RESUME.value)
+
+
+def _auto(config: ConfigDict, workdir: Path) -> None:
+    from unet_jax.auto.auto import auto
+
+    auto(config, workdir, configuration=CONFIGURATION.value, fold=FOLD.value, device_memory_gb=device_memory(config))
+
+
+def _benchmark() -> None:
+    config, workdir = given.recipe()
+
+    from unet_jax.benchmark.benchmark import benchmark
+
+    use_cores_of(config)
+    with explained(config):
+        benchmark(config, workdir, [sys.executable, *sys.argv])
+
+
+def _crossval() -> None:
+    against = Path(AGAINST.value) if AGAINST.value else None
+    config, workdir = (None, given.workdir()) if CONFIG.value is None else given.recipe()
+    if not WORKDIR.value:
+        workdir = workdir.with_name(f"{workdir.name}_crossval")
+
+    from unet_jax.crossval.crossval import crossval
+
+    if config is None:
+        use_cores_as(workdir / "fold0")
+    else:
+        use_cores_of(config)
+    crossval(config, workdir, fold=FOLD.value, against=against)
+
+
+def _plan() -> None:
+    config, workdir = given.recipe()
+    memory = device_memory(config)
+
+    from unet_jax.plan.make import make_plan
+    from unet_jax.run.folder import lock_run
+
+    with lock_run(workdir):
+        make_plan(config, workdir, plan_format=FORMAT.value, overwrite=OVERWRITE.value, device_memory_gb=memory)
+
+
+def _check() -> None:
+    config, workdir = given.recipe()
+
+    from unet_jax.check.check import check
+
+    use_cores_of(config)
+    check(config, workdir)
+
+
+def _evaluate() -> None:
+    workdir = given.workdir()
+
+    if _has_several(workdir):
+        from unet_jax.auto.auto import show
+
+        show(workdir)
+        return
+
+    from unet_jax.evaluation.evaluate import evaluate
+
+    use_cores_as(workdir)
+    evaluate(
+        workdir,
+        side=SPLIT.value,
+        data=given.data(),
+        output=Path(OUTPUT.value) if OUTPUT.value else None,
+        flips=TTA.value,
+        tiles=TILES.value,
+    )
+
+
+def _predict() -> None:
+    workdir = given.workdir()
+    if not INPUT.value or not OUTPUT.value:
+        missing = "--output" if INPUT.value else "--input"
+        raise InputError(f"{missing} is missing: predict needs --input=PATH of images and --output=FOLDER for masks.")
+
+    if _has_several(workdir):
+        from unet_jax.auto.predict import predict
+    else:
+        from unet_jax.inference.predict import predict
+
+    use_cores_as(workdir)
+    predict(
+        workdir,
+        Path(INPUT.value),
+        Path(OUTPUT.value),
+        overwrite=OVERWRITE.value,
+        probabilities=PROBABILITIES.value,
+        overlays=OVERLAYS.value,
+        flips=TTA.value,
+        tiles=TILES.value,
+    )
+
+
+def _export() -> None:
+    workdir = given.workdir()
+    if not OUTPUT.value:
+        raise InputError("--output is missing: name the file to write, such as --output=tumour.zip.")
+
+    if _has_several(workdir):
+        from unet_jax.auto.export import export
+    else:
+        from unet_jax.export.export import export
+
+    export(
+        workdir,
+        Path(OUTPUT.value),
+        data=given.data(),
+        overwrite=OVERWRITE.value,
+        shape=given.three(SHAPE, int),
+        spacing=given.three(SPACING, float),
+    )
+
+
+def _has_several(workdir: Path) -> bool:
+    """Whether the folder is not that of one run, but of all configurations of a plan."""
+    if not (workdir / "plan.json").exists():
+        return False
+
+    from unet_jax.auto.runs import begun
+
+    return bool(begun(workdir))
+
+
+def _verify_data() -> None:
+    workdir = given.workdir()
+
+    from unet_jax.run.verify import verify
+
+    verify(workdir, data=given.data())
