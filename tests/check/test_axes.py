@@ -44,6 +44,6 @@ def test_a_header_alone_says_where_voxels_lie(tmp_path, suffix, monkeypatch):
     name = Path(f"a{suffix}")
     _, whole = itk_file.decode(read_file(tmp_path, name), name)
     monkeypatch.setattr(itk_file, "_array", None)
-    peeked = table.peek(read_file(tmp_path, name), name)
+    peeked = table.read_grid(read_file(tmp_path, name), name)
     assert (peeked.shape, peeked.spacing) == (whole.shape, whole.spacing) == ((3, 4, 5), whole.spacing)
     np.testing.assert_array_equal(peeked.affine, whole.affine)

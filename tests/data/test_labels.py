@@ -104,7 +104,7 @@ def test_values_of_the_background_are_dropped_and_are_no_class():
     assert labels.classes_of(label_map) == {"tumour": (2,)}
     assert labels.to_classes(np.array([0, 1, 2]), label_map).tolist() == [0, 0, 1]
     assert labels.parse("tumour=2, background=0") == {"tumour": (2,)}
-    with pytest.raises(InputError, match="1 stands for two classes"):
+    with pytest.raises(InputError, match="1 is both background or ignore and something else"):
         labels.parse("tumour=1, background=1")
     with pytest.raises(InputError, match="has 0 classes"):
         labels.parse("background=1")

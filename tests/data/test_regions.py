@@ -1,7 +1,10 @@
+import json
+
 import numpy as np
 import pytest
 
 from unet_jax.data import labels, regions
+from unet_jax.data.formats import dataset_json
 from unet_jax.errors import InputError
 
 BRATS = {"whole": (2, 1, 4), "core": (1, 4), "enhancing": (4,)}
@@ -62,3 +65,20 @@ def test_an_order_that_does_not_fit_is_refused(text, order, complaint):
     with pytest.raises(InputError, match=complaint) as caught:
         labels.parse(text, order)
     assert str(caught.value).startswith("config.data.regions_class_order")
+
+
+def test_nnunets_description_keeps_its_order_in_the_config(tmp_path):
+    path = tmp_path / "dataset.json"
+    labels_of_kidneys = {"background": 0, "kidney": [1, 2, 3], "mass": [2, 3], "tumour": 2, "ignore": 4}
+    description = {"channel_names": {"0": "CT"}, "labels": labels_of_kidneys, "file_ending": ".png"}
+    path.write_text(json.dumps(description | {"regions_class_order": [1, 3, 2]}))
+    found = dataset_json.label_map(dataset_json.read(path), path)
+    assert found == {"kidney": (1, 2, 3), "mass": (3, 2), "tumour": (2,), "ignore": (4,)}
+    settings = dataset_json.settings(found)
+    assert labels.parse(settings["labels"], settings["regions_class_order"]) == found
+    path.write_text(json.dumps(description | {"regions_class_order": [1, 3]}))
+    with pytest.raises(InputError, match=r"dataset\.json, regions_class_order has 2 values, and there are 3 classes"):
+        dataset_json.label_map(dataset_json.read(path), path)
+    # Without one, as config.data.labels.
+    path.write_text(json.dumps(description))
+    assert regions.painted(labels.classes_of(dataset_json.label_map(dataset_json.read(path), path))) == (1, 3, 2)

@@ -15,6 +15,7 @@ from unet_jax.benchmark import first_step, flops, memory, rates, timing
 from unet_jax.benchmark.subject import Subject, for_device, random_like
 from unet_jax.benchmark.table import table
 from unet_jax.benchmark.training_steps import Training, alternate
+from unet_jax.data import regions
 from unet_jax.files import write_json
 from unet_jax.inference.network import make_step
 from unet_jax.runtime import compilation_cache, environment
@@ -64,7 +65,7 @@ def benchmark(config: ConfigDict, workdir: Path, command: Sequence[str] = ()) ->
     still, moving, of_step_only = alternate(training, random_batch, fed, seconds)
     augment = jax.jit(functools.partial(augmented, jax.random.key(config.seed), settings=step_settings))
     augmenting = timing.sample(lambda: augment(random_batch), seconds / 5)
-    network = make_step(graphdef, config, mesh)
+    network = make_step(graphdef, config, mesh, overlap=regions.overlap(subject.classes))
     image = global_batch({"image": subject.network_input(drawn)}, mesh)["image"]
 
     def predict() -> jax.Array:

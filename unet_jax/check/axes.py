@@ -33,7 +33,7 @@ def read(root: Path, files: CaseFiles) -> Axes | None:
     if found is None or found[0].sort != "volume":
         return None
     try:
-        grid = table.peek(read_file(root, files.images[0]), files.images[0])
+        grid = table.read_grid(read_file(root, files.images[0]), files.images[0])
     except InputError:  # it was there, and decoded, when the check began
         return None
     directions = grid.affine[:3, :3] / np.linalg.norm(grid.affine[:3, :3], axis=0)

@@ -29,6 +29,9 @@ PROBABILITIES = flags.DEFINE_boolean("probabilities", False, "predict: also writ
 OVERLAYS = flags.DEFINE_boolean("overlays", False, "predict: also writes PNGs with the outlines.")
 TTA = flags.DEFINE_boolean("tta", None, "evaluate, predict: the mean over flips, instead of config.eval.tta.")
 TILES = flags.DEFINE_boolean("tiles", None, "evaluate, predict: windows or whole slices, instead of config.eval.tiles.")
+CACHE_DIR = flags.DEFINE_string(
+    "cache_dir", None, "Where decoded cases and compiled programs are kept, instead of the user's cache folder."
+)
 RESUME = flags.DEFINE_string("resume", "auto", "train: auto resumes a run or begins one; must, never: only that.")
 FOLD = flags.DEFINE_integer("fold", None, "crossval: trains this fold alone, then pools all that are there.")
 CONFIGURATION = flags.DEFINE_string(
@@ -40,4 +43,12 @@ SHAPE = flags.DEFINE_list(
 SPACING = flags.DEFINE_list("spacing", None, "export, of a run on patches: the cases' spacing in mm, such as 1,1,1.")
 AGAINST = flags.DEFINE_string("against", None, "crossval: the folder of another one, to compare patient by patient.")
 FORMAT = flags.DEFINE_string("format", "unet_jax", "plan: nnunet also writes nnU-Net's plans and fingerprint.")
+DISTRIBUTED = flags.DEFINE_boolean(
+    "distributed", False, "This is one process of several: SLURM, Open MPI, Kubernetes or the TPU pod says which."
+)
+COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "This is one of several processes, which meet at this HOST:PORT of process 0."
+)
+PROCESSES = flags.DEFINE_integer("processes", None, "With --coordinator: how many processes there are.")
+PROCESS = flags.DEFINE_integer("process", None, "With --coordinator: this one's number, from 0.")
 VERIFY = flags.DEFINE_boolean("verify-data", False, "Only compares the data's files with the run's, by SHA-256.")

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from unet_jax.command_line import given
+from unet_jax.command_line import given, together
 from unet_jax.command_line.devices import device_memory, names_several, use_cores_as, use_cores_of
 from unet_jax.command_line.flags import (
     AGAINST,
+    CACHE_DIR,
     CONFIG,
     CONFIGURATION,
     FOLD,
@@ -33,14 +34,23 @@ from unet_jax.command_line.flags import (
     WORKDIR,
 )
 from unet_jax.errors import InputError
+from unet_jax.runtime import caches
 
 
 def run() -> None:
     """Runs the mode that the flags name."""
     if MODE.value not in MODES:
         raise InputError(f"--mode is {MODE.value!r}; it must be one of {', '.join(MODES)}.")
+    caches.move_to(Path(CACHE_DIR.value).absolute() if CACHE_DIR.value else None)
+    if together.is_one_of_several():
+        together.run_with_others(_run)
+    else:
+        _run()
+
+
+def _run() -> None:
     if VERIFY.value:
-        _verify_data()
+        together.by_one_process(_verify_data)
         return
     verbs = {
         "train": _train,
@@ -52,7 +62,10 @@ def run() -> None:
         "plan": _plan,
         "check": _check,
     }
-    verbs[MODE.value]()
+    if MODE.value in together.ALONE:
+        together.by_one_process(verbs[MODE.value])
+    else:
+        verbs[MODE.value]()
 
 
 def _train() -> None:
@@ -77,6 +90,7 @@ def _benchmark() -> None:
     config, workdir = given.recipe()
 
     from unet_jax.benchmark.benchmark import benchmark
+    from unet_jax.runtime.out_of_memory import explained
 
     use_cores_of(config)
     with explained(config):

@@ -126,6 +126,8 @@ def all_slices(cases: Sequence[Case]) -> Int[np.ndarray, "n 2"]:
 
 def slices_by_case(index: Int[np.ndarray, "n 2"]) -> dict[int, Int[np.ndarray, " s"]]:
     """The slices of each case in an index of (position in cases, slice), where those of a case stand together."""
+    if not len(index):
+        return {}
     starts = np.flatnonzero(np.diff(index[:, 0], prepend=-1))
     return dict(zip(index[starts, 0].tolist(), np.split(index[:, 1], starts[1:]), strict=True))
 

@@ -21,6 +21,7 @@ from unet_jax.export.whole_case import STEP, Part, probabilities, program
 from unet_jax.files import write_bytes
 from unet_jax.inference.volume_windows import cut, lay_out
 from unet_jax.inference.windows import Segmented
+from unet_jax.plan.dataset import Dataset
 from unet_jax.plan.fingerprint import spacing_of
 from unet_jax.plan.preprocess import Preprocessed, preprocess
 
@@ -38,8 +39,8 @@ LEFT = (
     "crop: to the box of what is not 0 in any channel",
     "normalise: by normalisation, as docs/nnunet.md has it",
     "resample: to spacing",
-    "windows: cut patches; average the logarithms of their probabilities with Gaussian weights and over mirror_axes",
-    "back: resample these to the box's voxels, take the largest, or paint regions, paste, transpose back",
+    "windows: cut patches; average {averaged} with Gaussian weights and over mirror_axes",
+    "back: resample these to the box's voxels, {decided}, paste, transpose back",
     "postprocess",
 )
 
@@ -173,7 +174,7 @@ def _onnx(output: Path, parts: Sequence[Part], expected: Segmented, facts: dict[
     facts = facts | {
         "input": {"shape": [*shape, patch.shape[-1]], "dtype": "float32", "is": "patches of preprocessed cases"},
         "output": {"shape": [*shape, plan.dataset.outputs], "dtype": "float32", "is": "probabilities"},
-        "left": list(LEFT),
+        "left": _left(plan.dataset),
         "transpose_forward": list(plan.plans.transpose_forward),
         "normalisation": [
             {"scheme": scheme, "inside_only": inside} | dataclasses.asdict(of)
@@ -193,6 +194,16 @@ def _onnx(output: Path, parts: Sequence[Part], expected: Segmented, facts: dict[
         f"probabilities differ by at most {difference:.1e}."
     )
     return onnx_file.pack(model, facts), facts, said
+
+
+def _left(dataset: Dataset) -> list[str]:
+    words = {"averaged": "the logarithms of their probabilities", "decided": "take the largest"}
+    if dataset.regions is not None:
+        words = {
+            "averaged": "log(p / (1 - p)) of their probabilities",
+            "decided": "paint those above 0 (painted)",
+        }
+    return [line.format(**words) for line in LEFT]
 
 
 def _patch(prepared: Preprocessed, size: Sequence[int]) -> Float32[np.ndarray, "1 *patch c"]:

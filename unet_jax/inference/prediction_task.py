@@ -23,6 +23,7 @@ from unet_jax.inference.settings import keeps_scale
 from unet_jax.inference.writers import overlays as overlay_files
 from unet_jax.inference.writers import picture_masks, tables
 from unet_jax.run import folder as run_folder
+from unet_jax.runtime import exchange
 
 # An error about files that are there already lists so many.
 LISTED = 5
@@ -83,6 +84,7 @@ def plan(
     channels = image_channels(workdir, config)
     task = _task(workdir, config, channels, source, output, probabilities, overlays)
     _check_output(task, source, overwrite)
+    exchange.barrier()  # so that none finds there what another has written by now
     return task
 
 

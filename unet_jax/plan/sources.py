@@ -95,7 +95,7 @@ def _claim(data: bytes, path: Path) -> tuple[tuple[int, ...], tuple[float, ...]]
     except InputError:
         pass
     try:
-        grid = table.peek(data, path).with_axes("file")
+        grid = table.read_grid(data, path).with_axes("file")
     except InputError:
         # Reading it says what is wrong.
         return (0, 0, 0), (1.0, 1.0, 1.0)

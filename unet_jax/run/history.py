@@ -8,6 +8,7 @@ from pathlib import Path
 from unet_jax.errors import DamageError
 from unet_jax.files import append_line, write_bytes
 from unet_jax.run.folder import HISTORY
+from unet_jax.runtime import exchange
 
 # The key of a line's checksum: CRC-32 of its other keys.
 CHECK = "crc32"
@@ -87,7 +88,8 @@ def rewind(workdir: Path, step: int, epochs: int) -> list[dict]:
             f"{path} has {found} of the {epochs} epochs before checkpoint {step}: restore that file, or "
             "train again with another --workdir."
         )
-    write_bytes(path, b"".join(line for line, _ in lines))
+    if exchange.index() == 0:
+        write_bytes(path, b"".join(line for line, _ in lines))
     return records
 
 

@@ -8,9 +8,11 @@ from ml_collections import ConfigDict
 from unet_jax.data.formats import layouts, pattern_notes, sources
 from unet_jax.errors import InputError
 from unet_jax.run.config import flatten
+from unet_jax.runtime import caches
 
 SOURCES = ("auto", *sources.SOURCES)
 DOWNLOAD = "https://www.kaggle.com/datasets/mateuszbuda/lgg-mri-segmentation"
+COMMAND = "`python -m unet_jax.data.download` does that"
 
 
 def resolve(config: ConfigDict, given: Collection[str]) -> tuple[ConfigDict, list[str]]:
@@ -35,7 +37,7 @@ def resolve(config: ConfigDict, given: Collection[str]) -> tuple[ConfigDict, lis
         changes = _replace(resolved, flatten(config.scaled_down.to_dict()), given)
         messages = [
             f"No data at {root}: running the recipe scaled down on the built-in phantom. To run it in full, unpack "
-            f"{DOWNLOAD} so that {root}/TCGA_CS_4941_19960909 is a folder.",
+            f"{DOWNLOAD} so that {root}/TCGA_CS_4941_19960909 is a folder: {COMMAND}.",
             f"Scaled down: {', '.join(changes)}.",
         ]
     else:
@@ -47,6 +49,7 @@ def resolve(config: ConfigDict, given: Collection[str]) -> tuple[ConfigDict, lis
             resolved.data.update(layouts.keys(found, config.data.to_dict()))
             messages.append(found.note)
     if resolved.data.source == "phantom":
+        resolved.phantom.root = str(caches.place_of(resolved.phantom.root).absolute())
         resolved.data.root = resolved.phantom.root
     elif root.exists() and not root.is_dir():
         raise InputError(f"config.data.root={root}: is a file, and a folder is needed: unpack it, or name its folder.")
@@ -57,6 +60,8 @@ def resolve(config: ConfigDict, given: Collection[str]) -> tuple[ConfigDict, lis
     if not resolved.data.split_file:
         messages += pattern_notes.of_split(Path(resolved.data.root))
     messages += sources.notes(resolved.data.source, sources.settings(resolved.data.to_dict()))
+    # A run finds its data from whichever folder it is used.
+    resolved.data.root = str(Path(resolved.data.root).absolute())
     resolved.lock()
     return resolved, messages
 
@@ -84,7 +89,7 @@ def _needed(source: str) -> str:
     """What a missing folder would have to hold, and what else there is to do."""
     if source == "nifti":
         return "it must hold imagesTr and labelsTr, as raw data sets of nnU-Net do: correct the path"
-    return f"it must hold one folder a patient: unpack {DOWNLOAD} there, or set config.data.source=phantom"
+    return f"it must hold one folder a patient: unpack {DOWNLOAD} there ({COMMAND}), or set config.data.source=phantom"
 
 
 def _replace(config: ConfigDict, replacements: dict, given: Collection[str]) -> list[str]:

@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
@@ -77,10 +78,31 @@ class Watchdog:
             pass  # a full disk may be why nothing moves: stderr has them
 
 
+_end_with: Callable[[str, int], NoReturn] | None = None
+
+
+def end_with(others: Callable[[str, int], NoReturn] | None) -> None:
+    """Makes `end_process` end other processes too, of which this one is a part: see `peers`."""
+    global _end_with
+    _end_with = others
+
+
 def end_process(message: str, exit_code: int) -> NoReturn:
     """Ends this process and its workers from any thread, whatever the others do; `message` goes to stderr."""
+    if _end_with is not None:
+        _end_with(message, exit_code)
+    complain_at_once(message)
+    exit_now(exit_code)
+
+
+def complain_at_once(message: str) -> None:
+    """Writes the line to stderr, from any thread."""
     # Not print: the main thread may hang with stderr's lock.
     os.write(2, f"error: {message}\n".encode(errors="backslashreplace"))
+
+
+def exit_now(exit_code: int) -> NoReturn:
+    """Ends this process and its workers from any thread."""
     workers = multiprocessing.active_children()
     for worker in workers:
         worker.kill()

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from unet_jax.data.load import DataSet
 from unet_jax.errors import NumbersError, StopRequestedError
+from unet_jax.inference import shared
 from unet_jax.inference.segment import segment_cases
 from unet_jax.inference.settings import SegmentSettings
 from unet_jax.metrics.cases import Predicted, count_slices
@@ -24,8 +25,8 @@ from unet_jax.plan.prepared import PreparedCase
 from unet_jax.report import curves, packed_masks
 from unet_jax.report.packed_masks import PackedMask
 from unet_jax.run import history
-from unet_jax.runtime import host_memory
-from unet_jax.runtime.mesh import global_batch, is_primary, replicated
+from unet_jax.runtime import exchange, host_memory
+from unet_jax.runtime.mesh import any_process, global_batch, is_primary, prediction_mesh, replicated, to_local
 from unet_jax.runtime.signals import StopRequest
 from unet_jax.runtime.watchdog import Watchdog
 from unet_jax.training import progress, state_on_disk, tensorboard_pictures
@@ -34,6 +35,8 @@ from unet_jax.training.tensorboard import EventFile
 
 # How much longer the first step and the first batch may take than others: programs are compiled, workers started.
 FIRST = 4
+# What processes tell each other of a signal that comes while they validate.
+STOP = "stop validating"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +123,7 @@ def _train_epoch(run: Run, state: TrainState, batches: Iterator[dict[str, np.nda
     settings, first = run.config.train, int(state.step)
     last = (int(state.epochs) + 1) * run.steps_per_epoch
     newest, began, since = None, time.perf_counter(), first
+    stops = _Stops(run)
     with _bar(run, first, last) as bar:
         for number in range(first + 1, last + 1):
             longer = 1 if newest else FIRST
@@ -145,7 +149,7 @@ def _train_epoch(run: Run, state: TrainState, batches: Iterator[dict[str, np.nda
                 bar.set_postfix(progress.in_the_bar(record))
                 if is_primary():
                     _note(run, record)
-            stopping = _stop_after(run, number)
+            stopping = stops.after_step()
             every = settings.checkpoint_every_steps
             if stopping or (every and number % every == 0 and number < last):
                 _check_numbers(run, newest)
@@ -171,13 +175,20 @@ def _note(run: Run, record: dict[str, Any], masks: Mapping[int, PackedMask] | No
         run.events.append(record, tensorboard_pictures.draw(run.data.cases, masks or {}, run.data.shown))
 
 
-def _stop_after(run: Run, step: int) -> bool:
-    """Whether to stop after this step: this process, or, of several, all of them."""
-    if not jax.distributed.is_initialized():
-        return run.stop.asked
-    import orbax.checkpoint as ocp
+class _Stops:
+    """Whether a signal asked for a stop: this process, or, of several, any of them; then all stop after one step."""
 
-    return run.stop.asked or ocp.utils.reached_preemption(step)
+    def __init__(self, run: Run):
+        self._stop = run.stop
+        self._ask = any_process(run.mesh) if exchange.count() > 1 else None
+        self._answer: jax.Array | None = None
+
+    def after_step(self) -> bool:
+        if self._ask is None:
+            return self._stop.asked
+        # The answer of the step before: that of this one would have to be waited for.
+        before, self._answer = self._answer, self._ask(self._stop.asked)
+        return before is not None and bool(before)
 
 
 def _bar(run: Run, first: int, last: int) -> tqdm:
@@ -245,10 +256,14 @@ def _check_numbers(run: Run, step: _Step) -> None:
 
 
 def _places(run: Run, step: _Step) -> dict[str, list]:
-    """The slices of the step's batch, or the first voxels of its patches, by the name of their case."""
+    """The slices of the step's batch, or the first voxels of its patches, by the name of their case.
+
+    Of several processes, those of all: each comes here, as they look at the same numbers.
+    """
     places: dict[str, list] = {}
-    for position, place in zip(step.case.tolist(), step.place.tolist(), strict=True):
-        places.setdefault(run.data.cases[position].name, []).append(place)
+    for cases, where in exchange.gather_json([step.case.tolist(), step.place.tolist()]):
+        for position, place in zip(cases, where, strict=True):
+            places.setdefault(run.data.cases[position].name, []).append(place)
     return places
 
 
@@ -259,13 +274,22 @@ def _validate(run: Run, state: TrainState) -> tuple[dict, dict[int, PackedMask]]
         state_on_disk.save(run.checkpoints, state, None, run.record)
         return _saved(int(state.step))
 
-    run.stop.anywhere(save_unscored)
+    if exchange.count() == 1:
+        run.stop.anywhere(save_unscored)
     cases, classes = run.data.cases, run.data.classes
-    network = functools.partial(run.network_step, *state.weights)
-    predicted = segment_cases(network, cases, run.validation, run.settings, title="validation", prepared=run.prepared)
+    network = functools.partial(run.network_step, *to_local(state.weights, prediction_mesh(run.config.train.spatial)))
+    own = shared.own_part(cases, run.validation)
+    predicted = segment_cases(network, cases, own, run.settings, title="validation", prepared=run.prepared)
     masks: dict[int, PackedMask] = {}
-    index, counts = count_slices(packed_masks.keep(_watched(run, predicted), masks), cases, classes)
+    own, counts = count_slices(packed_masks.keep(_watched(run, predicted), masks), cases, classes)
     run.stop.between_steps()
+    run.watchdog.rest()  # while others are not done yet
+    if exchange.count() > 1 and any(exchange.gather_json(exchange.told(STOP))):
+        raise StopRequestedError(save_unscored())
+    index, counts = shared.all_counts(cases, run.validation, own, counts, run.settings)
+    if run.config.train.tensorboard:
+        parts = exchange.collect(packed_masks.to_bytes(masks)) if exchange.count() > 1 else []
+        masks |= {position: mask for part in parts for position, mask in packed_masks.from_bytes(part).items()}
     return summarise(case_rows(cases, index, counts, classes), counts), masks
 
 
@@ -274,7 +298,11 @@ def _watched(run: Run, predicted: Iterator[Predicted]) -> Iterator[Predicted]:
     allowed = run.config.watchdog_seconds * FIRST
     while True:
         run.watchdog.expect("the next validated case", allowed)
-        run.stop.check()
+        if exchange.count() == 1:
+            run.stop.check()
+        elif run.stop.asked or exchange.told(STOP):
+            exchange.tell(STOP)  # and whatever the others have done by now will do
+            return
         one = next(predicted, None)
         if one is None:
             return

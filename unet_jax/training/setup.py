@@ -109,7 +109,8 @@ def _check_geometry(config: ConfigDict, model: nnx.Module) -> None:
         )
     size = (config.data.image_size,) * 2 if slab is None else (slab, *(config.data.image_size,) * 2)
     if not model.margin:  # else the step pads the image to what fits
-        models.check_size(size, model.divisor)
+        key = "image_size" if slab is None else "slab and image_size"
+        _check_size(f"config.data.{key}", size, model)
 
 
 def _check_patches(config: ConfigDict, model: nnx.Module) -> None:
@@ -137,7 +138,14 @@ def _check_patches(config: ConfigDict, model: nnx.Module) -> None:
         raise InputError(
             f"config.model.name={config.model.name!r} pads nothing, and cannot have patches: choose another."
         )
-    models.check_size(patch, model.divisor)
+    _check_size("config.data.patch", patch, model)
+
+
+def _check_size(key: str, size: tuple[int, ...], model: nnx.Module) -> None:
+    try:
+        models.check_size(size, model.divisor)
+    except InputError as error:
+        raise InputError(f"{key}: {error}") from None
 
 
 def choose_split(config: ConfigDict, data: DataSet, path: Path) -> tuple[Split, list[str]]:

@@ -4,7 +4,6 @@ import contextlib
 import sys
 from pathlib import Path
 
-import jax
 from ml_collections import ConfigDict
 
 from unet_jax.data import leaks, load, pipeline, regions, splits
@@ -15,8 +14,8 @@ from unet_jax.inference.settings import SegmentSettings
 from unet_jax.plan import plan_file, run_plan
 from unet_jax.run import checkpoint, history, resume
 from unet_jax.run import folder as run_folder
-from unet_jax.runtime import compilation_cache, host_memory
-from unet_jax.runtime.mesh import data_mesh, is_primary
+from unet_jax.runtime import compilation_cache, exchange, host_memory
+from unet_jax.runtime.mesh import data_mesh, is_primary, prediction_mesh
 from unet_jax.runtime.out_of_memory import explained
 from unet_jax.runtime.signals import StopRequest
 from unet_jax.runtime.watchdog import Watchdog
@@ -47,11 +46,10 @@ def train(config: ConfigDict, workdir: Path, *, resuming: str = "auto") -> dict:
         OutOfMemoryError: the device or the host has too little memory for the config.
         StorageError: a disk is full, read-only or failing.
     """
-    # jax.distributed notices SIGTERM itself, and agrees with all processes on the step to stop after.
     with (
         run_folder.lock_run(workdir),
         explained(config),
-        StopRequest(listen=not jax.distributed.is_initialized()) as stop,
+        StopRequest() as stop,
         Watchdog(workdir / STACKS) as watchdog,
     ):
         stop.anywhere(lambda: "nothing was trained yet; run the same command to resume.")
@@ -79,7 +77,9 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
     split, notes = setup.choose_split(config, data, split_path)
     for line in notes:
         _say(line)
-    doubts = leaks.check_leaks(split, data.cases, data.listing, data.digests, workdir / leaks.FULL_LIST)
+    exchange.agree(resume.identity(workdir, config, data, split), resume.ALIKE)
+    full_list = workdir / leaks.FULL_LIST if is_primary() else None
+    doubts = leaks.check_leaks(split, data.cases, data.listing, data.digests, full_list)
     for line in [*doubts, *leaks.side_warnings(split, data.cases, data.classes)]:
         _warn(line)
     index = {side: splits.slices_of(split, data.cases, side) for side in splits.SIDES}
@@ -114,8 +114,11 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
         _say(progress.resumption(config, workdir, resumed, epochs))
 
     # The epochs.
-    events = EventFile(workdir, resumed, records, config.to_dict()) if config.train.tensorboard else None
+    has_events = config.train.tensorboard and is_primary()
+    events = EventFile(workdir, resumed, records, config.to_dict()) if has_events else None
     step_settings = StepSettings.of(config, classes, plan and plan.configuration, ignores=data.ignores, mesh=mesh)
+    # Of several processes, each validates its share of the cases on its own devices.
+    own_mesh = mesh if exchange.count() == 1 else prediction_mesh(config.train.spatial)
     run = loop.Run(
         config=config,
         workdir=workdir,
@@ -123,8 +126,8 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
         data=data,
         validation=index["val"],
         train_step=make_train_step(graphdef, optimizer, step_settings, schedule),
-        network_step=make_step(graphdef, config, mesh, overlap=regions.overlap(classes)),
-        settings=SegmentSettings.of(config, mesh, plan, classes),
+        network_step=make_step(graphdef, config, own_mesh, overlap=regions.overlap(classes)),
+        settings=SegmentSettings.of(config, own_mesh, plan, classes),
         steps_per_epoch=steps_per_epoch,
         checkpoints=checkpoints,
         record=record,
@@ -145,7 +148,9 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
     _say(f"Trained {len(epochs)} epochs; scoring the {config.eval.checkpoint}, epoch {scored['epoch']}.")
     if config.eval.choose_threshold:
         config = config.copy_and_resolve_references()
-        config.eval.threshold = threshold.choose(workdir, config, data.cases, index["val"], mesh)
+        config.eval.threshold = threshold.choose(
+            workdir, config, data.cases, index["val"], prediction_mesh(config.train.spatial)
+        )
     return score(workdir, config, data)
 
 

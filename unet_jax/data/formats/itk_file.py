@@ -58,6 +58,12 @@ def decode(data: bytes, name: PurePath | str) -> tuple[np.ndarray, VoxelGrid]:
         raise InputError(f"{shown(name)}: {error}") from error
 
 
+def read_grid(data: bytes, name: PurePath | str) -> VoxelGrid:
+    """The grid of a file, without its voxels; arguments and what it raises are those of `decode`."""
+    with _opened(data, name) as reader:
+        return _grid(reader, _header(data, _suffix(name)))
+
+
 def read(data: bytes, name: PurePath | str) -> tuple["SimpleITK.Image", np.ndarray]:
     """SimpleITK's image of a file, and its array as `decode` has it.
 
@@ -67,16 +73,6 @@ def read(data: bytes, name: PurePath | str) -> tuple["SimpleITK.Image", np.ndarr
     with _opened(data, name) as reader:
         image = reader.Execute()
         return image, _array(simpleitk(), image)
-
-
-def peek(data: bytes, name: PurePath | str) -> VoxelGrid:
-    """The grid of a file, by its header alone; it has no header to write another file by.
-
-    Raises:
-        InputError: the header is damaged, or claims too much.
-    """
-    with _opened(data, name) as reader:
-        return _grid(reader, b"")
 
 
 @contextlib.contextmanager

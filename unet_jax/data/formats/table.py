@@ -2,8 +2,8 @@
 
 A module has `decode` and `encode`. Of pictures, which have no place in the body, `decode(data, name, mask=False)` gives
 [d, h, w, c] and `encode(volume, suffix)` bytes. Of volumes, `decode(data, name)` gives [i, j, k] or [i, j, k, c] with a
-`VoxelGrid`, `peek(data, name)` the grid alone, without decoding, `encode(volume, grid, suffix)` the bytes of each file
-by its suffix, and `endings(suffix)` those suffixes.
+`VoxelGrid`, `read_grid(data, name)` it alone, `encode(volume, grid, suffix)` the bytes of each file by its suffix, and
+`endings(suffix)` those suffixes.
 DICOM is series of files: see `dicom`.
 """
 
@@ -76,13 +76,13 @@ def check_packages(paths: Iterable[PurePath]) -> None:
         format_of(path)[0].module()
 
 
-def peek(data: bytes, path: PurePath) -> "VoxelGrid":
+def read_grid(data: bytes, path: PurePath) -> "VoxelGrid":
     """Where the voxels of a volume's file lie, by its header alone.
 
     Raises:
         InputError: the header cannot be read.
     """
-    return format_of(path)[0].module().peek(data, path)
+    return format_of(path)[0].module().read_grid(data, path)
 
 
 def read(
