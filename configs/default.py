@@ -26,12 +26,14 @@ def get_config() -> ConfigDict:
     # What lies under `root`: "lgg", the Kaggle layout; "pairs", pictures and masks; "nifti", nnU-Net's raw layout;
     # "dicom", studies with SEG or RTSTRUCT; "tfds", lgg_mri as TFDS builds it; "patterns", what `images` and `masks`
     # say; "listed", what dataset.json lists; see docs/data.md. "phantom": the built-in synthetic MRI. "auto": whatever
-    # lies there but studies, or, without such a folder, the phantom with the values of `scaled_down`.
+    # lies there, or, without such a folder, the phantom with the values of `scaled_down`.
     config.data.source = "auto"
     config.data.root = "data/kaggle_3m"
     # Where images and masks lie, as paths from `root` with fields, such as "images/{case}.png" and
     # "masks/{case}_mask*.png": they pair by equal fields. {patient} tells whose a case is, {slice} numbers the slices
-    # of a scan, {channel:flair|t1} are files that are stacked. None: a layout that is known.
+    # of a scan, {channel:flair|t1} are files that are stacked; {label:left|right} of masks are classes with a file
+    # each. None: a layout that is known. Of DICOM, `images` alone is the pattern of the descriptions of series, such as
+    # "*{channel:FLAIR|T1}*".
     config.data.images = placeholder(str)
     config.data.masks = placeholder(str)
     # "range": 8 and 16 bits become 0 to 1, floats stay as they are. "volume": each channel of each scan is stretched

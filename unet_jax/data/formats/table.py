@@ -110,6 +110,15 @@ def check_packages(paths: Iterable[PurePath]) -> None:
         format_of(path)[0].module()
 
 
+def read_grid(data: bytes, path: PurePath) -> "VoxelGrid":
+    """Where the voxels of a volume's file lie, by its header alone.
+
+    Raises:
+        InputError: the header cannot be read.
+    """
+    return format_of(path)[0].module().read_grid(data, path)
+
+
 def read(
     data: bytes, path: PurePath, *, mask: bool = False, axes: str = "patient"
 ) -> tuple[Shaped[np.ndarray, "d h w c"], "VoxelGrid | None"]:
