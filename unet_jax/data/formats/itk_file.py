@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import SimpleITK
 
 # ITK counts to the left and the back, an affine to the right and the front.
+# Of a file, for its grid: all.
+GRID_BYTES = None
 TO_RAS = np.array([-1.0, -1.0, 1.0])
 # By numpy's name of a type, what the formats call it; GIPL has a number.
 NRRD_TYPES = {"uint8": "uint8", "uint16": "uint16", "float32": "float"}
