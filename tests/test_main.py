@@ -29,6 +29,12 @@ def run(*arguments, cwd=PROJECT):
     [
         ([RECIPE, "--config.model.widht=3"], "config.model.widht is not a key; did you mean config.model.width?"),
         ([RECIPE, "--config.modl.width=3"], "config.modl.width is not a key; did you mean config.model.width?"),
+        ([RECIPE, "--config.lr=0.1"], "config.lr is not a key; did you mean config.optim.learning_rate?"),
+        ([RECIPE, "--config.epochs=3"], "config.epochs is not a key; did you mean config.train.epochs?"),
+        (
+            [RECIPE, "--config.loss.focal=1.0"],
+            "config.loss.focal is not a key; give the loss as a whole: --config.loss='{\"focal\": 1.0}'.",
+        ),
         ([RECIPE, "--config.model.width=wide"], "--config.model.width=wide: invalid literal for int"),
         ([RECIPE, "--config.train.epochs=None"], "config.train.epochs is None, and needs a value, such as 20."),
         # None is a value for a key that need not have one: the next fault is told.
@@ -129,7 +135,8 @@ def test_each_fault_has_its_exit_code_and_one_line(error, code, parsed, monkeypa
     assert program.main([]) == code
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
-    assert err.startswith("error: ")
+    # Stopping is what was asked for.
+    assert err.startswith("error: ") == (not isinstance(error, errors.StopRequestedError))
     assert (error.strerror if isinstance(error, OSError) else str(error)) in err
 
 

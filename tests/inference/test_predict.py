@@ -2,6 +2,7 @@ import csv
 import importlib
 import shutil
 import sys
+import tracemalloc
 from pathlib import Path
 
 import cv2
@@ -19,14 +20,14 @@ from unet_jax.errors import InputError, StorageError
 from unet_jax.evaluation import evaluate as evaluation
 from unet_jax.evaluation.evaluate import evaluate
 from unet_jax.files import write_json
+from unet_jax.inference import ensemble, prediction_task
 from unet_jax.inference import predict as prediction
-from unet_jax.inference import prediction_task
 from unet_jax.inference.network import load_network
 from unet_jax.inference.predict import predict
 from unet_jax.metrics import cases as scoring
 from unet_jax.run import folder as run_folder
 from unet_jax.run.checkpoint import Restored
-from unet_jax.run.config import as_json
+from unet_jax.run.config import as_json, read_config
 from unet_jax.runtime.mesh import data_mesh
 from unet_jax.training.train import train
 
@@ -65,7 +66,7 @@ def by_brightness(settings, configure, tmp_path, monkeypatch):
     def probability(image, sizes=None):
         return image[..., 0] / (255 if image.dtype == np.uint8 else 1)
 
-    monkeypatch.setattr(prediction, "load_network", lambda *arguments: (probability, Restored(1, True, {}, {})))
+    monkeypatch.setattr(ensemble, "load_network", lambda *arguments: (probability, Restored(1, True, {}, {})))
     return folder
 
 
@@ -166,6 +167,27 @@ def test_existing_output_is_found_before_anything_is_computed(by_brightness, tmp
     assert sorted(path.name for path in out.iterdir()) == ["a_mask.png", "cases.csv", "slices.csv"]
 
 
+@pytest.mark.parametrize("pages", [1, 3])
+def test_what_is_of_an_old_mask_does_not_stay_beside_a_new_one(by_brightness, tmp_path, pages):
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    bright = [np.full((4, 6), 200, np.uint8)] * pages
+    for name in ("a", "b"):
+        cv2.imwritemulti(str(source / f"{name}.tif"), bright)
+    predict(by_brightness, source, out, probabilities=True, overlays=True)
+    of_b = {path for path in out.rglob("*") if path.is_file() and "b" in path.relative_to(out).as_posix()[:10]}
+    (out / "a_mask.tif").unlink()
+    (out / "mine.txt").touch()
+    for table_file in ("cases.csv", "slices.csv"):
+        (out / table_file).unlink()
+    with pytest.raises(InputError, match=r"holds a_probability\.tif, overlays/a.* already"):
+        predict(by_brightness, source / "a.tif", out)
+    predict(by_brightness, source / "a.tif", out, overwrite=True)
+    left = {path for path in out.rglob("*") if path.is_file()}
+    assert left - of_b == {out / name for name in ("a_mask.tif", "mine.txt", "cases.csv", "slices.csv")}
+    assert {path for path in of_b if path.exists()} == of_b
+
+
 def test_output_must_be_a_folder_outside_of_the_input(by_brightness, tmp_path):
     (tmp_path / "in").mkdir()
     cv2.imwrite(str(tmp_path / "in" / "a.png"), np.zeros((4, 6), np.uint8))
@@ -213,7 +235,9 @@ def test_pictures_of_any_size_and_sort_get_masks_of_their_own(by_brightness, tmp
         probability = read(f"{stem}_probability{suffix}")
         assert probability.dtype == np.uint16
         np.testing.assert_allclose(probability / 65535, share, atol=1e-5)
-        assert read(tmp_path / "out" / "overlays" / Path(name).with_suffix(".png")).shape == (*image.shape, 3)
+        times = -(-512 // max(image.shape))
+        overlay = read(tmp_path / "out" / "overlays" / Path(name).with_suffix(".png"))
+        assert overlay.shape == (times * image.shape[0], times * image.shape[1], 3)
         [row] = [row for row in rows if row["case"] == str(Path(name).with_suffix(""))]
         assert (row["volume"], row["unit"]) == ((share >= 0.5).sum(), "pixels")
     slices = table(tmp_path / "out" / "slices.csv")
@@ -377,3 +401,30 @@ def test_images_on_another_scale_than_training_are_named(by_brightness, tmp_path
     assert line.startswith("warning: 1 of 2 cases are on another scale of intensities than training (other: the median")
     assert "is 1280 and 98 %" in line
     assert line.endswith("where training had 0 to 10 (float32)): give images on the scale of training.")
+
+
+@pytest.mark.parametrize("kind", ["float32.nii", "float32.nii.gz", "scaled.nii.gz", "stretched.nii"])
+def test_a_volume_is_predicted_in_the_memory_of_two_and_a_half(kind, by_brightness, tmp_path, monkeypatch):
+    if kind == "stretched.nii":
+        config = read_config(by_brightness)
+        config.data.intensity = "auto"
+        config.eval.postprocess.minimum_voxels = 2
+        write_json(by_brightness / run_folder.CONFIG, as_json(config.to_dict()))
+    # A bright ball in noise.
+    voxels = np.random.default_rng(0).uniform(0, 0.4, (96, 128, 160)).astype(np.float32)
+    places = np.ogrid[-48:48, -64:64, -80:80]
+    voxels[sum(place**2 for place in places) < 30**2] += 0.6
+    image = nibabel.Nifti1Image(voxels, np.diag([1, 1, 2, 1]))
+    if kind == "scaled.nii.gz":
+        image.set_data_dtype(np.int16)
+    (tmp_path / "in").mkdir()
+    nibabel.save(image, tmp_path / "in" / f"head_{kind}")
+    del image
+    predict(by_brightness, tmp_path / "in", tmp_path / "before")  # imports
+    tracemalloc.start()
+    try:
+        predict(by_brightness, tmp_path / "in", tmp_path / "out")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2.5 * voxels.nbytes, f"{peak / voxels.nbytes:.2f} times the volume"

@@ -36,6 +36,13 @@ def test_an_exception_is_named_with_file_and_line(tmp_path, source, line):
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_a_relative_path_is_followed_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("def get_config():\n    return 1 / 0\n")
+    with pytest.raises(InputError, match=r"^mine\.py, line 2: ZeroDivisionError"):
+        config_file.with_paths(["--config=mine.py"])
+
+
 def test_what_stands_after_the_colon_is_given_to_get_config(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text("def get_config(name):\n    assert name == 'wide', name\n")

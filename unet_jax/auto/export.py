@@ -17,7 +17,7 @@ from unet_jax.plan import plan_file
 from unet_jax.run import folder as run_folder
 from unet_jax.run.config import read_config
 from unet_jax.runtime import compilation_cache
-from unet_jax.runtime.mesh import data_mesh
+from unet_jax.runtime.mesh import prediction_mesh
 from unet_jax.runtime.out_of_memory import explained
 
 
@@ -62,11 +62,12 @@ def export(
     with explained(config):
         compilation_cache.use(config.train.compilation_cache)
         case = volumes.case_to_try(config, image_channels(first, config), data, shape, spacing)
-        loaded = members.load(workdir, plans, best.configurations, best.folds, data_mesh())
+        loaded = members.load(workdir, plans, best.configurations, best.folds, prediction_mesh(None))
         facts = {
             "run": workdir.resolve().name,
             "configurations": list(best.configurations),
             "folds": list(best.folds),
+            "channels": list(run_folder.read_channel_names(first, config, case.image.shape[-1])),
             **describe(run_folder.read_classes(first)),
             "postprocess": [list(step) for step in best.postprocessing],
         }

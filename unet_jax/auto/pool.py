@@ -4,9 +4,10 @@ A case goes through each configuration once, and all candidates are made of that
 """
 
 import dataclasses
+import functools
 import io
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -25,6 +26,7 @@ from unet_jax.inference.windows import Wanted
 from unet_jax.plan.plans import Plans
 from unet_jax.run import folder as run_folder
 from unet_jax.run.config import read_config
+from unet_jax.runtime import exchange
 from unet_jax.runtime.mesh import prediction_mesh
 
 FOLDER = "candidates"
@@ -98,12 +100,18 @@ def pool(
         its = [run for run in done if run.fold == fold]
         positions = _tested(its, data)
         paths = {position: workdir / FOLDER / f"fold{fold}" / f"{position:06d}.npz" for position in positions}
-        missing = [position for position, path in paths.items() if not _is_there(path, origin, len(candidates))]
-        if missing:
-            _segment(workdir, its, candidates, plans, data, {one: paths[one] for one in missing}, origin)
+        missing = exchange.by_primary(functools.partial(_missing, paths, origin, len(candidates)))
+        own = [missing[place] for place in exchange.share_of([data.cases[one].image.size for one in missing])]
+        if own:
+            _segment(workdir, its, candidates, plans, data, {one: paths[one] for one in own}, origin)
+        exchange.barrier()
         files |= paths
         fold_of |= dict.fromkeys(positions, fold)
     return Pooled(tuple(candidates), data, dict(sorted(files.items())), fold_of)
+
+
+def _missing(paths: Mapping[int, Path], origin: str, count: int) -> list[int]:
+    return [position for position, path in paths.items() if not _is_there(path, origin, count)]
 
 
 def origin_of(done: Sequence[Run], candidates: Sequence[Candidate]) -> str:

@@ -8,15 +8,19 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from unet_jax.command_line import given
+from unet_jax.command_line import given, together
 from unet_jax.command_line.devices import device_memory, names_several, use_cores_as, use_cores_of
 from unet_jax.command_line.flags import (
     AGAINST,
+    CACHE_DIR,
+    CASE_NAMES,
     CONFIG,
     CONFIGURATION,
+    DRY_RUN,
     FOLD,
     FORMAT,
     INPUT,
+    LICENCE,
     MODE,
     MODES,
     OUTPUT,
@@ -33,14 +37,24 @@ from unet_jax.command_line.flags import (
     WORKDIR,
 )
 from unet_jax.errors import InputError
+from unet_jax.run import pack_file
+from unet_jax.runtime import caches
 
 
 def run() -> None:
     """Runs the mode that the flags name."""
     if MODE.value not in MODES:
         raise InputError(f"--mode is {MODE.value!r}; it must be one of {', '.join(MODES)}.")
+    caches.move_to(Path(CACHE_DIR.value).absolute() if CACHE_DIR.value else None)
+    if together.is_one_of_several():
+        together.run_with_others(_run)
+    else:
+        _run()
+
+
+def _run() -> None:
     if VERIFY.value:
-        _verify_data()
+        together.by_one_process(_verify_data)
         return
     verbs = {
         "train": _train,
@@ -51,8 +65,12 @@ def run() -> None:
         "crossval": _crossval,
         "plan": _plan,
         "check": _check,
+        "pack": _pack,
     }
-    verbs[MODE.value]()
+    if MODE.value in together.ALONE:
+        together.by_one_process(verbs[MODE.value])
+    else:
+        verbs[MODE.value]()
 
 
 def _train() -> None:
@@ -61,10 +79,12 @@ def _train() -> None:
     from unet_jax.training.train import train
 
     use_cores_of(config)
+    if names_several(config) and DRY_RUN.value:
+        raise InputError("--dry_run is of one run: name it, such as --config.plan.configuration=2d.")
     if names_several(config):
         _auto(config, workdir)
     else:
-        train(config, workdir, resuming=RESUME.value)
+        train(config, workdir, resuming=RESUME.value, dry_run=DRY_RUN.value)
 
 
 def _auto(config: ConfigDict, workdir: Path) -> None:
@@ -77,6 +97,7 @@ def _benchmark() -> None:
     config, workdir = given.recipe()
 
     from unet_jax.benchmark.benchmark import benchmark
+    from unet_jax.runtime.out_of_memory import explained
 
     use_cores_of(config)
     with explained(config):
@@ -119,12 +140,15 @@ def _check() -> None:
 
 
 def _evaluate() -> None:
-    workdir = given.workdir()
+    with given.opened() as workdir:
+        _evaluate_run(workdir)
 
+
+def _evaluate_run(workdir: Path) -> None:
     if _has_several(workdir):
         from unet_jax.auto.auto import show
 
-        show(workdir)
+        show(workdir, str(given.workdir()))
         return
 
     from unet_jax.evaluation.evaluate import evaluate
@@ -134,18 +158,22 @@ def _evaluate() -> None:
         workdir,
         side=SPLIT.value,
         data=given.data(),
-        output=Path(OUTPUT.value) if OUTPUT.value else None,
+        output=Path(OUTPUT.value) if OUTPUT.value else pack_file.beside(given.workdir(), SPLIT.value),
         flips=TTA.value,
         tiles=TILES.value,
     )
 
 
 def _predict() -> None:
-    workdir = given.workdir()
+    given.workdir()
     if not INPUT.value or not OUTPUT.value:
         missing = "--output" if INPUT.value else "--input"
         raise InputError(f"{missing} is missing: predict needs --input=PATH of images and --output=FOLDER for masks.")
+    with given.opened() as workdir:
+        _predict_with(workdir)
 
+
+def _predict_with(workdir: Path) -> None:
     if _has_several(workdir):
         from unet_jax.auto.predict import predict
     else:
@@ -165,10 +193,14 @@ def _predict() -> None:
 
 
 def _export() -> None:
-    workdir = given.workdir()
+    given.workdir()
     if not OUTPUT.value:
         raise InputError("--output is missing: name the file to write, such as --output=tumour.zip.")
+    with given.opened() as workdir:
+        _export_run(workdir)
 
+
+def _export_run(workdir: Path) -> None:
     if _has_several(workdir):
         from unet_jax.auto.export import export
     else:
@@ -184,6 +216,22 @@ def _export() -> None:
     )
 
 
+def _pack() -> None:
+    workdir = given.workdir()
+    if not OUTPUT.value:
+        raise InputError("--output is missing: name the file to write, such as --output=model.zip.")
+
+    from unet_jax.share.pack import pack
+
+    pack(
+        workdir,
+        Path(OUTPUT.value),
+        licence=LICENCE.value,
+        case_names=CASE_NAMES.value,
+        overwrite=OVERWRITE.value,
+    )
+
+
 def _has_several(workdir: Path) -> bool:
     """Whether the folder is not that of one run, but of all configurations of a plan."""
     if not (workdir / "plan.json").exists():
@@ -195,8 +243,7 @@ def _has_several(workdir: Path) -> bool:
 
 
 def _verify_data() -> None:
-    workdir = given.workdir()
-
     from unet_jax.run.verify import verify
 
-    verify(workdir, data=given.data())
+    with given.opened() as workdir:
+        verify(workdir, data=given.data())

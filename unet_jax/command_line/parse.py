@@ -28,10 +28,18 @@ def parse_flags(arguments: Sequence[str]) -> list[str]:
     except InputError as error:
         sys.exit(complain(error))
     except Exception as error:  # absl, ml_collections and the parsers of values have many kinds
-        keys = [argument[len("--config.") :].split("=")[0] for argument in arguments if "--config." in argument]
-        unknown = unknown_keys(keys, default_config()) if isinstance(error, (AttributeError, KeyError)) else []
-        sys.exit(complain(InputError("\n".join(unknown) or _last_line(error))))
+        sys.exit(complain(InputError(_explained(error, arguments))))
     return rest
+
+
+def _explained(error: Exception, arguments: Sequence[str]) -> str:
+    keys = [argument[len("--config.") :].split("=")[0] for argument in arguments if argument.startswith("--config.")]
+    if keys and not any(argument.split("=")[0] in ("--config", "-config") for argument in arguments):
+        return f"--config.{keys[0]} sets a key of a recipe: name that too, as in --config=default."
+    unknown = unknown_keys(keys, default_config()) if isinstance(error, (AttributeError, KeyError)) else []
+    if "as a ConfigDict" in str(error):
+        return f"{str(error).split(':')[0]}: a group of keys is given as in --config.loss='{{\"dice\": 1.0}}'."
+    return "\n".join(unknown) or _last_line(error)
 
 
 def _last_line(error: Exception) -> str:

@@ -24,7 +24,7 @@ from unet_jax.metrics import lesions
 from unet_jax.run import folder as run_folder
 from unet_jax.run.config import read_config
 from unet_jax.runtime import compilation_cache
-from unet_jax.runtime.mesh import data_mesh, is_primary
+from unet_jax.runtime.mesh import is_primary, prediction_mesh
 from unet_jax.runtime.out_of_memory import explained
 
 # What config.eval.choose may name, and the values that are tried: without it, the config's alone.
@@ -106,7 +106,7 @@ def _count_fold(fold: Fold, values: Mapping[str, tuple]) -> Counts:
     config = read_config(fold.folder, flips=fold.metrics["tta"], tiles=fold.metrics["tiles"])
     with explained(config):
         compilation_cache.use(config.train.compilation_cache)
-        data, mesh = load.load(config), data_mesh()
+        data, mesh = load.load(config), prediction_mesh(config.train.spatial)
         split = splits.read(fold.folder / run_folder.SPLIT, data.cases, data.unit)
         index = splits.slices_of(split, data.cases, "test")
         network, _ = load_network(fold.folder, config, mesh)

@@ -1,5 +1,6 @@
 """Trains and scores every fold of a recipe, and pools their patients: each is scored by a network that never saw it."""
 
+import functools
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -14,7 +15,7 @@ from unet_jax.report import curves, scores
 from unet_jax.run import folder as run_folder
 from unet_jax.run import resume
 from unet_jax.run.config import as_json, default_config, flatten, read_config
-from unet_jax.runtime.mesh import is_primary
+from unet_jax.runtime import exchange
 from unet_jax.training.train import train
 
 # Where the config does not say.
@@ -53,7 +54,7 @@ def crossval(
         _train_folds(config, workdir, fold)
     # Folds that end together, in processes of their own, are pooled one after the other.
     with run_folder.lock_run(workdir, wait=True):
-        return _pool(workdir, against)
+        return exchange.done_by_primary(functools.partial(_pool, workdir, against))
 
 
 def _pool(workdir: Path, against: Path | None) -> dict:
@@ -71,19 +72,16 @@ def _pool(workdir: Path, against: Path | None) -> dict:
         comparison = pooled.compare(results["dice_by_patient"], theirs["dice_by_patient"])
         results["against"] = {"workdir": str(against)} | comparison
     results["recipe"] = _recipe(found[0])
-    if is_primary():
-        print(f"{workdir}: cross-validation\n{pooled.table(results)}", flush=True)
-        # Networks must be loaded for these, so they are made again only where the scores are new.
-        if not (workdir / CASES).exists() or _scored_before(workdir) != results["dice_by_patient"]:
-            fold_pictures.write(workdir / CASES, found, rows)
-        dice = {
-            one.number: [value for value in dice_by_patient(one.rows).values() if value is not None] for one in found
-        }
-        curves.write_dice_by_fold(workdir / "folds.png", dice)
-        curves.write_folds(workdir / "curves.png", [one.epochs for one in found])
-        scores.write_rows(workdir / "cases.csv", rows)
-        write_json(workdir / RESULTS, results)
-        print(f"  written to {workdir}: {RESULTS}, cases.csv, {CASES}, folds.png, curves.png", flush=True)
+    print(f"{workdir}: cross-validation\n{pooled.table(results)}", flush=True)
+    # Networks must be loaded for these, so they are made again only where the scores are new.
+    if not (workdir / CASES).exists() or _scored_before(workdir) != results["dice_by_patient"]:
+        fold_pictures.write(workdir / CASES, found, rows)
+    dice = {one.number: [value for value in dice_by_patient(one.rows).values() if value is not None] for one in found}
+    curves.write_dice_by_fold(workdir / "folds.png", dice)
+    curves.write_folds(workdir / "curves.png", [one.epochs for one in found])
+    scores.write_rows(workdir / "cases.csv", rows)
+    write_json(workdir / RESULTS, results)
+    print(f"  written to {workdir}: {RESULTS}, cases.csv, {CASES}, folds.png, curves.png", flush=True)
     return results
 
 

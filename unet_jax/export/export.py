@@ -26,7 +26,7 @@ from unet_jax.run import checkpoint
 from unet_jax.run import folder as run_folder
 from unet_jax.run.config import read_config
 from unet_jax.runtime import compilation_cache
-from unet_jax.runtime.mesh import data_mesh
+from unet_jax.runtime.mesh import prediction_mesh
 from unet_jax.runtime.out_of_memory import explained
 
 # suffix of the file → the module that traces a program, runs it, and packs it with its facts
@@ -76,13 +76,13 @@ def export(
         raise InputError(f"--shape and --spacing are for runs on patches, and {workdir} takes images of any size.")
     if data is not None:
         load.take_cases_from(data, config)
-    run_folder.check_phantom(workdir, config)
+    run_folder.check_data(config)
     form = FORMATS[output.suffix]
     with explained(config):
         compilation_cache.use(config.train.compilation_cache)
         case = load.load(config).cases[0]
         image = _tried_on(case, config.data.slab, config.data.neighbours)
-        network, restored = load_network(workdir, config, data_mesh())
+        network, restored = load_network(workdir, config, prediction_mesh(None))
         classes = run_folder.read_classes(workdir)
         for line in checkpoint.warnings(workdir / run_folder.CHECKPOINTS, restored):
             print(f"warning: {line}", file=sys.stderr, flush=True)
@@ -98,6 +98,7 @@ def export(
         "checkpoint_step": restored.step,
         "model": config.model.to_dict(),
         **_interface(form.axes(image), image, classes),
+        "channels": list(run_folder.read_channel_names(workdir, config, case.image.shape[-1])),
         **(describe(classes) if classes else {}),
         **{key: config.data[key] for key in ("image_size", "slab", "intensity", "neighbours")},
         "threshold": None if classes else config.eval.threshold,
@@ -138,11 +139,12 @@ def _volumes(
     """The export of a run on patches."""
     if config.plan.previous:
         raise InputError(f"{workdir} is {volumes.CASCADE}")
-    run_folder.check_phantom(workdir, config)
+    if data is None:
+        run_folder.check_data(config)
     with explained(config):
         compilation_cache.use(config.train.compilation_cache)
         case = volumes.case_to_try(config, image_channels(workdir, config), data, shape, spacing)
-        mesh = data_mesh()
+        mesh = prediction_mesh(None)
         network, restored = load_network(workdir, config, mesh)
         for line in checkpoint.warnings(workdir / run_folder.CHECKPOINTS, restored):
             print(f"warning: {line}", file=sys.stderr, flush=True)
@@ -150,6 +152,7 @@ def _volumes(
         facts = {
             "run": workdir.resolve().name,
             "checkpoint_step": restored.step,
+            "channels": list(run_folder.read_channel_names(workdir, config, case.image.shape[-1])),
             **describe(run_folder.read_classes(workdir)),
             "postprocess": config.eval.postprocess.to_dict(),
         }

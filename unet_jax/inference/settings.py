@@ -13,6 +13,7 @@ from unet_jax.data.regions import Classes
 from unet_jax.plan import run_plan
 from unet_jax.plan.run_plan import RunPlan
 from unet_jax.run import folder as run_folder
+from unet_jax.runtime import exchange
 from unet_jax.runtime.mesh import by_batch
 
 
@@ -21,7 +22,8 @@ class SegmentSettings:
     """How cases become masks.
 
     Attributes:
-        batch_size: windows at a time; the last batch is filled up with zeros, so that there is one program a size.
+        batch_size: windows at a time; the last batch is filled up with zeros, so that there is one program a size. Of
+            several processes, which segment cases of their own, each takes its part of the config's.
         threshold: a pixel is of the only class from this probability on; of several, it is of the likeliest.
         painted: the number that is painted for each of several classes that overlap, in order; None for others.
         sharding: how a batch lies on the devices.
@@ -68,7 +70,7 @@ class SegmentSettings:
         """
         shares = mesh.shape["data"]
         return cls(
-            batch_size=-(-config.train.batch_size // shares) * shares,
+            batch_size=-(-max(config.train.batch_size // exchange.count(), 1) // shares) * shares,
             threshold=config.eval.threshold,
             sharding=by_batch(mesh),
             slab=config.data.slab,

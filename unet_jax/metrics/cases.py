@@ -109,6 +109,8 @@ def count_slices(
         marked = np.asarray(cases[position].mask)[slices]
         mask, truth = labels.where_labelled(mask, marked), labels.without_ignored(marked)
         counts.append(overlap.count_classes(mask, truth, members) if classes else overlap.count(mask, truth))
+    if not counts:
+        return np.zeros((0, 2), np.int32), np.zeros((0, len(members), 3) if classes else (0, 3), np.int64)
     return np.array(index, np.int32), np.concatenate(counts)
 
 

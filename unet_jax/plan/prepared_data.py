@@ -11,6 +11,7 @@ from unet_jax.plan import previous_masks, sources
 from unet_jax.plan.dataset import labels_of
 from unet_jax.plan.prepared import PreparedCase, prepare
 from unet_jax.plan.run_plan import RunPlan
+from unet_jax.runtime import caches
 
 
 def prepare_cases(
@@ -30,7 +31,7 @@ def prepare_cases(
         dataset,
         plan.plans,
         plan.configuration,
-        Path(config.data.cache),
+        caches.place_of(config.data.cache),
     )
     if config.plan.previous:
         labels = tuple(number for number in plan.dataset.numbers if number > 0)

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from unet_jax.errors import InputError
 from unet_jax.files import read_json
 from unet_jax.run import recipes
-from unet_jax.run.folder import CHOSEN, CONFIG, FINGERPRINT, THRESHOLD
+from unet_jax.run.folder import CHOSEN, CONFIG, FINGERPRINT, THRESHOLD, folds_of
 
 # Groups whose keys depend on the network or the loss that is chosen; those check them.
 OPEN_GROUPS = ("model.", "loss.")
@@ -116,6 +116,8 @@ def read_flat_config(workdir: Path) -> dict[str, Any]:
     Raises:
         InputError: there is none.
     """
+    if not (workdir / CONFIG).exists() and (folds := folds_of(workdir)):
+        raise InputError(f"{workdir} holds the folds of a cross-validation: name one of them, as --workdir={folds[0]}.")
     found = read_json(workdir / CONFIG)
     if not isinstance(found, dict):
         raise InputError(f"{workdir / CONFIG} is not a config: restore it.")

@@ -48,9 +48,10 @@ def _checked(named: str) -> str:
 
 def _where(error: Exception, path: Path) -> str:
     """The exception's type and text, at the last line of `path` that led to it."""
+    whole = str(path.absolute())
     what = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
-    if isinstance(error, SyntaxError) and error.filename == str(path):
+    if isinstance(error, SyntaxError) and error.filename == whole:
         return f"{path}, line {error.lineno}: {type(error).__name__}: {error.msg}: mend this config file."
-    lines = [frame.lineno for frame in traceback.extract_tb(sys.exc_info()[2]) if frame.filename == str(path)]
+    lines = [frame.lineno for frame in traceback.extract_tb(sys.exc_info()[2]) if frame.filename == whole]
     place = f"{path}, line {lines[-1]}" if lines else f"{path}"
     return f"{place}: {what}: mend this config file."

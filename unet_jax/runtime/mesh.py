@@ -5,10 +5,11 @@ slabs along its first spatial axis, a slab a device.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -41,12 +42,16 @@ def data_mesh(spatial: Sequence[Any] | None = None) -> Mesh:
 
 
 def prediction_mesh(spatial: Sequence[Any] | None) -> Mesh:
-    """The mesh that a run predicts with, wherever that is: as many devices share a sample as do in training, or fewer.
+    """The devices of this process, as a run predicts with them: as many share a sample as in training, or fewer.
 
-    On a CPU none do: its devices are of one memory, and the fast convolutions of volumes are for whole ones.
+    Processes share out cases, and each works on its own. On a CPU no devices share a sample: they are of one memory,
+    and the fast convolutions of volumes are for whole ones.
     """
-    slabs = math.gcd(slabs_of(spatial), jax.local_device_count())
-    return data_mesh() if jax.default_backend() == "cpu" else data_mesh((slabs,))
+    devices = np.array(jax.local_devices())
+    slabs = 1 if jax.default_backend() == "cpu" else math.gcd(slabs_of(spatial), len(devices))
+    if slabs == 1:
+        return Mesh(devices, ("data",), axis_types=(AxisType.Auto,))
+    return Mesh(devices.reshape(-1, slabs), ("data", "space"), axis_types=(AxisType.Auto,) * 2)
 
 
 def slabs_of(spatial: Sequence[Any] | None) -> int:
@@ -64,6 +69,18 @@ def slabs_of(spatial: Sequence[Any] | None) -> int:
             "axis a volume is cut; or None."
         )
     return numbers[0]
+
+
+def to_local(tree: Tree, mesh: Mesh) -> Tree:
+    """Arrays that every device of all processes holds whole, as arrays of this process's `mesh`; nothing is copied."""
+    if jax.process_count() == 1:
+        return tree
+
+    def convert(array: jax.Array) -> jax.Array:
+        pieces = [shard.data for shard in array.addressable_shards]
+        return jax.make_array_from_single_device_arrays(array.shape, replicated(mesh), pieces)
+
+    return jax.tree.map(convert, tree)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -105,6 +122,20 @@ def global_batch(local: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Arra
         # The same as below, in half the time.
         return jax.device_put(local, by_batch(mesh))
     return {key: jax.make_array_from_process_local_data(by_batch(mesh), x) for key, x in local.items()}
+
+
+def any_process(mesh: Mesh) -> Callable[[bool], jax.Array]:
+    """Whether any process says yes, as a sum over devices that is waited for when its value is looked at.
+
+    Every process calls it as often as all others.
+    """
+    found = jax.jit(jnp.any, out_shardings=replicated(mesh))
+
+    def ask(yes: bool) -> jax.Array:
+        here = np.full(jax.local_device_count(), yes)
+        return found(jax.make_array_from_process_local_data(by_batch(mesh), here))
+
+    return ask
 
 
 def is_primary() -> bool:

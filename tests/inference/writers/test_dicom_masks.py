@@ -131,3 +131,11 @@ def test_segments_of_classes_that_overlap_overlap_as_well(tmp_path):
             segment = frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber - 1
             number = round(frame.PlanePositionSequence[0].ImagePositionPatient[2] / 4)
             np.testing.assert_allclose(pixels / scale, expected[segment][number], atol=tolerance)
+
+
+def test_an_empty_mask_is_written_without_a_word(tmp_path, recwarn, capsys, caplog):
+    write_series(tmp_path / "series", [make_slice(number, **STUDY) for number in range(3)])
+    _, _, found = _encoded(tmp_path / "series", np.zeros((3, 8, 9), np.uint8), np.zeros((3, 8, 9), np.float32))
+    assert not any(segmentation.pixel_array.any() for segmentation in found.values())
+    assert [str(warning.message) for warning in recwarn] == []
+    assert (capsys.readouterr(), caplog.records) == (("", ""), [])

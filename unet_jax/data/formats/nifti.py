@@ -77,6 +77,7 @@ def decode(
     channels: int | None = None,
     threshold: int | None = None,
     axes: str = "patient",
+    number_of: Callable[[Path], int] | None = None,
 ) -> Case:
     """Reads and checks the channels and the mask of one case.
 
@@ -87,6 +88,7 @@ def decode(
         channels: how many there must be; None where that is not known.
         threshold: see `labels.to_classes`.
         axes: config.data.axes.
+        number_of: see `patterned.decode`.
 
     Returns:
         image float32 [slices, rows, columns, channels] in the files' own units, mask of classes or None, spacing in mm.
@@ -104,19 +106,27 @@ def decode(
             array, grid = table.read(read(path), path, mask=is_mask, axes=axes)
             _check_together(path, grid, grids)
             grids[path] = grid
-            arrays[path] = _classes(array, path, labels, threshold) if is_mask else array.astype(np.float32)
+            found = _classes(array, path, labels, threshold) if is_mask else array.astype(np.float32, copy=False)
+            found = label_maps.numbered(found, number_of(path)) if is_mask and number_of else found
+            arrays[path] = np.ascontiguousarray(found)
+            del array, found  # a volume is not held twice
         except InputError as error:
             faults += lines_of(error)
     if faults:
         raise FaultsError(faults)
     grid = grids[files.images[0]]
-    image = np.ascontiguousarray(np.concatenate([arrays[path] for path in files.images], axis=-1))
+    image = _together([arrays.pop(path) for path in files.images])
     if channels not in (None, image.shape[-1]):
         raise FaultsError([nifti_listing.wrong_channels(files.name, range(image.shape[-1]), channels)])
     mask = None
     if files.masks:
         mask = np.ascontiguousarray(union([arrays[path] for path in files.masks], files.masks))
     return Case(files.name, files.patient, image, mask, grid.spacing)
+
+
+def _together(channels: list[np.ndarray]) -> np.ndarray:
+    """The channels of all files, last and contiguous."""
+    return channels[0] if len(channels) == 1 else np.concatenate(channels, axis=-1)
 
 
 def _check_together(path: Path, grid: VoxelGrid, grids: Mapping[Path, VoxelGrid]) -> None:
