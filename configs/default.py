@@ -26,12 +26,14 @@ def get_config() -> ConfigDict:
     # What lies under `root`: "lgg", the Kaggle layout; "pairs", pictures and masks; "nifti", nnU-Net's raw layout;
     # "dicom", studies with SEG or RTSTRUCT; "tfds", lgg_mri as TFDS builds it; "patterns", what `images` and `masks`
     # say; "listed", what dataset.json lists; see docs/data.md. "phantom": the built-in synthetic MRI. "auto": whatever
-    # lies there but studies, or, without such a folder, the phantom with the values of `scaled_down`.
+    # lies there, or, without such a folder, the phantom with the values of `scaled_down`.
     config.data.source = "auto"
     config.data.root = "data/kaggle_3m"
     # Where images and masks lie, as paths from `root` with fields, such as "images/{case}.png" and
     # "masks/{case}_mask*.png": they pair by equal fields. {patient} tells whose a case is, {slice} numbers the slices
-    # of a scan, {channel:flair|t1} are files that are stacked. None: a layout that is known.
+    # of a scan, {channel:flair|t1} are files that are stacked; {label:left|right} of masks are classes with a file
+    # each. None: a layout that is known. Of DICOM, `images` alone is the pattern of the descriptions of series, such as
+    # "*{channel:FLAIR|T1}*".
     config.data.images = placeholder(str)
     config.data.masks = placeholder(str)
     # "range": 8 and 16 bits become 0 to 1, floats stay as they are. "volume": each channel of each scan is stretched
@@ -39,8 +41,12 @@ def get_config() -> ConfigDict:
     config.data.intensity = "auto"
     # Which values of the masks mean what, such as "tumour=255", "tumour=1+2+4" or, for several classes, "edema=1,
     # core=2+4"; "tumour=#ff0000" takes a colour, "background=3" drops a value, and the pixels of "ignore=255" are left
-    # out of loss and scores. None: 0 and 1 or 0 and 255 in pictures, and what dataset.json says of NIfTI.
+    # out of loss and scores. None: 0 and 1 or 0 and 255 in pictures, and what dataset.json says of NIfTI. Classes that
+    # share values overlap, such as "whole=1+2+4, core=1+4, enhancing=4": each gets a sigmoid, and scores of its own.
     config.data.labels = placeholder(str)
+    # What is written for each class where they overlap, in the order of `labels`, later ones over earlier ones. None:
+    # of each the first value that no smaller one has, the largest class first; (2, 1, 4) for the example.
+    config.data.regions_class_order = placeholder(tuple)
     # From which value on a pixel of a mask belongs to the only class, such as 128 for masks that were saved as JPEG;
     # None takes values as they are, and refuses JPEG.
     config.data.mask_threshold = placeholder(int)
@@ -135,6 +141,9 @@ def get_config() -> ConfigDict:
     config.model.norm = "none"
     # What doubles the size on the way up: "bilinear" as the tutorial, "nearest" or "transposed".
     config.model.up = "bilinear"
+    # How many levels, from the first one on, keep no features for the gradient but compute them again: less memory for
+    # more time. 0 keeps all. U-Nets have it, nnU-Net's too.
+    config.model.remat = 0
     # What every layer computes in: "float32" or "bfloat16". Parameters stay float32.
     config.model.dtype = "float32"
 
@@ -192,6 +201,9 @@ def get_config() -> ConfigDict:
     config.optim.name = "adam"
     # The highest, after the warm-up.
     config.optim.learning_rate = 1e-3
+    # Factors on it for parts of the network, such as "encoder=0.1" or, level by level, "encoder=0.3, encoder/0=0.1":
+    # the longest name holds. None: all parts learn alike.
+    config.optim.part_rates = placeholder(str)
     # After the warm-up: "constant"; "cosine" down to 0 at the last epoch; or "poly", nnU-Net's, which takes
     # (1 - epoch / epochs)^0.9 of it for all steps of an epoch.
     config.optim.schedule = "constant"
@@ -212,14 +224,32 @@ def get_config() -> ConfigDict:
     config.optim.ema_decay = placeholder(float)
 
     config.train = ConfigDict()
-    # A folder that `python -m unet_jax.models.pretrained.torch_weights` made, to start from; None starts from random
-    # parameters.
+    # To start from: a run's folder or a pack, of which what fits is copied and what sees other channels or classes is
+    # adapted (docs/share.md); or a folder that `python -m unet_jax.models.pretrained.torch_weights` made. None starts
+    # from random parameters.
     config.train.initial_weights = placeholder(str)
+    # Parts of the network that stay as they are, batch normalisation's statistics included, such as "encoder" or, of a
+    # network with a stem, "stem, encoder"; "encoder/0" is its first block. None trains all.
+    config.train.freeze = placeholder(str)
     # Passes over the training slices, at most.
     config.train.epochs = 20
+    # Steps of the whole run, at most; None: as many as the epochs have. The run ends with what is reached first, a last
+    # epoch cut short is validated like the others, and the learning rate's schedule is laid out over what there is.
+    config.train.steps = placeholder(int)
+    # Minutes of steps and validation, about: before a new run, a few steps and a case are timed, and the steps that fit
+    # are fixed in the run's budget.json, so that a resumed run is the same. Reading the data, compiling, checkpoints
+    # and the last scores are not part of them. None: no limit.
+    config.train.minutes = placeholder(float)
     # Slices, or patches, a step, over all devices together; None, with plan.configuration, is the plan's.
     config.train.batch_size = placeholder(int)
     config.train.batch_size = 32
+    # Into how many parts a batch is divided, one after the other, so that a device holds the features of one part only:
+    # loss and gradient are those of the whole batch, also of Dice over a batch. Not with batch normalisation.
+    config.train.accumulate = 1
+    # Into how many slabs each volume is cut along its first axis (each slice along its rows), one a device, for volumes
+    # that one device cannot hold: (4,) makes groups of four devices. The axis has to be a multiple of that times the
+    # network's strides. None: each device has whole ones.
+    config.train.spatial = placeholder(tuple)
     # Steps that count as an epoch of patches, which are drawn without end; None: nnU-Net's 250. Of slices, an epoch is
     # one pass over all of them.
     config.train.steps_per_epoch = placeholder(int)
@@ -238,6 +268,10 @@ def get_config() -> ConfigDict:
     # Whether <workdir>/tensorboard gets the same lines as events, with pictures of validated slices after each epoch:
     # the true outline is green, the predicted one orange.
     config.train.tensorboard = True
+    # What else gets the numbers of history.jsonl: "mlflow", "wandb" or both, each an extra to install by that name.
+    # Neither needs a server: MLflow writes to <workdir>/mlruns unless MLFLOW_TRACKING_URI says otherwise, and Weights &
+    # Biases to <workdir>/wandb, for `wandb sync`, unless WANDB_MODE does.
+    config.train.loggers = ()
     # Where compiled programs are kept, so that the next start takes seconds; None compiles them at each start.
     config.train.compilation_cache = placeholder(str)
     config.train.compilation_cache = "data/compiled"
@@ -251,6 +285,9 @@ def get_config() -> ConfigDict:
     # Whether that probability is chosen once training has ended, by the validation side's mean Dice per patient, and
     # kept in the run's threshold.json, which then takes the place of `threshold`.
     config.eval.choose_threshold = False
+    # What --mode=crossval chooses for each fold, by the mean Dice of the other folds' test patients: any of "threshold"
+    # and "minimum_voxels" (see postprocess). Each fold's chosen.json then takes the place of these keys.
+    config.eval.choose = ()
     # Whether the probability is the mean over the image and its flips, of those that augment.flip_rows and flip_columns
     # train for: with both, upside down, left to right and both at once, four times the work.
     config.eval.tta = False

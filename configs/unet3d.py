@@ -28,6 +28,7 @@ def get_config() -> ConfigDict:
             "norm": "instance",
             "activation": "leaky_relu",
             "up": "transposed",
+            "remat": 0,
             "dtype": "float32",
         }
     )

@@ -106,7 +106,7 @@ def test_a_shrunk_network_trains_a_step_of_it(name, tmp_path):
     graphdef, state = setup.initial_state(config, 3, optimizer, data_mesh())
     before = jax.tree.map(np.array, state.params)
     config.data.image_size = 32
-    settings = StepSettings.of(config, 1, planned)
+    settings = StepSettings.of(config, (), planned)
     step = make_train_step(graphdef, optimizer, settings, schedule)
     state, logged = step(state, batch)
     assert np.isfinite(float(logged["loss"]))

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 # Rooms, a file or a package of unet_jax each, from bottom to top: a room imports itself and what stands on a line
 # before its own. Weights from elsewhere become runs, so that they stand apart from the networks.
 ORDER = [
-    ["errors", "version", "colours"],
+    ["errors", "version", "colours", "wording"],
     ["files"],
     ["runtime"],
     ["data"],
@@ -25,8 +25,11 @@ ORDER = [
     ["training"],
     ["crossval", "export", "benchmark", "check"],
     ["auto"],
+    ["share"],
     ["api"],
     ["__init__"],
+    ["command_line"],
+    ["__main__"],
 ]
 
 # Packages that a room does without: what only reads data, or plans, does not start jax.

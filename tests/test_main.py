@@ -1,5 +1,6 @@
 import errno
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,9 +8,9 @@ from pathlib import Path
 import data_sets
 import pytest
 
-import main
 from configs import default
-from unet_jax import errors
+from unet_jax import __version__, errors
+from unet_jax.command_line import flags, modes, program
 from unet_jax.run import resume
 from unet_jax.runtime.lock import lock_folder
 
@@ -28,6 +29,12 @@ def run(*arguments, cwd=PROJECT):
     [
         ([RECIPE, "--config.model.widht=3"], "config.model.widht is not a key; did you mean config.model.width?"),
         ([RECIPE, "--config.modl.width=3"], "config.modl.width is not a key; did you mean config.model.width?"),
+        ([RECIPE, "--config.lr=0.1"], "config.lr is not a key; did you mean config.optim.learning_rate?"),
+        ([RECIPE, "--config.epochs=3"], "config.epochs is not a key; did you mean config.train.epochs?"),
+        (
+            [RECIPE, "--config.loss.focal=1.0"],
+            "config.loss.focal is not a key; give the loss as a whole: --config.loss='{\"focal\": 1.0}'.",
+        ),
         ([RECIPE, "--config.model.width=wide"], "--config.model.width=wide: invalid literal for int"),
         ([RECIPE, "--config.train.epochs=None"], "config.train.epochs is None, and needs a value, such as 20."),
         # None is a value for a key that need not have one: the next fault is told.
@@ -43,8 +50,12 @@ def run(*arguments, cwd=PROJECT):
         ),
         ([RECIPE, "--config.data.source=lg"], "config.data.source is 'lg'; it must be one of auto, lgg"),
         (["--config=configs/nope.py"], "--config=configs/nope.py: there is no such file; in configs there are"),
-        (["--config=configs"], "--config=configs: there is no such file"),
-        ([], "--config is missing: name a recipe, such as --config=configs/default.py."),
+        (["--config=configs"], "--config=configs: there is no such recipe; there are buda2019, default, fpn,"),
+        (
+            ["--config=lgg_gpus"],
+            "--config=lgg_gpus: there is no such recipe; did you mean lgg_gpu? There are buda2019,",
+        ),
+        ([], "--config is missing: name a recipe, such as --config=default; there are buda2019, default, fpn,"),
         (["--mode=evaluate"], "--workdir is missing: name the run's folder, such as"),
         (["--verify-data"], "--workdir is missing: name the run's folder, such as"),
         (["--mode=export", "--workdir=x"], "--output is missing: name the file to write, such as --output=tumour.zip."),
@@ -95,9 +106,9 @@ def test_a_folder_in_use_is_answered_with_the_holders_number(tmp_path):
 
 @pytest.fixture
 def parsed():
-    main.FLAGS(["main.py"])
+    flags.FLAGS(["main.py"])
     yield
-    main.FLAGS.unparse_flags()
+    flags.FLAGS.unparse_flags()
 
 
 @pytest.mark.parametrize(
@@ -120,19 +131,20 @@ def test_each_fault_has_its_exit_code_and_one_line(error, code, parsed, monkeypa
     def raise_it():
         raise error
 
-    monkeypatch.setattr(main, "_train", raise_it)
-    assert main.main([]) == code
+    monkeypatch.setattr(modes, "_train", raise_it)
+    assert program.main([]) == code
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
-    assert err.startswith("error: ")
+    # Stopping is what was asked for.
+    assert err.startswith("error: ") == (not isinstance(error, errors.StopRequestedError))
     assert (error.strerror if isinstance(error, OSError) else str(error)) in err
 
 
 def test_a_bug_keeps_its_traceback(parsed, monkeypatch):
     for error in (FileNotFoundError(errno.ENOENT, "gone"), ValueError("bug")):
-        monkeypatch.setattr(main, "_train", lambda error=error: (_ for _ in ()).throw(error))
+        monkeypatch.setattr(modes, "_train", lambda error=error: (_ for _ in ()).throw(error))
         with pytest.raises(type(error)):
-            main.main([])
+            program.main([])
 
 
 def test_every_kind_of_error_has_a_code_of_its_own():
@@ -140,7 +152,30 @@ def test_every_kind_of_error_has_a_code_of_its_own():
     assert sorted(kind.exit_code for kind in kinds) == list(range(2, 2 + len(kinds)))
 
 
-def test_help_names_every_flag():
-    done = run("--help")
+@pytest.mark.parametrize("flag", ["--help", "--helpfull", "-h"])
+def test_help_is_short_and_names_every_mode_flag_and_recipe(flag):
+    done = run(flag)
+    assert (done.returncode, done.stderr) == (0, "")
     for name in ("config", "mode", "workdir", "split", "data", "resume", "verify-data"):
         assert f"--{name}:" in done.stdout or f"--[no]{name}:" in done.stdout
+    for mode in flags.MODES:
+        assert f"\n  {mode} " in done.stdout
+    for path in (PROJECT / "configs").glob("*.py"):
+        assert re.search(rf"\b{path.stem}\b", done.stdout)
+    lines = done.stdout.splitlines()
+    assert len(lines) < 80
+    assert sum(line.startswith("  python main.py ") for line in lines) == 5
+    assert max(map(len, lines)) <= 100 or str(PROJECT) in max(lines, key=len)
+
+
+def test_the_program_says_its_version():
+    assert (run("--version").stdout, __version__) == ("unet_jax 0.1.0\n", "0.1.0")
+
+
+def test_it_is_the_same_program_as_a_module(tmp_path):
+    environment = os.environ | {"PYTHONPATH": str(PROJECT)}
+    command = [sys.executable, "-m", "unet_jax", "--config=lgg_cpu"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "config.data.root: found no folder data/kaggle_3m" in done.stderr
+    assert not list(tmp_path.iterdir())

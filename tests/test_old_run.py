@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from golden import make_old_run as golden
 
-import main
 import unet_jax
+from unet_jax.command_line import parse, program
 
 NAMES = ("stopped", "finished")
 EXPECTED = json.loads((golden.FOLDER / "expected.json").read_text())
@@ -47,12 +47,12 @@ def command(unpacked, monkeypatch, capsys) -> Callable[..., None]:
         monkeypatch.chdir(unpacked[name])
         # Else jax would be told, for all tests of this process, to divide the CPU.
         monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "1")
-        main.FLAGS.unparse_flags()
-        main.parse_flags(["main.py", *flags])
-        check_ended_well(main.main([]), capsys.readouterr().err)
+        parse.FLAGS.unparse_flags()
+        parse.parse_flags(["main.py", *flags])
+        check_ended_well(program.main([]), capsys.readouterr().err)
 
     yield run
-    main.FLAGS.unparse_flags()
+    parse.FLAGS.unparse_flags()
 
 
 def train(folder: Path, *flags: str) -> None:

@@ -11,11 +11,15 @@ it is used: what only reads data need not start jax.
 
 from typing import TYPE_CHECKING, Any
 
+from unet_jax import version
+
 if TYPE_CHECKING:
     from unet_jax import losses, metrics, models
     from unet_jax.api import load
 
-__all__ = ["load", "losses", "metrics", "models"]
+__version__ = version.VERSION
+
+__all__ = ["__version__", "load", "losses", "metrics", "models"]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,23 +13,25 @@ from ml_collections import ConfigDict
 
 from unet_jax.auto import best as best_file
 from unet_jax.auto import members, runs
-from unet_jax.data import intensity, scale
+from unet_jax.data import intensity, regions, scale
 from unet_jax.data import load as load_data
 from unet_jax.data.case import Case, check_finite
 from unet_jax.data.formats import sources
+from unet_jax.data.labels import LabelMap
 from unet_jax.data.scale import Scale
 from unet_jax.errors import InputError
-from unet_jax.inference import components, postprocess
-from unet_jax.inference.network import image_channels, load_network
+from unet_jax.inference import components, ensemble, postprocess
+from unet_jax.inference.network import image_channels
 from unet_jax.inference.segment import segment_stream
 from unet_jax.inference.settings import SegmentSettings, keeps_scale
 from unet_jax.inference.windows import Segmented, Wanted
 from unet_jax.plan import plan_file
-from unet_jax.run import checkpoint
 from unet_jax.run import folder as run_folder
+from unet_jax.run import pack_file
 from unet_jax.run.config import read_config
-from unet_jax.runtime.mesh import check_batch_size, data_mesh
+from unet_jax.runtime.mesh import check_batch_size, prediction_mesh
 from unet_jax.runtime.out_of_memory import explained
+from unet_jax.wording import count
 
 Mask = UInt8[np.ndarray, "d h w"]
 
@@ -41,29 +43,34 @@ def load(run: str | os.PathLike[str], *, batch_size: int | None = None) -> "Segm
         mask = segment(image)
 
     Args:
-        run: the run's folder; or that of a choice (best.json), whose folds and configurations are averaged and whose
-            post-processing is applied.
+        run: the run's folder, or a pack (docs/share.md). Of the folder of a cross-validation, the networks of the folds
+            are averaged; of that of a choice (best.json), folds and configurations, and its post-processing is applied.
         batch_size: slices, or slabs, that are computed together; fewer are filled up to that number. None is the
             run's own, with which the masks are those of `evaluate` and `predict` to the bit; 1 spares the filling where
             single pictures are to be segmented.
 
     Raises:
-        InputError: the folder holds no run, or no checkpoint yet.
-        DamageError: no checkpoint is whole. One that is damaged among others is a warning.
+        InputError: the folder holds no run, or no checkpoint yet; or the file is not a pack.
+        DamageError: a pack is not what was packed, or no checkpoint is whole. One that is damaged among others is a
+            warning.
     """
-    workdir = Path(run)
-    if (workdir / best_file.NAME).exists():
-        return _load_choice(workdir, batch_size)
-    config = read_config(workdir)
-    mesh = data_mesh()
+    with pack_file.opened(Path(run)) as workdir:
+        if (workdir / best_file.NAME).exists():
+            return _load_choice(workdir, batch_size)
+        return _load_runs(workdir, batch_size)
+
+
+def _load_runs(workdir: Path, batch_size: int | None) -> "Segmenter":
+    found = ensemble.find(workdir)
+    config, first, mesh = found.config, found.first, prediction_mesh(found.config.train.spatial)
     if batch_size is not None:
         config.train.batch_size = batch_size
         check_batch_size(batch_size, mesh)
-    network, restored = load_network(workdir, config, mesh)
-    for line in checkpoint.warnings(workdir / run_folder.CHECKPOINTS, restored):
-        warnings.warn(line, RuntimeWarning, stacklevel=2)
-    classes = tuple(run_folder.read_classes(workdir))
-    settings = SegmentSettings.of_run(workdir, config, mesh)
+    network, restored, lines = ensemble.load(found, mesh)
+    for line in lines:
+        warnings.warn(line, RuntimeWarning, stacklevel=3)
+    classes = run_folder.read_classes(first)
+    settings = SegmentSettings.of_run(first, config, mesh)
 
     def segment(wanted: Iterator[Wanted], keep: bool) -> Iterator[Segmented]:
         return segment_stream(network, wanted, settings, keep_probabilities=keep)
@@ -71,28 +78,30 @@ def load(run: str | os.PathLike[str], *, batch_size: int | None = None) -> "Segm
     def finish(mask: Mask) -> Mask:
         return postprocess.apply(mask, settings.postprocess)
 
-    channels = image_channels(workdir, config)
-    names, trained = _of_images(workdir, config, channels)
-    return Segmenter(segment, finish, config, restored.step, channels, classes, names, trained)
+    channels = image_channels(first, config)
+    names, trained = _of_images(first, config, channels)
+    step = restored[0].step if len(restored) == 1 else None
+    return Segmenter(segment, finish, config, step, channels, classes, names, trained)
 
 
 def _load_choice(workdir: Path, batch_size: int | None) -> "Segmenter":
-    best, plans, mesh = best_file.read(workdir), plan_file.read_plans(workdir / plan_file.NAME), data_mesh()
+    best, plans = best_file.read(workdir), plan_file.read_plans(workdir / plan_file.NAME)
     first = runs.folder_of(workdir, best.configurations[0], best.folds[0])
     config = read_config(first)
+    mesh = prediction_mesh(config.train.spatial)
     loaded = members.load(workdir, plans, best.configurations, best.folds, mesh)
     if batch_size is not None:
         check_batch_size(batch_size, mesh)
         loaded = [replace(one, settings=replace(one.settings, batch_size=batch_size)) for one in loaded]
+    classes = run_folder.read_classes(first)
 
     def segment(wanted: Iterator[Wanted], keep: bool) -> Iterator[Segmented]:
         for found in members.segment(loaded, wanted, keep_probabilities=keep or len(best.configurations) > 1):
-            yield members.together(found, best.configurations, config.eval.threshold)
+            yield members.together(found, best.configurations, config.eval.threshold, regions.painted(classes))
 
     def finish(mask: Mask) -> Mask:
         return components.apply(mask, best.postprocessing)
 
-    classes = tuple(run_folder.read_classes(first))
     channels = image_channels(first, config)
     names, trained = _of_images(first, config, channels)
     return Segmenter(segment, finish, config, None, channels, classes, names, trained)
@@ -119,9 +128,10 @@ class Segmenter:
 
     Attributes:
         config: the run's.
-        step: of the checkpoint; None of a choice, which has several.
+        step: of the checkpoint; None where there are several.
         channels: that images must have.
-        classes: the names of several, whose numbers are 1, 2 and so on; empty for one.
+        classes: the names of several; empty for one.
+        members: the numbers of each class in a mask: 1, 2 and so on, or several of each where classes overlap.
         channel_names: what the channels are called.
     """
 
@@ -132,18 +142,25 @@ class Segmenter:
         config: ConfigDict,
         step: int | None,
         channels: int,
-        classes: tuple[str, ...],
+        classes: LabelMap,
         channel_names: tuple[str, ...] = (),
         trained: Scale | None = None,
     ):
         self.config = config
         self.step = step
         self.channels = channels
-        self.classes = classes
+        self.classes = tuple(classes)
+        self.members = regions.members(classes)
         self.channel_names = channel_names
         self._stream = segment
         self._finish = finish
         self._trained = trained
+
+    def __repr__(self) -> str:
+        names = ", ".join(self.channel_names)
+        finds = ", ".join(self.classes) or "one class"
+        step = "" if self.step is None else f", step {self.step}"
+        return f"<Segmenter: {self.config.model.name}{step}; {self.channels} channels ({names}) → {finds}>"
 
     def __call__(
         self, image: ArrayLike, spacing: tuple[float, float, float] | None = None
@@ -167,7 +184,8 @@ class Segmenter:
     ) -> Float32[np.ndarray, "*volume h w"]:
         """The probability of tumour at each pixel, before threshold and post-processing.
 
-        With several classes, those of background and each class, in place of the image's channels.
+        With several classes, those of background and each class, in place of the image's channels; where classes
+        overlap, those of each class.
 
         Args:
             image: as for a mask.
@@ -193,7 +211,8 @@ class Segmenter:
         if image.ndim not in (3, 4, 5) or not image.size:
             raise InputError(f"{found}; it must be [h, w, c], [d, h, w, c] or [b, d, h, w, c], and none of them 0.")
         if image.shape[-1] != self.channels:
-            raise InputError(f"{found}; the network was trained on {self.channels} channels, which come last.")
+            channels = count(self.channels, "channel")
+            raise InputError(f"{found}; the network was trained on {channels}, which come last.")
         if spacing is None and self.config.data.spacing is not None:
             raise InputError("the run resamples its images (config.data.spacing): give the image's spacing in mm.")
         data = self.config.data

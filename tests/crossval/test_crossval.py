@@ -5,6 +5,7 @@ import threading
 
 import numpy as np
 import pytest
+from processes import started
 
 from unet_jax.crossval import crossval as verb
 from unet_jax.crossval import folds
@@ -180,3 +181,15 @@ def test_errors(config, copied, tmp_path):
     (copied / "fold1").rename(copied / "fold3")
     with pytest.raises(InputError, match=r"fold3 holds fold 1 of 2"):
         crossval(None, copied)
+
+
+@pytest.mark.slow
+def test_two_processes_pool_what_one_does(workdir, settings, tmp_path):
+    chosen = [f"--config.{key}={value}" for key, value in (settings | RECIPE).items()]
+    arguments = ["--mode=crossval", "--config=configs/default.py", *chosen, f"--workdir={tmp_path / 'run'}"]
+    with started(arguments, tmp_path) as running:
+        assert running.codes(1200) == [0, 0], running.said()
+    found, expected = read(tmp_path / "run"), read(workdir)
+    assert found[0]["dice_by_patient"] == pytest.approx(expected[0]["dice_by_patient"], abs=1e-3)
+    assert [row["case"] for row in found[1]] == [row["case"] for row in expected[1]]
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {path.name for path in workdir.iterdir()}

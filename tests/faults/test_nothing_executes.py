@@ -198,7 +198,7 @@ def test_paths_in_a_runs_config_have_nothing_written_elsewhere(theirs, tmp_path)
     for root in ("../escaped", str(tmp_path / "escaped")):
         change(theirs, "data.root", root)
         change(theirs, "phantom.root", root)
-        with pytest.raises(RunError, match="may have the phantom made below the current folder only"):
+        with pytest.raises(RunError, match="the run's data are not there"):
             score(theirs)
     assert outside(tmp_path) == [tmp_path / "here"]
 

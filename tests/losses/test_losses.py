@@ -334,3 +334,21 @@ def test_losses_of_classes_that_exclude_each_other_are_refused_for_those_that_ov
 def test_sigmoid_is_refused_for_classes_that_exclude_each_other():
     with pytest.raises(InputError, match=r"config\.loss\.dice has sigmoid, .* exclude each other: leave it out"):
         losses.check_weights({"ce": 1.0, "dice": {"sigmoid": True}}, classes=3)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("name", "options"), ENTRIES, ids=str)
+def test_a_loss_pools_samples_where_it_is_not_the_mean_of_theirs(name, options, weighted):
+    rng = np.random.default_rng(2)
+    logits, mask, weights = rng.normal(size=(2, 40, 1)), rng.random((2, 40, 1)) < 0.3, rng.random((2, 40, 1))
+    weights = weights * [[[1.0]], [[5.0]]] if weighted else None
+    entry = {name: options}
+
+    def value(rows):
+        given = (None if x is None else jnp.asarray(x[rows], jnp.float32) for x in (logits, mask, weights))
+        logit, truth, pixels = given
+        return float(losses.total_loss(logit, truth, entry, pixels))
+
+    of_each = (value(slice(0, 1)) + value(slice(1, 2))) / 2
+    pools = losses.pools_samples(entry, weighted=weighted)
+    assert pools == (value(slice(0, 2)) != pytest.approx(of_each, rel=1e-5))

@@ -23,11 +23,20 @@ def test_counts_exceed_what_the_masks_type_can_hold():
 def test_each_of_several_classes_is_counted_by_itself():
     predicted = np.array([[[1, 2, 0], [0, 0, 1]], [[0, 0, 0], [2, 2, 0]]], np.uint8)
     truth = np.array([[[2, 2, 0], [1, 1, 1]], [[0, 0, 0], [2, 0, 0]]], np.uint8)
-    found = overlap.count_classes(predicted, truth, 3)
+    found = overlap.count_classes(predicted, truth, [(1,), (2,), (3,)])
     assert found.tolist() == [[[1, 1, 2], [1, 0, 1], [0, 0, 0]], [[0, 0, 0], [1, 1, 0], [0, 0, 0]]]
     for number in (1, 2, 3):
         alone = metrics.count(*((mask == number).astype(np.uint8) for mask in (predicted, truth)))
         np.testing.assert_array_equal(found[:, number - 1], alone)
+
+
+def test_classes_that_overlap_are_counted_by_all_their_numbers():
+    # The values 1, 2 and 4 of whole = 1 + 2 + 4, core = 1 + 4 and enhancing = 4, as the numbers 1, 2 and 3.
+    truth = np.array([[[2, 1, 3, 0]]], np.uint8)
+    predicted = np.array([[[2, 2, 1, 3]]], np.uint8)
+    [found] = overlap.count_classes(predicted, truth, [(1, 2, 3), (1, 3), (3,)])
+    assert found.tolist() == [[3, 1, 0], [1, 1, 1], [0, 1, 1]]
+    assert [overlap.dice(of_class) for of_class in found] == [6 / 7, 1 / 2, 0]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from unet_jax.models.functional import forward, logit_channels
 
 def test_networks_have_a_channel_for_background_where_classes_exclude_each_other():
     assert [logit_channels(classes) for classes in (1, 2, 3)] == [1, 3, 4]
+    assert logit_channels(3, overlap=True) == 3
 
 
 class Valid(nnx.Module):

@@ -119,7 +119,7 @@ def test_each_of_several_classes_has_outlines_and_counts():
     truth[1, 2:6, 4:9] = 1
     truth[1, 2:4, 4:6] = 2
     predicted = np.where(truth == 2, 1, 0).astype(np.uint8)
-    described = describe(Case("a", "p", image, truth), np.arange(2), predicted, classes=2)
+    described = describe(Case("a", "p", image, truth), np.arange(2), predicted, classes=("a", "b"))
     assert described["counts"] == [[[0, 0, 0], [0, 0, 0]], [[0, 4, 16], [0, 0, 4]]]
     assert described["true"][0] == described["predicted"][0] == ["", ""]
     of_each = [outline((truth[1] == number).astype(np.uint8)) for number in (1, 2)]

@@ -37,3 +37,17 @@ def test_cases_pass_unchanged_and_one_at_a_time():
         assert list(kept)[-1] == position
     for position, mask in masks.items():
         np.testing.assert_array_equal(packed_masks.unpack(kept[position]), mask)
+
+
+def test_masks_travel_as_bytes():
+    masks = {
+        7: packed_masks.pack(np.arange(3), _mask((3, 9, 4), 0.3)),
+        2: packed_masks.pack(np.array([5]), _mask((1, 2, 2), 0)),
+    }
+    for sent in (masks, {}):
+        found = packed_masks.from_bytes(packed_masks.to_bytes(sent))
+        assert list(found) == list(sent)
+        for position, packed in sent.items():
+            np.testing.assert_array_equal(packed_masks.unpack(found[position]), packed_masks.unpack(packed))
+            np.testing.assert_array_equal(found[position].numbers, packed.numbers)
+            assert found[position].box == packed.box

@@ -88,7 +88,7 @@ def write(path, pictured=tuple(TRUE), title="run", epochs=EPOCHS, classes=(), **
         config={"seed": 7, "model": {"name": "tutorial"}},
         sequences=("pre-contrast", "FLAIR", "post-contrast"),
         first_sequence=FLAIR,
-        pictures=case_view.within_budget((scored[name] for name in pictured), 10**7, len(classes) or 1),
+        pictures=case_view.within_budget((scored[name] for name in pictured), 10**7, classes),
     )
     return path.read_text(encoding="utf-8")
 
@@ -182,7 +182,7 @@ def test_what_is_undefined_is_a_dash_and_stands_last(tmp_path):
 def test_a_run_without_history_and_cases_without_pictures(tmp_path):
     parsed = Text(write(tmp_path / "report.html", pictured=("missed", HOSTILE), epochs=[]))
     assert "no history" in parsed.text
-    assert "2 of 4 cases have no pictures" in parsed.text
+    assert "2 of 4 cases without pictures" in parsed.text
     assert "good, empty" in parsed.text
 
 

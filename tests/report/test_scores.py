@@ -54,9 +54,7 @@ def test_the_table_has_the_headline_scores_as_text():
     assert lines["split"] == "test (by patient)"
     assert lines["cases"] == "3 of 2 patients, 5 slices"
     assert lines["Dice per patient"] == "0.833 mean (95 % 0.667 to 1.000), 0.833 median, 0.236 std"
-    assert (
-        lines["Dice per slice"] == "0.760 mean; 2 slices are empty in both and count as 1 (the tutorial's convention)"
-    )
+    assert lines["Dice per slice"] == "0.760 mean; 2 slices empty in both, counted as 1 (the tutorial's convention)"
     assert lines["Dice of all pixels"] == "0.778"
     assert lines["precision, recall"] == "0.875, 0.700"
     assert lines["seconds per case"] == "0.26"
@@ -91,6 +89,13 @@ def test_the_table_shows_surfaces_lesions_and_what_post_processing_did():
     assert "surface Dice, 1.5 mm" in text
     assert "3 found, 2 missed, 4 false, F1 0.500" in text
     assert "Dice per patient 0.833 → 0.833, false lesions 4 → 1" in text
+
+
+def test_lesions_that_are_found_by_covering_everything_say_so():
+    rows = scored_cases.whole_rows()
+    good, bad = (HEADER | summarise(rows, COUNTS) | {"postprocess": [], "precision": of} for of in (0.5, 0.02))
+    assert "one voxel finds a lesion" not in scores.table(good)
+    assert "F1 0.500; one voxel finds a lesion, and only 0.020 of the predicted pixels are right" in scores.table(bad)
 
 
 @pytest.mark.parametrize("spacing", [None, (5.0, 1.0, 1.0)])

@@ -380,11 +380,11 @@ import json, sys
 import jax, numpy as np
 from pathlib import Path
 from unet_jax.run import checkpoint
-from unet_jax.runtime import mesh
+from unet_jax.runtime import mesh, processes
+from unet_jax.runtime.peers import ending_together
 
 rank, port, folder = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
-jax.config.update("jax_cpu_collectives_implementation", "gloo")
-jax.distributed.initialize(f"localhost:{port}", 2, rank)
+processes.join(f"localhost:{port}", 2, rank)
 replicated = mesh.replicated(mesh.data_mesh())
 found = []
 
@@ -409,6 +409,8 @@ checkpoint.set_aside(folder, restore().damaged)
 checkpoint.save(folder, 3, items(3), None)
 restore()
 print(json.dumps(found))
+with ending_together():
+    pass
 """
 
 

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -57,7 +58,8 @@ def test_without_data_it_runs_scaled_down_on_the_phantom(config):
     expected = config.to_dict()
     for group, values in expected["scaled_down"].items():
         expected[group] |= values
-    expected["data"]["root"] = expected["phantom"]["root"]
+    # Of a checkout; absolute.
+    expected["phantom"]["root"] = expected["data"]["root"] = str(Path("data/phantom/kaggle_3m").absolute())
     assert resolved.data.source == "phantom"
     assert resolved.to_dict() == expected
 
@@ -115,7 +117,7 @@ def test_a_recipe_for_lgg_never_falls_back_on_the_phantom(config):
 def test_the_phantom_at_full_size_has_its_own_root(config_with_data):
     config_with_data.data.source = "phantom"
     resolved, messages = resolve(config_with_data, {"data.source": "phantom"})
-    assert resolved.data.root == config_with_data.phantom.root
+    assert resolved.data.root == str(Path(config_with_data.phantom.root).absolute())
     assert resolved.model == config_with_data.model
     assert messages == []
 

@@ -144,6 +144,12 @@ def test_where_things_lie_and_what_is_noted_may_change_and_is_said(workdir, conf
     assert compare(workdir, config) == []
 
 
+def test_the_same_folder_by_another_path_is_no_difference(workdir, config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config.data.root = str(tmp_path / "data" / "kaggle_3m")
+    assert compare(workdir, config) == []
+
+
 def test_what_may_change_are_keys_that_there_are(config):
     known = flatten(config.to_dict())
     assert set(resume.HARMLESS) <= known.keys() | {key.partition(".")[0] for key in known}

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unet_jax.runtime.mesh import by_batch, data_mesh, global_batch, is_primary
+from unet_jax.errors import InputError
+from unet_jax.runtime.mesh import by_batch, data_mesh, global_batch, is_primary, slabs_of
 
 # Trains for five steps on one device and on four, in a process of its own that has four.
 CHILD = """
@@ -112,3 +113,14 @@ def test_one_process_brings_the_whole_batch_and_is_the_one_that_writes():
     np.testing.assert_array_equal(batch["image"], image)
     assert batch["image"].sharding == by_batch(mesh)
     assert is_primary()
+
+
+@pytest.mark.parametrize(("spatial", "slabs"), [(None, 1), ((None,), 1), ((), 1), ((1,), 1), ([4], 4)])
+def test_slabs_as_a_config_a_command_line_and_a_file_give_them(spatial, slabs):
+    assert slabs_of(spatial) == slabs
+
+
+@pytest.mark.parametrize("spatial", [(2, 2), (0,), (2.0,), ("4",)])
+def test_slabs_that_are_not_one_number_are_refused(spatial):
+    with pytest.raises(InputError, match=r"config\.train\.spatial is .*; it must be one number, such as \(4,\)"):
+        slabs_of(spatial)

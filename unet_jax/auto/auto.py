@@ -7,9 +7,9 @@ command, or one of them `--configuration=NAME --fold=K`, on one workdir: whoever
 whoever finds all of them done makes the choice.
 """
 
+import functools
 from pathlib import Path
 
-import jax
 from ml_collections import ConfigDict
 
 from unet_jax.auto import best as best_file
@@ -30,7 +30,7 @@ from unet_jax.plan.fingerprint import take_fingerprint
 from unet_jax.plan.plans import Plans
 from unet_jax.run import folder as run_folder
 from unet_jax.run import resume
-from unet_jax.runtime import compilation_cache
+from unet_jax.runtime import compilation_cache, exchange
 from unet_jax.runtime.mesh import is_primary
 from unet_jax.runtime.out_of_memory import explained
 from unet_jax.runtime.signals import StopRequest
@@ -85,7 +85,7 @@ def auto(
     with (
         run_folder.lock_run(workdir, wait=True),
         explained(config),
-        StopRequest(listen=not jax.distributed.is_initialized()) as stop,
+        StopRequest() as stop,
     ):
         stop.anywhere(lambda: "all runs are done; run the same command to choose.")
         for run in everything:
@@ -97,11 +97,6 @@ def auto(
 def _check(config: ConfigDict) -> None:
     """What can be told before anything is read or trained."""
     runs.fold_numbers(config)
-    if jax.process_count() > 1:
-        raise InputError(
-            "config.plan.configurations trains run after run in a process of its own: start one on each machine, on "
-            "the same --workdir, without jax.distributed."
-        )
     cleaned = config.eval.postprocess
     if cleaned.minimum_voxels or cleaned.largest_component:
         raise InputError(
@@ -115,14 +110,19 @@ def _planned(
 ) -> Plans:
     """The plan that is there, which may have been edited, or else a new one."""
     path = workdir / plan_file.NAME
+
+    def plan() -> None:
+        if path.exists():
+            return
+        settings = make.settings(config.plan, device_memory_gb)
+        if config.plan.file is not None:
+            plans = plan_file.read_plans(Path(config.plan.file))
+        else:
+            plans = planner.plan(take_fingerprint(data.cases, lambda case: case), dataset, settings)
+        plan_file.write_plans(path, plans)
+
     with run_folder.lock_run(workdir, wait=True):
-        if not path.exists():
-            settings = make.settings(config.plan, device_memory_gb)
-            if config.plan.file is not None:
-                plans = plan_file.read_plans(Path(config.plan.file))
-            else:
-                plans = planner.plan(take_fingerprint(data.cases, lambda case: case), dataset, settings)
-            plan_file.write_plans(path, plans)
+        exchange.done_by_primary(plan)
     plans = plan_file.read_plans(path)
     _say(f"{plans.dataset}, {plans.name}, in {path}:\n{plan_table.table(plans)}")
     return plans
@@ -149,13 +149,17 @@ def _train(config: ConfigDict, workdir: Path, run: Run, everything: list[Run], p
     _check_same(recipe, workdir, run, data)
     if run.state == "done":
         return
-    if not (run.folder / plan_file.NAME).exists():
-        plan_file.write_plans(run.folder / plan_file.NAME, plans)
+    exchange.done_by_primary(functools.partial(_give_plan, run, plans))
     _say(f"{run.name}:")
     try:
         train(recipe, run.folder)
     except BusyError:
         _say(f"{run.name} is being trained by another process.")
+
+
+def _give_plan(run: Run, plans: Plans) -> None:
+    if not (run.folder / plan_file.NAME).exists():
+        plan_file.write_plans(run.folder / plan_file.NAME, plans)
 
 
 def _recipe(config: ConfigDict, workdir: Path, run: Run, plans: Plans) -> ConfigDict:
@@ -183,19 +187,23 @@ def _choose(workdir: Path, done: list[Run], plans: Plans, data: DataSet, dataset
             show(workdir)
             return there
     pooled = pool.pool(workdir, done, candidates, plans, data, origin)
+    exchange.done_by_primary(functools.partial(_write_choice, workdir, pooled, data, dataset, origin))
+    return best_file.read(workdir)
+
+
+def _write_choice(workdir: Path, pooled: pool.Pooled, data: DataSet, dataset: Dataset, origin: str) -> None:
+    """Chooses, and writes everything that says what was chosen."""
     names, ignored = _names(dataset), labels.IGNORED if data.ignores else None
     scored = choose.score_all(pooled, tuple(names), ignored)
     best, found = choose.choose(pooled, scored, names, ignored, origin)
-    if is_primary():
-        for candidate, cases in scored.items():
-            if len(candidate.members) == 1:
-                write_text(workdir / candidate.name / SUMMARY, _summary(pooled, cases))
-        write_text(workdir / SUMMARY, _summary(pooled, found.after))
-        write_text(workdir / table.PAGE, table.page(best))
-        # Last, as prediction goes by it.
-        best_file.write(workdir, best)
-        show(workdir)
-    return best
+    for candidate, cases in scored.items():
+        if len(candidate.members) == 1:
+            write_text(workdir / candidate.name / SUMMARY, _summary(pooled, cases))
+    write_text(workdir / SUMMARY, _summary(pooled, found.after))
+    write_text(workdir / table.PAGE, table.page(best))
+    # Last, as prediction goes by it.
+    best_file.write(workdir, best)
+    show(workdir)
 
 
 def _names(dataset: Dataset) -> dict[Key, str]:
@@ -211,15 +219,20 @@ def _summary(pooled: pool.Pooled, cases: list[choose.OfCase]) -> str:
     return nnunet_scores.summary_file([(name, name, scores) for name, scores in zip(names, cases, strict=True)])
 
 
-def show(workdir: Path) -> None:
+def show(workdir: Path, title: str | None = None) -> None:
     """Prints what is there: the choice, or how far the runs are.
+
+    Args:
+        workdir: with the runs.
+        title: what it is called, if not by its path.
 
     Raises:
         InputError: best.json is damaged.
     """
     if (workdir / best_file.NAME).exists():
-        _say(f"{workdir}: the choice\n{table.table(best_file.read(workdir))}")
-        _say(f"  written to {workdir}: {best_file.NAME}, {table.PAGE}, {SUMMARY}")
+        _say(f"{title or workdir}: the choice\n{table.table(best_file.read(workdir))}")
+        if (workdir / table.PAGE).exists():  # a pack has best.json alone
+            _say(f"  written to {workdir}: {best_file.NAME}, {table.PAGE}, {SUMMARY}")
     else:
         _say(f"{workdir}: nothing is chosen yet\n{table.states(runs.begun(workdir))}")
 

@@ -8,6 +8,7 @@ from unet_jax.auto import best as best_file
 from unet_jax.auto import members, runs
 from unet_jax.errors import InputError
 from unet_jax.export import volumes
+from unet_jax.export.classes import describe
 from unet_jax.export.export import check_output
 from unet_jax.export.whole_case import Part
 from unet_jax.inference.network import image_channels
@@ -16,7 +17,7 @@ from unet_jax.plan import plan_file
 from unet_jax.run import folder as run_folder
 from unet_jax.run.config import read_config
 from unet_jax.runtime import compilation_cache
-from unet_jax.runtime.mesh import data_mesh
+from unet_jax.runtime.mesh import prediction_mesh
 from unet_jax.runtime.out_of_memory import explained
 
 
@@ -61,16 +62,17 @@ def export(
     with explained(config):
         compilation_cache.use(config.train.compilation_cache)
         case = volumes.case_to_try(config, image_channels(first, config), data, shape, spacing)
-        loaded = members.load(workdir, plans, best.configurations, best.folds, data_mesh())
+        loaded = members.load(workdir, plans, best.configurations, best.folds, prediction_mesh(None))
         facts = {
             "run": workdir.resolve().name,
             "configurations": list(best.configurations),
             "folds": list(best.folds),
-            "classes": list(run_folder.read_classes(first)),
+            "channels": list(run_folder.read_channel_names(first, config, case.image.shape[-1])),
+            **describe(run_folder.read_classes(first)),
             "postprocess": [list(step) for step in best.postprocessing],
         }
         wanted = Wanted(0, case, np.arange(len(case.image)))
         [found] = members.segment(loaded, [wanted], keep_probabilities=True)
-        expected = members.together(found, best.configurations, config.eval.threshold)
+        expected = members.together(found, best.configurations, config.eval.threshold, loaded[0].settings.painted)
         parts = [Part(member.network, member.settings) for member in loaded]
         return volumes.write(output, parts, expected, facts, config.data.axes)

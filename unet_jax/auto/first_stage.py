@@ -4,6 +4,7 @@ Each training case is segmented by the fold that was not trained on it, and its 
 network's grid, as nnU-Net does when it validates: see `plan.cascade.from_logits`, with its one oddity.
 """
 
+import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -25,7 +26,8 @@ from unet_jax.plan.preprocess import spacing_of
 from unet_jax.plan.resample import new_shape
 from unet_jax.run import folder as run_folder
 from unet_jax.run.config import read_config
-from unet_jax.runtime.mesh import data_mesh
+from unet_jax.runtime import exchange
+from unet_jax.runtime.mesh import prediction_mesh
 
 FOLDER = "next_stage"
 
@@ -55,15 +57,19 @@ def write_masks(workdir: Path, runs: Sequence[Run], second: str, plans: Plans, d
         origin = json_digest([read_json(run.folder / run_folder.CONFIG), run.checkpoint_step])
         # Of several machines, one makes them; the others wait, and find them.
         with run_folder.lock_run(run.folder, wait=True):
-            if not previous_masks.is_there(folder, origin):
-                previous_masks.write(folder, _masks(run, second, plans, data), origin)
+            exchange.done_by_primary(functools.partial(_write_of_fold, folder, origin, run, second, plans, data))
+
+
+def _write_of_fold(folder: Path, origin: str, run: Run, second: str, plans: Plans, data: DataSet) -> None:
+    if not previous_masks.is_there(folder, origin):
+        previous_masks.write(folder, _masks(run, second, plans, data), origin)
 
 
 def _masks(run: Run, second: str, plans: Plans, data: DataSet) -> Iterator[tuple[str, Integer[np.ndarray, "d h w"]]]:
     config = read_config(run.folder)
     split = splits.read(run.folder / run_folder.SPLIT, data.cases, data.unit)
     positions = np.unique(splits.slices_of(split, data.cases, "test")[:, 0]).tolist()
-    mesh = data_mesh()
+    mesh = prediction_mesh(config.train.spatial)
     network, _ = load_network(run.folder, config, mesh)
     settings = SegmentSettings.of_run(run.folder, config, mesh)
     plan = settings.plan

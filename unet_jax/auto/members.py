@@ -6,12 +6,13 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float32, UInt8
 
 from unet_jax.auto import runs
+from unet_jax.data import regions
+from unet_jax.inference.ensemble import mean_of
 from unet_jax.inference.network import Logits, Probability, load_network
 from unet_jax.inference.segment import segment_stream
 from unet_jax.inference.settings import SegmentSettings
@@ -96,20 +97,6 @@ def _member(
     return Member(name, mean_of(networks), SegmentSettings.of_run(folder, config, mesh), previous)
 
 
-def mean_of(networks: Sequence[Network]) -> Network:
-    """The mean of what several networks answer to a window.
-
-    Windows are put together by weighted sums, so that this is the mean of what each would say of a whole case.
-    """
-    if len(networks) == 1:
-        return networks[0]
-
-    def averaged(*window: jax.Array) -> jax.Array:
-        return sum(network(*window) for network in networks) / len(networks)
-
-    return averaged
-
-
 def segment(
     members: Sequence[Member], wanted: Iterable[Wanted], *, keep_probabilities: bool
 ) -> Iterator[dict[str, Segmented]]:
@@ -146,19 +133,23 @@ def _given(member: Member) -> Callable[[Wanted, Segmented], Wanted]:
     return with_mask
 
 
-def together(found: Mapping[str, Segmented], names: Sequence[str], threshold: float) -> Segmented:
+def together(
+    found: Mapping[str, Segmented], names: Sequence[str], threshold: float, painted: Sequence[int] | None = None
+) -> Segmented:
     """What one configuration found in a case, or several by the mean of their probabilities.
 
     Args:
         found: by configuration, with probabilities if `names` are several.
         names: which.
         threshold: from which probability on the only class is there; of several, the likeliest is.
+        painted: of classes that overlap: see `SegmentSettings`.
     """
     first = found[names[0]]
     if len(names) == 1:
         return first
     probability = sum(found[name].probability for name in names) / np.float32(len(names))
-    return Segmented(first.wanted, _decide(probability, threshold), probability)
+    mask = _decide(probability, threshold) if painted is None else regions.paint(probability, painted)
+    return Segmented(first.wanted, mask, probability)
 
 
 def _decide(

@@ -4,9 +4,10 @@ A case goes through each configuration once, and all candidates are made of that
 """
 
 import dataclasses
+import functools
 import io
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -16,7 +17,7 @@ from tqdm import tqdm
 
 from unet_jax.auto import members, runs
 from unet_jax.auto.runs import Run
-from unet_jax.data import splits
+from unet_jax.data import regions, splits
 from unet_jax.data.load import DataSet
 from unet_jax.errors import InputError
 from unet_jax.evaluation.choice import Candidate
@@ -25,7 +26,8 @@ from unet_jax.inference.windows import Wanted
 from unet_jax.plan.plans import Plans
 from unet_jax.run import folder as run_folder
 from unet_jax.run.config import read_config
-from unet_jax.runtime.mesh import data_mesh
+from unet_jax.runtime import exchange
+from unet_jax.runtime.mesh import prediction_mesh
 
 FOLDER = "candidates"
 
@@ -98,12 +100,18 @@ def pool(
         its = [run for run in done if run.fold == fold]
         positions = _tested(its, data)
         paths = {position: workdir / FOLDER / f"fold{fold}" / f"{position:06d}.npz" for position in positions}
-        missing = [position for position, path in paths.items() if not _is_there(path, origin, len(candidates))]
-        if missing:
-            _segment(workdir, its, candidates, plans, data, {one: paths[one] for one in missing}, origin)
+        missing = exchange.by_primary(functools.partial(_missing, paths, origin, len(candidates)))
+        own = [missing[place] for place in exchange.share_of([data.cases[one].image.size for one in missing])]
+        if own:
+            _segment(workdir, its, candidates, plans, data, {one: paths[one] for one in own}, origin)
+        exchange.barrier()
         files |= paths
         fold_of |= dict.fromkeys(positions, fold)
     return Pooled(tuple(candidates), data, dict(sorted(files.items())), fold_of)
+
+
+def _missing(paths: Mapping[int, Path], origin: str, count: int) -> list[int]:
+    return [position for position, path in paths.items() if not _is_there(path, origin, count)]
 
 
 def origin_of(done: Sequence[Run], candidates: Sequence[Candidate]) -> str:
@@ -138,8 +146,9 @@ def _segment(
     origin: str,
 ) -> None:
     names, fold = [run.configuration for run in its], its[0].fold
-    loaded = members.load(workdir, plans, names, [fold], data_mesh())
-    threshold = read_config(runs.folder_of(workdir, names[0], fold)).eval.threshold
+    config = read_config(runs.folder_of(workdir, names[0], fold))
+    loaded = members.load(workdir, plans, names, [fold], prediction_mesh(config.train.spatial))
+    threshold, painted = config.eval.threshold, regions.painted(data.classes)
     several = any(len(candidate.members) > 1 for candidate in candidates)
 
     def wanted() -> Iterator[Wanted]:
@@ -150,7 +159,7 @@ def _segment(
     segmented = members.segment(loaded, wanted(), keep_probabilities=several)
     bar = tqdm(segmented, f"comparing in fold {fold}", len(paths), unit="case", disable=None, leave=False)
     for found in bar:
-        masks = [members.together(found, candidate.members, threshold).mask for candidate in candidates]
+        masks = [members.together(found, candidate.members, threshold, painted).mask for candidate in candidates]
         _write(paths[found[names[0]].wanted.position], masks, origin)
 
 

@@ -13,7 +13,7 @@ from unet_jax.inference.writers import tables
 from unet_jax.plan import plan_file
 from unet_jax.run.config import read_config
 from unet_jax.runtime import compilation_cache
-from unet_jax.runtime.mesh import data_mesh
+from unet_jax.runtime.mesh import prediction_mesh
 from unet_jax.runtime.out_of_memory import explained
 
 
@@ -61,11 +61,12 @@ def predict(
     )
     with explained(config):
         compilation_cache.use(config.train.compilation_cache)
-        loaded = members.load(workdir, plans, best.configurations, best.folds, data_mesh(), flips=flips, tiles=tiles)
+        mesh = prediction_mesh(config.train.spatial)
+        loaded = members.load(workdir, plans, best.configurations, best.folds, mesh, flips=flips, tiles=tiles)
         keep = probabilities or len(best.configurations) > 1
 
         def segment(wanted: Iterator[Wanted]) -> Iterator[Segmented]:
             for found in members.segment(loaded, wanted, keep_probabilities=keep):
-                yield members.together(found, best.configurations, config.eval.threshold)
+                yield members.together(found, best.configurations, config.eval.threshold, loaded[0].settings.painted)
 
         return prediction.write_cases(task, segment, lambda mask: components.apply(mask, best.postprocessing))

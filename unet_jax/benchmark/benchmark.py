@@ -15,6 +15,7 @@ from unet_jax.benchmark import first_step, flops, memory, rates, timing
 from unet_jax.benchmark.subject import Subject, for_device, random_like
 from unet_jax.benchmark.table import table
 from unet_jax.benchmark.training_steps import Training, alternate
+from unet_jax.data import regions
 from unet_jax.files import write_json
 from unet_jax.inference.network import make_step
 from unet_jax.runtime import compilation_cache, environment
@@ -45,14 +46,14 @@ def benchmark(config: ConfigDict, workdir: Path, command: Sequence[str] = ()) ->
     config, seconds = subject.config, config.benchmark.seconds
     # Before this process takes the device and its memory.
     starts = first_step.cold_and_warm(command) if command and config.benchmark.first_step else None
-    mesh = data_mesh()
+    mesh = data_mesh(config.train.spatial)
     setup.check(config, mesh, subject.classes)
 
     batches, steps_per_epoch = subject.batches()
     data = _measure_data(config, batches, steps_per_epoch)
     optimizer, schedule = setup.optimizer_and_schedule(config, steps_per_epoch)
     graphdef, state = setup.initial_state(config, subject.data.channels, optimizer, mesh, subject.classes)
-    step_settings = subject.step_settings()
+    step_settings = subject.step_settings(mesh)
     train_step = make_train_step(graphdef, optimizer, step_settings, schedule)
     drawn = random_like(for_device(next(batches)))
     random_batch = global_batch(drawn, mesh)
@@ -64,7 +65,7 @@ def benchmark(config: ConfigDict, workdir: Path, command: Sequence[str] = ()) ->
     still, moving, of_step_only = alternate(training, random_batch, fed, seconds)
     augment = jax.jit(functools.partial(augmented, jax.random.key(config.seed), settings=step_settings))
     augmenting = timing.sample(lambda: augment(random_batch), seconds / 5)
-    network = make_step(graphdef, config)
+    network = make_step(graphdef, config, mesh, overlap=regions.overlap(subject.classes))
     image = global_batch({"image": subject.network_input(drawn)}, mesh)["image"]
 
     def predict() -> jax.Array:

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from unet_jax.data import labels, load, splits
+from unet_jax.data import load, splits
+from unet_jax.data.labels import LabelMap
 from unet_jax.data.load import DataSet
 from unet_jax.errors import InputError
 from unet_jax.inference.network import input_channels
@@ -58,9 +60,9 @@ class Subject:
         return cls(config, data, index, plan)
 
     @property
-    def classes(self) -> int:
-        """How many the masks tell apart, background aside."""
-        return labels.count(self.data.classes)
+    def classes(self) -> LabelMap:
+        """Several that the masks tell apart; empty for one."""
+        return self.data.classes
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -70,11 +72,10 @@ class Subject:
             return tuple(data.patch)
         return (data.image_size,) * 2 if data.slab is None else (data.slab, *(data.image_size,) * 2)
 
-    def step_settings(self) -> StepSettings:
-        """What its training step is made of."""
-        return StepSettings.of(
-            self.config, self.classes, self.plan and self.plan.configuration, ignores=self.data.ignores
-        )
+    def step_settings(self, mesh: Mesh | None = None) -> StepSettings:
+        """What its training step on this mesh is made of."""
+        configuration = self.plan and self.plan.configuration
+        return StepSettings.of(self.config, self.classes, configuration, ignores=self.data.ignores, mesh=mesh)
 
     def batches(self) -> tuple[Iterator[dict[str, np.ndarray]], int]:
         """Training batches without end, and how many an epoch has."""

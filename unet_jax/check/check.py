@@ -11,7 +11,7 @@ from unet_jax.check import facts as table
 from unet_jax.check import page
 from unet_jax.check.findings import findings
 from unet_jax.check.survey import survey
-from unet_jax.data import labels, leaks, load, splits
+from unet_jax.data import leaks, load, splits
 from unet_jax.data.faults import lines_of
 from unet_jax.data.formats import sources
 from unet_jax.data.load import DataSet
@@ -57,9 +57,9 @@ def check(config: ConfigDict, workdir: Path) -> None:
 
 
 def _check_config(config: ConfigDict) -> None:
-    classes = labels.count(load.load_classes(config))
+    classes = load.load_classes(config)
     if config.plan.configuration is None and not any(config.plan.configurations or ()):
-        setup.check(config, data_mesh(), classes)
+        setup.check(config, data_mesh(config.train.spatial), classes)
 
 
 def _first_configuration(config: ConfigDict) -> ConfigDict:
@@ -76,16 +76,16 @@ def _planned(config: ConfigDict, data: DataSet, workdir: Path) -> ConfigDict:
     wanted = config.plan.configuration is not None
     config, _ = run_plan.resolve(config, data, workdir)
     if wanted:
-        setup.check(config, data_mesh(), labels.count(data.classes))
+        setup.check(config, data_mesh(config.train.spatial), data.classes)
     return config
 
 
 def _report(config: ConfigDict, data: DataSet, workdir: Path, refusals: list[str]) -> None:
     """Everything that needs decoded cases; what training would refuse goes to `refusals`."""
     unnamed = data.channel_names == sources.unnamed(data.channels)
-    cases = survey(data, None if unnamed else data.shown)
+    cases = survey(data, Path(config.data.root), None if unnamed else data.shown)
     lines = table.of_data(config, data, cases)
-    odd = findings(cases, data.channel_names, tuple(data.classes))
+    odd = findings(cases, data.channel_names, tuple(data.classes), config.data.axes)
     split = None
     with _noting(refusals):
         split, notes = setup.choose_split(config, data, workdir / run_folder.SPLIT)

@@ -5,6 +5,8 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from unet_jax.colours import TRUE, rgb, rgb_of
+from unet_jax.data import regions
+from unet_jax.data.regions import Classes
 from unet_jax.inference.writers.overlays import draw
 from unet_jax.report import case_view
 
@@ -22,7 +24,7 @@ JPEG = (
 def thumbnail(
     image: UInt8[np.ndarray, "h w c"] | Float32[np.ndarray, "h w c"],
     mask: UInt8[np.ndarray, "h w"],
-    classes: int,
+    classes: Classes,
     channel: int | None,
     spacing: tuple[float, float, float] | None,
 ) -> bytes:
@@ -31,7 +33,7 @@ def thumbnail(
     Args:
         image: the slice.
         mask: of the slice.
-        classes: how many the mask tells apart; each of several is outlined in its own colour.
+        classes: several, each outlined in its own colour; empty for one.
         channel: shown in grey; None for colours, where there are three channels.
         spacing: mm between slices, rows and columns.
     """
@@ -44,13 +46,12 @@ def thumbnail(
     picture = cv2.resize(
         np.ascontiguousarray(picture), size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST
     )
-    for number in range(1, classes + 1):
-        share = cv2.resize(
-            (mask == number).astype(np.float32), size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST
-        )
+    for number, its in enumerate(regions.members(classes), 1):
+        there = regions.marked(mask, its).astype(np.float32)
+        share = cv2.resize(there, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST)
         # What is too small to fill half a pixel of the picture stays in sight.
         covered = share >= 0.5 if (share >= 0.5).any() else share > 0
-        picture = draw(picture, covered.astype(np.uint8), rgb(TRUE) if classes == 1 else rgb_of(number))
+        picture = draw(picture, covered.astype(np.uint8), rgb_of(number) if classes else rgb(TRUE))
     _, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), JPEG)
     return data.tobytes()
 

@@ -1,10 +1,11 @@
 """Trains and scores every fold of a recipe, and pools their patients: each is scored by a network that never saw it."""
 
+import functools
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from unet_jax.crossval import folds, pooled
+from unet_jax.crossval import choices, folds, pooled
 from unet_jax.crossval import pictures as fold_pictures
 from unet_jax.data import load
 from unet_jax.errors import InputError
@@ -13,8 +14,8 @@ from unet_jax.metrics.summary import dice_by_patient
 from unet_jax.report import curves, scores
 from unet_jax.run import folder as run_folder
 from unet_jax.run import resume
-from unet_jax.run.config import as_json, default_config, flatten
-from unet_jax.runtime.mesh import is_primary
+from unet_jax.run.config import as_json, default_config, flatten, read_config
+from unet_jax.runtime import exchange
 from unet_jax.training.train import train
 
 # Where the config does not say.
@@ -51,35 +52,39 @@ def crossval(
         _train_folds(config, workdir, fold)
     # Folds that end together, in processes of their own, are pooled one after the other.
     with run_folder.lock_run(workdir, wait=True):
-        return _pool(workdir, against)
+        return exchange.done_by_primary(functools.partial(_pool, workdir, against))
 
 
 def _pool(workdir: Path, against: Path | None) -> dict:
     """Pools the folds that are there, for a caller that holds the lock."""
     found = folds.read(workdir)
+    chosen = None
+    if len(found) > 1 and (recipe := read_config(found[0].folder)).eval.choose:
+        chosen = choices.choose(found, recipe)
+        found = folds.read(workdir)
     results, rows = pooled.pool(found)
+    if chosen is not None:
+        results["chosen"] = chosen
     if against is not None:
         theirs = _read_results(against)
         comparison = pooled.compare(results["dice_by_patient"], theirs["dice_by_patient"])
         results["against"] = {"workdir": str(against)} | comparison
     results["recipe"] = _recipe(found[0])
-    if is_primary():
-        print(f"{workdir}: cross-validation\n{pooled.table(results)}", flush=True)
-        # Networks must be loaded for these, so they are made again only where the scores are new.
-        if not (workdir / CASES).exists() or _scored_before(workdir) != results["dice_by_patient"]:
-            fold_pictures.write(workdir / CASES, found, rows)
-        dice = {
-            one.number: [value for value in dice_by_patient(one.rows).values() if value is not None] for one in found
-        }
-        curves.write_dice_by_fold(workdir / "folds.png", dice)
-        curves.write_folds(workdir / "curves.png", [one.epochs for one in found])
-        scores.write_rows(workdir / "cases.csv", rows)
-        write_json(workdir / RESULTS, results)
-        print(f"  written to {workdir}: {RESULTS}, cases.csv, {CASES}, folds.png, curves.png", flush=True)
+    print(f"{workdir}: cross-validation\n{pooled.table(results)}", flush=True)
+    # Networks must be loaded for these, so they are made again only where the scores are new.
+    if not (workdir / CASES).exists() or _scored_before(workdir) != results["dice_by_patient"]:
+        fold_pictures.write(workdir / CASES, found, rows)
+    dice = {one.number: [value for value in dice_by_patient(one.rows).values() if value is not None] for one in found}
+    curves.write_dice_by_fold(workdir / "folds.png", dice)
+    curves.write_folds(workdir / "curves.png", [one.epochs for one in found])
+    scores.write_rows(workdir / "cases.csv", rows)
+    write_json(workdir / RESULTS, results)
+    print(f"  written to {workdir}: {RESULTS}, cases.csv, {CASES}, folds.png, curves.png", flush=True)
     return results
 
 
 def _train_folds(config: ConfigDict, workdir: Path, fold: int | None) -> None:
+    choices.check(config)
     count = config.data.folds or FOLDS
     if fold is not None and not 0 <= fold < count:
         raise InputError(f"--fold is {fold}; it must be from 0 to {count - 1}, as config.data.folds is {count}.")

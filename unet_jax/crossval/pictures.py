@@ -18,7 +18,7 @@ from unet_jax.report.evaluation_files import example
 from unet_jax.report.scores import share
 from unet_jax.run.config import read_config
 from unet_jax.runtime import compilation_cache
-from unet_jax.runtime.mesh import data_mesh
+from unet_jax.runtime.mesh import prediction_mesh
 from unet_jax.runtime.out_of_memory import explained
 
 WORST = 5
@@ -67,7 +67,7 @@ def _examples(fold: Fold, titles: dict[str, str]) -> dict[str, Example]:
             if case.name in titles
             for number in range(len(case.image))
         ]
-        mesh = data_mesh()
+        mesh = prediction_mesh(config.train.spatial)
         network, _ = load_network(fold.folder, config, mesh)
         settings = SegmentSettings.of_run(fold.folder, config, mesh)
         title = f"pictures of fold {fold.number}"

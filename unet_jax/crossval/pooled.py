@@ -59,6 +59,7 @@ def _of_fold(fold: Fold) -> dict:
         "dice_per_patient": found["dice_per_patient"],
         "dice_global": found["dice_global"],
         "threshold": found["threshold"],
+        "minimum_voxels": found.get("minimum_voxels"),
         "checkpoint_step": found["checkpoint_step"],
         "epochs": len(fold.epochs),
         "minutes": sum(record["seconds"] for record in fold.epochs) / 60,
@@ -101,6 +102,8 @@ def table(results: Mapping) -> str:
         ("Dice of all pixels", share(results["dice_global"])),
         *((f"fold {fold['fold']}", _in_words(fold)) for fold in results["per_fold"]),
     ]
+    if "chosen" in results:
+        lines.append(("chosen for new patients", _chosen(results["chosen"])))
     if "against" in results:
         lines.append((f"against {results['against']['workdir']}", difference(results["against"])))
     width = max(len(name) for name, _ in lines)
@@ -112,6 +115,13 @@ def _in_words(fold: Mapping) -> str:
     return (
         f"{share(dice['mean'])} mean, {share(dice['median'])} median, {fold['patients']} patients; "
         f"{fold['epochs']} epochs in {fold['minutes']:.1f} min"
+    )
+
+
+def _chosen(found: Mapping) -> str:
+    return (
+        f"threshold {found['threshold']}, parts of {found['minimum_voxels']} voxels on, by all folds: "
+        f"{share(found['dice'])} on them; above, each fold has what the others chose"
     )
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from unet_jax.data import labels
+from unet_jax.data import labels, regions
 from unet_jax.data.case import Case
 from unet_jax.data.faults import Fault, summary
 from unet_jax.data.names import shown
 from unet_jax.data.reader import CaseFiles, Digests
+from unet_jax.data.regions import Classes, Members
 from unet_jax.data.splits import SIDES, Split, slices_of
 from unet_jax.errors import InputError
 
@@ -80,18 +81,18 @@ def check_leaks(
     raise InputError(summary(faults, full_list))
 
 
-def side_warnings(split: Split, cases: Sequence[Case], classes: Collection[str] = ()) -> list[str]:
+def side_warnings(split: Split, cases: Sequence[Case], classes: Classes = ()) -> list[str]:
     """A sentence for each side on which nothing, or not every class, is marked.
 
     Args:
         split: of `cases`.
         cases: the data's.
-        classes: the names of several classes, in the order of their numbers.
+        classes: several; empty for one.
 
     Raises:
         InputError: no mask has a marked pixel.
     """
-    found = {side: _classes_there(_places(split, cases, side), cases, len(classes) or 1) for side in SIDES}
+    found = {side: _classes_there(_places(split, cases, side), cases, regions.members(classes)) for side in SIDES}
     if not any(found.values()):
         raise InputError(
             "No mask of the data has a marked pixel, so there is nothing to learn: check the masks, or say with "
@@ -115,16 +116,16 @@ def _places(split: Split, cases: Sequence[Case], side: str) -> list[Place]:
     return [(position, number) for position, number in slices_of(split, cases, side).tolist()]
 
 
-def _classes_there(places: Iterable[Place], cases: Sequence[Case], count: int) -> set[int]:
-    """Which of the classes 1 to `count` are marked in slices; no more slices are looked at once all are found."""
-    missing = set(range(1, count + 1))
+def _classes_there(places: Iterable[Place], cases: Sequence[Case], members: Members) -> set[int]:
+    """Which classes, counted from 1, are marked in slices; no more slices are looked at once all are found."""
+    missing = dict(enumerate(members, 1))
     for position, number in places:
         mask = labels.without_ignored(cases[position].mask[number])
         if mask.any():
-            missing -= {one for one in missing if (mask == one).any()}
+            missing = {one: its for one, its in missing.items() if not regions.marked(mask, its).any()}
         if not missing:
             break
-    return set(range(1, count + 1)) - missing
+    return set(range(1, len(members) + 1)) - missing.keys()
 
 
 def _same_pixels(cases: Sequence[Case], side_of: Iterable[Place]) -> Iterator[list[Place]]:

@@ -1,16 +1,18 @@
 """The data set that a config names: its cases decoded, its classes, and what identifies its files."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from unet_jax.data import cache, intensity, labels, phantom
+from unet_jax.data import beside, cache, intensity, labels, phantom
 from unet_jax.data.case import Case
 from unet_jax.data.formats import layouts, sources
 from unet_jax.data.labels import LabelMap
 from unet_jax.data.reader import CaseFiles, Digests
+from unet_jax.runtime import caches, exchange
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,17 +52,27 @@ class DataSet:
 def load(config: ConfigDict) -> DataSet:
     """Decodes the config's cases, or takes them from the cache; the phantom is made first where it is asked for.
 
+    Of several processes, the first one decodes, and the others find in the cache what it made; where they have caches
+    of their own, they decode at the same time as each other.
+
     Raises:
         InputError: anything is wrong with the data; every fault is listed.
     """
     root = Path(config.data.root)
     if config.data.source == "phantom":
         made = config.phantom
-        phantom.write_once(root, seed=made.seed, patients=made.patients, size=made.size, slices=tuple(made.slices))
+        write = functools.partial(
+            phantom.write_once, root, seed=made.seed, patients=made.patients, size=made.size, slices=tuple(made.slices)
+        )
+        exchange.primary_first(write)
     source, settings = config.data.source, reader_settings(config)
     reader = sources.reader(root, source, settings)
     listing = reader.find(root)
-    cases, fingerprint, digests = cache.load(reader, root, Path(config.data.cache), listing)
+    if note := beside.note(listing):
+        print(note, flush=True)
+    cases, fingerprint, digests = exchange.primary_first(
+        functools.partial(cache.load, reader, root, caches.place_of(config.data.cache), listing)
+    )
     names = sources.channel_names(source, root, cases[0].image.shape[-1], settings.images)
     return DataSet(
         cases,

@@ -8,6 +8,7 @@ from jaxtyping import Float32, Int, UInt8
 from unet_jax.data import labels, mapped
 from unet_jax.data.case import Case
 from unet_jax.errors import InputError
+from unet_jax.wording import count
 
 
 class Slices:
@@ -49,7 +50,7 @@ class Slices:
             raise InputError(f"{', '.join(without)}: these cases have no mask, and batches need one.")
         kinds = {}
         for case in cases:
-            kinds.setdefault(f"{case.image.shape[3]} channels of {case.image.dtype}", []).append(case.name)
+            kinds.setdefault(f"{count(case.image.shape[3], 'channel')} of {case.image.dtype}", []).append(case.name)
         if len(kinds) > 1:
             raise InputError(
                 "\n".join(f"{kind}: {', '.join(names)}." for kind, names in kinds.items())
@@ -126,6 +127,8 @@ def all_slices(cases: Sequence[Case]) -> Int[np.ndarray, "n 2"]:
 
 def slices_by_case(index: Int[np.ndarray, "n 2"]) -> dict[int, Int[np.ndarray, " s"]]:
     """The slices of each case in an index of (position in cases, slice), where those of a case stand together."""
+    if not len(index):
+        return {}
     starts = np.flatnonzero(np.diff(index[:, 0], prepend=-1))
     return dict(zip(index[starts, 0].tolist(), np.split(index[:, 1], starts[1:]), strict=True))
 

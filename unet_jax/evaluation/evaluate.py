@@ -3,22 +3,24 @@
 import functools
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int
 from ml_collections import ConfigDict
 
-from unet_jax.data import leaks, load, scale, splits
+from unet_jax.data import leaks, load, regions, scale, splits
+from unet_jax.data.labels import LabelMap, written
 from unet_jax.data.load import DataSet
-from unet_jax.data.slices import all_slices
+from unet_jax.data.slices import all_slices, slices_by_case
 from unet_jax.data.splits import Split
 from unet_jax.errors import InputError
-from unet_jax.inference import postprocess
+from unet_jax.files import read_json
+from unet_jax.inference import postprocess, shared
 from unet_jax.inference.network import load_network
-from unet_jax.inference.segment import segment_cases
+from unet_jax.inference.segment import in_order, segment_cases
 from unet_jax.inference.settings import SegmentSettings, keeps_scale
-from unet_jax.metrics.cases import score_cases
+from unet_jax.metrics.cases import Scores, score_cases, worst_first
 from unet_jax.metrics.summary import effects, summarise
 from unet_jax.plan.prepared_data import prepare_cases
 from unet_jax.report import evaluation_files, packed_masks
@@ -26,8 +28,8 @@ from unet_jax.report.packed_masks import PackedMask
 from unet_jax.run import checkpoint, history, resume
 from unet_jax.run import folder as run_folder
 from unet_jax.run.config import read_config
-from unet_jax.runtime import compilation_cache
-from unet_jax.runtime.mesh import data_mesh, is_primary
+from unet_jax.runtime import compilation_cache, exchange
+from unet_jax.runtime.mesh import is_primary, prediction_mesh
 from unet_jax.runtime.out_of_memory import explained
 
 SIDES = ("train", "val", "test", "all")
@@ -69,12 +71,8 @@ def evaluate(
         load.take_cases_from(elsewhere, config)
     elif data is not None:
         config.data.root = str(data)
-    run_folder.check_phantom(workdir, config)
+    run_folder.check_data(config)
     with run_folder.lock_run(output or workdir), explained(config):
-        if not Path(config.data.root).exists() and config.data.source != "phantom":
-            raise InputError(
-                f"{config.data.root}: the run's data are not there: say with --data=DIR where they are now."
-            )
         found = load.load(config)
         if side != "all":
             split = splits.read(workdir / run_folder.SPLIT, found.cases, found.unit)
@@ -108,8 +106,12 @@ def score(
     index = all_slices(data.cases) if side == "all" else splits.slices_of(split, data.cases, side)
 
     compilation_cache.use(config.train.compilation_cache)
-    mesh = data_mesh()
+    mesh = prediction_mesh(config.train.spatial)
     probability, restored = load_network(workdir, config, mesh)
+    exchange.agree(
+        resume.identity(workdir, config, data, split) | {"the checkpoint": restored.step, "the side": side},
+        resume.ALIKE,
+    )
     if split is not None:
         resume.check_record(restored, resume.trained_on(data, split))
     epochs = len(history.epochs_of(history.read(workdir)))
@@ -126,11 +128,12 @@ def score(
     settings = SegmentSettings.of_run(workdir, config, mesh)
     began = time.perf_counter()
     masks: dict[int, PackedMask] = {}
+    own = shared.own_part(data.cases, index)
     # Of a cascade's second network, whose first stage's masks are those of training.
     prepared = (
         prepare_cases(config, data, settings.plan, np.unique(index[:, 0]).tolist()) if config.plan.previous else None
     )
-    predicted = segment_cases(probability, data.cases, index, settings, title=f"scoring {side}", prepared=prepared)
+    predicted = segment_cases(probability, data.cases, own, settings, title=f"scoring {side}", prepared=prepared)
     stages = score_cases(
         data.cases,
         packed_masks.keep(predicted, masks),
@@ -138,6 +141,9 @@ def score(
         stages=functools.partial(postprocess.stages, settings=settings.postprocess),
         classes=classes,
     )
+    stages = _of_all_processes(data, index, own, settings, stages)
+    parts = exchange.collect(packed_masks.to_bytes(masks)) if exchange.count() > 1 else []
+    masks |= {position: mask for part in parts for position, mask in packed_masks.from_bytes(part).items()}
     seconds = time.perf_counter() - began
 
     summaries = {stage: summarise(scores.rows, scores.counts) for stage, scores in stages.items()}
@@ -145,13 +151,14 @@ def score(
     rows = stages[final].rows
     summary = {
         "split": side,
-        "split_by": _label(split, side, elsewhere),
+        "split_by": _label(split, side, elsewhere, workdir, data),
         "unit": data.unit,
         "checkpoint": config.eval.checkpoint if restored.as_wanted else "last good",
         "checkpoint_step": restored.step,
         "damaged_checkpoints": [{"step": step, "faults": faults} for step, faults in restored.damaged.items()],
         "data_fingerprint": data.fingerprint,
         "threshold": None if classes else config.eval.threshold,
+        "minimum_voxels": config.eval.postprocess.minimum_voxels,
         "tta": config.eval.tta,
         "tiles": config.eval.tiles,
         "surface_tolerance": config.eval.surface_tolerance,
@@ -162,7 +169,38 @@ def score(
     if is_primary():
         evaluation_files.write(folder, workdir, config, data, masks, summary, rows)
         evaluation_files.show(folder, summary, warnings)
+    exchange.barrier()  # what was written is there for all
     return summary
+
+
+def _of_all_processes(
+    data: DataSet,
+    index: Int[np.ndarray, "n 2"],
+    own: Int[np.ndarray, "m 2"],
+    settings: SegmentSettings,
+    stages: dict[str, Scores],
+) -> dict[str, Scores]:
+    """The scores of all cases, in the order of `segment_cases`, from those that each process has of its own."""
+    if exchange.count() == 1:
+        return stages
+    slices = slices_by_case(index)
+    rows: dict[int, dict] = {}
+    names = {case.name: position for position, case in enumerate(data.cases)}
+    ordered = in_order(data.cases, slices_by_case(own), settings)
+    ends = np.cumsum([len(slices[position]) for position in ordered])[:-1]
+    for stage, scores in stages.items():
+        counts = dict(zip(ordered, np.split(scores.counts, ends), strict=True))
+        for row in scores.rows:
+            position = names[row["case"]]
+            rows.setdefault(position, {})[stage] = [row, counts[position].tolist()]
+    found = shared.by_position(rows, in_order(data.cases, slices, settings))
+    return {
+        stage: Scores(
+            worst_first(of_case[stage][0] for of_case in found.values()),
+            np.concatenate([np.array(of_case[stage][1], np.int64) for of_case in found.values()]),
+        )
+        for stage in next(iter(found.values()))
+    }
 
 
 def _on_another_scale(workdir: Path, config: ConfigDict, data: DataSet) -> list[str]:
@@ -173,11 +211,11 @@ def _on_another_scale(workdir: Path, config: ConfigDict, data: DataSet) -> list[
     return scale.warnings(trained, measured, data.channel_names)
 
 
-def _classes_of_both(workdir: Path, config: ConfigDict, data: DataSet) -> Sequence[str]:
-    """The names of the classes of run and data, which must be the same; empty for one class."""
-    of_run, of_data = tuple(run_folder.read_classes(workdir)), tuple(data.classes)
-    if of_run != of_data:
-        run, found = (", ".join(names) or "one class" for names in (of_run, of_data))
+def _classes_of_both(workdir: Path, config: ConfigDict, data: DataSet) -> LabelMap:
+    """The classes of run and data, which must be the same but for the values in the files; empty for one class."""
+    of_run, of_data = run_folder.read_classes(workdir), data.classes
+    if (tuple(of_run), regions.members(of_run)) != (tuple(of_data), regions.members(of_data)):
+        run, found = (_listed(classes) or "one class" for classes in (of_run, of_data))
         raise InputError(
             f"{config.data.root}: its masks have {found}, and {workdir} was trained on {run}: the classes must be the "
             "same, in the same order: correct dataset.json, or the masks."
@@ -185,8 +223,28 @@ def _classes_of_both(workdir: Path, config: ConfigDict, data: DataSet) -> Sequen
     return of_run
 
 
-def _label(split: Split | None, side: str, elsewhere: Path | None) -> str:
+def _listed(classes: LabelMap) -> str:
+    if not regions.overlap(classes):
+        return ", ".join(classes)
+    return ", ".join(f"{name}={'+'.join(map(written, values))}" for name, values in classes.items())
+
+
+def _label(split: Split | None, side: str, elsewhere: Path | None, workdir: Path, data: DataSet) -> str:
     """What a reader of the scores must know of the split."""
     if split is None:
-        return f"every case of {elsewhere}"
+        return f"every case of {elsewhere}" + (", training cases included" if _trained_on(workdir, data) else "")
     return "training cases included" if side == "all" else split.label
+
+
+def _trained_on(workdir: Path, data: DataSet) -> list[str]:
+    """The cases whose images, by their content, are files of the run's data, and that are not of its test side."""
+    known = {digest for _, digest in (resume.read_files(workdir) or {}).values()}
+    path = workdir / run_folder.SPLIT
+    found = read_json(path) if path.exists() else {}
+    by_patient = found.get("split_by") == "patient"
+    tested = {name for names in found["test"].values() for name in names} if by_patient else ()
+    return [
+        files.name
+        for files in data.listing
+        if files.images and files.name not in tested and all(data.digests[path][1] in known for path in files.images)
+    ]

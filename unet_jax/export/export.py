@@ -9,11 +9,13 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from unet_jax.data import load
+from unet_jax.data import load, regions
 from unet_jax.data.case import Case
+from unet_jax.data.labels import LabelMap
 from unet_jax.data.slices import Slices
 from unet_jax.errors import InputError
 from unet_jax.export import onnx_file, stablehlo, volumes
+from unet_jax.export.classes import describe
 from unet_jax.export.whole_case import Part
 from unet_jax.files import write_bytes
 from unet_jax.inference.network import image_channels, load_network, within_a_program
@@ -24,7 +26,7 @@ from unet_jax.run import checkpoint
 from unet_jax.run import folder as run_folder
 from unet_jax.run.config import read_config
 from unet_jax.runtime import compilation_cache
-from unet_jax.runtime.mesh import data_mesh
+from unet_jax.runtime.mesh import prediction_mesh
 from unet_jax.runtime.out_of_memory import explained
 
 # suffix of the file → the module that traces a program, runs it, and packs it with its facts
@@ -46,8 +48,8 @@ def export(
 ) -> dict:
     """Writes the checkpoint that the config names, with its preprocessing, as a program, and prints how exact it is.
 
-    The program ends with the sigmoid of one class or the softmax of several. It is tried on slices of a case, in the
-    form in which it is written, before it is. Of a run on patches, see `volumes`.
+    The program ends with the sigmoid of one class, or of each that may overlap, or with the softmax of several. It is
+    tried on slices of a case, in the form in which it is written, before it is. Of a run on patches, see `volumes`.
 
     Args:
         workdir: the run's folder.
@@ -74,14 +76,14 @@ def export(
         raise InputError(f"--shape and --spacing are for runs on patches, and {workdir} takes images of any size.")
     if data is not None:
         load.take_cases_from(data, config)
-    run_folder.check_phantom(workdir, config)
+    run_folder.check_data(config)
     form = FORMATS[output.suffix]
     with explained(config):
         compilation_cache.use(config.train.compilation_cache)
         case = load.load(config).cases[0]
         image = _tried_on(case, config.data.slab, config.data.neighbours)
-        network, restored = load_network(workdir, config, data_mesh())
-        classes = list(run_folder.read_classes(workdir))
+        network, restored = load_network(workdir, config, prediction_mesh(None))
+        classes = run_folder.read_classes(workdir)
         for line in checkpoint.warnings(workdir / run_folder.CHECKPOINTS, restored):
             print(f"warning: {line}", file=sys.stderr, flush=True)
         program = form.trace(within_a_program(network), image)
@@ -96,7 +98,8 @@ def export(
         "checkpoint_step": restored.step,
         "model": config.model.to_dict(),
         **_interface(form.axes(image), image, classes),
-        **({"classes": classes} if classes else {}),
+        "channels": list(run_folder.read_channel_names(workdir, config, case.image.shape[-1])),
+        **(describe(classes) if classes else {}),
         **{key: config.data[key] for key in ("image_size", "slab", "intensity", "neighbours")},
         "threshold": None if classes else config.eval.threshold,
         "tta": list(flips_of(config)),
@@ -136,11 +139,12 @@ def _volumes(
     """The export of a run on patches."""
     if config.plan.previous:
         raise InputError(f"{workdir} is {volumes.CASCADE}")
-    run_folder.check_phantom(workdir, config)
+    if data is None:
+        run_folder.check_data(config)
     with explained(config):
         compilation_cache.use(config.train.compilation_cache)
         case = volumes.case_to_try(config, image_channels(workdir, config), data, shape, spacing)
-        mesh = data_mesh()
+        mesh = prediction_mesh(None)
         network, restored = load_network(workdir, config, mesh)
         for line in checkpoint.warnings(workdir / run_folder.CHECKPOINTS, restored):
             print(f"warning: {line}", file=sys.stderr, flush=True)
@@ -148,7 +152,8 @@ def _volumes(
         facts = {
             "run": workdir.resolve().name,
             "checkpoint_step": restored.step,
-            "classes": list(run_folder.read_classes(workdir)),
+            "channels": list(run_folder.read_channel_names(workdir, config, case.image.shape[-1])),
+            **describe(run_folder.read_classes(workdir)),
             "postprocess": config.eval.postprocess.to_dict(),
         }
         wanted = Wanted(0, case, np.arange(len(case.image)))
@@ -156,10 +161,11 @@ def _volumes(
         return volumes.write(output, [part], expected, facts, config.data.axes)
 
 
-def _interface(axes: Sequence[str | int], image: np.ndarray, classes: Sequence[str]) -> dict[str, dict]:
+def _interface(axes: Sequence[str | int], image: np.ndarray, classes: LabelMap) -> dict[str, dict]:
     """What goes into a program whose image has these axes before its channels, and what comes out."""
-    channels = [1 + len(classes)] if classes else []
-    meaning = f"probabilities of {', '.join(['background', *classes])}" if classes else "probability of tumour"
+    names = list(classes) if regions.overlap(classes) else ["background", *classes]
+    channels = [len(names)] if classes else []
+    meaning = f"probabilities of {', '.join(names)}" if classes else "probability of tumour"
     return {
         "input": {"shape": [*axes, image.shape[-1]], "dtype": str(image.dtype)},
         "output": {"shape": [*axes, *channels], "dtype": "float32", "is": meaning},

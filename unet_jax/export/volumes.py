@@ -13,16 +13,18 @@ from ml_collections import ConfigDict
 
 from unet_jax.data import load
 from unet_jax.data.case import Case
-from unet_jax.data.formats import sources
+from unet_jax.data.formats import unlabelled
 from unet_jax.data.formats.image_file import read_file
 from unet_jax.errors import InputError
 from unet_jax.export import onnx_file, stablehlo
-from unet_jax.export.whole_case import STEP, Part, program
+from unet_jax.export.whole_case import STEP, Part, probabilities, program
 from unet_jax.files import write_bytes
 from unet_jax.inference.volume_windows import cut, lay_out
 from unet_jax.inference.windows import Segmented
+from unet_jax.plan.dataset import Dataset
 from unet_jax.plan.fingerprint import spacing_of
 from unet_jax.plan.preprocess import Preprocessed, preprocess
+from unet_jax.wording import count
 
 # Of a mask's voxels, the share that may differ: ties, and what a border of zeros changes, which is not cut off.
 LARGEST_SHARE = 1e-3
@@ -38,8 +40,8 @@ LEFT = (
     "crop: to the box of what is not 0 in any channel",
     "normalise: by normalisation, as docs/nnunet.md has it",
     "resample: to spacing",
-    "windows: cut patches; average the logarithms of their probabilities with Gaussian weights and over mirror_axes",
-    "back: resample these to the box's voxels, take the largest, paste, transpose back",
+    "windows: cut patches; average {averaged} with Gaussian weights and over mirror_axes",
+    "back: resample these to the box's voxels, {decided}, paste, transpose back",
     "postprocess",
 )
 
@@ -64,10 +66,10 @@ def case_to_try(
         InputError: there is no image, or one of other channels.
     """
     settings = dataclasses.replace(load.reader_settings(config), patient_csv=None, patient_pattern=None)
-    reader, root = sources.image_reader(Path(config.data.root) if data is None else data, settings, channels)
+    reader, root = unlabelled.image_reader(Path(config.data.root) if data is None else data, settings, channels)
     case = reader.decode(reader.find(root)[0], functools.partial(read_file, root))
     if case.image.shape[-1] != channels:
-        raise InputError(f"{case.name} has {case.image.shape[-1]} channels, and the network takes {channels}.")
+        raise InputError(f"{case.name} has {count(case.image.shape[-1], 'channel')}, and the network takes {channels}.")
     image = np.asarray(case.image, np.float32)
     image = image if shape is None else _fitted(image, shape)
     return Case(case.name, case.patient, image, None, spacing_of(case) if spacing is None else spacing)
@@ -123,12 +125,11 @@ def _stablehlo(
             f"most {LARGEST_SHARE:.1%} may.{why}"
         )
     *sizes, channels = case.image.shape
-    classes = facts["classes"]
     facts = facts | {
         "input": {"shape": [*sizes, channels], "dtype": "float32"},
         "output": {
             "mask": {"shape": sizes, "dtype": "uint8"},
-            "probability": {"shape": [*sizes, *([1 + len(classes)] if classes else [])], "dtype": "float32"},
+            "probability": {"shape": list(probability.shape), "dtype": "float32"},
         },
         "mirror_axes": [list(part.settings.mirror_axes) for part in parts],
         "mask_differs": share,
@@ -148,7 +149,7 @@ def _is_cropped(case: Case) -> bool:
 
 
 def _onnx(output: Path, parts: Sequence[Part], expected: Segmented, facts: dict[str, Any]) -> tuple[bytes, dict, str]:
-    """The network and its softmax alone: the translation to ONNX knows no loops, of which windows are one."""
+    """The network and its softmax or sigmoids alone: a translation to ONNX knows no loops, of which windows are one."""
     if len(parts) > 1:
         raise InputError(
             f"{output}: {len(parts)} configurations predict together, on patches of their own, and an ONNX file holds "
@@ -160,7 +161,7 @@ def _onnx(output: Path, parts: Sequence[Part], expected: Segmented, facts: dict[
     prepared = preprocess(case.image, None, case.spacing, plan.plans, configuration)
 
     def network(patch: jax.Array) -> jax.Array:
-        return jax.nn.softmax(part.logits(patch))
+        return probabilities(part.logits(patch), plan.dataset)
 
     patch = _patch(prepared, configuration.patch_size)
     model = onnx_file.trace(network, patch)
@@ -174,7 +175,7 @@ def _onnx(output: Path, parts: Sequence[Part], expected: Segmented, facts: dict[
     facts = facts | {
         "input": {"shape": [*shape, patch.shape[-1]], "dtype": "float32", "is": "patches of preprocessed cases"},
         "output": {"shape": [*shape, plan.dataset.outputs], "dtype": "float32", "is": "probabilities"},
-        "left": list(LEFT),
+        "left": _left(plan.dataset),
         "transpose_forward": list(plan.plans.transpose_forward),
         "normalisation": [
             {"scheme": scheme, "inside_only": inside} | dataclasses.asdict(of)
@@ -188,11 +189,22 @@ def _onnx(output: Path, parts: Sequence[Part], expected: Segmented, facts: dict[
         "max_difference": difference,
         "jax": jax.__version__,
     }
+    last = "softmax" if plan.dataset.regions is None else "sigmoids"
     said = (
-        f"It holds the network and its softmax alone; its metadata say what is left to do. In a patch of {case.name}, "
+        f"It holds the network and its {last} alone; its metadata say what is left to do. In a patch of {case.name}, "
         f"probabilities differ by at most {difference:.1e}."
     )
     return onnx_file.pack(model, facts), facts, said
+
+
+def _left(dataset: Dataset) -> list[str]:
+    words = {"averaged": "the logarithms of their probabilities", "decided": "take the largest"}
+    if dataset.regions is not None:
+        words = {
+            "averaged": "log(p / (1 - p)) of their probabilities",
+            "decided": "paint those above 0 (painted)",
+        }
+    return [line.format(**words) for line in LEFT]
 
 
 def _patch(prepared: Preprocessed, size: Sequence[int]) -> Float32[np.ndarray, "1 *patch c"]:

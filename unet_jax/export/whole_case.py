@@ -17,6 +17,7 @@ from unet_jax.inference.network import Logits
 from unet_jax.inference.settings import SegmentSettings
 from unet_jax.inference.volume_windows import Layout, lay_out
 from unet_jax.plan import resize
+from unet_jax.plan.dataset import Dataset
 from unet_jax.plan.intensities import Intensities
 from unet_jax.plan.normalise import LEAST
 from unet_jax.plan.resample import Resampling, Shape, Spacing, new_shape, thick_axis
@@ -51,13 +52,18 @@ def program(parts: Sequence[Part], shape: Shape, spacing: Spacing) -> Program:
 
     Returns:
         a function of [d, h, w, c], float32, in the files' own units, to the mask [d, h, w], and to probabilities: of
-        the only class [d, h, w], or of background and each of several [d, h, w, k].
+        the only class [d, h, w], or of background and each of several [d, h, w, k], or of each that may overlap.
     """
-    threshold = parts[0].settings.threshold
-    probabilities = [_probabilities(part, shape, spacing) for part in parts]
+    threshold, painted = parts[0].settings.threshold, parts[0].settings.painted
+    several = [_probabilities(part, shape, spacing) for part in parts]
 
     def segment(image: Float32[Array, "d h w c"]) -> tuple[UInt8[Array, "d h w"], Float32[Array, "d h w *k"]]:
-        found = sum(each(image) for each in probabilities) / len(probabilities)
+        found = sum(each(image) for each in several) / len(several)
+        if painted is not None:
+            mask = jnp.zeros(shape, jnp.uint8)
+            for channel, number in enumerate(painted):
+                mask = jnp.where(found[..., channel] > 0.5, jnp.uint8(number), mask)
+            return mask, found
         if found.shape[-1] > 2:
             return found.argmax(-1).astype(jnp.uint8), found
         # At one half, a tie is background, as for the largest logit.
@@ -66,6 +72,11 @@ def program(parts: Sequence[Part], shape: Shape, spacing: Spacing) -> Program:
         return decided.astype(jnp.uint8), foreground
 
     return segment
+
+
+def probabilities(logits: Float32[Array, "*batch k"], dataset: Dataset) -> Float32[Array, "*batch k"]:
+    """Of background and classes by a softmax, or of each region by a sigmoid."""
+    return jax.nn.softmax(logits) if dataset.regions is None else jax.nn.sigmoid(logits)
 
 
 def _probabilities(part: Part, shape: Shape, spacing: Spacing) -> Callable[[jax.Array], jax.Array]:
@@ -85,8 +96,8 @@ def _probabilities(part: Part, shape: Shape, spacing: Spacing) -> Callable[[jax.
         logits = _windows(part.logits, there, layout, part.settings.mirror_axes)
         with jax.default_matmul_precision("highest"):
             back = resample(logits, shape, target, spacing, configuration.logits)
-        background = jnp.eye(back.shape[-1])[0]
-        found = jnp.where(box[..., None], jax.nn.softmax(back), background)
+        background = 0.0 if plan.dataset.regions is not None else jnp.eye(back.shape[-1])[0]
+        found = jnp.where(box[..., None], probabilities(back, plan.dataset), background)
         return found.transpose(*inverse(order), 3)
 
     return compute

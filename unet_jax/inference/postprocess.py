@@ -11,12 +11,23 @@ from unet_jax.metrics import lesions
 AS_PREDICTED = "as_predicted"
 
 
-def check(settings: Mapping[str, int | bool], split_by: str) -> None:
-    """Raises InputError unless config.eval.postprocess may be `settings`, given config.data.split_by."""
+def check(settings: Mapping[str, int | bool], split_by: str, *, overlap: bool = False) -> None:
+    """Raises InputError unless config.eval.postprocess may be `settings`.
+
+    Args:
+        settings: the config's.
+        split_by: config.data.split_by.
+        overlap: whether the masks' classes do.
+    """
     minimum = settings["minimum_voxels"]
     if minimum < 0:
         raise InputError(
             f"config.eval.postprocess.minimum_voxels is {minimum}; it must be at least 0, which keeps all."
+        )
+    if (minimum or settings["largest_component"]) and overlap:
+        raise InputError(
+            "config.eval.postprocess cleans each class by itself, and the classes of the masks overlap: set "
+            "minimum_voxels to 0 and largest_component to False."
         )
     if (minimum or settings["largest_component"]) and split_by == "slice":
         raise InputError(

@@ -48,14 +48,19 @@ def segment_cases(
         several classes.
     """
     slices = slices_by_case(index)
-    sizes = {position: _size(*cases[position].image.shape[1:3], settings) for position in slices}
-    place = {size: number for number, size in enumerate(dict.fromkeys(sizes.values()))}
-    ordered = sorted(slices, key=lambda position: place[sizes[position]])
+    ordered = in_order(cases, slices, settings)
     found = prepared or {}
     wanted = (Wanted(position, cases[position], slices[position], found.get(position)) for position in ordered)
     segmented = segment_stream(probability, wanted, settings)
     for done in tqdm(segmented, desc=title, total=len(slices), unit="case", disable=None, leave=False):
         yield done.wanted.position, done.wanted.slices, done.mask
+
+
+def in_order(cases: Sequence[Case], positions: Iterable[int], settings: SegmentSettings) -> list[int]:
+    """Positions of cases in the order in which they are segmented: those of one size, or padded to one, together."""
+    sizes = {position: _size(*cases[position].image.shape[1:3], settings) for position in positions}
+    place = {size: number for number, size in enumerate(dict.fromkeys(sizes.values()))}
+    return sorted(sizes, key=lambda position: place[sizes[position]])
 
 
 def segment_stream(
@@ -104,7 +109,7 @@ def _segment_whole(
     # Never with its mask, which prediction does not have.
     found = wanted.prepared or preprocess(case.image, None, spacing_of(case), plan.plans, configuration)
     how = _volume_settings(settings)
-    is_binary = plan.dataset.outputs == 2
+    is_binary = plan.dataset.regions is None and plan.dataset.outputs == 2
     at_threshold = is_binary and settings.threshold != 0.5
     mask, probability = segment_case(
         logits,
@@ -114,12 +119,11 @@ def _segment_whole(
         configuration,
         plan.dataset,
         how,
-        keep_probabilities=keep or at_threshold,
+        keep_probabilities=keep,
+        threshold=settings.threshold if at_threshold else None,
     )
-    if at_threshold:
-        mask = probability[..., 1] >= settings.threshold
     if probability is not None:
-        probability = (probability[..., 1] if is_binary else probability)[wanted.slices] if keep else None
+        probability = (probability[..., 1] if is_binary else probability)[wanted.slices]
     return Segmented(wanted, mask[wanted.slices].astype(np.uint8, copy=False), probability)
 
 

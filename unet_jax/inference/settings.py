@@ -8,9 +8,12 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from unet_jax.data import regions
+from unet_jax.data.regions import Classes
 from unet_jax.plan import run_plan
 from unet_jax.plan.run_plan import RunPlan
 from unet_jax.run import folder as run_folder
+from unet_jax.runtime import exchange
 from unet_jax.runtime.mesh import by_batch
 
 
@@ -19,8 +22,10 @@ class SegmentSettings:
     """How cases become masks.
 
     Attributes:
-        batch_size: windows at a time; the last batch is filled up with zeros, so that there is one program a size.
+        batch_size: windows at a time; the last batch is filled up with zeros, so that there is one program a size. Of
+            several processes, which segment cases of their own, each takes its part of the config's.
         threshold: a pixel is of the only class from this probability on; of several, it is of the likeliest.
+        painted: the number that is painted for each of several classes that overlap, in order; None for others.
         sharding: how a batch lies on the devices.
         slab: slices of a slab; None for a 2-D network, which sees single slices.
         tile: what has more rows or columns than this is cut into windows of that size; None segments whole slices.
@@ -42,6 +47,7 @@ class SegmentSettings:
     postprocess: Mapping[str, int | bool] = dataclasses.field(default_factory=dict)
     mirror_axes: tuple[int, ...] = ()
     plan: RunPlan | None = None
+    painted: tuple[int, ...] | None = None
     image_size: int | None = None
 
     @classmethod
@@ -51,14 +57,20 @@ class SegmentSettings:
         Raises:
             InputError: its plan is missing or damaged.
         """
-        channels, classes = run_folder.read_channels(workdir), tuple(run_folder.read_classes(workdir))
-        return cls.of(config, mesh, run_plan.read(workdir, config, channels or 0, classes))
+        channels, classes = run_folder.read_channels(workdir), run_folder.read_classes(workdir)
+        return cls.of(config, mesh, run_plan.read(workdir, config, channels or 0, classes), classes)
 
     @classmethod
-    def of(cls, config: ConfigDict, mesh: Mesh, plan: RunPlan | None = None) -> "SegmentSettings":
-        """The config's; `plan` is as above."""
+    def of(
+        cls, config: ConfigDict, mesh: Mesh, plan: RunPlan | None = None, classes: Classes = ()
+    ) -> "SegmentSettings":
+        """The config's; `plan` is as above, and `classes` are empty for one.
+
+        A batch is training's, or a larger one that the devices share evenly.
+        """
+        shares = mesh.shape["data"]
         return cls(
-            batch_size=config.train.batch_size,
+            batch_size=-(-max(config.train.batch_size // exchange.count(), 1) // shares) * shares,
             threshold=config.eval.threshold,
             sharding=by_batch(mesh),
             slab=config.data.slab,
@@ -68,6 +80,7 @@ class SegmentSettings:
             postprocess=config.eval.postprocess.to_dict(),
             mirror_axes=() if plan is None else mirror_axes_of(config, plan.configuration.axes),
             plan=plan,
+            painted=regions.painted(classes),
             image_size=config.data.image_size if plan is None else None,
         )
 

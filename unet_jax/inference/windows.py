@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float32, Int, UInt8
 from tqdm import tqdm
 
+from unet_jax.data import regions
 from unet_jax.data.case import Case
 from unet_jax.data.slices import slab_start, with_neighbours
 from unet_jax.inference.settings import SegmentSettings
@@ -44,7 +45,8 @@ class Segmented:
     Attributes:
         wanted: the case and its slices.
         mask: 0 and 1, or the numbers of several classes.
-        probability: of the class, or of background and each of several, where it was asked for.
+        probability: of the class, or of background and each of several, or of each of several that overlap, where it
+            was asked for.
     """
 
     wanted: Wanted
@@ -90,7 +92,7 @@ class Assembly:
 
         Args:
             wanted: at least one slice of a case.
-            settings: slab, tile, neighbours and threshold are used.
+            settings: slab, tile, neighbours, threshold and painted are used.
             keep: whether the result has probabilities.
         """
         slab, tile = settings.slab, settings.tile
@@ -106,6 +108,7 @@ class Assembly:
         self.windows = [Window(span, rows, columns) for span in spans for rows, columns in places]
         self._neighbours = settings.neighbours
         self._threshold = settings.threshold
+        self._painted = settings.painted
         self._row_of = {number: row for row, number in enumerate(wanted.slices.tolist())}
         self._missing = Counter(number for window in self.windows for number in window.slices)
         self._waiting = len(self.windows)
@@ -167,7 +170,10 @@ class Assembly:
 
     def _finish(self, number: int, probability: Float32[np.ndarray, "h w *k"]) -> None:
         row = self._row_of[number]
-        self._mask[row] = probability >= self._threshold if probability.ndim == 2 else probability.argmax(-1)
+        if self._painted is not None:
+            self._mask[row] = regions.paint(probability, self._painted)
+        else:
+            self._mask[row] = probability >= self._threshold if probability.ndim == 2 else probability.argmax(-1)
         if self._keep:
             if self._probability is None:
                 self._probability = np.zeros((len(self._mask), *probability.shape), np.float32)

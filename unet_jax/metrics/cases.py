@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 from jaxtyping import Int32, Int64, UInt8
 
-from unet_jax.data import labels
+from unet_jax.data import labels, regions
 from unet_jax.data.case import Case
+from unet_jax.data.regions import Classes
 from unet_jax.metrics import lesions, overlap, statistics, surface
 
 # A case's; with several classes, `CLASSES` holds the row of each by its name, and all else is taken over them.
@@ -48,7 +49,7 @@ def score_cases(
     *,
     tolerance: float,
     stages: Stages,
-    classes: Sequence[str] = (),
+    classes: Classes = (),
 ) -> dict[str, Scores]:
     """Scores the masks as they were predicted, and again after each step of post-processing.
 
@@ -64,7 +65,7 @@ def score_cases(
         tolerance: of the surface Dice, in mm or pixels.
         stages: the mask as predicted and after each step of post-processing, each with a name: `postprocess.stages`.
             Steps need whole cases.
-        classes: the names of several, of which the masks hold the numbers from 1; empty for one, of 0 and 1.
+        classes: several, of which the masks hold the numbers; empty for one, of 0 and 1.
 
     Returns:
         The scores at each stage, from "as_predicted" to those of the final masks.
@@ -85,8 +86,8 @@ def score_cases(
             stages=stages,
         )
         if classes:
-            each = [score(_of_class(mask, number), _of_class(truth, number)) for number, _ in enumerate(classes, 1)]
-            scored = {stage: _together(classes, [one[stage] for one in each]) for stage in each[0]}
+            each = [score(_of_class(mask, its), _of_class(truth, its)) for its in regions.members(classes)]
+            scored = {stage: _together(tuple(classes), [one[stage] for one in each]) for stage in each[0]}
         else:
             scored = score(mask, truth)
         for stage, (row, found) in scored.items():
@@ -96,18 +97,20 @@ def score_cases(
 
 
 def count_slices(
-    predicted: Iterable[Predicted], cases: Sequence[Case], classes: Sequence[str]
+    predicted: Iterable[Predicted], cases: Sequence[Case], classes: Classes
 ) -> tuple[Int32[np.ndarray, "n 2"], Int64[np.ndarray, "n 3"] | Int64[np.ndarray, "n k 3"]]:
     """(position in cases, slice) and (true positive, false positive, false negative) pixels of each slice.
 
     Those of each class, if there are several.
     """
-    index, counts = [], []
+    index, counts, members = [], [], regions.members(classes)
     for position, slices, mask in predicted:
         index += [(position, number) for number in slices.tolist()]
         marked = np.asarray(cases[position].mask)[slices]
         mask, truth = labels.where_labelled(mask, marked), labels.without_ignored(marked)
-        counts.append(overlap.count_classes(mask, truth, len(classes)) if classes else overlap.count(mask, truth))
+        counts.append(overlap.count_classes(mask, truth, members) if classes else overlap.count(mask, truth))
+    if not counts:
+        return np.zeros((0, 2), np.int32), np.zeros((0, len(members), 3) if classes else (0, 3), np.int64)
     return np.array(index, np.int32), np.concatenate(counts)
 
 
@@ -139,8 +142,9 @@ def _score_stages(
     return found_at
 
 
-def _of_class(mask: UInt8[np.ndarray, "s h w"], number: int) -> UInt8[np.ndarray, "s h w"]:
-    return np.where(mask == labels.IGNORED, np.uint8(labels.IGNORED), (mask == number).astype(np.uint8))
+def _of_class(mask: UInt8[np.ndarray, "s h w"], numbers: Sequence[int]) -> UInt8[np.ndarray, "s h w"]:
+    of_class = regions.marked(mask, numbers).astype(np.uint8)
+    return np.where(mask == labels.IGNORED, np.uint8(labels.IGNORED), of_class)
 
 
 def _together(

@@ -5,8 +5,12 @@ that happened is reported beside the means. The tutorial's convention, a Dice of
 mean by slice.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Int64, UInt8
+
+from unet_jax.data import regions
 
 
 def count(predicted: UInt8[np.ndarray, "n h w"], truth: UInt8[np.ndarray, "n h w"]) -> Int64[np.ndarray, "n 3"]:
@@ -29,10 +33,10 @@ def count(predicted: UInt8[np.ndarray, "n h w"], truth: UInt8[np.ndarray, "n h w
 
 
 def count_classes(
-    predicted: UInt8[np.ndarray, "n h w"], truth: UInt8[np.ndarray, "n h w"], classes: int
+    predicted: UInt8[np.ndarray, "n h w"], truth: UInt8[np.ndarray, "n h w"], members: Sequence[Sequence[int]]
 ) -> Int64[np.ndarray, "n k 3"]:
-    """`count` of each of several classes; masks are 0, or a class's number from 1."""
-    masks = [[(mask == number).astype(np.uint8) for mask in (predicted, truth)] for number in range(1, classes + 1)]
+    """`count` of each of several classes, whose numbers in masks are `members`: see `data.regions`."""
+    masks = [[regions.marked(mask, its).astype(np.uint8) for mask in (predicted, truth)] for its in members]
     return np.stack([count(*of_class) for of_class in masks], axis=1)
 
 

@@ -1,7 +1,7 @@
 """Rows of cases → the scores of a data set: of patients, of slices and of all pixels."""
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Int32, Int64
@@ -18,7 +18,7 @@ def case_rows(
     cases: Sequence[Case],
     index: Int32[np.ndarray, "n 2"],
     counts: Int64[np.ndarray, "n 3"] | Int64[np.ndarray, "n k 3"],
-    classes: Sequence[str] = (),
+    classes: Collection[str] = (),
 ) -> list[Row]:
     """One row a case, worst Dice first, with the scores that slices suffice for; `cases.score_cases` has the others.
 

@@ -1,21 +1,25 @@
 """A network as a function: its structure and plain dictionaries of arrays in, logits out."""
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import NamedSharding
 from jaxtyping import Array, Float
 
+from unet_jax.models.fast import partition
 from unet_jax.models.sizes import input_size_for
 
 # At the image's size, or, from a network with deep supervision in training, at that and lower resolutions.
 Logits = Float[Array, "b *spatial classes"] | tuple[Float[Array, "b *_ classes"], ...]
 
 
-def logit_channels(classes: int) -> int:
+def logit_channels(classes: int, *, overlap: bool = False) -> int:
     """Channels of the logits of a network that tells so many classes from background.
 
-    One class needs a single channel, for a sigmoid; several exclude each other, and the background is one of them.
+    One class needs a single channel, for a sigmoid, and so does each of several that may overlap. Others exclude each
+    other, and the background is one of them.
     """
-    return 1 if classes == 1 else classes + 1
+    return classes if classes == 1 or overlap else classes + 1
 
 
 def split_model(model: nnx.Module) -> tuple[nnx.GraphDef, dict, dict]:
@@ -29,12 +33,21 @@ def plain(state: nnx.State) -> dict:
     return nnx.to_pure_dict(nnx.as_pure(state))
 
 
-def forward(model: nnx.Module, image: Float[Array, "b *spatial c"]) -> Logits:
+def forward(model: nnx.Module, image: Float[Array, "b *spatial c"], slabs: NamedSharding | None = None) -> Logits:
     """The network's logits for every pixel of the image.
 
     Where convolutions without padding leave none for the border, the image is mirrored there first: the overlap-tile
     of Ronneberger et al. 2015 (figure 2).
+
+    Args:
+        model: the network.
+        image: on one device, or shared by samples.
+        slabs: how samples lie on devices that share them, and so do all features and the logits: see `mesh.by_slab`.
+            The first axis divides by the number of slabs times the network's divisor, and there is no margin.
     """
+    if slabs is not None:
+        with partition.tracing_slabs():
+            return model(jax.lax.with_sharding_constraint(image, slabs))
     margin = getattr(model, "margin", 0)
     if not margin:
         return model(image)

@@ -15,10 +15,12 @@ from unet_jax.models.layers import (
     LayerOptions,
     activation_function,
     average_pool,
+    check_remat,
     conv,
     conv_transposed,
     each_axis,
     normalisation,
+    recomputed,
 )
 from unet_jax.models.sizes import check_size
 
@@ -50,6 +52,7 @@ class NNUNet(nnx.Module):
         decoder_blocks: int | Sequence[int] = 2,
         residual: bool = False,
         deep_supervision: bool = False,
+        remat: int = 0,
         rank: int = 2,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
@@ -70,6 +73,7 @@ class NNUNet(nnx.Module):
                 coarsest, from coarse to fine.
             residual: whether the encoder is residual: a convolution at full size, then blocks that add their input.
             deep_supervision: whether, in training mode, every stage of the decoder gives logits.
+            remat: how many stages, from the finest on, keep no features for the gradient but compute them again.
             rank: 2 for slices, 3 for volumes.
             dtype: the type that layers compute in; parameters are float32.
             rngs: source of the initial parameters: kernels N(0, √(2/N)) (He et al. 2015), biases 0, and the last scale
@@ -81,17 +85,15 @@ class NNUNet(nnx.Module):
         options = LayerOptions(rank, dtype, rngs, init="he")
         stages = len(features)
         if stages < 2 or min(features) < 1:
-            raise InputError(
-                f"config.model.features is {tuple(features)}; it must list two stages or more, all at least 1."
-            )
+            raise InputError(f"features is {tuple(features)}; it must list two stages or more, all at least 1.")
         kernels = _each_stage("kernels", kernels, stages, rank)
         if any(n % 2 == 0 for kernel in kernels for n in kernel):
-            raise InputError(f"config.model.kernels is {kernels}; every number must be odd.")
+            raise InputError(f"kernels is {kernels}; every number must be odd.")
         if isinstance(strides, int):
             strides = (1, *(strides,) * (stages - 1))
         strides = _each_stage("strides", strides, stages, rank)
         if max(strides[0]) > 1:
-            raise InputError(f"config.model.strides is {strides}; the first stage has the image's size: use 1.")
+            raise InputError(f"strides is {strides}; the first stage has the image's size: use 1.")
         blocks = _each_stage("blocks", blocks, stages, 1)
         decoder_blocks = _each_stage("decoder_blocks", decoder_blocks, stages - 1, 1)
 
@@ -114,6 +116,8 @@ class NNUNet(nnx.Module):
             self.upsamples.append(conv_transposed(below, here, options, stride=stride))
             inputs = [2 * here] + [here] * (count - 1)
             self.decoder.append(nnx.Sequential(*(ConvNorm(c, here, options, kernel=kernel) for c in inputs)))
+        check_remat(remat)
+        self.remat = remat
         self.deep_supervision = deep_supervision
         heads = features[:-1] if deep_supervision else features[:1]
         self.heads = nnx.List(conv(c, num_classes, options, kernel=1) for c in heads)
@@ -135,21 +139,33 @@ class NNUNet(nnx.Module):
             InputError: an axis does not divide by the product of its strides.
         """
         check_size(image.shape[1:-1], self.divisor)
+        again = 0 if self.deterministic else self.remat
         x = image.astype(self.dtype)
-        if self.stem is not None:
-            x = self.stem(x)
         skips = []
-        for stage in self.encoder:
-            x = stage(x)
+        for level, stage in enumerate(self.encoder):
+            stem = self.stem if level == 0 else None
+            x = recomputed(_encode, level < again)(stem, stage, x)
             skips.append(x)
         skips.pop()
         levels = []
         for upsample, stage in zip(self.upsamples, self.decoder, strict=True):
-            x = stage(jnp.concatenate([upsample(x), skips.pop()], axis=-1))
+            x = recomputed(_decode, len(skips) <= again)(upsample, stage, x, skips.pop())
             levels.append(x)
         if self.deep_supervision and not self.deterministic:
             return tuple(head(level) for head, level in zip(self.heads, levels[::-1], strict=True))
         return self.heads[0](x)
+
+
+def _encode(
+    stem: nnx.Module | None, stage: nnx.Module, x: Float[Array, "b *spatial c"]
+) -> Float[Array, "b *smaller d"]:
+    return stage(x if stem is None else stem(x))
+
+
+def _decode(
+    upsample: nnx.Module, stage: nnx.Module, x: Float[Array, "b *smaller c"], skip: Float[Array, "b *spatial d"]
+) -> Float[Array, "b *spatial d"]:
+    return stage(jnp.concatenate([upsample(x), skip], axis=-1))
 
 
 class ConvNorm(nnx.Module):
@@ -222,7 +238,6 @@ def _each_stage(key: str, value: int | Sequence[int | Sequence[int]], stages: in
     if len(each) != stages or any(len(v) != rank or min(v) < 1 for v in each):
         axes = f" or of {rank} numbers, one an axis" if rank > 1 else ""
         raise InputError(
-            f"config.model.{key} is {value}; it must be a number, or a list of {stages}, one a stage{axes}; "
-            "all at least 1."
+            f"{key} is {value}; it must be a number, or a list of {stages}, one a stage{axes}; all at least 1."
         )
     return each

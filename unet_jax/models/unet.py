@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from unet_jax.errors import InputError
 from unet_jax.models.attention import AttentionGate
-from unet_jax.models.layers import DoubleConv, LayerOptions, Upsample, conv, crop, max_pool
+from unet_jax.models.layers import DoubleConv, LayerOptions, Upsample, check_remat, conv, crop, max_pool, recomputed
 from unet_jax.models.sizes import check_size
 
 
@@ -42,6 +42,7 @@ class UNet(nnx.Module):
         dropout: float = 0.0,
         attention: bool = False,
         deep_supervision: bool = False,
+        remat: int = 0,
         rank: int = 2,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
@@ -64,6 +65,7 @@ class UNet(nnx.Module):
                 least 0 and below 1.
             attention: whether attention gates (Oktay et al. 2018) weight the skips.
             deep_supervision: whether, in training mode, every level of the decoder gives logits.
+            remat: how many levels, from the first one on, keep no features for the gradient but compute them again.
             rank: 2 for slices, 3 for volumes.
             dtype: the type that layers compute in; parameters are float32.
             rngs: source of the initial parameters.
@@ -73,14 +75,15 @@ class UNet(nnx.Module):
         """
         options = LayerOptions(rank, dtype, rngs, init)
         if width < 1 or depth < 1:
-            raise InputError(f"config.model.width is {width} and depth {depth}; both must be at least 1.")
+            raise InputError(f"width is {width} and depth {depth}; both must be at least 1.")
         if not 0 <= dropout < 1:
-            raise InputError(f"config.model.dropout is {dropout}; it must be at least 0 and below 1.")
+            raise InputError(f"dropout is {dropout}; it must be at least 0 and below 1.")
         if deep_supervision and padding == "valid":
             raise InputError(
-                'config.model has deep_supervision and padding "valid", whose coarser logits no mask fits: '
+                'deep_supervision goes with no padding "valid", whose coarser logits no mask fits: '
                 'leave one out, or use padding "same".'
             )
+        check_remat(remat)
         block = {"norm": norm, "activation": activation, "padding": padding}
         widths = [width * 2**level for level in range(depth)]
         self.dtype = dtype
@@ -100,6 +103,7 @@ class UNet(nnx.Module):
         self.head = conv(width, num_classes, options, kernel=1)
         side_widths = widths[-2:0:-1] if deep_supervision else []
         self.side_heads = nnx.List(conv(w, num_classes, options, kernel=1) for w in side_widths)
+        self.remat = remat
         self.deep_supervision = deep_supervision
         self.deterministic = False
         self.dropout_key = nnx.data(None)
@@ -128,13 +132,11 @@ class UNet(nnx.Module):
             ValueError: dropout in training mode has no key.
         """
         check_size(image.shape[1:-1], self.divisor, self.margin)
-        *skips, x = self._encode(image.astype(self.dtype))
+        again = 0 if self.deterministic else self.remat
+        *skips, x = self._encode(image.astype(self.dtype), again)
         levels = []
         for upsample, gate, block in zip(self.upsamples, self.gates, self.decoder, strict=True):
-            skip = crop(skips.pop(), [2 * n for n in x.shape[1:-1]])
-            if gate is not None:
-                skip = gate(skip, x)
-            x = block.joined(upsample, x, skip)
+            x = recomputed(_decode, len(skips) <= again)(upsample, gate, block, x, skips.pop())
             levels.append(x)
         logits = self.head(x)
         if self.deep_supervision and not self.deterministic:
@@ -142,11 +144,11 @@ class UNet(nnx.Module):
             return (logits, *reversed(sides))
         return logits
 
-    def _encode(self, x: Float[Array, "b *spatial c"]) -> list[Float[Array, "b *_ d"]]:
-        """The features of each level of the contracting path, the finest first."""
+    def _encode(self, x: Float[Array, "b *spatial c"], again: int) -> list[Float[Array, "b *_ d"]]:
+        """The features of each level of the contracting path, the finest first; so many of them are recomputed."""
         levels = []
         for level, block in enumerate(self.encoder):
-            x = block(x if level == 0 else max_pool(x))
+            x = recomputed(_encode, level < again)(block, x if level == 0 else max_pool(x))
             if level >= len(self.encoder) - 2:
                 x = self._drop(x, level)
             levels.append(x)
@@ -158,3 +160,18 @@ class UNet(nnx.Module):
         if self.dropout_key is None:
             raise ValueError("dropout in training needs a key: call nnx.view(model, dropout_key=key).")
         return self.dropout(x, rngs=jax.random.fold_in(self.dropout_key, level))
+
+
+def _encode(block: nnx.Module, x: Float[Array, "b *spatial c"]) -> Float[Array, "b *spatial2 d"]:
+    return block(x)
+
+
+def _decode(
+    upsample: nnx.Module,
+    gate: nnx.Module | None,
+    block: nnx.Module,
+    x: Float[Array, "b *half c"],
+    skip: Float[Array, "b *spatial d"],
+) -> Float[Array, "b *spatial2 e"]:
+    skip = crop(skip, [2 * n for n in x.shape[1:-1]])
+    return block.joined(upsample, x, skip if gate is None else gate(skip, x))

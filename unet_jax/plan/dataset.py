@@ -6,10 +6,12 @@ documentation/dataset_format.md.
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from unet_jax.data import regions
+from unet_jax.data.regions import Classes
 from unet_jax.plan.fields import OBJECT, TEXT, Fields, Kind, raise_faults, read_object, sequence, whole, written
 
 # nnU-Net's readers with their endings, in the order in which they are tried.
@@ -116,10 +118,12 @@ def from_json(values: Any, name: str, where: str = "dataset.json") -> Dataset:
     return dataset
 
 
-def labels_of(classes: Sequence[str], *, ignores: bool) -> dict[str, int]:
+def labels_of(classes: Classes, *, ignores: bool) -> dict[str, int | tuple[int, ...]]:
     """Labels of masks of 0 and the classes' numbers from 1, one class having no name; the ignored one comes last."""
-    names = ["background", *(classes or ["foreground"]), *(["ignore"] if ignores else [])]
-    return {name: number for number, name in enumerate(names)}
+    names = tuple(classes) or ("foreground",)
+    numbers = [its[0] if len(its) == 1 else its for its in regions.members(classes)]
+    ignored = {"ignore": regions.count_numbers(classes) + 1} if ignores else {}
+    return {"background": 0} | dict(zip(names, numbers, strict=True)) | ignored
 
 
 def reader_of(dataset: Dataset, *, flat: bool) -> str | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from unet_jax.data import load
+from unet_jax.data import load, regions
 from unet_jax.errors import InputError
 from unet_jax.files import write_json
 from unet_jax.plan import fingerprint as fingerprints
@@ -110,8 +110,8 @@ def _fingerprint(config: ConfigDict) -> tuple[Dataset, Fingerprint]:
     dataset = Dataset(
         name=root.resolve().name,
         channels=tuple(f"channel {number}" for number in range(found.channels)),
-        labels=labels_of(tuple(found.classes), ignores=found.ignores),
-        regions_order=None,
+        labels=labels_of(found.classes, ignores=found.ignores),
+        regions_order=regions.painted(found.classes),
         training_cases=len(found.cases),
         file_ending="",
     )

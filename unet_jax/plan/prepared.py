@@ -8,12 +8,13 @@ of them, as decoded cases have it, neither would.
 import concurrent.futures
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import os
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from unet_jax.plan.plans import Configuration, Plans
 from unet_jax.plan.preprocess import Geometry, preprocess
 from unet_jax.plan.previous_masks import PreviousMask
 from unet_jax.plan.sources import Opened, Source
+from unet_jax.runtime import exchange
 from unet_jax.runtime.lock import lock_folder
 
 LAYOUT = "image, mask and locations of a case in pools, version 2"
@@ -107,8 +109,8 @@ def prepare(
     """Preprocesses cases for one configuration, or takes from the cache those whose files and settings are the same.
 
     What is taken is verified, unless it was before and did not change since: see `data.verified`. A damaged case is
-    made again, and a line on stderr says so. Of several processes, one at a time fills the cache; the others wait, and
-    find there what it made.
+    made again, and a line on stderr says so. Of several commands, one at a time fills the cache; the others wait, and
+    find there what it made. Of several processes of one run, each makes its share.
 
     Args:
         sources: of the cases, with masks: see `sources`.
@@ -136,22 +138,43 @@ def prepare(
         except InputError as error:
             return error
 
-    with lock_folder(cache, wait=True):
+    threads = functools.partial(
+        concurrent.futures.ThreadPoolExecutor, workers or min(MOST_WORKERS, os.cpu_count() or 1)
+    )
+    with _lock(cache):
         known = verified.read(cache, cache)
-        threads = concurrent.futures.ThreadPoolExecutor(workers or min(MOST_WORKERS, os.cpu_count() or 1))
         try:
-            found = list(
-                tqdm(
-                    threads.map(prepare_one, sources), "preprocessing", len(sources), unit="case", disable=None, delay=1
-                )
-            )
+            if exchange.count() > 1:
+                own = [sources[position] for position in exchange.share_of([1] * len(sources))]
+                _each(threads, prepare_one, own)
+                exchange.barrier()
+            found = _each(threads, prepare_one, sources)
         finally:
-            threads.shutdown(cancel_futures=True)
             known.save()
     faults = [str(case) for case in found if isinstance(case, InputError)]
     if faults:
         raise InputError("\n".join(faults))
     return found
+
+
+@contextlib.contextmanager
+def _lock(cache: Path) -> Iterator[None]:
+    """Keeps other commands out of the cache: of several processes of one run, the first one does it for all."""
+    with lock_folder(cache, wait=True) if exchange.index() == 0 else contextlib.nullcontext():
+        exchange.barrier()
+        yield
+        exchange.barrier()
+
+
+def _each(
+    threads: Callable[[], concurrent.futures.Executor], work: Callable[[Source], Any], sources: Sequence[Source]
+) -> list:
+    pool = threads()
+    try:
+        bar = tqdm(pool.map(work, sources), "preprocessing", len(sources), unit="case", disable=None, delay=1)
+        return list(bar)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _prepared(

@@ -11,6 +11,7 @@ from unet_jax.plan import previous_masks, sources
 from unet_jax.plan.dataset import labels_of
 from unet_jax.plan.prepared import PreparedCase, prepare
 from unet_jax.plan.run_plan import RunPlan
+from unet_jax.runtime import caches
 
 
 def prepare_cases(
@@ -24,13 +25,13 @@ def prepare_cases(
     """
     of_data = sources.of_cases(data)
     # The plan of a finished run does not say whether the data ignore a label.
-    dataset = dataclasses.replace(plan.dataset, labels=labels_of(tuple(data.classes), ignores=data.ignores))
+    dataset = dataclasses.replace(plan.dataset, labels=labels_of(data.classes, ignores=data.ignores))
     cases = prepare(
         [of_data[position] for position in positions],
         dataset,
         plan.plans,
         plan.configuration,
-        Path(config.data.cache),
+        caches.place_of(config.data.cache),
     )
     if config.plan.previous:
         labels = tuple(number for number in plan.dataset.numbers if number > 0)

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from unet_jax.data import regions
 from unet_jax.data.load import DataSet
+from unet_jax.data.regions import Classes
 from unet_jax.errors import InputError
 from unet_jax.plan import make, plan_file, planner
 from unet_jax.plan.dataset import Dataset, labels_of
@@ -49,20 +51,19 @@ class RunPlan:
 
 
 def describe(
-    channels: Sequence[str], classes: Sequence[str], cases: int = 1, name: str = "data", *, ignores: bool = False
+    channels: Sequence[str], classes: Classes, cases: int = 1, name: str = "data", *, ignores: bool = False
 ) -> Dataset:
     """A data set in nnU-Net's terms: see `dataset.labels_of`."""
     labels = labels_of(classes, ignores=ignores)
-    return Dataset(name, tuple(channels), labels, regions_order=None, training_cases=cases, file_ending="")
+    return Dataset(name, tuple(channels), labels, regions.painted(classes), training_cases=cases, file_ending="")
 
 
 def describe_data(data: DataSet, root: Path) -> Dataset:
     """`describe` of a data set that was read from the folder `root`."""
-    classes, name = tuple(data.classes), root.resolve().name
-    return describe(data.channel_names, classes, len(data.cases), name, ignores=data.ignores)
+    return describe(data.channel_names, data.classes, len(data.cases), root.resolve().name, ignores=data.ignores)
 
 
-def read(workdir: Path, config: ConfigDict, channels: int, classes: Sequence[str]) -> RunPlan | None:
+def read(workdir: Path, config: ConfigDict, channels: int, classes: Classes) -> RunPlan | None:
     """The plan of the run in a folder; None where it has no patches.
 
     Args:
@@ -235,11 +236,30 @@ def _is_positive(value: Any) -> bool:
 
 
 def _network(model: ConfigDict) -> Network | None:
-    """The network that the config describes in the terms of a plan; None where it is described otherwise."""
+    """The network that the config describes in the terms of a plan; None where it is described otherwise.
+
+    Raises:
+        InputError: something other than whole numbers describes it.
+    """
     names = [field.name for field in dataclasses.fields(Network)]
     if model.name not in NETWORKS or not all(isinstance(model.get(name), bool | list | tuple) for name in names):
         return None
-    return Network(**{name: _tuples(model[name]) for name in names})
+    given = {name: _tuples(model[name]) for name in names}
+    for name in ("kernels", "strides"):
+        # A number of a stage is that of each axis, as for the network itself.
+        given[name] = tuple((each,) * model.rank if isinstance(each, int) else each for each in given[name])
+    for name, values in given.items():
+        if name != "residual" and not (isinstance(values, tuple) and _are_whole(values, name)):
+            nested = ", or for each stage one an axis" if name in ("kernels", "strides") else ""
+            raise InputError(
+                f"config.model.{name} is {_tuples(model[name])}: give a whole number for each stage{nested}."
+            )
+    return Network(**given)
+
+
+def _are_whole(values: tuple, name: str) -> bool:
+    each = [n for of_stage in values for n in of_stage] if name in ("kernels", "strides") else values
+    return all(isinstance(n, int) for n in each)
 
 
 def _tuples(value: Any) -> Any:

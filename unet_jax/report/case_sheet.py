@@ -8,6 +8,8 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from unet_jax.colours import PREDICTED, TRUE, colour_of
+from unet_jax.data import regions
+from unet_jax.data.regions import Classes
 from unet_jax.report.curves import write_figure
 
 # matplotlib is imported where it draws: its 0.5 s would delay a run's first step.
@@ -27,14 +29,14 @@ class Example:
     predicted: UInt8[np.ndarray, "d h w"]
 
 
-def write(path: Path, examples: Sequence[Example], caption: str, classes: Sequence[str] = ()) -> None:
+def write(path: Path, examples: Sequence[Example], caption: str, classes: Classes = ()) -> None:
     """A sheet with a row a case: slices spread over the tumour, the true outline and the predicted one.
 
     Args:
         path: where the PNG goes.
         examples: the cases.
         caption: what they are from.
-        classes: the names of several, each with a colour of its own; empty for one.
+        classes: several, each with a colour of its own; empty for one.
     """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
@@ -69,14 +71,17 @@ def slices_to_show(truth: UInt8[np.ndarray, "d h w"], predicted: UInt8[np.ndarra
     return candidates[np.rint(places).astype(int)].tolist()
 
 
-def _draw_slice(panel: "matplotlib.axes.Axes", example: Example, number: int, classes: Sequence[str]) -> None:
+def _draw_slice(panel: "matplotlib.axes.Axes", example: Example, number: int, classes: Classes) -> None:
     panel.imshow(example.image[number], cmap="gray", vmin=0, vmax=max(float(example.image.max()), 1e-6))
     truth, predicted = example.truth[number], example.predicted[number]
     outlines = [(truth, TRUE, "solid"), (predicted, PREDICTED, "solid")]
     if classes:
         styles = ((truth, "solid"), (predicted, "dashed"))
-        numbers = range(1, len(classes) + 1)
-        outlines = [(mask == of_class, colour_of(of_class), style) for of_class in numbers for mask, style in styles]
+        outlines = [
+            (regions.marked(mask, its), colour_of(number), style)
+            for number, its in enumerate(regions.members(classes), 1)
+            for mask, style in styles
+        ]
     for mask, colour, style in outlines:
         if mask.any():
             panel.contour(mask, levels=[0.5], colors=colour, linestyles=style, linewidths=1.2)

@@ -44,7 +44,6 @@ def write(
         StorageError: the disk is full, read-only or failing; what was there before is as it was.
     """
     positions = {case.name: position for position, case in enumerate(data.cases)}
-    classes = tuple(data.classes)
 
     def scored(row: Row) -> case_view.Scored:
         position = positions[row["case"]]
@@ -57,7 +56,7 @@ def write(
     ]
     with replace_folder(folder) as unfinished:
         scores.write(unfinished, summary, rows)
-        case_sheet.write(unfinished / "cases.png", examples, f"{summary['split']}, {summary['split_by']}", classes)
+        case_sheet.write(unfinished / "cases.png", examples, f"{summary['split']}, {summary['split_by']}", data.classes)
         page.write(
             unfinished / pages.FIRST,
             title=workdir.resolve().name,
@@ -67,7 +66,7 @@ def write(
             config=config.to_dict(),
             sequences=data.channel_names,
             first_sequence=data.shown,
-            pictures=case_view.within_budget(map(scored, rows), page.BUDGET, labels.count(data.classes)),
+            pictures=case_view.within_budget(map(scored, rows), page.BUDGET, data.classes),
         )
         manifest.write_manifest(unfinished, {"checkpoint_step": summary["checkpoint_step"]})
 

@@ -1,8 +1,9 @@
 """Predicted masks kept small, so that pictures can be drawn once all scores are known."""
 
 import dataclasses
+import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -47,6 +48,26 @@ def unpack(packed: PackedMask) -> UInt8[np.ndarray, "s h w"]:
     inside = mask[packed.box]
     inside[...] = np.frombuffer(zlib.decompress(packed.data), np.uint8).reshape(inside.shape)
     return mask
+
+
+def to_bytes(masks: Mapping[int, PackedMask]) -> bytes:
+    """Masks by the position of their case, for another process: see `from_bytes`."""
+    header = [
+        [position, one.numbers.tolist(), one.shape, [[part.start, part.stop] for part in one.box], len(one.data)]
+        for position, one in masks.items()
+    ]
+    return b"\n".join([json.dumps(header).encode(), b"".join(one.data for one in masks.values())])
+
+
+def from_bytes(data: bytes) -> dict[int, PackedMask]:
+    """The masks that `to_bytes` was given."""
+    header, _, data = data.partition(b"\n")
+    masks, at = {}, 0
+    for position, numbers, shape, box, length in json.loads(header):
+        spans = tuple(slice(*span) for span in box)
+        masks[position] = PackedMask(np.array(numbers, np.int32), tuple(shape), spans, data[at : at + length])
+        at += length
+    return masks
 
 
 def _extent(occupied: np.ndarray) -> slice:

@@ -6,6 +6,10 @@ from pathlib import Path
 
 from unet_jax.files import write_json, write_text
 from unet_jax.metrics.cases import CLASSES, PIXELS, Row
+from unet_jax.wording import count
+
+# Below this share of right pixels, lesions are found by covering everything.
+MOSTLY_WRONG = 0.5
 
 
 def write(folder: Path, summary: dict, rows: list[Row]) -> None:
@@ -39,14 +43,14 @@ def table(summary: dict) -> str:
     unit = summary.get("unit", "patient")
     lines = [
         ("split", f"{summary['split']} ({summary['split_by']})"),
-        ("cases", f"{summary['cases']} of {summary['patients']} {unit}s, {summary['slices']} slices"),
+        ("cases", f"{summary['cases']:,} of {count(summary['patients'], unit)}, {count(summary['slices'], 'slice')}"),
         (f"Dice per {unit}", spread(summary["dice_per_patient"]) + _left_out(summary)),
         *((f"  {name}", spread(of["dice_per_patient"])) for name, of in summary.get("classes", {}).items()),
         (f"IoU per {unit}", spread(summary["iou_per_patient"])),
         (
             "Dice per slice",
-            f"{summary['dice_per_slice']['mean']:.3f} mean; {summary['slices_empty_in_both']} slices are "
-            "empty in both and count as 1 (the tutorial's convention)",
+            f"{summary['dice_per_slice']['mean']:.3f} mean; {count(summary['slices_empty_in_both'], 'slice')} empty "
+            "in both, counted as 1 (the tutorial's convention)",
         ),
         ("Dice of all pixels", share(summary["dice_global"])),
         ("precision, recall", f"{share(summary['precision'])}, {share(summary['recall'])}"),
@@ -70,7 +74,9 @@ def _lines_of_whole_cases(summary: dict) -> list[tuple[str, str]]:
     ]
     if lesions:
         found, false, missed = (lesions[name] for name in PIXELS)
-        lines.append(("lesions", f"{found} found, {missed} missed, {false} false, F1 {share(lesions['f1'])}"))
+        lines.append(
+            ("lesions", f"{found} found, {missed} missed, {false} false, F1 {share(lesions['f1'])}{doubt(summary)}")
+        )
     for effect in summary["postprocess"]:
         before, after = effect["before"], effect["after"]
         lines.append(
@@ -82,6 +88,14 @@ def _lines_of_whole_cases(summary: dict) -> list[tuple[str, str]]:
             )
         )
     return lines
+
+
+def doubt(summary: dict) -> str:
+    """What stands beside the F1 of lesions, of which one voxel finds a whole one, where too much was predicted."""
+    precision = summary.get("precision")
+    if precision is None or precision >= MOSTLY_WRONG:
+        return ""
+    return f"; one voxel finds a lesion, and only {share(precision)} of the predicted pixels are right"
 
 
 def spread(scores: dict) -> str:

@@ -12,11 +12,11 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 from unet_jax.errors import DamageError, InputError, StorageError
 from unet_jax.files import storage_error
-from unet_jax.run import checkpoint_folder, manifest
+from unet_jax.run import checkpoint_folder, manifest, plain_arrays
+from unet_jax.runtime import exchange
 from unet_jax.runtime.mesh import is_primary
 from unet_jax.runtime.quiet import without_tracebacks
 
@@ -58,7 +58,8 @@ def save(
 ) -> None:
     """Writes checkpoint `step`, then deletes those that are neither among the newest two nor the best.
 
-    Blocks until the files are whole: the next step reuses the state's memory.
+    Blocks until the files are whole: the next step reuses the state's memory. Of several processes the first one
+    writes, and the others wait.
 
     Args:
         directory: which `prepare` has made ready.
@@ -70,6 +71,9 @@ def save(
     Raises:
         StorageError: the disk is full, read-only or failing; what was saved before is as it was.
     """
+    if not is_primary():
+        exchange.barrier()
+        return
     arrays = jax.tree.map(np.asarray, dict(items))
     needed = sum(leaf.nbytes for leaf in jax.tree.leaves(arrays))
     unfinished = directory / f"{checkpoint_folder.UNFINISHED}{step}"
@@ -79,16 +83,15 @@ def save(
         with without_tracebacks():
             for name, tree in arrays.items():
                 _save_tree((unfinished / name).absolute(), tree)
-        if is_primary():
-            leaves = {name: manifest.leaf_digests(tree) for name, tree in arrays.items()}
-            checkpoint_folder.commit(unfinished, step, score, leaves, record or {})
+        leaves = {name: manifest.leaf_digests(tree) for name, tree in arrays.items()}
+        checkpoint_folder.commit(unfinished, step, score, leaves, record or {})
     except (OSError, ValueError) as error:
         reason = _storage_fault(error)
         if reason is None:
             raise
         shutil.rmtree(unfinished, ignore_errors=True)
         raise _unsaved(directory, step, needed, reason) from None
-    multihost_utils.sync_global_devices("checkpoint is saved")
+    exchange.barrier()
 
 
 def restore(directory: Path, wanted: Literal["best", "newest"], like: Mapping[str, Any]) -> Restored | None:
@@ -120,7 +123,6 @@ def restore(directory: Path, wanted: Literal["best", "newest"], like: Mapping[st
                 raise
             return restore(directory, wanted, like)  # the process that saves has deleted it meanwhile
         if not faults:
-            multihost_utils.assert_equal(step, f"The processes read different checkpoints in {directory}")
             return Restored(step, step == choice, items, damaged, manifests[step].get("record", {}))
         damaged[step] = faults
     raise DamageError(
@@ -151,7 +153,7 @@ def set_aside(directory: Path, damaged: Iterable[int]) -> None:
     Raises:
         StorageError: the folder cannot be written.
     """
-    multihost_utils.sync_global_devices("checkpoint is restored")
+    exchange.barrier()  # each process has read what it was to read
     _on_primary(checkpoint_folder.set_aside, directory, damaged)
 
 
@@ -179,7 +181,7 @@ def _on_primary(change: Callable, directory: Path, *arguments: Any) -> None:
             change(directory, *arguments)
         except OSError as error:
             raise storage_error(error, directory) or error from None
-    multihost_utils.sync_global_devices("the folder of checkpoints is changed")
+    exchange.barrier()
 
 
 # orbax is imported when something is saved or restored: it takes a quarter of a second, which the first step need not
@@ -189,23 +191,44 @@ def _on_primary(change: Callable, directory: Path, *arguments: Any) -> None:
 def _save_tree(path: Path, tree: Any) -> None:
     import orbax.checkpoint as ocp
 
-    ocp.Checkpointer(ocp.PyTreeCheckpointHandler()).save(path, args=ocp.args.PyTreeSave(tree))
+    _checkpointer().save(path, args=ocp.args.PyTreeSave(tree))
 
 
 def _restore_tree(path: Path, like: Any) -> Any:
     import orbax.checkpoint as ocp
 
     arguments = ocp.args.PyTreeRestore(item=like, restore_args=ocp.checkpoint_utils.construct_restore_args(like))
-    return ocp.Checkpointer(ocp.PyTreeCheckpointHandler()).restore(path, args=arguments)
+    return _checkpointer().restore(path, args=arguments)
+
+
+def _checkpointer() -> Any:
+    """Of this process alone: of several, each reads by itself, and one writes."""
+    import orbax.checkpoint as ocp
+
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=jax.process_index(),
+        active_processes={jax.process_index()},
+        barrier_sync_key_prefix=f"process{jax.process_index()}",
+    )
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
 
 
 def _read(folder: Path, leaves: Mapping[str, dict], like: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The items of a checkpoint, and which of their arrays are not as they were saved."""
     items, faults = {}, []
     for name, tree in like.items():
+        if name not in leaves:
+            raise InputError(
+                f"{folder} was packed, and what resuming needs was left out: name another --workdir, and start from "
+                f"these weights with --config.train.initial_weights={folder.parents[1]}."
+            )
         _check_fit(leaves[name], tree, f"{folder}, {name}")
+        plain = folder / f"{name}{plain_arrays.SUFFIX}"
         with without_tracebacks():
-            items[name] = _restore_tree((folder / name).absolute(), tree)
+            items[name] = (
+                plain_arrays.read(plain, tree) if plain.is_dir() else _restore_tree((folder / name).absolute(), tree)
+            )
         digests = manifest.leaf_digests(items[name])
         faults += [
             f"{folder.name}/{name}: the array {leaf} is not what was saved (SHA-256)"

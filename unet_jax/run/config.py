@@ -16,7 +16,8 @@ from ml_collections import ConfigDict
 
 from unet_jax.errors import InputError
 from unet_jax.files import read_json
-from unet_jax.run.folder import CONFIG, FINGERPRINT, THRESHOLD
+from unet_jax.run import recipes
+from unet_jax.run.folder import CHOSEN, CONFIG, FINGERPRINT, THRESHOLD, folds_of
 
 # Groups whose keys depend on the network or the loss that is chosen; those check them.
 OPEN_GROUPS = ("model.", "loss.")
@@ -31,10 +32,7 @@ def default_config() -> ConfigDict:
 
 @functools.cache
 def _default_module() -> ModuleType:
-    # An installed package carries the configs inside; in a checkout they lie beside it.
-    package = Path(__file__).parents[1]
-    [path] = [path for path in (package / "configs", package.parent / "configs") if path.is_dir()][:1]
-    spec = importlib.util.spec_from_file_location("unet_jax_default_config", path / "default.py")
+    spec = importlib.util.spec_from_file_location("unet_jax_default_config", recipes.FOLDER / "default.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -43,7 +41,8 @@ def _default_module() -> ModuleType:
 def read_config(workdir: Path, *, flips: bool | None = None, tiles: bool | None = None) -> ConfigDict:
     """The run's config; keys that are newer than the run have the program's own values.
 
-    A threshold that the run has chosen takes the place of config.eval.threshold.
+    A threshold that the run has chosen takes the place of config.eval.threshold; and of a fold, so does what was chosen
+    on the other folds, see `crossval.choices`.
 
     Args:
         workdir: the run's folder.
@@ -64,6 +63,8 @@ def read_config(workdir: Path, *, flips: bool | None = None, tiles: bool | None 
     chosen |= {key: value for key, value in (("eval.tta", flips), ("eval.tiles", tiles)) if value is not None}
     if chosen.get("eval.choose_threshold"):
         chosen["eval.threshold"] = _chosen_threshold(workdir, chosen["eval.threshold"])
+    if chosen.get("eval.choose"):
+        chosen |= chosen_on_other_folds(workdir)
     try:
         return ConfigDict(_nested(chosen))
     except (AttributeError, TypeError, ValueError) as error:
@@ -80,6 +81,20 @@ def _chosen_threshold(workdir: Path, otherwise: float) -> float:
     if not isinstance(value, float) or not 0 < value < 1:
         raise InputError(f"{path} has no threshold between 0 and 1: remove it, and train again to choose one.")
     return value
+
+
+def chosen_on_other_folds(workdir: Path) -> dict[str, float | int]:
+    """Keys and values of `crossval.choices`, for a fold, or for what all folds predict; none before it has chosen."""
+    path = workdir / CHOSEN
+    if not path.exists():
+        return {}
+    found = read_json(path)
+    threshold, minimum = (
+        found.get(name) if isinstance(found, dict) else None for name in ("threshold", "minimum_voxels")
+    )
+    if not isinstance(threshold, float) or not 0 < threshold < 1 or not isinstance(minimum, int) or minimum < 0:
+        raise InputError(f"{path} has no threshold and minimum size: remove it; --mode=crossval chooses them again.")
+    return {"eval.threshold": threshold, "eval.postprocess.minimum_voxels": minimum}
 
 
 def _fault(key: str, value: Any, known: Mapping[str, Any]) -> str | None:
@@ -101,6 +116,8 @@ def read_flat_config(workdir: Path) -> dict[str, Any]:
     Raises:
         InputError: there is none.
     """
+    if not (workdir / CONFIG).exists() and (folds := folds_of(workdir)):
+        raise InputError(f"{workdir} holds the folds of a cross-validation: name one of them, as --workdir={folds[0]}.")
     found = read_json(workdir / CONFIG)
     if not isinstance(found, dict):
         raise InputError(f"{workdir / CONFIG} is not a config: restore it.")

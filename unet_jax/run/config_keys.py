@@ -1,7 +1,7 @@
 """Which keys a config may have and which of them no value, in its file and on the command line."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from absl import flags
@@ -9,6 +9,9 @@ from ml_collections import ConfigDict, FieldReference, config_flags
 
 from unet_jax.errors import InputError
 from unet_jax.run.config import OPEN_GROUPS, flatten
+
+# What others call a key.
+SHORT = {"lr": "learning_rate", "bs": "batch_size", "wd": "weight_decay", "num_epochs": "epochs"}
 
 
 class OrNone(flags.ArgumentParser):
@@ -68,10 +71,13 @@ def unknown_keys(keys: Sequence[str], known: ConfigDict) -> list[str]:
     """A line for each of `keys` that neither is nor holds a key of `known`, with the nearest that does."""
     leaves = list(flatten(known.to_dict()))
     groups = {leaf[:place] for leaf in leaves for place, letter in enumerate(leaf) if letter == "."}
-    faults = []
-    for key in keys:
-        if key not in leaves and key not in groups:
-            close = difflib.get_close_matches(key, [*leaves, *groups], n=1)
-            hint = f"did you mean config.{close[0]}?" if close else "see configs/default.py."
-            faults.append(f"config.{key} is not a key; {hint}")
-    return faults
+    return [f"config.{key} is not a key; {_hint(key, leaves, groups)}" for key in keys if key not in {*leaves, *groups}]
+
+
+def _hint(key: str, leaves: Sequence[str], groups: Collection[str]) -> str:
+    group, _, name = key.rpartition(".")
+    if group == "loss":
+        return f"give the loss as a whole: --config.loss='{{\"{name}\": 1.0}}'."
+    same = [leaf for leaf in leaves if leaf.rpartition(".")[2] == SHORT.get(name, name)]
+    close = difflib.get_close_matches(key, same or [*leaves, *groups], n=1, cutoff=0.0 if same else 0.6)
+    return f"did you mean config.{close[0]}?" if close else "see configs/default.py."

@@ -4,26 +4,29 @@ A run's folder is data and no program, and may be somebody else's: nothing in it
 """
 
 import contextlib
+import functools
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from unet_jax import errors
 from unet_jax.data import labels, load, scale
 from unet_jax.data.formats import sources
 from unet_jax.data.labels import LabelMap
 from unet_jax.data.scale import Scale
 from unet_jax.errors import InputError
 from unet_jax.files import read_json
-from unet_jax.runtime import lock
-from unet_jax.runtime.mesh import is_primary
+from unet_jax.runtime import exchange, lock
 
 CONFIG, DATA, HISTORY, SPLIT = "config.json", "data.json", "history.jsonl", "split.json"
-CLASSES, THRESHOLD = "classes.json", "threshold.json"
+CLASSES, THRESHOLD, CHOSEN = "classes.json", "threshold.json", "chosen.json"
 CHECKPOINTS, EVALUATION = "checkpoints", "evaluation"
 FINGERPRINT = "data_fingerprint"
+_FOLD = re.compile("fold(0|[1-9][0-9]*)")
 
 
 def read_data(workdir: Path) -> dict[str, Any] | None:
@@ -124,12 +127,44 @@ def read_classes(workdir: Path) -> LabelMap:
     return found
 
 
-def lock_run(workdir: Path, *, wait: bool = False) -> contextlib.AbstractContextManager[None]:
-    """Keeps other processes out of the run's folder while this one writes there; nothing in it may lead elsewhere."""
-    if not is_primary():
-        return contextlib.nullcontext()
-    check_links(workdir)
-    return lock.lock_folder(workdir, wait=wait)
+def folds_of(workdir: Path) -> list[Path]:
+    """The folders of a cross-validation's folds, `fold<k>`, in order; only those in which a run has begun."""
+    names = [path.name for path in workdir.iterdir()] if workdir.is_dir() else []
+    numbers = sorted(int(name.removeprefix("fold")) for name in names if _FOLD.fullmatch(name))
+    folders = [workdir / f"fold{number}" for number in numbers]
+    return [folder for folder in folders if (folder / CONFIG).exists()]
+
+
+@contextlib.contextmanager
+def lock_run(workdir: Path, *, wait: bool = False) -> Iterator[None]:
+    """Keeps other commands out of the run's folder while this one writes there; nothing in it may lead elsewhere.
+
+    Of several processes, the first one takes the lock, and all of them have it or raise what it raises.
+
+    Raises:
+        RunError: as `lock.lock_folder` raises it.
+    """
+    if workdir.is_file():
+        raise InputError(
+            f"{workdir} is a file: a run is written into a folder. A pack holds no state to resume from: name another "
+            f"--workdir, and start from its weights with --config.train.initial_weights={workdir}."
+        )
+    with contextlib.ExitStack() as held:
+        fault = exchange.by_primary(functools.partial(_lock, held, workdir, wait))
+        if fault is not None:
+            kind, message = fault
+            raise getattr(errors, kind)(message)
+        yield
+
+
+def _lock(held: contextlib.ExitStack, workdir: Path, wait: bool) -> tuple[str, str] | None:
+    """Takes the lock, or says what is in the way: the kind of the error, and its line."""
+    try:
+        check_links(workdir)
+        held.enter_context(lock.lock_folder(workdir, wait=wait))
+    except errors.RunError as error:
+        return type(error).__name__, str(error)
+    return None
 
 
 def check_links(workdir: Path) -> None:
@@ -145,11 +180,7 @@ def check_links(workdir: Path) -> None:
         raise InputError("\n".join(faults))
 
 
-def check_phantom(workdir: Path, config: ConfigDict) -> None:
-    """Raises InputError if the config of the run in `workdir` would have the phantom written just anywhere."""
-    root = Path(config.data.root)
-    if config.data.source == "phantom" and not root.exists() and (root.is_absolute() or ".." in root.parts):
-        raise InputError(
-            f"{workdir / CONFIG}: config.phantom.root={root} does not exist, and a run's folder may have the phantom "
-            "made below the current folder only: start there, or score other data with --split=all --data=DIR."
-        )
+def check_data(config: ConfigDict) -> None:
+    """Raises InputError where the data of a run's config are not there; a phantom is not made again."""
+    if not Path(config.data.root).is_dir():
+        raise InputError(f"{config.data.root}: the run's data are not there: say with --data=DIR where they are now.")

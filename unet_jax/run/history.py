@@ -2,12 +2,13 @@
 
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from unet_jax.errors import DamageError
 from unet_jax.files import append_line, write_bytes
 from unet_jax.run.folder import HISTORY
+from unet_jax.runtime import exchange
 
 # The key of a line's checksum: CRC-32 of its other keys.
 CHECK = "crc32"
@@ -20,6 +21,11 @@ def append(workdir: Path, record: Mapping) -> None:
         StorageError: the disk is full, read-only or failing; the history is as it was.
     """
     append_line(workdir / HISTORY, _line(record))
+
+
+def encode(records: Iterable[Mapping]) -> bytes:
+    """A history of these records."""
+    return "".join(f"{_line(record)}\n" for record in records).encode()
 
 
 def read(workdir: Path) -> list[dict]:
@@ -87,7 +93,8 @@ def rewind(workdir: Path, step: int, epochs: int) -> list[dict]:
             f"{path} has {found} of the {epochs} epochs before checkpoint {step}: restore that file, or "
             "train again with another --workdir."
         )
-    write_bytes(path, b"".join(line for line, _ in lines))
+    if exchange.index() == 0:
+        write_bytes(path, b"".join(line for line, _ in lines))
     return records
 
 

@@ -8,9 +8,11 @@ from ml_collections import ConfigDict
 from unet_jax.data.formats import layouts, pattern_notes, sources
 from unet_jax.errors import InputError
 from unet_jax.run.config import flatten
+from unet_jax.runtime import caches
 
 SOURCES = ("auto", *sources.SOURCES)
 DOWNLOAD = "https://www.kaggle.com/datasets/mateuszbuda/lgg-mri-segmentation"
+COMMAND = "`python -m unet_jax.data.download` does that"
 
 
 def resolve(config: ConfigDict, given: Collection[str]) -> tuple[ConfigDict, list[str]]:
@@ -35,18 +37,19 @@ def resolve(config: ConfigDict, given: Collection[str]) -> tuple[ConfigDict, lis
         changes = _replace(resolved, flatten(config.scaled_down.to_dict()), given)
         messages = [
             f"No data at {root}: running the recipe scaled down on the built-in phantom. To run it in full, unpack "
-            f"{DOWNLOAD} so that {root}/TCGA_CS_4941_19960909 is a folder.",
+            f"{DOWNLOAD} so that {root}/TCGA_CS_4941_19960909 is a folder: {COMMAND}.",
             f"Scaled down: {', '.join(changes)}.",
         ]
     else:
         del resolved.scaled_down
-        if patterned:
+        if patterned and (config.data.masks or not _holds_studies(config, root)):
             resolved.data.source = _source_of_patterns(config.data.source)
         elif config.data.source == "auto" and root.is_dir():
             found = layouts.find(root, config.data.labels)
             resolved.data.update(layouts.keys(found, config.data.to_dict()))
             messages.append(found.note)
     if resolved.data.source == "phantom":
+        resolved.phantom.root = str(caches.place_of(resolved.phantom.root).absolute())
         resolved.data.root = resolved.phantom.root
     elif root.exists() and not root.is_dir():
         raise InputError(f"config.data.root={root}: is a file, and a folder is needed: unpack it, or name its folder.")
@@ -57,8 +60,20 @@ def resolve(config: ConfigDict, given: Collection[str]) -> tuple[ConfigDict, lis
     if not resolved.data.split_file:
         messages += pattern_notes.of_split(Path(resolved.data.root))
     messages += sources.notes(resolved.data.source, sources.settings(resolved.data.to_dict()))
+    # A run finds its data from whichever folder it is used.
+    resolved.data.root = str(Path(resolved.data.root).absolute())
     resolved.lock()
     return resolved, messages
+
+
+def _holds_studies(config: ConfigDict, root: Path) -> bool:
+    """Whether data are DICOM, of which config.data.images describes the series and SEG or RTSTRUCT are the masks."""
+    if config.data.source != "auto" or not root.is_dir():
+        return config.data.source == "dicom"
+    try:
+        return layouts.find(root).source == "dicom"
+    except InputError:  # of which nothing is known, so that the patterns must tell
+        return False
 
 
 def _source_of_patterns(source: str) -> str:
@@ -74,7 +89,7 @@ def _needed(source: str) -> str:
     """What a missing folder would have to hold, and what else there is to do."""
     if source == "nifti":
         return "it must hold imagesTr and labelsTr, as raw data sets of nnU-Net do: correct the path"
-    return f"it must hold one folder a patient: unpack {DOWNLOAD} there, or set config.data.source=phantom"
+    return f"it must hold one folder a patient: unpack {DOWNLOAD} there ({COMMAND}), or set config.data.source=phantom"
 
 
 def _replace(config: ConfigDict, replacements: dict, given: Collection[str]) -> list[str]:

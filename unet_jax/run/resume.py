@@ -18,7 +18,8 @@ from unet_jax.run.config import as_json, default_config, flatten, read_flat_conf
 from unet_jax.run.folder import CHECKPOINTS, CLASSES, CONFIG, DATA, FINGERPRINT, SPLIT, read_data
 
 RESUME = ("auto", "must", "never")
-# What may change when a run resumes: where things lie, how long it waits and what it logs. The data are identified by
+# What may change when a run resumes: where things lie, how long it waits, what it logs, and in which parts and on which
+# devices the same numbers are computed. The data are identified by
 # their fingerprint. A group stands for all its keys.
 HARMLESS = (
     "data.cache",
@@ -29,14 +30,35 @@ HARMLESS = (
     "plan.configurations",
     "plan.folds",
     "plan.previous",
+    "model.remat",
+    "train.accumulate",
     "train.checkpoint_every_steps",
     "train.compilation_cache",
     "train.log_every_steps",
+    "train.loggers",
+    "train.spatial",
     "train.tensorboard",
     "watchdog_seconds",
     "benchmark",
 )
-REASONS = {"train.epochs": "; the learning rate's schedule depends on it, so that more epochs are another run"}
+# What may differ between processes of one run.
+OF_A_MACHINE = (
+    "data.cache",
+    "data.root",
+    "data.wait_seconds",
+    "data.workers",
+    "phantom.root",
+    "plan.previous",
+    "train.compilation_cache",
+)
+# What to do where processes of one run differ in `identity`.
+ALIKE = (
+    "start all of them with the same command, where they find the same data and, as the run's folder, one and the same"
+)
+# Paths.
+ROOTS = ("data.root", "phantom.root")
+LAID_OUT = "; the learning rate's schedule depends on it, so that a longer run is another run"
+REASONS = {"train.epochs": LAID_OUT, "train.steps": LAID_OUT, "train.minutes": LAID_OUT}
 # An error lists so many files and counts the others.
 LISTED = 20
 
@@ -80,7 +102,7 @@ def compare(workdir: Path, config: ConfigDict, data: DataSet) -> list[str]:
     known = flatten(as_json(default_config().to_dict()))
     there = {key: known.get(key) for key in here} | there
     data_there = there.pop(FINGERPRINT, None)
-    differing = [key for key in sorted(there.keys() | here.keys()) if there.get(key) != here.get(key)]
+    differing = [key for key in sorted(there.keys() | here.keys()) if _differ(key, there.get(key), here.get(key))]
     lines = [
         f"config.{key}: the run has {there.get(key)!r}, this command {here.get(key)!r}{REASONS.get(key, '')}"
         for key in differing
@@ -97,6 +119,13 @@ def compare(workdir: Path, config: ConfigDict, data: DataSet) -> list[str]:
         for key in differing
         if is_harmless(key)
     ]
+
+
+def _differ(key: str, there: Any, here: Any) -> bool:
+    if key in ROOTS and there and here:
+        # Runs of former versions have paths from the folder where they were started.
+        return Path(there).absolute() != Path(here).absolute()
+    return there != here
 
 
 def is_harmless(key: str) -> bool:
@@ -161,6 +190,17 @@ def check_files(workdir: Path, data: DataSet) -> list[str]:
 def trained_on(data: DataSet, split: Split) -> dict[str, str]:
     """What each checkpoint records: the data and the split that it was trained on."""
     return {"data": data.fingerprint, "split": splits.digest(split)}
+
+
+def identity(workdir: Path, config: ConfigDict, data: DataSet, split: Split | None) -> dict[str, Any]:
+    """What all processes of one run must have the same, for `exchange.agree`: the digest of each, by its name."""
+    keys = flatten(as_json(config.to_dict()))
+    return {
+        **{f"config.{key}": value for key, value in keys.items() if key not in OF_A_MACHINE},
+        "the data's fingerprint": data.fingerprint,
+        "the split": split and splits.digest(split),
+        f"the checkpoints in {workdir}": steps(workdir / CHECKPOINTS),
+    }
 
 
 def check_record(restored: Restored, record: Mapping[str, str]) -> None:

@@ -9,6 +9,7 @@ from unet_jax.errors import InputError
 from unet_jax.run import resume
 from unet_jax.run.config import read_config
 from unet_jax.run.folder import DATA
+from unet_jax.runtime import caches
 
 
 def verify(workdir: Path, *, data: Path | None = None) -> int:
@@ -28,7 +29,7 @@ def verify(workdir: Path, *, data: Path | None = None) -> int:
         RunError: decoded cases are damaged, and could not be decoded again: see `cache.load`.
     """
     config = read_config(workdir)
-    root, folder = data or Path(config.data.root), Path(config.data.cache)
+    root, folder = data or Path(config.data.root), caches.place_of(config.data.cache)
     recorded = resume.read_files(workdir)
     if recorded is None:
         raise InputError(f"{workdir} has no {DATA}: a run writes it when it begins or resumes.")

@@ -2,10 +2,11 @@
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 
 import jax
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
+
+from unet_jax.runtime import caches
 
 # Seconds of compiling from which a program is kept; below that, loading takes about as long as compiling.
 WORTH_KEEPING = 0.1
@@ -19,7 +20,7 @@ def use(folder: str | None) -> None:
     """
     if folder is None or jax.config.jax_compilation_cache_dir is not None:
         return
-    jax.config.update("jax_compilation_cache_dir", str(Path(folder).absolute()))
+    jax.config.update("jax_compilation_cache_dir", str(caches.place_of(folder).absolute()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", WORTH_KEEPING)
 
 

@@ -1,8 +1,12 @@
 """How many devices jax makes of a CPU: one a core, which are faster together than one device of all cores."""
 
 import os
+from collections.abc import Sequence
+from typing import Any
 
 import jax
+
+from unet_jax.runtime.mesh import slabs_of
 
 # XLA divides a single image among cores well enough, and every device holds a copy of parameters and optimiser.
 MOST = 8
@@ -13,8 +17,11 @@ PATIENCE = " ".join(
 )
 
 
-def use_cores(batch_size: int) -> None:
+def use_cores(batch_size: int, spatial: Sequence[Any] | None = None) -> None:
     """Gives jax as many CPU devices as this process has cores, or as share `batch_size` evenly.
+
+    Where `spatial`, config.train.spatial, has several devices share each sample, there are as many groups of them as
+    cores suffice for, and at least one.
 
     It has an effect only before jax has started, and where no accelerator is found. A number of devices that the
     environment names (JAX_NUM_CPU_DEVICES, or XLA_FLAGS with xla_force_host_platform_device_count) stands, and so does
@@ -24,7 +31,8 @@ def use_cores(batch_size: int) -> None:
     named = "JAX_NUM_CPU_DEVICES" in os.environ or "xla_force_host_platform_device_count" in flags
     if named or jax.distributed.is_initialized():
         return
-    jax.config.update("jax_num_cpu_devices", device_count(batch_size, _cores()))
+    slabs = slabs_of(spatial)
+    jax.config.update("jax_num_cpu_devices", slabs * device_count(batch_size, _cores() // slabs))
     os.environ["XLA_FLAGS"] = f"{PATIENCE} {flags}".strip()
 
 

@@ -12,6 +12,7 @@ from unet_jax.errors import OutOfMemoryError
 EXHAUSTED = "RESOURCE_EXHAUSTED"
 # "allocating 4503599627370496 bytes" (CPU), "allocate 35.00GiB" (GPU), "allocate 128. PiB for an array" (numpy)
 ASKED = re.compile(r"allocat\w*\s+(?:request for\s+)?([0-9.]+)\s*(bytes|[KMGTP]i?B)")
+OR_SLOWER = "With config.train.accumulate or config.model.remat, training the same takes less memory and more time."
 UNITS = {unit: 1024**power for power, unit in enumerate(("bytes", "KiB", "MiB", "GiB", "TiB", "PiB"))}
 
 
@@ -35,14 +36,14 @@ def _describe(text: str, config: ConfigDict) -> str:
         return (
             f"out of memory: {_need(text)} with config.train.batch_size={config.train.batch_size} and "
             f"config.data.patch={tuple(config.data.patch)}: memory grows with both; halve config.train.batch_size, or "
-            "make the patch smaller."
+            f"make the patch smaller. {OR_SLOWER}"
         )
     slab = "" if config.data.slab is None else f", config.data.slab={config.data.slab}"
     return (
         f"out of memory: {_need(text)} with config.train.batch_size={config.train.batch_size}, "
         f"config.data.image_size={config.data.image_size}{slab} and config.model.width="
         f"{config.model.get('width')}: memory grows with batch_size × image_size² × width; halve "
-        "config.train.batch_size, or lower the others."
+        f"config.train.batch_size, or lower the others. {OR_SLOWER}"
     )
 
 

@@ -7,11 +7,12 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
-from unet_jax.errors import StuckError
+from unet_jax.errors import StopRequestedError, StuckError
 
 # Seconds between two looks. One that comes later than LATE was kept from it: the process was stopped, or the machine
 # slept or had no time for it, and the run was kept from its work as well.
@@ -77,10 +78,30 @@ class Watchdog:
             pass  # a full disk may be why nothing moves: stderr has them
 
 
+_end_with: Callable[[str, int], NoReturn] | None = None
+
+
+def end_with(others: Callable[[str, int], NoReturn] | None) -> None:
+    """Makes `end_process` end other processes too, of which this one is a part: see `peers`."""
+    global _end_with
+    _end_with = others
+
+
 def end_process(message: str, exit_code: int) -> NoReturn:
     """Ends this process and its workers from any thread, whatever the others do; `message` goes to stderr."""
-    # Not print: the main thread may hang with stderr's lock.
-    os.write(2, f"error: {message}\n".encode(errors="backslashreplace"))
+    if _end_with is not None:
+        _end_with(message, exit_code)
+    complain_at_once(message, exit_code)
+    exit_now(exit_code)
+
+
+def complain_at_once(message: str, exit_code: int) -> None:
+    """Writes the line to stderr, from any thread, as `command_line` does for the error of this code."""
+    say_at_once(message if exit_code == StopRequestedError.exit_code else f"error: {message}")
+
+
+def exit_now(exit_code: int) -> NoReturn:
+    """Ends this process and its workers from any thread."""
     workers = multiprocessing.active_children()
     for worker in workers:
         worker.kill()
@@ -90,6 +111,13 @@ def end_process(message: str, exit_code: int) -> NoReturn:
         sys.stdout.flush()
     finally:
         os._exit(exit_code)
+
+
+def say_at_once(line: str) -> None:
+    """Writes a line to stderr from any thread; where a terminal shows a progress bar, on a line of its own."""
+    # Not print: the main thread may hang with stderr's lock.
+    start = "\n" if os.isatty(2) else ""
+    os.write(2, f"{start}{line}\n".encode(errors="backslashreplace"))
 
 
 def _workers() -> str:

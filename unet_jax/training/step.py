@@ -8,15 +8,19 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx, struct
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int32, Key, Shaped
 from ml_collections import ConfigDict
 
+from unet_jax.data import regions
+from unet_jax.data.regions import Classes, Members
 from unet_jax.inference.preprocess import prepare_image, prepare_mask, prepare_weights
-from unet_jax.losses import deep_supervision_loss
+from unet_jax.losses import deep_supervision_loss, for_overlap, pools_samples
 from unet_jax.models.fast.layouts import compiler_options
 from unet_jax.models.functional import forward, plain
 from unet_jax.plan.plans import Configuration
-from unet_jax.training import patch_augment
+from unet_jax.runtime.mesh import by_slab
+from unet_jax.training import accumulate, parts, patch_augment
 from unet_jax.training.augment import augment
 from unet_jax.training.patch_augment.settings import AugmentSettings
 
@@ -92,14 +96,20 @@ class StepSettings:
         loss: weight of each loss: see `losses.deep_supervision_loss`.
         augment: see `augment.augment`; not for patches.
         seed: what is random in step n is a function of (seed, n) alone.
-        classes: how many the masks hold, background aside.
-        ignores: whether they also hold pixels that are left out: `labels.IGNORED`, and `classes` + 1 in patches.
+        classes: how many there are, background aside.
+        members: of classes that overlap, the numbers of each in the masks; empty for others, which have the numbers
+            from 1.
+        ignores: whether masks also hold pixels that are left out: `labels.IGNORED`, and in patches the number after
+            all others.
         skip_nonfinite: a step that meets NaN or infinity changes nothing but the number of steps and `watch`. Without
             it, the state that such a step returns is undefined.
         spike_factor: a gradient norm above so many times the running mean counts as a spike.
         ema_decay: of the moving average of the weights; None for none. The state needs one then: see `init_state`.
         patches: how patches are augmented, which are cut larger than the network sees them; None for slices and slabs.
         rank: axes of what the network sees.
+        frozen: the parts that a step leaves as they are, statistics included: see `parts`.
+        accumulate: into how many parts, one after the other, a batch is divided for the gradient: see `accumulate`.
+        slabs: how samples lie on devices that share them; None where each has whole ones. See `mesh.by_slab`.
     """
 
     image_size: int | None
@@ -113,26 +123,46 @@ class StepSettings:
     patches: AugmentSettings | None = None
     rank: int = 2
     ignores: bool = False
+    frozen: tuple[str, ...] = ()
+    members: Members = ()
+    accumulate: int = 1
+    slabs: NamedSharding | None = None
 
     @classmethod
     def of(
-        cls, config: ConfigDict, classes: int, configuration: Configuration | None = None, *, ignores: bool = False
+        cls,
+        config: ConfigDict,
+        classes: Classes,
+        configuration: Configuration | None = None,
+        *,
+        ignores: bool = False,
+        mesh: Mesh | None = None,
     ) -> "StepSettings":
-        """The config's; for patches, with the plan's configuration that is trained."""
-        previous = range(1, classes + 1) if config.plan.previous else ()
+        """The config's; for patches, with the plan's configuration that is trained. `mesh` is that of its state."""
+        previous = range(1, regions.count_numbers(classes) + 1) if config.plan.previous else ()
+        loss, overlap = config.loss.to_dict(), regions.overlap(classes)
         return cls(
             image_size=config.data.image_size if config.data.patch is None else None,
-            loss=config.loss.to_dict(),
+            loss=for_overlap(loss, len(classes), ignored=ignores) if overlap else loss,
             augment=config.augment.to_dict(),
             seed=config.seed,
-            classes=classes,
+            classes=len(classes) or 1,
+            members=regions.members(classes) if overlap else (),
             skip_nonfinite=config.train.nonfinite == "skip",
             spike_factor=config.train.spike_factor,
             ema_decay=config.optim.ema_decay,
             patches=configuration and AugmentSettings.of(configuration, config.augment_patches.to_dict(), previous),
             rank=config.model.get("rank", 2),
             ignores=ignores,
+            frozen=parts.names(config.train.freeze),
+            accumulate=config.train.accumulate,
+            slabs=None if mesh is None else by_slab(mesh),
         )
+
+    @property
+    def numbers(self) -> int:
+        """How many the masks hold, without background and what is ignored."""
+        return max((max(its) for its in self.members), default=self.classes)
 
 
 def make_train_step(
@@ -143,39 +173,56 @@ def make_train_step(
 ) -> Callable[[TrainState, Mapping[str, Array]], tuple[TrainState, dict[str, Shaped[Array, ""]]]]:
     """The compiled step: (state, batch) → (state, what to log). The state passed in is used up.
 
-    A batch holds `image`, uint8 or float32 [b, h, w, c], and `mask`, uint8 [b, h, w] of 0 to `classes`, in 3-D with d
+    A batch holds `image`, uint8 or float32 [b, h, w, c], and `mask`, uint8 [b, h, w] of 0 to `numbers`, in 3-D with d
     after b; for a loss with pixel weights, `weights`, float32 like the mask; and, where images differ in size, `size`,
     int32 [b, 2]: see `preprocess.prepare_image`. Of patches it is what `plan.training_patches.Patches.at` draws. Logged
     are the loss, the batch's Dice, the gradient's norm, the step's learning rate as `schedule` has it, `fault` (a place
     in FAULTS), and how many steps so far were spikes or were skipped.
     """
     classes = settings.classes
-    # What is ignored goes through resizing and augmentation as a class after the others.
     labels = classes + settings.ignores
 
     def train_step(state: TrainState, batch: Mapping[str, Array]):
         key = jax.random.fold_in(jax.random.key(settings.seed), state.step)
         augment_key, dropout_key = jax.random.split(key)
-        image, targets = augmented(augment_key, batch, settings)
+        image, targets = (_in_slabs(x, settings.slabs) for x in augmented(augment_key, batch, settings))
         mask, labelled = targets[..., :classes], 1 - targets[..., classes:labels] if settings.ignores else None
         pixel_weights = targets[..., labels:] if "weights" in batch else None
         if labelled is not None:
             pixel_weights = labelled if pixel_weights is None else labelled * pixel_weights
-        if classes > 1:  # only now, as what augmentation brings in from outside is background
+        if classes > 1 and not settings.members:  # only now, as what augmentation brings in from outside is background
             mask = jnp.concatenate([1 - mask.sum(-1, keepdims=True), mask], axis=-1)
 
-        def loss_of(params: dict):
-            model = nnx.merge(graphdef, params, state.batch_stats)
-            logits = forward(nnx.view(model, dropout_key=dropout_key, raise_if_not_found=False), image)
-            levels = logits if isinstance(logits, tuple) else (logits,)
-            loss = deep_supervision_loss(levels, mask, settings.loss, pixel_weights)
-            return loss, (levels[0], plain(nnx.state(model, nnx.BatchStat)))
+        def network(params: dict, image: Array, dropout_key: Array):
+            model = nnx.merge(graphdef, parts.without_gradient(settings.frozen, params), state.batch_stats)
+            model = parts.predicting(model, settings.frozen)
+            logits = forward(nnx.view(model, dropout_key=dropout_key, raise_if_not_found=False), image, settings.slabs)
+            return logits if isinstance(logits, tuple) else (logits,), plain(nnx.state(model, nnx.BatchStat))
 
-        (loss, (logits, batch_stats)), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        def loss_of(levels: tuple[Array, ...], mask: Array, pixel_weights: Array | None):
+            return deep_supervision_loss(levels, mask, settings.loss, pixel_weights)
+
+        def loss_and_rest(params: dict):
+            levels, batch_stats = network(params, image, dropout_key)
+            return loss_of(levels, mask, pixel_weights), (levels[0], batch_stats)
+
+        if settings.accumulate == 1:
+            found, gradient = jax.value_and_grad(loss_and_rest, has_aux=True)(state.params)
+            loss, (logits, batch_stats) = found
+        else:
+            whole = pools_samples(settings.loss, weighted=pixel_weights is not None)
+            given = state.params, image, (mask, pixel_weights), dropout_key, settings.accumulate
+            loss, logits, gradient = accumulate.loss_and_gradient(
+                lambda *part: network(*part)[0], loss_of, *given, whole=whole
+            )
+            batch_stats = state.batch_stats
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        dice = _hard_dice(logits, mask, labelled)
+        dice = _hard_dice(logits, mask, labelled, overlap=bool(settings.members))
         totals = jax.tree.map(jnp.add, state.totals, {"loss": loss, "dice": dice, "steps": 1})
         params = optax.apply_updates(state.params, updates)
+        if settings.frozen:
+            params = parts.keep(settings.frozen, state.params, params)
+            batch_stats = parts.keep(settings.frozen, state.batch_stats, batch_stats)
         norm = optax.tree.norm(gradient)
         fault = _fault(batch["image"], loss, norm)
         watch = _watched(state.watch, norm, fault, settings.spike_factor)
@@ -202,6 +249,18 @@ def make_train_step(
     return jax.jit(train_step, donate_argnums=0, compiler_options=compiler_options(settings.rank))
 
 
+def _in_slabs(x: Shaped[Array, "b *spatial c"], slabs: NamedSharding | None) -> Shaped[Array, "b *spatial c"]:
+    """The same array, in slabs on the devices that share samples.
+
+    Until then each of these has it whole: so augmentation, which may take a voxel from anywhere, is computed by all of
+    them, and none fetches slabs of another.
+    """
+    if slabs is None:
+        return x
+    whole = NamedSharding(slabs.mesh, PartitionSpec(slabs.spec[0]))
+    return jax.lax.with_sharding_constraint(jax.lax.with_sharding_constraint(x, whole), slabs)
+
+
 def augmented(
     key: Key[Array, ""], batch: Mapping[str, Array], settings: StepSettings
 ) -> tuple[Float[Array, "b *spatial c"], Float[Array, "b *spatial targets"]]:
@@ -209,17 +268,27 @@ def augmented(
 
     These are the mask of each class, where pixels are ignored the mask of these, and then weights where there are.
     """
-    sizes, labels = batch.get("size"), settings.classes + settings.ignores
+    # What is ignored goes through resizing and augmentation as a number after the others.
+    sizes, labels = batch.get("size"), settings.numbers + settings.ignores
     if settings.patches is not None:
         given = batch["image"], batch["mask"], settings.patches, batch.get("previous")
         image, mask = patch_augment.augment(key, *given)
-        return image, jax.nn.one_hot(mask, labels + 1)[..., 1:]
+        return image, _of_classes(jax.nn.one_hot(mask, labels + 1)[..., 1:], settings)
     image = prepare_image(batch["image"], settings.image_size, sizes)
     mask = jnp.minimum(batch["mask"], labels) if settings.ignores else batch["mask"]
     targets = prepare_mask(mask, settings.image_size, labels, sizes)
     if "weights" in batch:
         targets = jnp.concatenate([targets, prepare_weights(batch["weights"], settings.image_size, sizes)], axis=-1)
-    return augment(key, image, targets, settings.augment)
+    image, targets = augment(key, image, targets, settings.augment)
+    return image, _of_classes(targets, settings)
+
+
+def _of_classes(targets: Float[Array, "*batch numbers"], settings: StepSettings) -> Float[Array, "*batch targets"]:
+    """With a channel for each class that overlaps others, in place of one for each number."""
+    if not settings.members:
+        return targets
+    masks = [sum(targets[..., number - 1] for number in its) for its in settings.members]
+    return jnp.concatenate([jnp.stack(masks, axis=-1), targets[..., settings.numbers :]], axis=-1)
 
 
 def _fault(image: Array, loss: Float[Array, ""], norm: Float[Array, ""]) -> Int32[Array, ""]:
@@ -249,15 +318,20 @@ def _averaged(average: dict, weights: dict, step: Int32[Array, ""], decay: float
     return jax.tree.map(lambda mean, new: mean + share * (new - mean), average, weights)
 
 
-def _hard_dice(logits: Array, mask: Array, labelled: Array | None) -> Float[Array, ""]:
+def _hard_dice(logits: Array, mask: Array, labelled: Array | None, *, overlap: bool) -> Float[Array, ""]:
     """Dice of the batch as one, 1 where prediction and mask are both empty; only pixels that are `labelled` count.
 
-    One class is predicted from probability 0.5 on; of several, the Dice is the mean, and the likeliest is predicted.
+    One class is predicted from probability 0.5 on; of several, the Dice is the mean, and the likeliest is predicted,
+    or, where they overlap, each that is likelier than not.
     """
 
     def counted(predicted: Array) -> Array:
         return predicted if labelled is None else predicted * labelled
 
+    if overlap:
+        likely = counted((logits > 0).astype(jnp.float32))
+        several = [_overlap(likely[..., number], mask[..., number]) for number in range(logits.shape[-1])]
+        return jnp.stack(several).mean()
     if logits.shape[-1] > 1:
         likeliest = counted(jax.nn.one_hot(jnp.argmax(logits, -1), logits.shape[-1]))
         several = [_overlap(likeliest[..., number], mask[..., number]) for number in range(1, logits.shape[-1])]

@@ -1,42 +1,51 @@
 """A whole run in reading order: data, split, network, epochs of steps, checkpoints; then the scores."""
 
 import contextlib
+import dataclasses
+import functools
 import sys
 from pathlib import Path
 
-import jax
 from ml_collections import ConfigDict
 
-from unet_jax.data import labels, leaks, load, pipeline, splits
+from unet_jax.data import leaks, load, pipeline, regions, splits
 from unet_jax.evaluation import threshold
 from unet_jax.evaluation.evaluate import score
 from unet_jax.inference.network import make_step
 from unet_jax.inference.settings import SegmentSettings
 from unet_jax.plan import plan_file, run_plan
-from unet_jax.run import checkpoint, history, resume
+from unet_jax.run import checkpoint, checkpoint_folder, history, resume
 from unet_jax.run import folder as run_folder
-from unet_jax.runtime import compilation_cache, host_memory
-from unet_jax.runtime.mesh import data_mesh, is_primary
+from unet_jax.runtime import compilation_cache, exchange, host_memory
+from unet_jax.runtime.mesh import data_mesh, is_primary, prediction_mesh
 from unet_jax.runtime.out_of_memory import explained
 from unet_jax.runtime.signals import StopRequest
 from unet_jax.runtime.watchdog import Watchdog
-from unet_jax.training import loop, progress, samples, setup, state_on_disk
+from unet_jax.training import budget, loggers, loop, progress, samples, setup, state_on_disk
 from unet_jax.training.step import StepSettings, make_train_step
 from unet_jax.training.tensorboard import EventFile
+from unet_jax.training.trial import run_trial
+from unet_jax.wording import count
 
 STACKS = "stacks.txt"
 
 
-def train(config: ConfigDict, workdir: Path, *, resuming: str = "auto") -> dict:
+# Steps that are timed to fix those of a budget of minutes.
+TIMED_STEPS = 6
+
+
+def train(config: ConfigDict, workdir: Path, *, resuming: str = "auto", dry_run: bool = False) -> dict:
     """Trains what the config says, or resumes the run in `workdir`, and scores its test side.
 
     Args:
         config: resolved, with every key.
         workdir: the run's folder.
         resuming: "auto", "must" or "never": see `resume.check_resume`.
+        dry_run: whether two steps and one validated case tell the memory and time of the whole run instead; nothing is
+            written to `workdir` then.
 
     Returns:
-        what the test side's metrics.json holds.
+        what the test side's metrics.json holds; nothing for a dry run.
 
     Raises:
         InputError: the config, the data or what lies in `workdir` cannot be used.
@@ -47,23 +56,22 @@ def train(config: ConfigDict, workdir: Path, *, resuming: str = "auto") -> dict:
         OutOfMemoryError: the device or the host has too little memory for the config.
         StorageError: a disk is full, read-only or failing.
     """
-    # jax.distributed notices SIGTERM itself, and agrees with all processes on the step to stop after.
     with (
         run_folder.lock_run(workdir),
         explained(config),
-        StopRequest(listen=not jax.distributed.is_initialized()) as stop,
+        StopRequest() as stop,
         Watchdog(workdir / STACKS) as watchdog,
     ):
         stop.anywhere(lambda: "nothing was trained yet; run the same command to resume.")
         resume.check_resume(workdir, resuming)
-        return _train(config, workdir, stop, watchdog)
+        return _train(config, workdir, stop, watchdog, dry_run=dry_run)
 
 
-def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watchdog) -> dict:
+def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watchdog, *, dry_run: bool) -> dict:
     # The config, then the data: what is wrong with the first is told before the second is read.
     compilation_cache.use(config.train.compilation_cache)
-    mesh = data_mesh()
-    classes = labels.count(load.load_classes(config))
+    mesh = data_mesh(config.train.spatial)
+    classes = load.load_classes(config)
     if config.plan.configuration is None:
         setup.check(config, mesh, classes)
     data = load.load(config)
@@ -79,7 +87,9 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
     split, notes = setup.choose_split(config, data, split_path)
     for line in notes:
         _say(line)
-    doubts = leaks.check_leaks(split, data.cases, data.listing, data.digests, workdir / leaks.FULL_LIST)
+    exchange.agree(resume.identity(workdir, config, data, split), resume.ALIKE)
+    full_list = workdir / leaks.FULL_LIST if is_primary() else None
+    doubts = leaks.check_leaks(split, data.cases, data.listing, data.digests, full_list)
     for line in [*doubts, *leaks.side_warnings(split, data.cases, data.classes)]:
         _warn(line)
     index = {side: splits.slices_of(split, data.cases, side) for side in splits.SIDES}
@@ -89,9 +99,20 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
         sampled = samples.of_patches(config, data, index, plan)
     steps_per_epoch = sampled.steps_per_epoch
 
+    # How long it takes.
+    try_out = functools.partial(run_trial, config, mesh, data, classes, index, sampled, plan)
+    if dry_run:
+        found = try_out(steps=2)
+        _say(f"Dry run of {workdir}: two steps and one validated case, of which nothing is kept.")
+        _say(found.lines(budget.expected_steps(config, workdir, steps_per_epoch, found), steps_per_epoch))
+        return {}
+    total_steps = budget.total_steps(config, workdir, steps_per_epoch, lambda: try_out(steps=TIMED_STEPS))
+
     # The network and its optimiser, at their first step.
-    optimizer, schedule = setup.optimizer_and_schedule(config, steps_per_epoch)
-    graphdef, state = setup.initial_state(config, data.channels, optimizer, mesh, classes)
+    optimizer, schedule = setup.optimizer_and_schedule(config, steps_per_epoch, total_steps)
+    begun = bool(checkpoint_folder.steps(workdir / run_folder.CHECKPOINTS))
+    fresh = _without_initial_weights(config) if begun else config
+    graphdef, state = setup.initial_state(fresh, data.channels, optimizer, mesh, classes, data=data, say=_say)
 
     # What the folder holds already, from here on the run that is described.
     _say(progress.description(config, workdir, split.label, len(data.cases), index, state))
@@ -111,11 +132,15 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
         if not split_path.exists():
             splits.write(split, split_path)
     if resumed:
-        _say(progress.resumption(config, workdir, resumed, epochs))
+        _say(progress.resumption(config, workdir, resumed, epochs, total_steps))
 
     # The epochs.
-    events = EventFile(workdir, resumed, records, config.to_dict()) if config.train.tensorboard else None
-    step_settings = StepSettings.of(config, classes, plan and plan.configuration, ignores=data.ignores)
+    has_events = config.train.tensorboard and is_primary()
+    events = EventFile(workdir, resumed, records, config.to_dict()) if has_events else None
+    logging = loggers.opened(config.train.loggers if is_primary() else (), workdir, config.to_dict())
+    step_settings = StepSettings.of(config, classes, plan and plan.configuration, ignores=data.ignores, mesh=mesh)
+    # Of several processes, each validates its share of the cases on its own devices.
+    own_mesh = mesh if exchange.count() == 1 else prediction_mesh(config.train.spatial)
     run = loop.Run(
         config=config,
         workdir=workdir,
@@ -123,9 +148,10 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
         data=data,
         validation=index["val"],
         train_step=make_train_step(graphdef, optimizer, step_settings, schedule),
-        network_step=make_step(graphdef, config),
-        settings=SegmentSettings.of(config, mesh, plan),
+        network_step=make_step(graphdef, config, own_mesh, overlap=regions.overlap(classes)),
+        settings=SegmentSettings.of(config, own_mesh, plan, classes),
         steps_per_epoch=steps_per_epoch,
+        total_steps=total_steps,
         checkpoints=checkpoints,
         record=record,
         stop=stop,
@@ -136,17 +162,27 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
     stop.anywhere(lambda: f"nothing was trained since step {resumed}; run the same command to resume.")
     stream = pipeline.stream(sampled.batches(resumed))
     closing_events = contextlib.closing(events) if events else contextlib.nullcontext()
-    with host_memory.thawing(), contextlib.closing(stream) as batches, closing_events:
-        epochs = loop.train_epochs(run, state, batches, epochs)
+    with host_memory.thawing(), contextlib.closing(stream) as batches, closing_events, logging as logs:
+        epochs = loop.train_epochs(dataclasses.replace(run, loggers=logs), state, batches, epochs)
 
     # The scores.
     stop.anywhere(lambda: "trained to the end and saved; run the same command to score it.")
     scored = history.best_epoch(epochs) if config.eval.checkpoint == "best" else epochs[-1]
-    _say(f"Trained {len(epochs)} epochs; scoring the {config.eval.checkpoint}, epoch {scored['epoch']}.")
+    _say(f"Trained {count(len(epochs), 'epoch')}; scoring the {config.eval.checkpoint}, epoch {scored['epoch']}.")
     if config.eval.choose_threshold:
         config = config.copy_and_resolve_references()
-        config.eval.threshold = threshold.choose(workdir, config, data.cases, index["val"], mesh)
+        config.eval.threshold = threshold.choose(
+            workdir, config, data.cases, index["val"], prediction_mesh(config.train.spatial)
+        )
     return score(workdir, config, data)
+
+
+def _without_initial_weights(config: ConfigDict) -> ConfigDict:
+    """For a run that resumes: its checkpoint takes their place, and they may be gone."""
+    copy = config.copy_and_resolve_references()
+    with copy.unlocked():
+        copy.train.initial_weights = None
+    return copy
 
 
 def _say(text: str) -> None:

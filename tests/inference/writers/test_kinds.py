@@ -8,6 +8,7 @@ from unet_jax.data.reader import CaseFiles
 from unet_jax.inference.writers import kinds, picture_masks
 
 VALUES, MERGED = {"edema": (50,), "core": (1000,)}, {"edema": (50,), "core": (100, 150)}
+REGIONS = {"whole": (2, 1, 4), "core": (1, 4), "enhancing": (4,)}
 RANDOM = np.random.default_rng(0)
 
 
@@ -18,6 +19,8 @@ RANDOM = np.random.default_rng(0)
         ({}, ("mask", "probability")),
         (VALUES, ("mask", "probability_50", "probability_1000")),
         (MERGED, ("mask", "probability_1", "probability_2")),
+        (REGIONS, ("mask", "probability_2", "probability_1", "probability_4")),
+        ({"all": (1, 2), "a": (1,), "b": (2,)}, ("mask", "probability_1", "probability_2", "probability_3")),
     ],
 )
 def test_each_class_has_its_probabilities_under_its_value(classes, named):
@@ -27,10 +30,10 @@ def test_each_class_has_its_probabilities_under_its_value(classes, named):
 
 def test_probabilities_of_the_background_are_left_out():
     several = RANDOM.random((2, 3, 4, 3)).astype(np.float32)
-    assert kinds.of_each(None) == []
-    [one] = kinds.of_each(several[..., 0])
+    assert kinds.of_each(None, VALUES) == []
+    [one] = kinds.of_each(several[..., 0], None)
     np.testing.assert_array_equal(one, several[..., 0])
-    for found, expected in zip(kinds.of_each(several), (several[..., 1], several[..., 2]), strict=True):
+    for found, expected in zip(kinds.of_each(several, VALUES), (several[..., 1], several[..., 2]), strict=True):
         np.testing.assert_array_equal(found, expected)
 
 
@@ -49,3 +52,10 @@ def test_pictures_of_masks_hold_the_values_of_their_classes(suffix):
         for channel, value in ((1, 50), (2, 1000)):
             wanted = np.rint(probability[number, ..., channel] * 65535)
             np.testing.assert_array_equal(found[f"a_{number + 1}_probability_{value}"], wanted)
+
+
+def test_classes_that_overlap_come_without_a_background():
+    several = RANDOM.random((2, 3, 4, 3)).astype(np.float32)
+    np.testing.assert_array_equal(kinds.of_each(several, REGIONS), np.moveaxis(several, -1, 0))
+    numbers = np.array([[[0, 1, 2, 3]]], np.uint8)
+    assert kinds.as_labels(numbers, REGIONS).tolist() == [[[0, 1, 2, 4]]]

@@ -295,11 +295,39 @@ def test_folds_of_different_models_are_refused(tmp_path, capsys):
     assert "mirror_axes is (1, 2), and that of" in error
 
 
-def test_regions_are_refused(tmp_path, capsys):
-    labels = {"background": 0, "whole": [1, 2], "core": 2}
-    dataset = DATASET | {"labels": labels, "regions_class_order": [1, 2]}
+def test_regions_have_sigmoids_and_are_painted_in_their_order(tmp_path):
+    labels = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": 3}
+    dataset = DATASET | {"labels": labels, "regions_class_order": [1, 2, 3]}
+    folds = {"0": checkpoint_of_nnunet(inference_allowed_mirroring_axes=None)}
+    model = write_model(tmp_path / "model", folds, dataset=dataset)
+    assert nnunet.main([str(model), str(tmp_path / "out")]) == 0
+    segment = unet_jax.load(tmp_path / "out")
+    assert segment.classes == ("whole", "core", "enhancing")
+    assert segment.members == ((1, 2, 3), (2, 3), (3,))
+    assert segment.config.loss.to_dict()["bce"] == {"weight": 1.0}
+    # Of the size of a patch, and of the plan's spacing: one window, and nothing resampled.
+    image = np.random.default_rng(0).normal(5, 2, (8, 16, 16, 1)).astype(np.float32)
+    spacing = tuple(segment.config.data.spacing)
+    logits = network_of_nnunet(weights_of_nnunet(), 3)((image - image.mean()) / image.std())
+    np.testing.assert_allclose(segment.probabilities(image, spacing), jax.nn.sigmoid(logits), atol=1e-5)
+    expected = np.zeros(image.shape[:3], np.uint8)
+    for channel, number in enumerate((1, 2, 3)):
+        expected[logits[..., channel] > 0] = number
+    assert len(np.unique(expected)) > 2
+    np.testing.assert_array_equal(segment(image, spacing), expected)
+
+
+@pytest.mark.parametrize(
+    ("labels", "order", "message"),
+    [
+        ({"a": [1, 2], "b": 3, "c": 4}, [1, 3, 4], "its labels are regions of which none overlap"),
+        ({"a": [1, 2, 3], "b": [2, 3], "c": 3}, [1, 1, 3], "regions_class_order writes 1 for a region that does not"),
+    ],
+)
+def test_regions_that_no_run_can_have_are_refused(tmp_path, capsys, labels, order, message):
+    dataset = DATASET | {"labels": {"background": 0} | labels, "regions_class_order": order}
     model = write_model(tmp_path / "model", {"0": checkpoint_of_nnunet()}, dataset=dataset)
-    assert "its labels are regions, which overlap" in refused(capsys, model, tmp_path / "out")
+    assert message in refused(capsys, model, tmp_path / "out")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from unet_jax.data import labels as label_maps
+from unet_jax.data import regions
 from unet_jax.data.faults import Fault, FaultsError
 from unet_jax.data.formats.nifti_listing import DESCRIPTION
 from unet_jax.data.labels import LabelMap
@@ -27,6 +28,7 @@ class Content(NamedTuple):
     Attributes:
         channels: their names, in order.
         labels: values by name, as they stand there.
+        order: regions_class_order, if there is one: the value that is written for each class, where classes overlap.
         ending: of the files, with its dot.
         cases: how many there are to train on, if it says so.
         training: the images and masks that version 1 lists.
@@ -39,6 +41,7 @@ class Content(NamedTuple):
     cases: int | None
     training: Sequence[Mapping[str, str]]
     table: Mapping[str, Mapping[str, Any]] | None
+    order: tuple[int, ...] | None = None
 
 
 def read(path: Path) -> Content:
@@ -56,7 +59,10 @@ def read(path: Path) -> Content:
             labels = {name: int(value) for value, name in sorted(labels.items(), key=lambda item: int(item[0]))}
         ending = content["file_ending"] if "channel_names" in content else content.get("file_ending", ENDING)
         training = [entry for entry in content.get("training") or () if isinstance(entry, Mapping)]
-        return Content(channels, dict(labels), ending, content.get("numTraining"), training, content.get("dataset"))
+        order = content.get("regions_class_order")
+        order = None if order is None else tuple(int(value) for value in order)
+        cases, listed = content.get("numTraining"), content.get("dataset")
+        return Content(channels, dict(labels), ending, cases, training, listed, order)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}): nnU-Net's raw layout needs it.") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -70,7 +76,7 @@ def label_map(content: Content, path: Path) -> LabelMap:
     """The classes that a dataset.json names, and what it ignores.
 
     Raises:
-        InputError: they cannot be used, such as values of several classes.
+        InputError: they cannot be used, such as two classes of the same values.
     """
     try:
         labels = {
@@ -85,14 +91,18 @@ def label_map(content: Content, path: Path) -> LabelMap:
         ) from error
     reserved = {label_maps.IGNORE: labels.pop(label_maps.IGNORE)} if label_maps.IGNORE in labels else {}
     label_maps.check(labels, f"{path}, labels (config.data.labels takes their place)", reserved)
-    return labels | reserved
+    return label_maps.with_order(labels, content.order, f"{path}, regions_class_order") | reserved
 
 
-def label_text(labels: LabelMap) -> str:
-    """A label map as config.data.labels has it."""
-    return ", ".join(
+def settings(labels: LabelMap) -> dict[str, str | tuple[int, ...]]:
+    """A label map as config.data.labels has it and, where classes overlap, config.data.regions_class_order."""
+    text = ", ".join(
         f"{' '.join(name.translate(AS_TEXT).split())}={'+'.join(map(str, values))}" for name, values in labels.items()
     )
+    classes = label_maps.classes_of(labels)
+    if not regions.overlap(classes):
+        return {"labels": text}
+    return {"labels": text, "regions_class_order": tuple(values[0] for values in classes.values())}
 
 
 def inside(root: Path, name: object, faults: list[str]) -> Path | None:

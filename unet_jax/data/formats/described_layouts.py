@@ -42,7 +42,7 @@ class Described:
     name: str
     images: str = ""
     masks: str = ""
-    settings: Mapping[str, str | int] = dataclasses.field(default_factory=dict)
+    settings: Mapping[str, str | int | tuple[int, ...]] = dataclasses.field(default_factory=dict)
 
 
 def find(root: Path, labels: str | None = None) -> Described | None:
@@ -120,10 +120,12 @@ def _of_description(root: Path, labels: str | None) -> Described | None:
         return None
     dataset_json.check_training(root, content)
     channel = "" if of_decathlon else r"_{channel:[0-9]{4}}"
-    labels = labels or dataset_json.label_text(dataset_json.label_map(content, root / DESCRIPTION))
+    settings = {"labels": labels}
+    if not labels:
+        settings = dataset_json.settings(dataset_json.label_map(content, root / DESCRIPTION))
     name = "a task of the Medical Segmentation Decathlon" if of_decathlon else f"{content.ending} in nnU-Net's layout"
     images, of_masks = f"{folder}/{{case}}{channel}{content.ending}", f"{masks}/{{case}}{content.ending}"
-    return Described("patterns", root, name, images, of_masks, {"labels": labels})
+    return Described("patterns", root, name, images, of_masks, settings)
 
 
 def _of_pairs(root: Path) -> Described | None:

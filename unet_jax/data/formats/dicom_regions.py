@@ -54,8 +54,7 @@ def mask_of(
     shape = (len(series), int(first.Rows), int(first.Columns))
     mask = np.zeros(shape, np.uint8)
     draw = _segments if modality == "SEG" else _contours
-    for name, number in label_maps.numbers(labels).items():
-        values = labels[name]
+    for number, values in label_maps.numbers(labels).items():
         region = draw(drawn, series, {value for value in values if value in names}, shape)
         if number != label_maps.IGNORED and mask[region].any():
             raise InputError("has two classes at one place: leave one of them out of config.data.labels.")

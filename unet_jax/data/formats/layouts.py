@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from unet_jax.data.formats import described_layouts, lgg, pairing
-from unet_jax.data.formats.file_sorts import PICTURE_SUFFIXES
+from unet_jax.data.formats.file_sorts import PICTURE_SUFFIXES, sort_of_file
 from unet_jax.data.formats.folder_content import described
 from unet_jax.data.formats.near_misses import MASK
 from unet_jax.data.formats.proposals import proposal
@@ -32,7 +32,7 @@ class Layout:
     source: str
     root: Path
     note: str
-    settings: Mapping[str, str | int] = dataclasses.field(default_factory=dict)
+    settings: Mapping[str, str | int | tuple[int, ...]] = dataclasses.field(default_factory=dict)
 
 
 def _has_tfds(root: Path) -> bool:
@@ -53,7 +53,7 @@ KNOWN: Sequence[tuple[str, str, Callable[[Path], bool]]] = (
 )
 
 
-def keys(found: Layout, data: Mapping) -> dict[str, str | int]:
+def keys(found: Layout, data: Mapping) -> dict[str, str | int | tuple[int, ...]]:
     """What the keys of `config.data` become for a layout: what the user has set stays.
 
     Args:
@@ -116,6 +116,9 @@ def _by_readers(root: Path) -> Layout:
             "config.data.source=pairs."
         )
     found = entries(root)
+    if any(sort_of_file(root / path) == "dicom" for path in found):
+        note = f"Data: {root} holds DICOM, of which each study is a case (config.data.source=dicom)."
+        return Layout("dicom", root, note)
     raise InputError(
         f"{root}: holds no layout that is known, but {described(found)}{proposal(found)}: say where images and masks "
         "lie with config.data.images and config.data.masks (docs/data.md)."

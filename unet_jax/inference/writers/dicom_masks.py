@@ -1,6 +1,8 @@
 """Masks of DICOM series: one Segmentation object (PS3.3, A.51) per series, which refers to the series' slices."""
 
+import contextlib
 import io
+import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,12 +10,14 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from unet_jax.data import regions
 from unet_jax.data.formats import dicom, dicom_frames
 from unet_jax.data.formats.image_file import read_file
 from unet_jax.data.labels import LabelMap
 from unet_jax.data.names import shown
 from unet_jax.data.reader import CaseFiles
 from unet_jax.errors import InputError
+from unet_jax.inference.writers.kinds import without_background
 from unet_jax.version import VERSION
 
 try:
@@ -50,7 +54,8 @@ def encode(
     """Yields each file of `plan` with its bytes: a binary segmentation, and a fractional one of the probabilities.
 
     Each class is a segment. Patient, study and frame of reference are those of the series. Empty slices are left out,
-    as the standard advises, unless all are empty.
+    as the standard advises, unless all are empty. Of a study, whose series are the channels of a case, it refers to the
+    first channel's.
 
     Args:
         files: the files of the series.
@@ -62,20 +67,23 @@ def encode(
     Raises:
         InputError: the series lacks something that a segmentation must refer to.
     """
+    files = dicom.first_series(files, lambda path: read_file(root, path))
     series = [dataset for dataset, _ in dicom.read_series(files, lambda path: read_file(root, path))]
     if len(files.images) == 1 and series[0].frame is not None:
         # An enhanced file: the segmentation refers to its frames, in their own order.
         order = np.argsort([dataset.frame for dataset in series])
         series = [dicom_frames.parse(read_file(root, files.images[0]))]
         mask, probability = mask[order], None if probability is None else probability[order]
+    if classes and regions.overlap(classes):
+        mask = np.stack([regions.marked(mask, its).astype(np.uint8) for its in regions.members(classes)], axis=-1)
     kinds = [(SegmentationTypeValues.BINARY, mask)]
     if probability is not None:
-        kinds.append((SegmentationTypeValues.FRACTIONAL, probability[..., 1:] if classes else probability))
+        fractions = without_background(probability, classes) if classes else probability
+        kinds.append((SegmentationTypeValues.FRACTIONAL, fractions))
     segments = [_segment(number, name) for number, name in enumerate(classes, 1)] if classes else [_tumour()]
     for number, (path, (kind, pixels)) in enumerate(zip(plan(files, probability is not None), kinds, strict=True)):
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # about empty masks and odd values in the series
+            with _quiet():
                 segmentation = _segmentation(series, kind, pixels, segments, SERIES_NUMBER + number)
             data = io.BytesIO()
             segmentation.save_as(data)
@@ -85,6 +93,20 @@ def encode(
                 f"({' '.join(str(error).split())}): restore its files, or convert it to NIfTI."
             ) from error
         yield path, data.getvalue()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what highdicom and pydicom say of empty masks and odd values in the series."""
+    logger = logging.getLogger("highdicom")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)
 
 
 def _tumour() -> SegmentDescription:

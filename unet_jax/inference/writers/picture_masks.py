@@ -46,7 +46,7 @@ def encode(
         classes: the label map of several classes, whose values are written.
     """
     del root
-    stacks = [as_labels(mask, classes), *of_each(probability)]
+    stacks = [as_labels(mask, classes), *of_each(probability, classes)]
     planned = iter(plan(files, probability is not None, classes))
     for number, stack in enumerate(stacks):
         for volume in np.split(stack, len(files.first_channels)):

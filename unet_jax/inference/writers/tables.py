@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
+from unet_jax.data import regions
 from unet_jax.data.case import Case
 from unet_jax.data.names import shown
+from unet_jax.data.regions import Classes
 from unet_jax.files import replace_file, storage_error
 from unet_jax.metrics import lesions
 
@@ -56,22 +58,22 @@ def measure(case: Case, mask: UInt8[np.ndarray, "d h w"], images: Sequence[Path]
 
 
 def measure_classes(
-    case: Case, mask: UInt8[np.ndarray, "d h w"], classes: Sequence[str], images: Sequence[Path] = ()
+    case: Case, mask: UInt8[np.ndarray, "d h w"], classes: Classes, images: Sequence[Path] = ()
 ) -> tuple[list[Row], list[Row]]:
     """The rows of the case and of its slices, by class if there are several.
 
     Args:
         case: what was segmented.
         mask: 0 and 1, or the numbers of several classes.
-        classes: the names of several classes; empty for a single one.
+        classes: several; empty for a single one.
         images: as in `measure`.
     """
     if not classes:
         row, areas = measure(case, mask, images)
         return [row], areas
     rows, areas = [], []
-    for number, name in enumerate(classes, 1):
-        row, of_slices = measure(case, (mask == number).astype(np.uint8), images)
+    for name, its in zip(classes, regions.members(classes), strict=True):
+        row, of_slices = measure(case, regions.marked(mask, its).astype(np.uint8), images)
         rows.append(_of_class(name, row))
         areas += [_of_class(name, area) for area in of_slices]
     return rows, areas

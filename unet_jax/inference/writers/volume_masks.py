@@ -48,7 +48,7 @@ def encode(
     count = kind.module().GRID_BYTES
     head = read_file(root, first) if count is None else read_head(root, first, count)
     grid = kind.module().read_grid(head, first).with_axes(axes)
-    volumes = [as_labels(mask, classes), *of_each(probability)]
+    volumes = [as_labels(mask, classes), *of_each(probability, classes)]
     for what, volume in zip(kinds(probability is not None, classes), volumes, strict=True):
         for ending, data in kind.module().encode(volume, grid, suffix).items():
             yield Path(f"{files.name}_{what}{ending}"), data

@@ -15,6 +15,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from unet_jax.models.fast.partition import is_cut
+
 # Zeros before and after, an axis: of rows and of columns.
 Padding = tuple[tuple[int, int], ...]
 
@@ -27,9 +29,10 @@ FEWEST_CHANNELS = 16
 def backend_for(shape: Sequence[Any]) -> str | None:
     """The backend that will run what is traced for `shape`, by jax's name: "cpu", "gpu" or "tpu".
 
-    None if a size is symbolic: that is an export, which any device may run.
+    None if a size is symbolic, which is an export that any device may run, or if images are cut into slabs: see
+    `partition`.
     """
-    return jax.default_backend() if all(isinstance(n, int) for n in shape) else None
+    return jax.default_backend() if all(isinstance(n, int) for n in shape) and not is_cut() else None
 
 
 def convolve(

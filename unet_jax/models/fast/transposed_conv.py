@@ -10,6 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from unet_jax.models.fast.convolution import backend_for
+from unet_jax.models.fast.partition import is_cut
 
 
 class BlockConvTranspose(nnx.ConvTranspose):
@@ -18,7 +19,8 @@ class BlockConvTranspose(nnx.ConvTranspose):
     def __call__(self, x: Float[Array, "b *spatial c"]) -> Float[Array, "b *spatial2 d"]:
         """The output of flax's layer, to which a bias must not belong."""
         blocks = tuple(self.kernel_size) == tuple(self.strides) and self.padding == "SAME" and not self.use_bias
-        if not blocks or backend_for(x.shape) not in ("cpu", "gpu"):
+        # A block lies where its sample does, so that slabs need nothing of each other.
+        if not blocks or not (is_cut() or backend_for(x.shape) in ("cpu", "gpu")):
             return super().__call__(x)
         x, kernel = self.promote_dtype((x, self.kernel[...]), dtype=self.dtype)
         return conv_transposed(x, kernel)
@@ -28,11 +30,11 @@ def conv_transposed(
     x: Float[Array, "b *spatial c"], kernel: Float[Array, "*size c d"]
 ) -> Float[Array, "b *spatial2 d"]:
     """`jax.lax.conv_transpose` with the kernel's size as strides and the padding "SAME"."""
-    size, (channels, features) = kernel.shape[:-2], kernel.shape[-2:]
+    size, features = kernel.shape[:-2], kernel.shape[-1]
     # jax keeps the order of a convolution's taps, by which the last one reaches the first sample of a block.
     flipped = jnp.flip(kernel, range(len(size)))
-    flat = jnp.moveaxis(flipped, -2, 0).reshape(channels, -1)
-    blocks = (x.reshape(-1, channels) @ flat).reshape(*x.shape[:-1], *size, features)
+    flat = jnp.moveaxis(flipped, -2, 0).reshape(x.shape[-1], -1)
+    blocks = (x @ flat).reshape(*x.shape[:-1], *size, features)
     # [b, z, y, x, i, j, k, d] to [b, z, i, y, j, x, k, d]
     rank = len(size)
     order = [axis for n in range(1, rank + 1) for axis in (n, rank + n)]

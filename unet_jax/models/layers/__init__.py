@@ -9,6 +9,7 @@ from unet_jax.models.layers.convolutions import PADDINGS, conv, conv_transposed,
 from unet_jax.models.layers.norms import NORMS, normalisation
 from unet_jax.models.layers.options import INITS, LayerOptions, check_choice, each_axis
 from unet_jax.models.layers.pooling import average_pool, crop, max_pool
+from unet_jax.models.layers.recomputing import check_remat, recomputed
 from unet_jax.models.layers.upsampling import UPS, Upsample, conv_joined, upsample_linear, upsample_nearest
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "activation_function",
     "average_pool",
     "check_choice",
+    "check_remat",
     "conv",
     "conv_joined",
     "conv_transposed",
@@ -32,6 +34,7 @@ __all__ = [
     "he_normal",
     "max_pool",
     "normalisation",
+    "recomputed",
     "relu",
     "torch_uniform",
     "upsample_linear",

@@ -63,6 +63,10 @@ def classes_of(model: Model) -> LabelMap:
     numbers = {name: value for name, value in model.dataset.labels.items() if name != "ignore" and value != 0}
     if len(numbers) == 1:
         return {}
+    if model.dataset.regions is not None:
+        classes = {name: value if isinstance(value, tuple) else (value,) for name, value in numbers.items()}
+        labels.check(classes, nnunet_folder.DATASET)
+        return labels.with_order(classes, model.dataset.regions_order, f"{nnunet_folder.DATASET}, regions_class_order")
     classes = {name: (int(numbers[name]),) for name in sorted(numbers, key=numbers.get)}
     labels.check(classes, nnunet_folder.DATASET)
     return classes
@@ -83,7 +87,8 @@ def config_of(model: Model, number: int) -> ConfigDict:
     )
     config.plan.configuration = model.name
     config.model = ConfigDict({**model.options, "dtype": "float32"})
-    config.loss = ConfigDict(loss_weights(batch_dice=planned.batch_dice))
+    regions = 0 if model.dataset.regions is None else len(model.dataset.regions)
+    config.loss = ConfigDict(loss_weights(batch_dice=planned.batch_dice, regions=regions))
     config.train.update(batch_size=planned.batch_size, epochs=1000, patience=0, steps_per_epoch=EPOCH_STEPS)
     config.augment.update(
         transpose=0.0, rot90=0.0, flip_rows=0.5 * mirrored["rows"], flip_columns=0.5 * mirrored["columns"]

@@ -16,7 +16,6 @@ from flax import nnx
 
 from unet_jax import models
 from unet_jax.errors import InputError
-from unet_jax.models.functional import logit_channels
 from unet_jax.models.pretrained import torch_names
 from unet_jax.models.pretrained.torch_file import Tensor, TorchFile
 from unet_jax.models.pretrained.torch_weights import fill
@@ -221,8 +220,7 @@ def _check(
         faults.append(
             f"{trainer} is not a trainer of nnU-Net 2.8.1 that keeps the plan's network: what it changed is not known."
         )
-    if dataset.regions is not None:
-        faults.append("its labels are regions, which overlap, and the masks of a run exclude each other.")
+    faults += _faults_of_regions(dataset)
     if configuration.previous_stage:
         faults.append("it is the second stage of a cascade, which is given the masks of another model.")
     if len(plans.intensities) != len(dataset.channels):
@@ -231,6 +229,16 @@ def _check(
         faults.append(f"it mirrors axis {max(mirror_axes)} of a patch that has {configuration.axes} axes.")
     if faults:
         raise InputError("\n".join(f"{folder} cannot be taken over: {fault}" for fault in faults))
+
+
+def _faults_of_regions(dataset: Dataset) -> list[str]:
+    if dataset.regions is None or len(dataset.regions) == 1:
+        return []
+    every = [number for region in dataset.regions for number in region]
+    if len(set(every)) == len(every):
+        return ["its labels are regions of which none overlap, and classes that do not overlap exclude each other."]
+    wrong = [order for order, region in zip(dataset.regions_order, dataset.regions, strict=True) if order not in region]
+    return [f"regions_class_order writes {wrong[0]} for a region that does not have it."] if wrong else []
 
 
 def _params(weights: Mapping[str, np.ndarray], dataset: Dataset, options: Mapping[str, Any], path: Path) -> dict:
@@ -242,7 +250,8 @@ def _params(weights: Mapping[str, np.ndarray], dataset: Dataset, options: Mappin
         lambda: models.build(in_channels=channels, num_classes=dataset.outputs, rngs=nnx.Rngs(0), **options)
     )
     params, _ = fill(network, torch_names.nnunet(network), weights, f"{path} does not fit the network of {PLANS}:")
-    return params if logit_channels(dataset.outputs - 1) == dataset.outputs else _one_class(params)
+    has_background = dataset.regions is None
+    return _one_class(params) if has_background and dataset.outputs == 2 else params
 
 
 def _one_class(params: dict) -> dict:

@@ -1,0 +1,89 @@
+"""Runs of the program on several real processes of this machine, which meet on the loopback interface."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+PROJECT = Path(__file__).parents[1]
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return free.getsockname()[1]
+
+
+class Running:
+    """Processes of one run, with their output in files."""
+
+    def __init__(self, commands: Sequence[Sequence[str]], folder: Path, environment: Mapping[str, str]):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.outputs = [folder / f"output{number}.txt" for number in range(len(commands))]
+        self.processes = []
+        for command, output in zip(commands, self.outputs, strict=True):
+            with open(output, "w") as file:
+                self.processes.append(subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=file, stderr=file))
+
+    def wait_for(self, text: str, number: int = 0, seconds: float = 300) -> None:
+        """Until a process has printed it."""
+        deadline = time.monotonic() + seconds
+        while text not in self.outputs[number].read_text():
+            assert self.processes[number].poll() is None, self.said()
+            assert time.monotonic() < deadline, self.said()
+            time.sleep(0.05)
+
+    def codes(self, seconds: float = 300, of: Sequence[int] | None = None) -> list[int]:
+        """The exit codes, once all have ended, or those `of` some."""
+        deadline = time.monotonic() + seconds
+        chosen = self.processes if of is None else [self.processes[number] for number in of]
+        for process in chosen:
+            try:
+                process.wait(max(deadline - time.monotonic(), 0.01))
+            except subprocess.TimeoutExpired:
+                raise AssertionError(f"not ended after {seconds} s\n{self.said()}") from None
+        return [process.returncode for process in chosen]
+
+    def said(self) -> str:
+        """What all of them printed."""
+        return "\n".join(f"--- {path.name}\n{path.read_text()}" for path in self.outputs)
+
+    def errors(self) -> list[list[str]]:
+        """The lines of each that begin with "error: "."""
+        return [[line for line in path.read_text().splitlines() if line.startswith("error: ")] for path in self.outputs]
+
+    def kill(self) -> None:
+        """Leaves none of them."""
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+
+@contextlib.contextmanager
+def started(
+    arguments: Sequence[str], folder: Path, count: int = 2, each: Mapping[int, Sequence[str]] | None = None
+) -> Iterator[Running]:
+    """Starts `main.py` in so many processes; whatever becomes of the block, none is left after it.
+
+    Args:
+        arguments: of all of them.
+        folder: for their output.
+        count: how many; one is started without a coordinator.
+        each: more arguments, by the process's number.
+    """
+    port = free_port()
+    commands = []
+    for number in range(count):
+        among = [f"--coordinator=localhost:{port}", f"--processes={count}", f"--process={number}"] if count > 1 else []
+        own = (each or {}).get(number, [])
+        commands.append([sys.executable, "main.py", *arguments, *own, *among])
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"}
+    running = Running(commands, folder, environment)
+    try:
+        yield running
+    finally:
+        running.kill()

@@ -1,0 +1,48 @@
+"""Reads the command line; what cannot be read ends the program with one line and exit code 2."""
+
+import sys
+from collections.abc import Sequence
+
+from unet_jax.command_line import usage
+from unet_jax.command_line.flags import CONFIG, FLAGS
+from unet_jax.errors import InputError
+from unet_jax.run import config_file
+from unet_jax.run.config import default_config
+from unet_jax.run.config_keys import unknown_keys
+from unet_jax.runtime.command_line import complain
+
+
+def parse_flags(arguments: Sequence[str]) -> list[str]:
+    """Parses the command line; what cannot be parsed ends the program with one line and exit code 2.
+
+    --help and --version end it with what they ask for, and exit code 0.
+    """
+    if text := usage.asked_for(arguments):
+        print(text)
+        sys.exit(0)
+    try:
+        rest = FLAGS(config_file.with_paths(arguments))
+        if len(rest) > 1:
+            raise InputError(f"{rest[1]!r} is not a flag: flags look like --mode=train.")
+        getattr(CONFIG.value, "seed", None)  # what could not be loaded raises only when it is looked at
+    except InputError as error:
+        sys.exit(complain(error))
+    except Exception as error:  # absl, ml_collections and the parsers of values have many kinds
+        sys.exit(complain(InputError(_explained(error, arguments))))
+    return rest
+
+
+def _explained(error: Exception, arguments: Sequence[str]) -> str:
+    keys = [argument[len("--config.") :].split("=")[0] for argument in arguments if argument.startswith("--config.")]
+    if keys and not any(argument.split("=")[0] in ("--config", "-config") for argument in arguments):
+        return f"--config.{keys[0]} sets a key of a recipe: name that too, as in --config=default."
+    unknown = unknown_keys(keys, default_config()) if isinstance(error, (AttributeError, KeyError)) else []
+    if "as a ConfigDict" in str(error):
+        return f"{str(error).split(':')[0]}: a group of keys is given as in --config.loss='{{\"dice\": 1.0}}'."
+    return "\n".join(unknown) or _last_line(error)
+
+
+def _last_line(error: Exception) -> str:
+    reason = error.__cause__ or error
+    lines = [line.strip() for line in str(reason).splitlines() if line.strip()]
+    return lines[-1] if lines else type(reason).__name__
