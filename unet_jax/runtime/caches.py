@@ -56,6 +56,8 @@ def _in_the_checkout() -> bool:
 
 
 def _can_be_written(folder: Path) -> bool:
+    if not folder.is_absolute():  # nobody's home is known
+        return False
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
 
