@@ -224,6 +224,13 @@ def get_config() -> ConfigDict:
     config.train.initial_weights = placeholder(str)
     # Passes over the training slices, at most.
     config.train.epochs = 20
+    # Steps of the whole run, at most; None: as many as the epochs have. The run ends with what is reached first, a last
+    # epoch cut short is validated like the others, and the learning rate's schedule is laid out over what there is.
+    config.train.steps = placeholder(int)
+    # Minutes of steps and validation, about: before a new run, a few steps and a case are timed, and the steps that fit
+    # are fixed in the run's budget.json, so that a resumed run is the same. Reading the data, compiling, checkpoints
+    # and the last scores are not part of them. None: no limit.
+    config.train.minutes = placeholder(float)
     # Slices, or patches, a step, over all devices together; None, with plan.configuration, is the plan's.
     config.train.batch_size = placeholder(int)
     config.train.batch_size = 32
@@ -252,6 +259,10 @@ def get_config() -> ConfigDict:
     # Whether <workdir>/tensorboard gets the same lines as events, with pictures of validated slices after each epoch:
     # the true outline is green, the predicted one orange.
     config.train.tensorboard = True
+    # What else gets the numbers of history.jsonl: "mlflow", "wandb" or both, each an extra to install by that name.
+    # Neither needs a server: MLflow writes to <workdir>/mlruns unless MLFLOW_TRACKING_URI says otherwise, and Weights &
+    # Biases to <workdir>/wandb, for `wandb sync`, unless WANDB_MODE does.
+    config.train.loggers = ()
     # Where compiled programs are kept, so that the next start takes seconds; None compiles them at each start.
     config.train.compilation_cache = placeholder(str)
     config.train.compilation_cache = "data/compiled"

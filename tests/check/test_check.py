@@ -88,7 +88,7 @@ def test_all_that_training_would_refuse_is_listed(made, root, tmp_path, capsys):
         check(config, tmp_path / "run")
     assert str(error.value).splitlines() == [
         "config.train.epochs is 0; it must be at least 1.",
-        "config.train.batch_size=8: there are only 7 slices to train on: lower it, or add cases.",
+        "config.train.batch_size=8: the training side has 7 slices: lower it, or add cases.",
     ]
     page = (tmp_path / "run" / "check.html").read_text()
     assert "training would refuse it" in page
@@ -131,7 +131,7 @@ def test_exit_codes_of_the_command(root, tmp_path):
     assert done.returncode == 0, done.stderr
     done = subprocess.run([*command, "--config.train.batch_size=8"], capture_output=True, text=True, cwd=PROJECT)
     assert done.returncode == 2
-    assert "error: config.train.batch_size=8: there are only 7 slices to train on" in done.stderr
+    assert "error: config.train.batch_size=8: the training side has 7 slices" in done.stderr
 
 
 def test_the_page_opens_without_an_error_and_fits_a_phone(made, tmp_path):

@@ -85,3 +85,12 @@ def test_a_class_that_nobody_has_is_named():
 def test_examples_are_few_and_all_are_counted():
     (line,) = said(*(case(f"odd {number}", number, marked=False) for number in range(5)))
     assert line == "5 of 13 cases have nothing marked (odd 0, odd 1, odd 2, …)."
+
+
+def test_a_class_that_overlaps_others_has_all_its_values():
+    mask = np.zeros((1, 2, 4), np.uint8)
+    mask[0, 0] = (1, 2, 2, 3)
+    case = Case("a", "a", np.zeros((1, 2, 4, 1), np.uint8), mask)
+    found = survey_case(case, {"whole": (2, 1, 4), "core": (1, 4), "enhancing": (4,)}, 0)
+    assert found.voxels == (4, 4, 2, 1)
+    assert found.is_marked

@@ -2,6 +2,7 @@ import csv
 import importlib
 import shutil
 import sys
+import tracemalloc
 from pathlib import Path
 
 import cv2
@@ -26,7 +27,7 @@ from unet_jax.inference.predict import predict
 from unet_jax.metrics import cases as scoring
 from unet_jax.run import folder as run_folder
 from unet_jax.run.checkpoint import Restored
-from unet_jax.run.config import as_json
+from unet_jax.run.config import as_json, read_config
 from unet_jax.runtime.mesh import data_mesh
 from unet_jax.training.train import train
 
@@ -213,7 +214,9 @@ def test_pictures_of_any_size_and_sort_get_masks_of_their_own(by_brightness, tmp
         probability = read(f"{stem}_probability{suffix}")
         assert probability.dtype == np.uint16
         np.testing.assert_allclose(probability / 65535, share, atol=1e-5)
-        assert read(tmp_path / "out" / "overlays" / Path(name).with_suffix(".png")).shape == (*image.shape, 3)
+        times = -(-512 // max(image.shape))
+        overlay = read(tmp_path / "out" / "overlays" / Path(name).with_suffix(".png"))
+        assert overlay.shape == (times * image.shape[0], times * image.shape[1], 3)
         [row] = [row for row in rows if row["case"] == str(Path(name).with_suffix(""))]
         assert (row["volume"], row["unit"]) == ((share >= 0.5).sum(), "pixels")
     slices = table(tmp_path / "out" / "slices.csv")
@@ -377,3 +380,30 @@ def test_images_on_another_scale_than_training_are_named(by_brightness, tmp_path
     assert line.startswith("warning: 1 of 2 cases are on another scale of intensities than training (other: the median")
     assert "is 1280 and 98 %" in line
     assert line.endswith("where training had 0 to 10 (float32)): give images on the scale of training.")
+
+
+@pytest.mark.parametrize("kind", ["float32.nii", "float32.nii.gz", "scaled.nii.gz", "stretched.nii"])
+def test_a_volume_is_predicted_in_the_memory_of_two_and_a_half(kind, by_brightness, tmp_path, monkeypatch):
+    if kind == "stretched.nii":
+        config = read_config(by_brightness)
+        config.data.intensity = "auto"
+        config.eval.postprocess.minimum_voxels = 2
+        write_json(by_brightness / run_folder.CONFIG, as_json(config.to_dict()))
+    # A bright ball in noise.
+    voxels = np.random.default_rng(0).uniform(0, 0.4, (96, 128, 160)).astype(np.float32)
+    places = np.ogrid[-48:48, -64:64, -80:80]
+    voxels[sum(place**2 for place in places) < 30**2] += 0.6
+    image = nibabel.Nifti1Image(voxels, np.diag([1, 1, 2, 1]))
+    if kind == "scaled.nii.gz":
+        image.set_data_dtype(np.int16)
+    (tmp_path / "in").mkdir()
+    nibabel.save(image, tmp_path / "in" / f"head_{kind}")
+    del image
+    predict(by_brightness, tmp_path / "in", tmp_path / "before")  # imports
+    tracemalloc.start()
+    try:
+        predict(by_brightness, tmp_path / "in", tmp_path / "out")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2.5 * voxels.nbytes, f"{peak / voxels.nbytes:.2f} times the volume"

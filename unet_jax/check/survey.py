@@ -1,6 +1,7 @@
 """What a case holds, measured one case at a time: of a thousand cases, only numbers and small pictures are kept."""
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -50,7 +51,7 @@ class Surveyed:
     @property
     def is_marked(self) -> bool:
         """Whether its mask has anything."""
-        return any(self.voxels[1:])
+        return self.voxels[0] < math.prod(self.shape)
 
 
 def survey(data: DataSet, channel: int | None) -> list[Surveyed]:

@@ -31,9 +31,12 @@ def normalise(image: Image, mode: str) -> Image:
     """
     if mode == "range" or (mode == "auto" and image.dtype == np.uint8):
         return image
+    ranges = [_range(image[..., channel]) for channel in range(image.shape[-1])]
+    # Only now, when no copy of a channel is held any more.
     result = np.zeros(image.shape, image.dtype)
-    for channel in range(image.shape[-1]):
-        _stretch(image[..., channel], result[..., channel])
+    for channel, of_channel in enumerate(ranges):
+        if of_channel is not None:
+            _stretch(image[..., channel], *of_channel, result[..., channel])
     return result
 
 
@@ -44,12 +47,17 @@ def for_display(image: Image) -> Image:
     return normalise(image, "volume")
 
 
-def _stretch(channel: np.ndarray, result: np.ndarray) -> None:
-    """Writes the stretched channel to `result`, which holds zeros."""
-    values = channel[channel != 0] if channel.min() >= 0 else channel
+def _range(channel: np.ndarray) -> tuple[float, float] | None:
+    """The percentiles LOW and HIGH, or None of a channel that is 0 throughout."""
+    values = channel[channel != 0] if channel.min() >= 0 else channel.flatten()
     if not values.size:
-        return
-    low, high = np.percentile(values, [LOW, HIGH])
+        return None
+    low, high = np.percentile(values, [LOW, HIGH], overwrite_input=True)
+    return low, high
+
+
+def _stretch(channel: np.ndarray, low: float, high: float, result: np.ndarray) -> None:
+    """Writes the stretched channel to `result`."""
     top = 255 if channel.dtype == np.uint8 else 1
     # In float64 no range overflows; slice by slice, because a volume may be large.
     for number, one in enumerate(channel):

@@ -24,6 +24,7 @@ from unet_jax.inference.windows import Segmented
 from unet_jax.plan.dataset import Dataset
 from unet_jax.plan.fingerprint import spacing_of
 from unet_jax.plan.preprocess import Preprocessed, preprocess
+from unet_jax.wording import count
 
 # Of a mask's voxels, the share that may differ: ties, and what a border of zeros changes, which is not cut off.
 LARGEST_SHARE = 1e-3
@@ -68,7 +69,7 @@ def case_to_try(
     reader, root = sources.image_reader(Path(config.data.root) if data is None else data, settings, channels)
     case = reader.decode(reader.find(root)[0], functools.partial(read_file, root))
     if case.image.shape[-1] != channels:
-        raise InputError(f"{case.name} has {case.image.shape[-1]} channels, and the network takes {channels}.")
+        raise InputError(f"{case.name} has {count(case.image.shape[-1], 'channel')}, and the network takes {channels}.")
     image = np.asarray(case.image, np.float32)
     image = image if shape is None else _fitted(image, shape)
     return Case(case.name, case.patient, image, None, spacing_of(case) if spacing is None else spacing)

@@ -57,8 +57,10 @@ def apply(mask: UInt8[np.ndarray, "d h w"], settings: Mapping[str, int | bool]) 
     """The mask of a whole case after every step that `settings` switch on, class by class."""
     result = np.zeros_like(mask)
     for number in range(1, int(mask.max()) + 1):
-        *_, (_, kept) = stages((mask == number).astype(np.uint8), settings)
-        result += number * kept
+        # Only the box around the class is looked at, which in a large volume saves most of the memory.
+        box = lesions.box(mask == number)
+        *_, (_, kept) = stages((mask[box] == number).astype(np.uint8), settings)
+        result[box] += number * kept
     return result
 
 
@@ -79,6 +81,7 @@ def _components(
 ) -> tuple[Int32[np.ndarray, "d h w"], Int[np.ndarray, " n"]]:
     """The number of each voxel's component, and how many voxels each has; background is 0 and has none."""
     labels, number = lesions.label(mask)
-    sizes = np.bincount(labels.ravel(), minlength=number + 1)
+    # Slice by slice: numpy counts 64-bit numbers, of which a volume would take eight times its voxels.
+    sizes = sum(np.bincount(one.ravel(), minlength=number + 1) for one in labels)
     sizes[0] = 0
     return labels, sizes

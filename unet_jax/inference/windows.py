@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Float32, Int, UInt8
+from tqdm import tqdm
 
 from unet_jax.data import regions
 from unet_jax.data.case import Case
@@ -14,6 +15,9 @@ from unet_jax.data.slices import slab_start, with_neighbours
 from unet_jax.inference.settings import SegmentSettings
 from unet_jax.plan.prepared import PreparedCase
 from unet_jax.plan.preprocess import Preprocessed
+
+# Seconds of a case before it gets a progress bar.
+DELAY_S = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +112,7 @@ class Assembly:
         self._row_of = {number: row for row, number in enumerate(wanted.slices.tolist())}
         self._missing = Counter(number for window in self.windows for number in window.slices)
         self._waiting = len(self.windows)
+        self._bar = tqdm(total=len(self.windows), unit="window", delay=DELAY_S, disable=None, leave=False)
         self._keep = keep
         self._sums: dict[int, list[Float32[np.ndarray, "h w *k"]]] = {}
         self._mask = np.zeros((len(wanted.slices), height, width), np.uint8)
@@ -143,6 +148,9 @@ class Assembly:
                 weights = plane if along is None else plane * along[place]
                 self._add_to_slice(number, window, weights, answers[place])
         self._waiting -= 1
+        self._bar.update()
+        if not self._waiting:
+            self._bar.close()
         return None if self._waiting else Segmented(self.wanted, self._mask, self._probability)
 
     def _add_to_slice(self, number: int, window: Window, weights: np.ndarray, found: np.ndarray) -> None:

@@ -7,20 +7,22 @@ from xml.etree.ElementTree import Element
 from unet_jax.colours import colour_of
 from unet_jax.metrics.cases import CLASSES, Row
 from unet_jax.report.markup import scrolling, tag
+from unet_jax.wording import count
 
 UNDEFINED = "–"
 TEXTS = ("case", "patient")
 
 
-def table(rows: Sequence[Row], pictured: AbstractSet[str]) -> list[Element]:
+def table(rows: Sequence[Row], pictured: AbstractSet[str], everyone: Sequence[Row] = ()) -> list[Element]:
     """The table of cases, and which of them have no pictures.
 
     Args:
         rows: worst first.
         pictured: the names of the cases that can be opened.
+        everyone: the rows of all pages, where these are one page of several.
     """
+    columns = _columns(everyone or rows)
     rows = [row | {_dice_of(name): of["dice"] for name, of in row.get(CLASSES, {}).items()} for row in rows]
-    columns = _columns(rows)
     head = [
         tag(
             "th",
@@ -34,13 +36,16 @@ def table(rows: Sequence[Row], pictured: AbstractSet[str]) -> list[Element]:
     body = [_case(number, row, columns, row["case"] in pictured) for number, row in enumerate(rows)]
     cases = tag("table", tag("thead", tag("tr", *head)), tag("tbody", *body), id="table")
     missing = [row["case"] for row in rows if row["case"] not in pictured]
-    hint = "Worst first; the headings sort. A case's name opens its slices with true and predicted outlines."
+    sorts = (
+        "the headings sort this page, and cases.csv has all cases" if len(everyone) > len(rows) else "the headings sort"
+    )
+    hint = f"Worst first; {sorts}. A case's name opens its slices with true and predicted outlines."
     found = [tag("p", hint, class_="quiet"), scrolling(cases, "Cases")]
     if missing:
         found.append(
             tag(
                 "details",
-                tag("summary", f"{len(missing)} of {len(rows)} cases have no pictures here"),
+                tag("summary", f"{len(missing):,} of {count(len(rows), 'case')} without pictures here"),
                 tag("p", "The page is kept small enough to send, and the worst cases have theirs. These have none:"),
                 tag("p", ", ".join(missing), id="without-pictures"),
             )

@@ -6,13 +6,19 @@ from collections.abc import Callable, Mapping, Sequence
 from xml.etree.ElementTree import Element
 
 from unet_jax.report.markup import tag
+from unet_jax.wording import count
 
 # Dots nearer than this, as a share of the axis, are stacked.
 GAP = 0.018
 DOT, STACK_HEIGHT = 11, 150
+# More patients than this are bars.
+MOST_DOTS, BARS = 1000, 50
 # Of the curves: width, height, and the margins that hold the axes' numbers.
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 400, 210, 38, 12, 20, 34
 MOST_POINTS = 60
+
+# Draws a dot or a bar over the axis, whose height it is given.
+Mark = Callable[[float], Element]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,28 +31,16 @@ class Series:
 
 
 def dice_strip(scores: Mapping[str, float], spread: Mapping) -> Element:
-    """A dot a patient along an axis from 0 to 1, with mean, its 95 % interval and median.
+    """A dot a patient along an axis from 0 to 1, with mean, its 95 % interval and median; of many, a bar for each 0.02.
 
     Args:
         scores: Dice by patient.
         spread: of `metrics.distribution`.
     """
     labels = (("mean", 13), ("median", 31))
-    levels = stack(sorted(scores.values()))
-    step = min(DOT, STACK_HEIGHT / (max(levels) + 1))
-    floor = 44.0 + step * (max(levels) + 1)
     low, high = spread["ci95"]
-    names = sorted(scores, key=scores.__getitem__)
-    dots = [
-        tag(
-            "circle",
-            tag("title", f"{name}: {scores[name]:.3f}"),
-            cx=_percent(scores[name]),
-            cy=f"{floor - step * (level + 0.5):.1f}",
-            r="5",
-        )
-        for name, level in zip(names, levels, strict=True)
-    ]
+    marks, tall = _bars(scores) if len(scores) > MOST_DOTS else _dots(scores)
+    floor = 44.0 + tall
     ticks = [tag("text", f"{n / 5:g}", x=_percent(n / 5), y=f"{floor + 20:.0f}", class_="tick") for n in range(6)]
     return tag(
         "svg",
@@ -55,15 +49,45 @@ def dice_strip(scores: Mapping[str, float], spread: Mapping) -> Element:
         *ticks,
         *(_line(label, spread[label], y, floor) for label, y in labels),
         *(_label(label, spread[label], y) for label, y in labels),
-        *dots,
+        *(mark(floor) for mark in marks),
         class_="strip",
         height=f"{floor + 26:.0f}",
         role="img",
         aria_label=(
-            f"Dice of {len(scores)} patients, from {min(scores.values()):.3f} to {max(scores.values()):.3f}: "
+            f"Dice of {count(len(scores), 'patient')}, from {min(scores.values()):.3f} to {max(scores.values()):.3f}: "
             f"mean {spread['mean']:.3f} (95 % interval {low:.3f} to {high:.3f}), median {spread['median']:.3f}."
         ),
     )
+
+
+def _dots(scores: Mapping[str, float]) -> tuple[list[Mark], float]:
+    """A dot for each patient, and how high they are stacked."""
+    levels = stack(sorted(scores.values()))
+    step = min(DOT, STACK_HEIGHT / (max(levels) + 1))
+
+    def dot(name: str, level: int) -> Mark:
+        title = tag("title", f"{name}: {scores[name]:.3f}")
+        return lambda floor: tag(
+            "circle", title, cx=_percent(scores[name]), cy=f"{floor - step * (level + 0.5):.1f}", r="5"
+        )
+
+    names = sorted(scores, key=scores.__getitem__)
+    return [dot(*one) for one in zip(names, levels, strict=True)], float(step * (max(levels) + 1))
+
+
+def _bars(scores: Mapping[str, float]) -> tuple[list[Mark], float]:
+    """A bar for each of BARS parts of the axis, and the height of the highest."""
+    counts = [0] * BARS
+    for value in scores.values():
+        counts[min(int(value * BARS), BARS - 1)] += 1
+
+    def bar(number: int, count: int) -> Mark:
+        height = STACK_HEIGHT * count / max(counts)
+        title = tag("title", f"{number / BARS:.2f} to {(number + 1) / BARS:.2f}: {count:,}")
+        place = {"x": _percent(number / BARS), "width": _percent(1 / BARS), "height": f"{height:.1f}"}
+        return lambda floor: tag("rect", title, **place, y=f"{floor - height:.1f}", class_="bar")
+
+    return [bar(*one) for one in enumerate(counts) if one[1]], float(STACK_HEIGHT)
 
 
 def _line(label: str, value: float, y: int, floor: float) -> Element:
@@ -126,7 +150,7 @@ def curves(
         tag("text", "epoch", x=f"{across((first + last) / 2):.0f}", y=str(HEIGHT - 2), class_="tick"),
         viewBox=f"0 0 {WIDTH} {HEIGHT}",
         role="img",
-        aria_label=f"{title} over {len(epochs)} epochs: {ends}.",
+        aria_label=f"{title} over {count(len(epochs), 'epoch')}: {ends}.",
     )
     legend = [tag("li", tag("span", class_=f"key {one.style}"), one.label) for one in series]
     return tag(

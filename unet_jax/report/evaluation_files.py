@@ -14,7 +14,7 @@ from unet_jax.files import replace_folder
 from unet_jax.inference import postprocess
 from unet_jax.metrics.cases import Row
 from unet_jax.metrics.summary import best_median_worst
-from unet_jax.report import case_sheet, case_view, packed_masks, page, scores
+from unet_jax.report import case_sheet, case_view, packed_masks, page, pages, scores
 from unet_jax.report.case_sheet import Example
 from unet_jax.report.packed_masks import PackedMask
 from unet_jax.run import history, manifest
@@ -58,7 +58,7 @@ def write(
         scores.write(unfinished, summary, rows)
         case_sheet.write(unfinished / "cases.png", examples, f"{summary['split']}, {summary['split_by']}", data.classes)
         page.write(
-            unfinished / "report.html",
+            unfinished / pages.FIRST,
             title=workdir.resolve().name,
             summary=summary,
             rows=rows,

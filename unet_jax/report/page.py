@@ -1,4 +1,7 @@
-"""The page that shows an evaluation: one HTML file with all it needs inside, for any browser and no network."""
+"""The page that shows an evaluation: one HTML file with all it needs inside, for any browser and no network.
+
+Of more than a hundred cases, it has the hundred worst ones, and further pages the others: see `pages`.
+"""
 
 import base64
 import hashlib
@@ -13,10 +16,12 @@ from unet_jax.data.names import shown
 from unet_jax.files import write_text
 from unet_jax.metrics.cases import Row
 from unet_jax.report import cases as report_cases
-from unet_jax.report import sections
+from unet_jax.report import pages, sections
 from unet_jax.report.markup import to_html
 
-# Characters of pictures and outlines; 16 LGG patients take about 11 million.
+# What only the first page has.
+ONCE = re.compile(r'<section aria-labelledby="(?:scores|training|run)">.*?</section>\n', re.DOTALL)
+# Characters of pictures and outlines, all pages together; 16 LGG patients take about 11 million.
 BUDGET = 14_000_000
 
 
@@ -32,10 +37,10 @@ def write(
     first_sequence: int,
     pictures: Mapping[str, str],
 ) -> None:
-    """Writes the page.
+    """Writes the page, and those of further cases beside it.
 
     Args:
-        path: where it goes.
+        path: where it goes, called `pages.FIRST`.
         title: the run's name.
         summary: what metrics.json holds.
         rows: of `scoring.score_cases`, worst first.
@@ -57,21 +62,38 @@ def write(
         "header": to_html(*sections.header(title, summary)),
         "notices": to_html(*sections.notices(summary)),
         "scores": to_html(*sections.scores(summary, rows)),
-        "cases": to_html(*report_cases.table(rows, set(pictures))),
         "outlines": to_html(*report_cases.outlines(classes)),
         "classes": to_html(*report_cases.class_choice(classes)),
         "sequences": to_html(report_cases.sequence_choice(sequences, first_sequence)),
         "training": to_html(*sections.training(epochs, summary["checkpoint_step"])),
         "run": to_html(*sections.facts(summary, config)),
+    }
+    for number, name in enumerate(pages.names(len(rows))):
+        template = resource("page.html")
+        of_page = _cases(number, rows, pictures)
+        if number:
+            write_text(path.with_name(name), _filled(ONCE.sub("", template), parts | of_page))
+        else:
+            write_text(path, _filled(template, parts | of_page))
+
+
+def _cases(page: int, rows: Sequence[Row], pictures: Mapping[str, str]) -> dict[str, str]:
+    """What a page, counted from 0, has of its own."""
+    here = pages.rows_of(page, rows)
+    return {
+        "cases": to_html(*pages.navigation(page, rows), *report_cases.table(here, set(pictures), rows)),
         # numbers, base64 and outlines: no text that somebody else wrote
         "pictures": "\n".join(
             f'<script type="application/json" id="{report_cases.pictures_id(number)}">{pictures[row["case"]]}</script>'
-            for number, row in enumerate(rows)
+            for number, row in enumerate(here)
             if row["case"] in pictures
         ),
     }
+
+
+def _filled(template: str, parts: Mapping[str, str]) -> str:
     # All in one go: what is filled in is not looked through again.
-    write_text(path, re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], resource("page.html")))
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], template)
 
 
 def resource(name: str) -> str:

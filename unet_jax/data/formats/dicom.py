@@ -13,6 +13,7 @@ from unet_jax.data.formats.dicom_frames import Slice, pydicom
 from unet_jax.data.names import shown
 from unet_jax.data.reader import CaseFiles
 from unet_jax.errors import InputError
+from unet_jax.wording import count
 
 # Gaps between slices may differ by this share of the usual one.
 GAP_TOLERANCE = 0.1
@@ -73,7 +74,8 @@ def _series_faults(name: str, datasets: Sequence[pydicom.Dataset]) -> list[str]:
         series.setdefault(str(dataset.get("SeriesInstanceUID")), []).append(dataset)
     if len(series) > 1:
         found = "; ".join(
-            f"{shown(str(of[0].get('SeriesDescription') or 'without a description'))} ({len(of)} files, {shown(uid)})"
+            f"{shown(str(of[0].get('SeriesDescription') or 'without a description'))} "
+            f"({count(len(of), 'file')}, {shown(uid)})"
             for uid, of in series.items()
         )
         return [f"{shown(name)}: holds {len(series)} series, and one a folder is needed: {found}: put each in its own."]

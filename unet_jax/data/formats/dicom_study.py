@@ -15,6 +15,7 @@ from unet_jax.data.labels import LabelMap
 from unet_jax.data.names import shown
 from unet_jax.data.reader import CaseFiles
 from unet_jax.errors import InputError
+from unet_jax.wording import count
 
 DECODING = "dicom 1: series by position, SEG and RTSTRUCT as masks"
 
@@ -105,7 +106,7 @@ def _chosen(
 ) -> tuple[list[list[Facts]], list[str]]:
     """The files of each channel's series, in the channels' order, and what is wrong."""
     listed = ", ".join(
-        f"{shown(of[0].description or 'without a description')} ({len(of)} files)" for of in series.values()
+        f"{shown(of[0].description or 'without a description')} ({count(len(of), 'file')})" for of in series.values()
     )
     if channels is None:
         if len(series) == 1:

@@ -15,6 +15,7 @@ from unet_jax.data.formats import pillow_file, two_files
 from unet_jax.data.formats.image_header import SUFFIXES, Header, read_header, read_headers
 from unet_jax.data.names import shown
 from unet_jax.errors import InputError
+from unet_jax.wording import count
 
 MAX_FILE_BYTES = 2**31
 # What to do about a file that is whole and cannot be read, by the system's number; else see `_unreadable`.
@@ -220,7 +221,7 @@ def _as_claimed(header: Header, pixels: np.ndarray) -> np.ndarray:
     found = (*pixels.shape[:2], 1 if pixels.ndim == 2 else pixels.shape[2])
     if found != (header.rows, header.columns, header.channels) or pixels.dtype != header.dtype:
         raise InputError(
-            f"has {header.rows}x{header.columns} pixels, {header.channels} channels of {header.dtype}, and decodes to "
-            "something else: save it as 8-bit grey or RGB, or restore it."
+            f"has {header.rows}x{header.columns} pixels, {count(header.channels, 'channel')} of {header.dtype}, and "
+            "decodes to something else: save it as 8-bit grey or RGB, or restore it."
         )
     return _colours_in_order(pixels)

@@ -56,6 +56,11 @@ def decode(data: bytes, name: PurePath | str) -> tuple[np.ndarray, VoxelGrid]:
         raise InputError(f"{shown(name)}: {error}") from error
 
 
+def read_grid(data: bytes, name: PurePath | str) -> VoxelGrid:
+    """The grid of a file; arguments and what it raises are those of `decode`."""
+    return decode(data, name)[1]
+
+
 def read(data: bytes, name: PurePath | str) -> tuple["SimpleITK.Image", np.ndarray]:
     """SimpleITK's image of a file, and its array as `decode` has it.
 

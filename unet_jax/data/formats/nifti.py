@@ -104,19 +104,26 @@ def decode(
             array, grid = table.read(read(path), path, mask=is_mask, axes=axes)
             _check_together(path, grid, grids)
             grids[path] = grid
-            arrays[path] = _classes(array, path, labels, threshold) if is_mask else array.astype(np.float32)
+            found = _classes(array, path, labels, threshold) if is_mask else array.astype(np.float32, copy=False)
+            arrays[path] = np.ascontiguousarray(found)
+            del array, found  # a volume is not held twice
         except InputError as error:
             faults += lines_of(error)
     if faults:
         raise FaultsError(faults)
     grid = grids[files.images[0]]
-    image = np.ascontiguousarray(np.concatenate([arrays[path] for path in files.images], axis=-1))
+    image = _together([arrays.pop(path) for path in files.images])
     if channels not in (None, image.shape[-1]):
         raise FaultsError([nifti_listing.wrong_channels(files.name, range(image.shape[-1]), channels)])
     mask = None
     if files.masks:
         mask = np.ascontiguousarray(union([arrays[path] for path in files.masks], files.masks))
     return Case(files.name, files.patient, image, mask, grid.spacing)
+
+
+def _together(channels: list[np.ndarray]) -> np.ndarray:
+    """The channels of all files, last and contiguous."""
+    return channels[0] if len(channels) == 1 else np.concatenate(channels, axis=-1)
 
 
 def _check_together(path: Path, grid: VoxelGrid, grids: Mapping[Path, VoxelGrid]) -> None:

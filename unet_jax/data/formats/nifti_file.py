@@ -4,11 +4,13 @@ A file of two, .hdr and .img, comes as one: see `two_files`. Analyze 7.5 says no
 they do for nibabel, from the patient's left to the right, to the front, to the head.
 """
 
+import contextlib
 import gzip
 import io
 import logging
 import struct
 import zlib
+from collections.abc import Iterator
 from pathlib import PurePath
 
 import numpy as np
@@ -52,23 +54,52 @@ def decode(data: bytes, name: PurePath | str) -> tuple[np.ndarray, VoxelGrid]:
         InputError: the bytes are not such a file or are damaged, or the header claims more voxels than MAX_VOXELS or
             than the file can hold: then nothing is set aside for them.
     """
-    try:
-        stream = gzip.GzipFile(fileobj=io.BytesIO(data)) if data[:2] == b"\x1f\x8b" else io.BytesIO(data)
-        head = stream.read(HEADER_BYTES)
-        header = _header(head)
+    with _explained(name):
+        header, stream = _opened(data)
         grid = grid_of(header)
         needed = _claimed_bytes(header, len(data))
-        if needed > len(head):
-            head += stream.read(needed - len(head))
-        # At the end, gzip compares its checksum.
-        if len(head) < needed or stream.read(1):
+        if stream is None:
+            content, is_whole = data, len(data) == max(needed, len(data[:HEADER_BYTES]))
+        else:
+            # Into one buffer: a volume is not held twice.
+            content = memoryview(bytearray(max(needed, HEADER_BYTES)))
+            is_whole = _fill(content, stream) >= needed and not stream.read(1)  # at the end, gzip compares its checksum
+        if not is_whole:
             raise InputError("the file is damaged (it holds fewer or more voxels than its header says): restore it.")
         with np.errstate(over="ignore", invalid="ignore"):  # infinite voxels are found in the case as a whole
-            return _scaled(header, head, (*grid.shape, *axes_of(header)[3:])), grid
+            return _scaled(header, content, (*grid.shape, *axes_of(header)[3:])), grid
+
+
+def read_grid(data: bytes, name: PurePath | str) -> VoxelGrid:
+    """The grid of a file, without its voxels; arguments and what it raises are those of `decode`."""
+    with _explained(name):
+        return grid_of(_opened(data)[0])
+
+
+@contextlib.contextmanager
+def _explained(name: PurePath | str) -> Iterator[None]:
+    try:
+        yield
     except InputError as error:
         raise InputError(f"{shown(name)}: {error}") from error
     except (OSError, EOFError, ValueError, zlib.error, HeaderDataError, struct.error) as error:
         raise InputError(f"{shown(name)}: the file is damaged ({_one_line(error)}): restore it.") from error
+
+
+def _opened(data: bytes) -> tuple[nibabel.analyze.AnalyzeHeader, gzip.GzipFile | None]:
+    """The header, and the stream of a compressed file, at its start."""
+    if data[:2] != b"\x1f\x8b":
+        return _header(data[:HEADER_BYTES]), None
+    header = _header(gzip.GzipFile(fileobj=io.BytesIO(data)).read(HEADER_BYTES))
+    return header, gzip.GzipFile(fileobj=io.BytesIO(data))
+
+
+def _fill(buffer: memoryview, stream: gzip.GzipFile) -> int:
+    """Reads until the buffer is full or the stream ends; how many bytes there were."""
+    done = 0
+    while done < len(buffer) and (count := stream.readinto(buffer[done:])):
+        done += count
+    return done
 
 
 def encode(volume: Shaped[np.ndarray, "d h w"], grid: VoxelGrid, suffix: str = ".nii.gz") -> dict[str, bytes]:
@@ -162,7 +193,7 @@ def _claimed_bytes(header: nibabel.analyze.AnalyzeHeader, file_bytes: int) -> in
     return needed
 
 
-def _scaled(header: nibabel.analyze.AnalyzeHeader, data: bytes, shape: tuple[int, ...]) -> np.ndarray:
+def _scaled(header: nibabel.analyze.AnalyzeHeader, data: bytes | memoryview, shape: tuple[int, ...]) -> np.ndarray:
     dtype, count = header.get_data_dtype(), int(np.prod(shape))
     raw = np.frombuffer(data, dtype, count, _first_voxel(header)).reshape(shape, order="F")
     if dtype.names:  # colours are channels
@@ -171,8 +202,11 @@ def _scaled(header: nibabel.analyze.AnalyzeHeader, data: bytes, shape: tuple[int
     if SPM_SCALE in header and np.isfinite(header[SPM_SCALE]) and header[SPM_SCALE] != 0:
         slope, intercept = float(header[SPM_SCALE]), 0
     if slope is None or (slope, intercept) == (1, 0):
-        return raw if raw.dtype.kind in "iu" else raw.astype(np.float32)
-    return raw.astype(np.float32) * np.float32(slope) + np.float32(intercept)
+        return raw if raw.dtype.kind in "iu" else raw.astype(np.float32, copy=False)
+    scaled = raw.astype(np.float32)
+    scaled *= np.float32(slope)
+    scaled += np.float32(intercept)
+    return scaled
 
 
 def _one_line(error: Exception) -> str:

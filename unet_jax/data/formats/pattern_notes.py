@@ -7,6 +7,7 @@ from unet_jax.data.formats.pattern_listing import match
 from unet_jax.data.formats.proposals import SUFFIXES
 from unet_jax.data.listing import entries, has_suffix
 from unet_jax.data.names import shown
+from unet_jax.wording import count
 
 SPLITS = "splits_final.json"
 
@@ -19,7 +20,7 @@ def of_files(root: Path, images: str | None, masks: str | None) -> list[str]:
     """
     matched = match(entries(root), *patterns.parse_pair(images, masks))
     files = sum(map(len, matched.images.values())), sum(map(len, matched.masks.values()))
-    notes = [f"config.data.images matches {files[0]:,} files and config.data.masks {files[1]:,}."]
+    notes = [f"config.data.images matches {count(files[0], 'file')} and config.data.masks {files[1]:,}."]
     others = [path for path in matched.others if has_suffix(path, SUFFIXES)]
     if others:
         named = f"such as {shown(others[0])}" if len(others) > 1 else shown(others[0])

@@ -14,6 +14,7 @@ from unet_jax.data.labels import LabelMap
 from unet_jax.data.names import shown
 from unet_jax.data.reader import CaseFiles
 from unet_jax.errors import InputError
+from unet_jax.wording import count
 
 
 def decode(
@@ -84,8 +85,8 @@ def _differing(files: CaseFiles, images: Sequence[np.ndarray | None]) -> Iterato
 def _by_slice(files: CaseFiles, masks: Sequence, images: Sequence) -> Iterator[tuple]:
     """Of each slice, the paths of its masks, the masks and its first image."""
     start = 0
-    for number, count in enumerate(files.parts or [1] * len(files.masks)):
-        stop = start + count
+    for number, parts in enumerate(files.parts or [1] * len(files.masks)):
+        stop = start + parts
         yield files.masks[start:stop], masks[start:stop], images[number * files.channels]
         start = stop
 
@@ -110,4 +111,4 @@ def _size(pixels: np.ndarray) -> str:
 
 
 def _kind(image: np.ndarray) -> str:
-    return f"{_size(image)} pixels, {image.shape[3]} channels of {image.dtype}"
+    return f"{_size(image)} pixels, {count(image.shape[3], 'channel')} of {image.dtype}"

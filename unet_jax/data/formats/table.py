@@ -2,7 +2,8 @@
 
 A module has `decode` and `encode`. Of pictures, which have no place in the body, `decode(data, name, mask=False)` gives
 [d, h, w, c] and `encode(volume, suffix)` bytes. Of volumes, `decode(data, name)` gives [i, j, k] or [i, j, k, c] with a
-`VoxelGrid`, `encode(volume, grid, suffix)` the bytes of each file by its suffix, and `endings(suffix)` those suffixes.
+`VoxelGrid`, `read_grid(data, name)` it alone, `encode(volume, grid, suffix)` the bytes of each file by its suffix, and
+`endings(suffix)` those suffixes.
 DICOM is series of files: see `dicom`.
 """
 

@@ -36,12 +36,11 @@ def measure(case: Case, mask: UInt8[np.ndarray, "d h w"], images: Sequence[Path]
     in_mm = case.spacing is not None
     pixel = math.prod(case.spacing[1:]) if in_mm else 1
     voxel = math.prod(case.spacing) / 1000 if in_mm else 1
-    _, components = lesions.label(mask)
     names: Row = {"case": shown(case.name), "patient": shown(case.patient)}
     row = names | {
         "slices": len(mask),
         "slices_with_tumour": sum(count > 0 for count in pixels),
-        "components": components,
+        "components": lesions.number(mask),
         "volume": sum(pixels) * voxel,
         "unit": "ml" if in_mm else "pixels",
     }

@@ -45,8 +45,7 @@ def encode(
     """
     first = files.images[0]
     kind, suffix = table.format_of(first)
-    _, grid = kind.module().decode(read_file(root, first), first)
-    grid = grid.with_axes(axes)
+    grid = kind.module().read_grid(read_file(root, first), first).with_axes(axes)
     volumes = [as_labels(mask, classes), *of_each(probability, classes)]
     for what, volume in zip(kinds(probability is not None, classes), volumes, strict=True):
         for ending, data in kind.module().encode(volume, grid, suffix).items():

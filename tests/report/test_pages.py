@@ -1,0 +1,156 @@
+"""Reports of more than a hundred cases: which case is on which page, and the way from one to another."""
+
+import dataclasses
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from unet_jax.data.case import Case
+from unet_jax.inference import postprocess
+from unet_jax.metrics import cases as scoring
+from unet_jax.metrics.summary import summarise
+from unet_jax.report import case_view, charts, page, pages
+
+
+@dataclasses.dataclass
+class Report:
+    """A report as it is written: its files, and the rows it is of."""
+
+    files: dict[str, str]
+    rows: list
+
+
+def written(folder, count, pictured=2):
+    """A report of cases of which number n finds n of `count` pixels."""
+    truth = np.ones((1, 1, count), np.uint8)
+    cases = [Case(f"case {n}", f"case {n}", np.zeros((1, 1, count, 1), np.uint8), truth) for n in range(count)]
+    masks = [(np.arange(count) < n).astype(np.uint8).reshape(1, 1, -1) for n in range(count)]
+    numbers = np.zeros(1, np.int32)
+    scores = scoring.score_cases(
+        cases,
+        [(n, numbers, mask) for n, mask in enumerate(masks)],
+        tolerance=2.0,
+        stages=lambda mask: postprocess.stages(mask, {"minimum_voxels": 0, "largest_component": False}),
+    )["as_predicted"]
+    summary = {
+        "split": "test",
+        "split_by": "by patient",
+        "checkpoint": "best",
+        "checkpoint_step": 30,
+        "damaged_checkpoints": [],
+        "data_fingerprint": "0123abcd",
+        "threshold": 0.5,
+        "surface_tolerance": 2.0,
+        "postprocess": [],
+        "seconds_per_case": 1.0,
+    }
+    page.write(
+        folder / pages.FIRST,
+        title="run",
+        summary=summary | summarise(scores.rows, scores.counts),
+        rows=scores.rows,
+        epochs=[],
+        config={"seed": 7},
+        sequences=("FLAIR",),
+        first_sequence=0,
+        pictures=case_view.within_budget(((cases[n], numbers, masks[n]) for n in range(pictured)), 10**7),
+    )
+    return Report({path.name: path.read_text(encoding="utf-8") for path in sorted(folder.iterdir())}, scores.rows)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    return written(tmp_path_factory.mktemp("report"), 230)
+
+
+class Parsed(HTMLParser):
+    """The names in a page's table, and where its links lead."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.names, self.links, self.sections, self._in_name = [], [], [], False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self._in_name = self._in_name or (
+            tag == "th" and attributes.get("scope") == "row" and "data-value" in attributes
+        )
+        if tag == "a" and attributes["href"].endswith(".html"):
+            self.links.append((attributes.get("rel"), attributes["href"], attributes.get("aria-current")))
+        if tag == "section":
+            self.sections.append(attributes["aria-labelledby"])
+
+    def handle_endtag(self, tag):
+        self._in_name = self._in_name and tag != "th"
+
+    def handle_data(self, data):
+        if self._in_name:
+            self.names.append(data)
+
+
+def test_up_to_a_hundred_cases_are_one_page_without_links(tmp_path):
+    found = written(tmp_path, 100)
+    assert list(found.files) == [pages.FIRST]
+    assert Parsed(found.files[pages.FIRST]).links == []
+    assert "<nav" not in found.files[pages.FIRST]
+
+
+def test_every_case_is_on_one_page_and_the_worst_are_on_the_first(report):
+    assert list(report.files) == ["cases-0002.html", "cases-0003.html", "report.html"]
+    found = {name: Parsed(text).names for name, text in report.files.items()}
+    assert found["report.html"] == [f"case {n}" for n in range(100)]
+    assert found["cases-0002.html"] == [f"case {n}" for n in range(100, 200)]
+    assert found["cases-0003.html"] == [f"case {n}" for n in range(200, 230)]
+
+
+def test_each_page_leads_to_its_neighbours_and_to_all(report):
+    files = pages.names(230)
+    assert files == ["report.html", "cases-0002.html", "cases-0003.html"]
+    for number, name in enumerate(files):
+        links = Parsed(report.files[name]).links
+        steps = {rel: target for rel, target, _ in links if rel}
+        assert steps.get("prev") == (files[number - 1] if number else None)
+        assert steps.get("next") == (files[number + 1] if number < 2 else None)
+        listed = [(target, current) for rel, target, current in links if not rel]
+        assert listed == [(other, "page" if other == name else None) for other in files]
+
+
+def test_scores_of_the_run_stand_on_the_first_page_alone(report):
+    assert Parsed(report.files["report.html"]).sections == ["scores", "cases", "training", "run"]
+    assert Parsed(report.files["cases-0002.html"]).sections == ["cases"]
+
+
+def test_pictures_are_on_the_page_of_their_case(report):
+    assert report.files["report.html"].count('type="application/json"') == 2
+    assert report.files["cases-0002.html"].count('type="application/json"') == 0
+    assert "100 of 100 cases have no pictures here" in report.files["cases-0002.html"]
+
+
+def test_a_page_says_how_many_there_are(report):
+    assert "Cases 201 to 230 of 230, on page 3 of 3." in report.files["cases-0003.html"]
+    assert "All 3 pages, by Dice" in report.files["report.html"]
+
+
+def test_no_file_grows_with_the_number_of_cases_but_by_its_list_of_pages():
+    rows = [{"dice": n / 100_000} for n in range(100_000)]
+    assert len(pages.names(100_000)) == 1000
+    [nav] = pages.navigation(500, rows)
+    assert len(list(nav.iter("a"))) == 1002
+    assert [len(pages.rows_of(number, rows)) for number in (0, 999, 1000)] == [100, 100, 0]
+
+
+def test_the_dice_of_many_patients_is_drawn_in_bars_that_count_all():
+    rng = np.random.default_rng(0)
+    values = [*rng.random(5000), 0.0, 1.0]
+    scores = {str(number): float(value) for number, value in enumerate(values)}
+    spread = {"mean": 0.5, "median": 0.5, "ci95": [0.4, 0.6]}
+    drawn = charts.dice_strip(scores, spread)
+    bars = [element for element in drawn.iter("rect") if element.get("class") == "bar"]
+    assert len(bars) == 50
+    assert not list(drawn.iter("circle"))
+    counts = [int(bar.find("title").text.split(": ")[1].replace(",", "")) for bar in bars]
+    expected = np.histogram(values, 50, (0, 1))[0]
+    np.testing.assert_array_equal(counts, expected)
+    assert "Dice of 5002 patients" in drawn.get("aria-label")
