@@ -26,12 +26,14 @@ def get_config() -> ConfigDict:
     # What lies under `root`: "lgg", the Kaggle layout; "pairs", pictures and masks; "nifti", nnU-Net's raw layout;
     # "dicom", studies with SEG or RTSTRUCT; "tfds", lgg_mri as TFDS builds it; "patterns", what `images` and `masks`
     # say; "listed", what dataset.json lists; see docs/data.md. "phantom": the built-in synthetic MRI. "auto": whatever
-    # lies there but studies, or, without such a folder, the phantom with the values of `scaled_down`.
+    # lies there, or, without such a folder, the phantom with the values of `scaled_down`.
     config.data.source = "auto"
     config.data.root = "data/kaggle_3m"
     # Where images and masks lie, as paths from `root` with fields, such as "images/{case}.png" and
     # "masks/{case}_mask*.png": they pair by equal fields. {patient} tells whose a case is, {slice} numbers the slices
-    # of a scan, {channel:flair|t1} are files that are stacked. None: a layout that is known.
+    # of a scan, {channel:flair|t1} are files that are stacked; {label:left|right} of masks are classes with a file
+    # each. None: a layout that is known. Of DICOM, `images` alone is the pattern of the descriptions of series, such as
+    # "*{channel:FLAIR|T1}*".
     config.data.images = placeholder(str)
     config.data.masks = placeholder(str)
     # "range": 8 and 16 bits become 0 to 1, floats stay as they are. "volume": each channel of each scan is stretched
@@ -231,6 +233,13 @@ def get_config() -> ConfigDict:
     config.train.freeze = placeholder(str)
     # Passes over the training slices, at most.
     config.train.epochs = 20
+    # Steps of the whole run, at most; None: as many as the epochs have. The run ends with what is reached first, a last
+    # epoch cut short is validated like the others, and the learning rate's schedule is laid out over what there is.
+    config.train.steps = placeholder(int)
+    # Minutes of steps and validation, about: before a new run, a few steps and a case are timed, and the steps that fit
+    # are fixed in the run's budget.json, so that a resumed run is the same. Reading the data, compiling, checkpoints
+    # and the last scores are not part of them. None: no limit.
+    config.train.minutes = placeholder(float)
     # Slices, or patches, a step, over all devices together; None, with plan.configuration, is the plan's.
     config.train.batch_size = placeholder(int)
     config.train.batch_size = 32
@@ -259,6 +268,10 @@ def get_config() -> ConfigDict:
     # Whether <workdir>/tensorboard gets the same lines as events, with pictures of validated slices after each epoch:
     # the true outline is green, the predicted one orange.
     config.train.tensorboard = True
+    # What else gets the numbers of history.jsonl: "mlflow", "wandb" or both, each an extra to install by that name.
+    # Neither needs a server: MLflow writes to <workdir>/mlruns unless MLFLOW_TRACKING_URI says otherwise, and Weights &
+    # Biases to <workdir>/wandb, for `wandb sync`, unless WANDB_MODE does.
+    config.train.loggers = ()
     # Where compiled programs are kept, so that the next start takes seconds; None compiles them at each start.
     config.train.compilation_cache = placeholder(str)
     config.train.compilation_cache = "data/compiled"

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 # Rooms, a file or a package of unet_jax each, from bottom to top: a room imports itself and what stands on a line
 # before its own. Weights from elsewhere become runs, so that they stand apart from the networks.
 ORDER = [
-    ["errors", "version", "colours"],
+    ["errors", "version", "colours", "wording"],
     ["files"],
     ["runtime"],
     ["data"],

@@ -135,7 +135,8 @@ def test_each_fault_has_its_exit_code_and_one_line(error, code, parsed, monkeypa
     assert program.main([]) == code
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
-    assert err.startswith("error: ")
+    # Stopping is what was asked for.
+    assert err.startswith("error: ") == (not isinstance(error, errors.StopRequestedError))
     assert (error.strerror if isinstance(error, OSError) else str(error)) in err
 
 

@@ -31,6 +31,7 @@ from unet_jax.run import pack_file
 from unet_jax.run.config import read_config
 from unet_jax.runtime.mesh import check_batch_size, prediction_mesh
 from unet_jax.runtime.out_of_memory import explained
+from unet_jax.wording import count
 
 Mask = UInt8[np.ndarray, "d h w"]
 
@@ -210,7 +211,8 @@ class Segmenter:
         if image.ndim not in (3, 4, 5) or not image.size:
             raise InputError(f"{found}; it must be [h, w, c], [d, h, w, c] or [b, d, h, w, c], and none of them 0.")
         if image.shape[-1] != self.channels:
-            raise InputError(f"{found}; the network was trained on {self.channels} channels, which come last.")
+            channels = count(self.channels, "channel")
+            raise InputError(f"{found}; the network was trained on {channels}, which come last.")
         if spacing is None and self.config.data.spacing is not None:
             raise InputError("the run resamples its images (config.data.spacing): give the image's spacing in mm.")
         data = self.config.data

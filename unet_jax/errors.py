@@ -10,6 +10,8 @@ class RunError(Exception):
     """
 
     exit_code: ClassVar[int]
+    # What the message is printed after.
+    prefix: ClassVar[str] = "error: "
 
 
 class InputError(RunError):
@@ -19,9 +21,10 @@ class InputError(RunError):
 
 
 class StopRequestedError(RunError):
-    """A signal asked the run to stop; it has saved, and the same command resumes it."""
+    """A signal asked the run to stop; it has saved, and the same command resumes it. That is no error."""
 
     exit_code = 3
+    prefix = ""
 
 
 class DamageError(RunError):

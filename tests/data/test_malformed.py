@@ -458,9 +458,9 @@ CONTENT = [
     content("smoothed mask", encoded(".tif", GREY), "the mask has the values *, … beside 0 and 255: draw *", at=MASK),
     content("mask of three channels", encoded(".tif", COLOUR), f"has 3 channels of uint8, {WRONG.format(1)}", at=MASK),
     content(
-        "mask of 16 bits", encoded(".tif", GREY.astype("u2")), f"has 1 channels of uint16, {WRONG.format(1)}", at=MASK
+        "mask of 16 bits", encoded(".tif", GREY.astype("u2")), f"has 1 channel of uint16, {WRONG.format(1)}", at=MASK
     ),
-    content("image of one channel", encoded(".tif", GREY), f"has 1 channels of uint8, {WRONG.format(3)}"),
+    content("image of one channel", encoded(".tif", GREY), f"has 1 channel of uint8, {WRONG.format(3)}"),
     content("image of 16 bits", encoded(".tif", COLOUR.astype("u2")), f"has 3 channels of uint16, {WRONG.format(3)}"),
     content("image of floats", encoded(".tif", COLOUR.astype("f4")), f"has 3 channels of float32, {WRONG.format(3)}"),
     content("alpha", encoded(".tif", np.dstack([COLOUR, GREY])), f"has 4 channels of uint8, {WRONG.format(3)}"),

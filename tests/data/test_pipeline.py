@@ -105,7 +105,7 @@ def test_float_images_keep_their_type():
 def test_cases_that_do_not_go_together_are_named():
     [case, other] = _cases([1, 1])
     grey = Case("grey", "x", other.image[..., :1], other.mask)
-    with pytest.raises(InputError, match=r"3 channels of uint8: case0\.\n1 channels of uint8: grey\."):
+    with pytest.raises(InputError, match=r"3 channels of uint8: case0\.\n1 channel of uint8: grey\."):
         Slices([case, grey])
     with pytest.raises(InputError, match="blank: these cases have no mask"):
         Slices([case, Case("blank", "x", other.image, None)])
@@ -200,7 +200,7 @@ def test_memory_maps_travel_by_name(tmp_path):
 
 def test_batch_sizes_that_cannot_be_are_refused():
     slices = Slices(_cases([5]))
-    with pytest.raises(InputError, match=r"config\.train\.batch_size=6: there are only 5 slices"):
+    with pytest.raises(InputError, match=r"config\.train\.batch_size=6: the training side has 5 slices"):
         pipeline.training_batches(slices, batch_size=6, seed=0, epochs=1)
     with pytest.raises(InputError, match=r"config\.train\.batch_size=4: it must be a multiple of 3"):
         pipeline.training_batches(slices, batch_size=4, seed=0, epochs=1, shards=3)

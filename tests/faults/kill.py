@@ -14,6 +14,7 @@ put into the forked process; the program has no hooks for it.
 import argparse
 import collections
 import contextlib
+import ctypes
 import hashlib
 import json
 import multiprocessing
@@ -158,8 +159,9 @@ def _train(request: dict, output: Path, struck: Path) -> None:
 def _install(fault: dict, struck: Path) -> None:
     """Makes this process kill itself, or meet what else `fault` says.
 
-    at "time", seconds: so long after its start; "step", n: when step n of this process is under way; "case", n: when
-    the nth case is validated;
+    at "time", seconds: so long after its start; "step", n: when step n of this process is under way; "slow step", n,
+    after: so many seconds after the begin of step n, which takes ten seconds outside of Python; "case", n: when the nth
+    case is validated;
     "history", n, after: before or after the nth line of the history;
     "save", n: in the nth save; then event: at that file operation, or match: at the first that contains this text,
     after: at the one after it; or seconds: so long after its start.
@@ -206,6 +208,21 @@ def _install(fault: dict, struck: Path) -> None:
                 return stepped
 
             train.make_train_step = make_train_step
+        case "slow step":
+            loop.SLOW = 0.0
+            check = loop._check_numbers
+
+            def waited(run, step):
+                if step.number == fault["n"] and not count["slow"]:
+                    count["slow"] += 1
+                    for seconds in fault["after"]:
+                        threading.Timer(seconds, strike, ["slow step"]).start()
+                    end = time.monotonic() + 10
+                    while (left := end - time.monotonic()) > 0:
+                        ctypes.CDLL(None).poll(None, 0, int(1000 * left))
+                check(run, step)
+
+            loop._check_numbers = waited
         case "case":
             segment_cases = loop.segment_cases
 

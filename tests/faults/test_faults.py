@@ -96,6 +96,19 @@ def test_a_run_that_is_struck_again_and_again_leaves_the_same_to_the_bit(
     assert kill.left_by(workdir) == undisturbed
 
 
+def test_a_second_signal_ends_a_slow_step_and_loses_that_alone(server, settings, undisturbed, folder):
+    """In the fifth step, which lasts ten seconds; every step is taken for a slow one."""
+    workdir, fault = folder / "twice", {"at": "slow step", "n": 5, "after": [0.1, 1.0], "signal": signal.SIGINT}
+    answer = server.train(workdir, settings | {"train.checkpoint_every_steps": 0}, fault)
+    assert (answer["code"], answer["left"]) == (3, []), answer["output"]
+    said = [line for line in answer["output"].splitlines() if line.startswith(("stopping", "saved", "error"))]
+    assert re.fullmatch(r"stopping after this step, up to (\d+ s|a second); again to stop now", said[0])
+    assert said[1:] == ["saved step 4; run the same command to resume."]
+    answer = server.train(workdir, settings)
+    assert "Going on from step 4, in epoch 1." in answer["output"]
+    assert kill.left_by(workdir) == undisturbed
+
+
 # In the first step: later, a worker may have made all its batches already.
 WORKER_STRIKES = [
     ({"signal": signal.SIGKILL, "to": "worker"}, 7, r"error: The next batch cannot be made .*exit code -9"),

@@ -138,7 +138,7 @@ MALFORMED = {
     "no case": ({SPACINGS: [], SHAPES: []}, "shapes_after_crop is []: it must be a list of values", "spacings is []:"),
     "a case without a shape": (
         {SPACINGS: [[1, 1, 1], [1, 1, 1]], SHAPES: [[5, 5, 5]]},
-        "shapes_after_crop has 1 cases and spacings 2: give both for each case.",
+        "shapes_after_crop has 1 case and spacings 2: give both for each case.",
     ),
     "two axes": ({SPACINGS: [[1, 1]]}, "spacings is [[1, 1]]: it must be a list of values, each a list of 3 values"),
     "a spacing of 0": (

@@ -38,6 +38,16 @@ def test_curves_of_folds_have_a_line_a_fold_and_a_label_a_kind(tmp_path, drawn):
     assert len(dice.get_legend().get_texts()) == 2
 
 
+def test_one_epoch_is_a_point_above_a_whole_number(tmp_path, drawn):
+    write(tmp_path / "curves.png", _epochs(0.5))
+    write_folds(tmp_path / "folds.png", [_epochs(0.5)])
+    for figure in drawn:
+        for panel in figure.axes:
+            assert panel.lines[0].get_marker() == "o"
+            low, high = panel.get_xlim()
+            assert [tick for tick in panel.get_xticks() if low <= tick <= high] == [1]
+
+
 def test_one_epoch_makes_a_curve_too(tmp_path, recwarn):
     write(tmp_path / "curves.png", _epochs(0.0))
     assert _size(tmp_path / "curves.png") == (374, 990)

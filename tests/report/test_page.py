@@ -182,7 +182,7 @@ def test_what_is_undefined_is_a_dash_and_stands_last(tmp_path):
 def test_a_run_without_history_and_cases_without_pictures(tmp_path):
     parsed = Text(write(tmp_path / "report.html", pictured=("missed", HOSTILE), epochs=[]))
     assert "no history" in parsed.text
-    assert "2 of 4 cases have no pictures" in parsed.text
+    assert "2 of 4 cases without pictures" in parsed.text
     assert "good, empty" in parsed.text
 
 

@@ -61,6 +61,7 @@ def begin(settings, configure, tmp_path):
             network_step=make_probability_step(graphdef, image_size=SIZE),
             settings=SegmentSettings.of(config, mesh),
             steps_per_epoch=STEPS_PER_EPOCH,
+            total_steps=min(config.train.epochs * STEPS_PER_EPOCH, config.train.steps or 1_000),
             checkpoints=tmp_path / "run" / "checkpoints",
             record={"data": "abc", "split": "def"},
             stop=StopRequest(listen=False),

@@ -29,23 +29,24 @@ def test_early_stopping(dice, finished):
 
 
 def test_the_line_of_an_epoch():
-    config = default.get_config()
-    config.train.epochs = 5
     records = [
         {"epoch": number, "train_loss": 0.25, "train_dice": 0.5, "val_dice": value, "seconds": 61.2}
         | {"spikes": number - 1, "skipped": 0}
         for number, value in ((1, 0.625), (2, 0.5))
     ]
-    assert progress.epoch_line(config, records) == (
+    assert progress.epoch_line(records, 41, 10) == (
         "epoch 2/5: loss 0.250, Dice 0.500 training, 0.500 validation (best 0.625 in epoch 1), 61 s; "
         "gradient spikes so far: 1"
     )
-    assert progress.epoch_line(config, records[:1]).endswith("(best 0.625 in epoch 1), 61 s")
+    assert progress.epoch_line(records[:1], 50, 10).endswith("(best 0.625 in epoch 1), 61 s")
     records[1] |= {"spikes": 0, "skipped": 3}
-    assert progress.epoch_line(config, records).endswith("61 s; steps skipped so far: 3")
+    assert progress.epoch_line(records, 50, 10).endswith("61 s; steps skipped so far: 3")
 
 
-def test_what_the_bar_shows_of_a_step():
-    assert progress.in_the_bar({"loss": 0.25, "spikes": 0, "skipped": 0}) == {"loss": "0.250"}
-    shown = progress.in_the_bar({"loss": None, "spikes": 2, "skipped": 1})
-    assert shown == {"loss": "none", "spikes": "2", "skipped": "1"}
+def test_a_budget_of_steps_ends_the_run_in_whatever_epoch():
+    config = default.get_config()
+    config.train.update({"epochs": 9, "patience": 0})
+    records = [{"epoch": 1, "val_dice": 0.5, "step": 10}, {"epoch": 2, "val_dice": 0.6, "step": 14}]
+    assert progress.finished(config, records, 14)
+    assert not progress.finished(config, records, 15)
+    assert not progress.finished(config, [], 15)

@@ -4,7 +4,7 @@ import pytest
 from unet_jax.data.case import Case
 from unet_jax.report.packed_masks import pack
 from unet_jax.training import tensorboard_pictures
-from unet_jax.training.tensorboard_pictures import PREDICTED, TRUE
+from unet_jax.training.tensorboard_pictures import PREDICTED, TRUE, WIDTH
 
 
 def _square(first, last, size=8):
@@ -24,26 +24,37 @@ def _case(name, areas, size=8, channels=3):
     return Case(name, name, image, np.stack([_square(0, area, size) for area in areas]), None)
 
 
-def test_outlines_run_along_the_edges_within_the_masks():
+def test_outlines_run_along_the_edges_of_the_masks_in_lines_of_one_width():
     picture = tensorboard_pictures.outlined(np.full((8, 8), 50, np.uint8), _square(2, 6), _square(3, 5))
-    assert picture.shape == (384, 384, 3)
-    rows, columns = np.nonzero(_is(picture, PREDICTED))
-    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (144, 239, 144, 239)  # 3 * 48 to 5 * 48 - 1
-    assert not _is(picture, PREDICTED)[145:239, 145:239].any()
-    rows, columns = np.nonzero(_is(picture, TRUE))
-    from_edge = np.minimum.reduce([abs(line - edge) for line in (rows, columns) for edge in (2 * 48, 6 * 48 - 1)])
-    assert from_edge.max() == 2
-    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (94, 289, 94, 289)
-    assert (picture[120, 120] == 50).all()
+    assert picture.shape == (512, 512, 3)
+    for colour, first, last in ((PREDICTED, 3 * 64, 5 * 64 - 1), (TRUE, 2 * 64, 6 * 64 - 1)):
+        rows, columns = np.nonzero(_is(picture, colour))
+        from_edge = np.minimum.reduce([abs(line - edge) for line in (rows, columns) for edge in (first, last)])
+        assert from_edge.max() <= WIDTH
+        assert (rows.min(), rows.max()) == pytest.approx((first, last), abs=WIDTH)
+    # Where it is drawn, a line is as wide as the other.
+    assert _is(picture, TRUE)[300, :200].sum() == _is(picture, PREDICTED)[:200, 196].sum()
+    assert (picture[160, 160] == 50).all()
 
 
 def test_where_both_agree_both_are_seen():
+    """The predicted outline is dashed, and the true one is seen in its gaps."""
     picture = tensorboard_pictures.outlined(np.zeros((8, 8), np.uint8), _square(2, 6), _square(2, 6))
-    assert _is(picture, PREDICTED).sum() == 4 * (4 * 48 - 1)
-    assert _is(picture, TRUE).sum() >= 2 * _is(picture, PREDICTED).sum() - 8
+    predicted, true = _is(picture, PREDICTED).sum(), _is(picture, TRUE).sum()
+    assert predicted > true > predicted / 3
 
 
-@pytest.mark.parametrize(("size", "side"), [(64, 384), (128, 384), (256, 512), (384, 384), (500, 500)])
+def test_a_key_below_says_which_outline_is_which():
+    picture = tensorboard_pictures.with_key(np.full((512, 512, 3), 50, np.uint8))
+    assert (picture[:512] == 50).all()
+    strip = picture[512:]
+    assert _is(strip, TRUE).any()
+    assert _is(strip, PREDICTED).any()
+    assert np.nonzero(_is(strip, TRUE))[1].max() < np.nonzero(_is(strip, PREDICTED))[1].min()
+    assert (strip == 255).any()
+
+
+@pytest.mark.parametrize(("size", "side"), [(64, 512), (200, 600), (256, 512), (512, 512), (600, 600)])
 def test_pictures_are_enlarged_by_whole_pixels(size, side):
     picture = np.random.default_rng(0).integers(0, 256, (size, size // 2), np.uint8)
     empty = np.zeros_like(picture)
@@ -60,9 +71,10 @@ def test_the_slice_with_the_most_tumour_is_shown_of_cases_spread_over_all():
     drawn = tensorboard_pictures.draw(cases, predicted, channel=1)
     assert list(drawn) == ["c0/slice 3", "c2/slice 3", "c4/slice 3", "c6/slice 3"]
     picture = drawn["c0/slice 3"]
-    assert _is(picture, TRUE).any()
-    assert not _is(picture, PREDICTED).any()
-    assert (picture[-1, -1] == 100).all()
+    assert _is(picture[:512], TRUE).any()
+    assert not _is(picture[:512], PREDICTED).any()
+    # Stretched to white: the slice holds nothing brighter.
+    assert (picture[511, 511] == 255).all()
 
 
 def test_only_validated_slices_are_shown():
@@ -71,7 +83,8 @@ def test_only_validated_slices_are_shown():
     drawn = tensorboard_pictures.draw(cases, predicted, channel=1)
     assert list(drawn) == ["c/slice 3"]
     rows, _ = np.nonzero(_is(drawn["c/slice 3"], PREDICTED))
-    assert (rows.min(), rows.max()) == (4 * 48, 7 * 48 - 1)
+    rows = rows[rows < 512]
+    assert (rows.min(), rows.max()) == pytest.approx((4 * 64, 7 * 64 - 1), abs=WIDTH)
 
 
 def test_what_is_shown_does_not_depend_on_the_prediction():

@@ -85,6 +85,29 @@ def test_a_run_leaves_what_the_design_says(settings, configure, tmp_path, capsys
     assert records(workdir) == before
 
 
+def test_a_dry_run_tells_memory_and_time_and_leaves_no_run(settings, configure, tmp_path, capsys):
+    assert train(configure(settings), tmp_path / "deep" / "run", dry_run=True) == {}
+    assert list(tmp_path.iterdir()) == []
+    out = capsys.readouterr().out
+    assert re.search(r"^  memory      \d+\.\d\d GB on the host", out, re.MULTILINE)
+    assert re.search(r"^  whole run   about .*: 3 epochs, 18 steps; without reading the data", out, re.MULTILINE)
+
+
+def test_a_budget_of_steps_cuts_the_last_epoch_short_and_lays_the_schedule_out(settings, configure, tmp_path, capsys):
+    """Epochs have 6 steps: of a budget of 8, the second has 2, and the cosine reaches its end there."""
+    budget = settings | {"train.steps": 8, "train.minutes": 60.0, "optim.schedule": "cosine", "optim.warmup_steps": 0}
+    train(configure(budget), tmp_path / "run")
+    epochs = [record for record in records(tmp_path / "run") if "epoch" in record]
+    assert [(record["epoch"], record["step"]) for record in epochs] == [(1, 6), (2, 8)]
+    rates = [record["learning_rate"] for record in records(tmp_path / "run") if "epoch" not in record]
+    peak = configure(budget).optim.learning_rate
+    assert rates == pytest.approx([peak * (1 + np.cos(np.pi * step / 8)) / 2 for step in range(8)], rel=1e-4)
+    assert json.loads((tmp_path / "run" / "budget.json").read_text())["steps"] > 8
+    assert "epoch 2/2: " in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"train\.steps: the run has 8, this command 9; the learning rate's schedule"):
+        train(configure(budget | {"train.steps": 9}), tmp_path / "run")
+
+
 def test_what_cannot_be_trained_is_said_before_anything_is_written(settings, configure, tmp_path):
     for change, message in (
         ({"data.image_size": 15}, r"divide by 2"),
@@ -95,6 +118,9 @@ def test_what_cannot_be_trained_is_said_before_anything_is_written(settings, con
         ({"eval.checkpoint": "last"}, r"config\.eval\.checkpoint is 'last'"),
         ({"train.nonfinite": "ignore"}, r"config\.train\.nonfinite is 'ignore'"),
         ({"train.epochs": 0}, r"config\.train\.epochs is 0"),
+        ({"train.steps": 0}, r"config\.train\.steps is 0; it must be above 0"),
+        ({"train.minutes": -1.0}, r"config\.train\.minutes is -1\.0"),
+        ({"train.loggers": ("neptune",)}, r"config\.train\.loggers names 'neptune'"),
         ({"data.slab": 4}, r"config\.model\.rank is 2 and config\.data\.slab is 4"),
         ({"optim.ema_decay": 1.0}, r"config\.optim\.ema_decay is 1\.0"),
         ({"data.neighbours": -1}, r"config\.data\.neighbours is -1"),

@@ -35,6 +35,9 @@ CACHE_DIR = flags.DEFINE_string(
     "cache_dir", None, "Where decoded cases and compiled programs are kept, instead of the user's cache folder."
 )
 RESUME = flags.DEFINE_string("resume", "auto", "train: auto resumes a run or begins one; must, never: only that.")
+DRY_RUN = flags.DEFINE_boolean(
+    "dry_run", False, "train: two steps, one validated case, then the memory and time of the whole run; leaves no run."
+)
 FOLD = flags.DEFINE_integer("fold", None, "crossval: trains this fold alone, then pools all that are there.")
 CONFIGURATION = flags.DEFINE_string(
     "configuration", None, "train, of config.plan.configurations: trains this one alone."

@@ -16,6 +16,7 @@ from unet_jax.command_line.flags import (
     CASE_NAMES,
     CONFIG,
     CONFIGURATION,
+    DRY_RUN,
     FOLD,
     FORMAT,
     INPUT,
@@ -78,10 +79,12 @@ def _train() -> None:
     from unet_jax.training.train import train
 
     use_cores_of(config)
+    if names_several(config) and DRY_RUN.value:
+        raise InputError("--dry_run is of one run: name it, such as --config.plan.configuration=2d.")
     if names_several(config):
         _auto(config, workdir)
     else:
-        train(config, workdir, resuming=RESUME.value)
+        train(config, workdir, resuming=RESUME.value, dry_run=DRY_RUN.value)
 
 
 def _auto(config: ConfigDict, workdir: Path) -> None:

@@ -12,7 +12,7 @@ from unet_jax.metrics.cases import Row
 from unet_jax.run import folder as run_folder
 from unet_jax.run import history, manifest, resume
 from unet_jax.run.config import read_config, read_flat_config
-from unet_jax.training import progress
+from unet_jax.training import budget, progress
 
 _NAME = re.compile("fold(0|[1-9][0-9]*)")
 # What the masks of a fold were scored with; all folds need the same.
@@ -60,7 +60,7 @@ def is_scored(workdir: Path) -> bool:
         return False
     config = read_config(workdir)
     epochs = history.epochs_of(history.read(workdir))
-    if not progress.finished(config, epochs):
+    if not progress.finished(config, epochs, budget.most_steps(config, workdir)):
         return False
     scored = read_json(metrics)
     last = epochs[-1] if config.eval.checkpoint == "newest" else history.best_epoch(epochs)

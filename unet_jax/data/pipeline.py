@@ -15,6 +15,7 @@ from jaxtyping import Int
 
 from unet_jax.data.slices import Slices
 from unet_jax.errors import InputError, RunError, StuckError
+from unet_jax.wording import count
 
 
 def steps_per_epoch(slices: int, batch_size: int, shards: int = 1) -> int:
@@ -26,7 +27,8 @@ def steps_per_epoch(slices: int, batch_size: int, shards: int = 1) -> int:
     check_shards(batch_size, shards)
     if slices < batch_size:
         raise InputError(
-            f"config.train.batch_size={batch_size}: there are only {slices} slices to train on: lower it, or add cases."
+            f"config.train.batch_size={batch_size}: the training side has {count(slices, 'slice')}: lower it, or add "
+            "cases."
         )
     return slices // batch_size
 

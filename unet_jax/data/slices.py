@@ -8,6 +8,7 @@ from jaxtyping import Float32, Int, UInt8
 from unet_jax.data import labels, mapped
 from unet_jax.data.case import Case
 from unet_jax.errors import InputError
+from unet_jax.wording import count
 
 
 class Slices:
@@ -49,7 +50,7 @@ class Slices:
             raise InputError(f"{', '.join(without)}: these cases have no mask, and batches need one.")
         kinds = {}
         for case in cases:
-            kinds.setdefault(f"{case.image.shape[3]} channels of {case.image.dtype}", []).append(case.name)
+            kinds.setdefault(f"{count(case.image.shape[3], 'channel')} of {case.image.dtype}", []).append(case.name)
         if len(kinds) > 1:
             raise InputError(
                 "\n".join(f"{kind}: {', '.join(names)}." for kind, names in kinds.items())

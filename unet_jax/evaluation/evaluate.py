@@ -141,7 +141,7 @@ def score(
         stages=functools.partial(postprocess.stages, settings=settings.postprocess),
         classes=classes,
     )
-    stages = _of_all_processes(data, index, own, stages)
+    stages = _of_all_processes(data, index, own, settings, stages)
     parts = exchange.collect(packed_masks.to_bytes(masks)) if exchange.count() > 1 else []
     masks |= {position: mask for part in parts for position, mask in packed_masks.from_bytes(part).items()}
     seconds = time.perf_counter() - began
@@ -174,7 +174,11 @@ def score(
 
 
 def _of_all_processes(
-    data: DataSet, index: Int[np.ndarray, "n 2"], own: Int[np.ndarray, "m 2"], stages: dict[str, Scores]
+    data: DataSet,
+    index: Int[np.ndarray, "n 2"],
+    own: Int[np.ndarray, "m 2"],
+    settings: SegmentSettings,
+    stages: dict[str, Scores],
 ) -> dict[str, Scores]:
     """The scores of all cases, in the order of `segment_cases`, from those that each process has of its own."""
     if exchange.count() == 1:

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from unet_jax.data import load
 from unet_jax.data.case import Case
-from unet_jax.data.formats import sources
+from unet_jax.data.formats import unlabelled
 from unet_jax.data.formats.image_file import read_file
 from unet_jax.errors import InputError
 from unet_jax.export import onnx_file, stablehlo
@@ -24,6 +24,7 @@ from unet_jax.inference.windows import Segmented
 from unet_jax.plan.dataset import Dataset
 from unet_jax.plan.fingerprint import spacing_of
 from unet_jax.plan.preprocess import Preprocessed, preprocess
+from unet_jax.wording import count
 
 # Of a mask's voxels, the share that may differ: ties, and what a border of zeros changes, which is not cut off.
 LARGEST_SHARE = 1e-3
@@ -65,10 +66,10 @@ def case_to_try(
         InputError: there is no image, or one of other channels.
     """
     settings = dataclasses.replace(load.reader_settings(config), patient_csv=None, patient_pattern=None)
-    reader, root = sources.image_reader(Path(config.data.root) if data is None else data, settings, channels)
+    reader, root = unlabelled.image_reader(Path(config.data.root) if data is None else data, settings, channels)
     case = reader.decode(reader.find(root)[0], functools.partial(read_file, root))
     if case.image.shape[-1] != channels:
-        raise InputError(f"{case.name} has {case.image.shape[-1]} channels, and the network takes {channels}.")
+        raise InputError(f"{case.name} has {count(case.image.shape[-1], 'channel')}, and the network takes {channels}.")
     image = np.asarray(case.image, np.float32)
     image = image if shape is None else _fitted(image, shape)
     return Case(case.name, case.patient, image, None, spacing_of(case) if spacing is None else spacing)

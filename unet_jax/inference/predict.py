@@ -27,6 +27,7 @@ from unet_jax.inference.writers import picture_masks, tables
 from unet_jax.runtime import compilation_cache, exchange
 from unet_jax.runtime.mesh import prediction_mesh
 from unet_jax.runtime.out_of_memory import explained
+from unet_jax.wording import count
 
 
 def predict(
@@ -114,8 +115,8 @@ def write_cases(
             print(f"warning: {line}", file=sys.stderr, flush=True)
         if written:
             print(
-                f"{written} cases, {sum(found.slices.values())} slices in {seconds:.1f} s, {seconds / written:.2f} s a "
-                f"case: masks, {tables.CASES} and {tables.SLICES} are in {task.output}.",
+                f"{count(written, 'case')}, {count(sum(found.slices.values()), 'slice')} in {seconds:.1f} s, "
+                f"{seconds / written:.2f} s a case: masks, {tables.CASES} and {tables.SLICES} are in {task.output}.",
                 flush=True,
             )
     exchange.barrier()

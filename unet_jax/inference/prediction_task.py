@@ -8,8 +8,8 @@ from types import ModuleType
 
 from ml_collections import ConfigDict
 
-from unet_jax.data import load
-from unet_jax.data.formats import sources
+from unet_jax.data import beside, load
+from unet_jax.data.formats import unlabelled
 from unet_jax.data.formats.file_sorts import sort_of
 from unet_jax.data.formats.table import format_of
 from unet_jax.data.labels import LabelMap
@@ -100,11 +100,10 @@ def _task(
     settings = load.reader_settings(config)
     if settings.patient_csv and not Path(settings.patient_csv).exists():
         settings = dataclasses.replace(settings, patient_csv=None)  # it is of the training set, which may be elsewhere
-    reader, root = sources.image_reader(source, settings, channels)
+    reader, root = unlabelled.image_reader(source, settings, channels)
     listing = reader.find(root)
-    if beside := [f"{shown(files.name)}: {files.beside}" for files in listing if files.beside]:
-        more = f"; and in {len(beside) - LISTED} more" if len(beside) > LISTED else ""
-        print(f"Not read, because they are not of the series: {'; '.join(beside[:LISTED])}{more}.", flush=True)
+    if note := beside.note(listing):
+        print(note, flush=True)
     writer = _writer(sort := _sort(listing, source))
     return Task(
         reader=reader,

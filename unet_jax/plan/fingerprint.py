@@ -21,6 +21,7 @@ from unet_jax.plan import intensities
 from unet_jax.plan.crop import crop_to_nonzero
 from unet_jax.plan.fields import Fields, Kind, number, raise_faults, read_object, sequence, whole
 from unet_jax.plan.intensities import Intensities
+from unet_jax.wording import count
 
 # Foreground voxels over the whole data set that intensities are taken from, in each channel.
 SAMPLES = 10**8
@@ -218,7 +219,7 @@ def from_json(values: Any, where: str = "dataset_fingerprint.json") -> Fingerpri
     fields.close()
     if not faults and len(shapes) != len(spacings):
         faults.append(
-            f"shapes_after_crop has {len(shapes)} cases and spacings {len(spacings)}: give both for each case."
+            f"shapes_after_crop has {count(len(shapes), 'case')} and spacings {len(spacings)}: give both for each case."
         )
     raise_faults(where, faults)
     return Fingerprint(np.array(spacings, np.float64), np.array(shapes, np.int64), float(relative_size), channels)

@@ -7,6 +7,7 @@ from xml.etree.ElementTree import Element
 from unet_jax.colours import colour_of
 from unet_jax.metrics.cases import CLASSES, Row
 from unet_jax.report.markup import scrolling, tag
+from unet_jax.wording import count
 
 UNDEFINED = "–"
 TEXTS = ("case", "patient")
@@ -44,7 +45,7 @@ def table(rows: Sequence[Row], pictured: AbstractSet[str], everyone: Sequence[Ro
         found.append(
             tag(
                 "details",
-                tag("summary", f"{len(missing)} of {len(rows)} cases have no pictures here"),
+                tag("summary", f"{len(missing):,} of {count(len(rows), 'case')} without pictures here"),
                 tag("p", "The page is kept small enough to send, and the worst cases have theirs. These have none:"),
                 tag("p", ", ".join(missing), id="without-pictures"),
             )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from xml.etree.ElementTree import Element
 
 from unet_jax.report.markup import tag
+from unet_jax.wording import count
 
 # Dots nearer than this, as a share of the axis, are stacked.
 GAP = 0.018
@@ -53,7 +54,7 @@ def dice_strip(scores: Mapping[str, float], spread: Mapping) -> Element:
         height=f"{floor + 26:.0f}",
         role="img",
         aria_label=(
-            f"Dice of {len(scores)} patients, from {min(scores.values()):.3f} to {max(scores.values()):.3f}: "
+            f"Dice of {count(len(scores), 'patient')}, from {min(scores.values()):.3f} to {max(scores.values()):.3f}: "
             f"mean {spread['mean']:.3f} (95 % interval {low:.3f} to {high:.3f}), median {spread['median']:.3f}."
         ),
     )
@@ -149,7 +150,7 @@ def curves(
         tag("text", "epoch", x=f"{across((first + last) / 2):.0f}", y=str(HEIGHT - 2), class_="tick"),
         viewBox=f"0 0 {WIDTH} {HEIGHT}",
         role="img",
-        aria_label=f"{title} over {len(epochs)} epochs: {ends}.",
+        aria_label=f"{title} over {count(len(epochs), 'epoch')}: {ends}.",
     )
     legend = [tag("li", tag("span", class_=f"key {one.style}"), one.label) for one in series]
     return tag(

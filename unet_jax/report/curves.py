@@ -37,7 +37,7 @@ def write_folds(path: Path, epochs: Sequence[Sequence[dict]]) -> None:
         path: where the PNG goes.
         epochs: of each fold, as `write` takes them.
     """
-    figure, loss, dice = _curves(epochs, alpha=0.6, linewidth=1)
+    figure, loss, dice = _curves(epochs, alpha=0.6, linewidth=1, marker="o", markersize=2)
     for panel in (loss, dice):
         lines, labels = panel.get_legend_handles_labels()
         once = dict(zip(labels, lines, strict=True))
@@ -65,10 +65,17 @@ def _curves(
     loss.set(xlabel="epoch", ylabel="loss", title="Loss")
     dice.set(xlabel="epoch", ylabel="Dice", title="Dice", ylim=(0, 1))
     for panel in (loss, dice):
-        panel.xaxis.get_major_locator().set_params(integer=True)
+        # At least one epoch wide: else a single one has ticks at fractions.
+        panel.set_xlim(*_widened(panel.get_xlim()))
+        panel.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         panel.grid(alpha=0.25)
         panel.spines[["top", "right"]].set_visible(False)
     return figure, loss, dice
+
+
+def _widened(limits: tuple[float, float]) -> tuple[float, float]:
+    middle, half = sum(limits) / 2, max((limits[1] - limits[0]) / 2, 0.6)
+    return middle - half, middle + half
 
 
 def write_dice_by_fold(path: Path, dice: Mapping[int, Sequence[float]]) -> None:

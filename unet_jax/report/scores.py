@@ -6,6 +6,7 @@ from pathlib import Path
 
 from unet_jax.files import write_json, write_text
 from unet_jax.metrics.cases import CLASSES, PIXELS, Row
+from unet_jax.wording import count
 
 # Below this share of right pixels, lesions are found by covering everything.
 MOSTLY_WRONG = 0.5
@@ -42,14 +43,14 @@ def table(summary: dict) -> str:
     unit = summary.get("unit", "patient")
     lines = [
         ("split", f"{summary['split']} ({summary['split_by']})"),
-        ("cases", f"{summary['cases']} of {summary['patients']} {unit}s, {summary['slices']} slices"),
+        ("cases", f"{summary['cases']:,} of {count(summary['patients'], unit)}, {count(summary['slices'], 'slice')}"),
         (f"Dice per {unit}", spread(summary["dice_per_patient"]) + _left_out(summary)),
         *((f"  {name}", spread(of["dice_per_patient"])) for name, of in summary.get("classes", {}).items()),
         (f"IoU per {unit}", spread(summary["iou_per_patient"])),
         (
             "Dice per slice",
-            f"{summary['dice_per_slice']['mean']:.3f} mean; {summary['slices_empty_in_both']} slices are "
-            "empty in both and count as 1 (the tutorial's convention)",
+            f"{summary['dice_per_slice']['mean']:.3f} mean; {count(summary['slices_empty_in_both'], 'slice')} empty "
+            "in both, counted as 1 (the tutorial's convention)",
         ),
         ("Dice of all pixels", share(summary["dice_global"])),
         ("precision, recall", f"{share(summary['precision'])}, {share(summary['recall'])}"),

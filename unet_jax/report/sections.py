@@ -18,6 +18,7 @@ from unet_jax.report.markup import scrolling, tag
 from unet_jax.report.scores import doubt
 from unet_jax.run.config import flatten
 from unet_jax.run.history import best_epoch
+from unet_jax.wording import count
 
 PACKAGES = ("jax", "jaxlib", "flax", "orbax-checkpoint", "numpy")
 
@@ -27,7 +28,10 @@ def header(title: str, summary: Mapping[str, Any]) -> list[Element]:
     chips = [
         f"{summary['split']} split" if summary["split"] != "all" else "all cases",
         summary["split_by"],
-        f"{summary['patients']} {_unit(summary)}s, {summary['cases']} cases, {summary['slices']} slices",
+        ", ".join(
+            count(summary[f"{what}s"], name)
+            for what, name in (("patient", _unit(summary)), ("case", "case"), ("slice", "slice"))
+        ),
         f"{summary['checkpoint']} checkpoint, step {summary['checkpoint_step']}",
     ]
     return [
@@ -142,7 +146,7 @@ def _tiles(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         (
             "Dice per slice, mean",
             _score(summary["dice_per_slice"]["mean"]),
-            f"{summary['slices_empty_in_both']} of {summary['slices']} slices are empty in both and count as 1",
+            f"{summary['slices_empty_in_both']:,} of {count(summary['slices'], 'slice')} empty in both, counted as 1",
         ),
     ]
     if lesions:

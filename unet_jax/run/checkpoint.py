@@ -201,7 +201,7 @@ def _restore_tree(path: Path, like: Any) -> Any:
     return _checkpointer().restore(path, args=arguments)
 
 
-def _checkpointer() -> "ocp.Checkpointer":
+def _checkpointer() -> Any:
     """Of this process alone: of several, each reads by itself, and one writes."""
     import orbax.checkpoint as ocp
 

@@ -35,6 +35,7 @@ HARMLESS = (
     "train.checkpoint_every_steps",
     "train.compilation_cache",
     "train.log_every_steps",
+    "train.loggers",
     "train.spatial",
     "train.tensorboard",
     "watchdog_seconds",
@@ -56,7 +57,8 @@ ALIKE = (
 )
 # Paths.
 ROOTS = ("data.root", "phantom.root")
-REASONS = {"train.epochs": "; the learning rate's schedule depends on it, so that more epochs are another run"}
+LAID_OUT = "; the learning rate's schedule depends on it, so that a longer run is another run"
+REASONS = {"train.epochs": LAID_OUT, "train.steps": LAID_OUT, "train.minutes": LAID_OUT}
 # An error lists so many files and counts the others.
 LISTED = 20
 

@@ -35,7 +35,7 @@ def _explained_storage() -> Iterator[None]:
 
 def complain(error: RunError) -> int:
     """Prints the error's line, and returns its exit code."""
-    print(f"error: {error}", file=sys.stderr)
+    print(f"{error.prefix}{error}", file=sys.stderr)
     return error.exit_code
 
 

@@ -1,4 +1,4 @@
-"""How much memory the accelerators have."""
+"""How much memory the accelerators have, and how much was held."""
 
 import jax
 
@@ -21,3 +21,9 @@ def device_memory_gb() -> float:
             "config.plan.memory_gb instead, or plan where the accelerator is."
         )
     return min(limits) / 2**30
+
+
+def device_peak_gb() -> float | None:
+    """The most memory of a device that was held so far, GB; None where it keeps no count."""
+    peak = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+    return peak / 1e9 if peak else None

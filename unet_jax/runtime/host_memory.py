@@ -4,6 +4,8 @@ import contextlib
 import ctypes
 import gc
 import platform
+import resource
+import sys
 from collections.abc import Iterator
 
 
@@ -28,6 +30,12 @@ def thawing() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
+
+
+def host_peak_gb() -> float:
+    """The most memory that this process has held so far, GB."""
+    unit = 1 if sys.platform == "darwin" else 1024  # getrusage counts bytes there, KiB on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
 def is_glibc() -> bool:

@@ -94,7 +94,7 @@ class Peers:
         cause = {"message": named, "exit_code": exit_code}
         if leaving_out != 0:
             cause = self._within(ANSWER, lambda: self._published(cause)) or cause
-        watchdog.complain_at_once(cause["message"])
+        watchdog.complain_at_once(cause["message"], cause["exit_code"])
         if leaving_out != 0:
             self._within(FAREWELL, lambda: self._say_farewell(leaving_out))
         watchdog.exit_now(cause["exit_code"])

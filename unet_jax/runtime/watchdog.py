@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
-from unet_jax.errors import StuckError
+from unet_jax.errors import StopRequestedError, StuckError
 
 # Seconds between two looks. One that comes later than LATE was kept from it: the process was stopped, or the machine
 # slept or had no time for it, and the run was kept from its work as well.
@@ -91,14 +91,13 @@ def end_process(message: str, exit_code: int) -> NoReturn:
     """Ends this process and its workers from any thread, whatever the others do; `message` goes to stderr."""
     if _end_with is not None:
         _end_with(message, exit_code)
-    complain_at_once(message)
+    complain_at_once(message, exit_code)
     exit_now(exit_code)
 
 
-def complain_at_once(message: str) -> None:
-    """Writes the line to stderr, from any thread."""
-    # Not print: the main thread may hang with stderr's lock.
-    os.write(2, f"error: {message}\n".encode(errors="backslashreplace"))
+def complain_at_once(message: str, exit_code: int) -> None:
+    """Writes the line to stderr, from any thread, as `command_line` does for the error of this code."""
+    say_at_once(message if exit_code == StopRequestedError.exit_code else f"error: {message}")
 
 
 def exit_now(exit_code: int) -> NoReturn:
@@ -112,6 +111,13 @@ def exit_now(exit_code: int) -> NoReturn:
         sys.stdout.flush()
     finally:
         os._exit(exit_code)
+
+
+def say_at_once(line: str) -> None:
+    """Writes a line to stderr from any thread; where a terminal shows a progress bar, on a line of its own."""
+    # Not print: the main thread may hang with stderr's lock.
+    start = "\n" if os.isatty(2) else ""
+    os.write(2, f"{start}{line}\n".encode(errors="backslashreplace"))
 
 
 def _workers() -> str:

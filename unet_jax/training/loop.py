@@ -2,8 +2,9 @@
 
 import dataclasses
 import functools
+import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Int32
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from unet_jax.data.load import DataSet
 from unet_jax.errors import NumbersError, StopRequestedError
@@ -29,12 +29,18 @@ from unet_jax.runtime import exchange, host_memory
 from unet_jax.runtime.mesh import any_process, global_batch, is_primary, prediction_mesh, replicated, to_local
 from unet_jax.runtime.signals import StopRequest
 from unet_jax.runtime.watchdog import Watchdog
-from unet_jax.training import progress, state_on_disk, tensorboard_pictures
+from unet_jax.training import first_step, progress, state_on_disk, tensorboard_pictures
+from unet_jax.training.loggers import Logger, scalars
+from unet_jax.training.pace import Pace
+from unet_jax.training.progress_bar import ProgressBar
 from unet_jax.training.step import FAULTS, ON_DEVICE, TrainState, zero_totals
 from unet_jax.training.tensorboard import EventFile
 
 # How much longer the first step and the first batch may take than others: programs are compiled, workers started.
 FIRST = 4
+# Seconds from which a step is not worth waiting for when a second signal comes: the state before it is kept on the
+# host, which costs a copy a step, and the steps no longer overlap.
+SLOW = 5.0
 # What processes tell each other of a signal that comes while they validate.
 STOP = "stop validating"
 
@@ -54,11 +60,13 @@ class Run:
         settings: how the validation side is segmented.
         prepared: for patches, the preprocessed cases of the validation side by their position in the data.
         steps_per_epoch: how many.
+        total_steps: of the run, at most; the last epoch may be shorter than the others.
         checkpoints: their folder.
         record: what each of them says that it was trained on: see `resume.trained_on`.
         stop: whether a signal asked for it.
         watchdog: ends the run if nothing moves.
         events: where TensorBoard's events go, if anywhere.
+        loggers: what else gets the numbers of the history.
     """
 
     config: ConfigDict
@@ -70,11 +78,13 @@ class Run:
     network_step: Callable
     settings: SegmentSettings
     steps_per_epoch: int
+    total_steps: int
     checkpoints: Path
     record: Mapping[str, str]
     stop: StopRequest
     watchdog: Watchdog
     events: EventFile | None
+    loggers: Sequence[Logger] = ()
     prepared: Mapping[int, PreparedCase] = dataclasses.field(default_factory=dict)
 
 
@@ -96,69 +106,100 @@ def train_epochs(
         StopRequestedError: a signal asked for it; the state is saved.
         NumbersError: a step met NaN or infinity; the state is not saved.
     """
-    epochs = list(epochs)
-    while not progress.finished(run.config, epochs):
-        began = time.perf_counter()
-        state = _train_epoch(run, state, batches)
-        scores, masks = _validate(run, state)
-        record = progress.epoch_record(state, len(epochs) + 1, scores, time.perf_counter() - began)
-        epochs.append(record)
-        state = state.replace(
-            epochs=jax.device_put(np.int32(len(epochs)), replicated(run.mesh)),
-            totals=jax.device_put(zero_totals(), replicated(run.mesh)),
-        )
-        if is_primary():
-            _note(run, record, masks)
-            curves.write(run.workdir / "curves.png", epochs)
-        # Saved before the next batch is drawn: what is on disk always describes a step boundary.
-        state_on_disk.save(run.checkpoints, state, record["val_dice"], run.record)
-        if is_primary():
-            print(progress.epoch_line(run.config, epochs), flush=True)
+    epochs, pace = list(epochs), Pace()
+    with ProgressBar(int(state.step), run.total_steps, run.steps_per_epoch, epochs, pace) as bar:
+        while not progress.finished(run.config, epochs, run.total_steps):
+            began = time.perf_counter()
+            state = _train_epoch(run, state, batches, pace, bar)
+            trained = time.perf_counter()
+            bar.doing("validation")
+            scores, masks = _validate(run, state)
+            record = progress.epoch_record(state, len(epochs) + 1, scores, time.perf_counter() - began)
+            epochs.append(record)
+            state = state.replace(
+                epochs=jax.device_put(np.int32(len(epochs)), replicated(run.mesh)),
+                totals=jax.device_put(zero_totals(), replicated(run.mesh)),
+            )
+            if is_primary():
+                _note(run, record, masks)
+                curves.write(run.workdir / "curves.png", epochs)
+            # Saved before the next batch is drawn: what is on disk always describes a step boundary.
+            _save(run, pace, state, record["val_dice"])
+            pace.validated(time.perf_counter() - trained)
+            bar.validated(epochs, progress.epoch_line(epochs, run.total_steps, run.steps_per_epoch))
     run.watchdog.rest()
     return epochs
 
 
-def _train_epoch(run: Run, state: TrainState, batches: Iterator[dict[str, np.ndarray]]) -> TrainState:
+def _train_epoch(
+    run: Run, state: TrainState, batches: Iterator[dict[str, np.ndarray]], pace: Pace, bar: ProgressBar
+) -> TrainState:
     """Steps to the end of the epoch that `state` stands in, logging and saving on the way."""
     settings, first = run.config.train, int(state.step)
-    last = (int(state.epochs) + 1) * run.steps_per_epoch
+    last = min((int(state.epochs) + 1) * run.steps_per_epoch, run.total_steps)
     newest, began, since = None, time.perf_counter(), first
     stops = _Stops(run)
-    with _bar(run, first, last) as bar:
-        for number in range(first + 1, last + 1):
-            longer = 1 if newest else FIRST
-            if run.config.data.workers:
-                run.watchdog.expect("a batch from the worker processes", run.config.data.wait_seconds * longer)
-            batch = next(batches)
-            run.watchdog.expect(f"the end of step {number}", run.config.watchdog_seconds * longer)
+    for number in range(first + 1, last + 1):
+        longer = 1 if newest else FIRST
+        if run.config.data.workers:
+            run.watchdog.expect("a batch from the worker processes", run.config.data.wait_seconds * longer)
+        batch = next(batches)
+        run.watchdog.expect(f"the end of step {number}", run.config.watchdog_seconds * longer)
+        # Until the first step has ended, nobody knows how long one takes.
+        is_first = math.isinf(pace.longest_step)
+        if is_first:
+            last_words = functools.partial(_untrained, first)
+            state, logged = _first_step(run, state, batch, bar)
+            pace.begin()
+        else:
+            is_slow = pace.longest_step >= SLOW and run.stop.listens and exchange.count() == 1
+            last_words = _saving(run, number - 1, jax.tree.map(np.array, state)) if is_slow else None
             state, logged = _step(run, state, batch)
-            run.stop.between_steps()
-            # One step runs while the next is prepared; more would only pile up batches in memory.
-            before, newest = newest, _Step(number, logged, batch["case"], batch.get("slice", batch.get("place")))
-            if before:
-                _check_numbers(run, before)
-            else:
-                # By now the step is compiled; or, from the second epoch on, the validation before it is over.
-                host_memory.give_back()
-            bar.update()
-            if number % settings.log_every_steps == 0:
-                _check_numbers(run, newest)
-                seconds, began = time.perf_counter() - began, time.perf_counter()
-                record = newest.record() | {"images_per_second": settings.batch_size * (number - since) / seconds}
-                since = number
-                bar.set_postfix(progress.in_the_bar(record))
-                if is_primary():
-                    _note(run, record)
-            stopping = stops.after_step()
-            every = settings.checkpoint_every_steps
-            if stopping or (every and number % every == 0 and number < last):
-                _check_numbers(run, newest)
-                state_on_disk.save(run.checkpoints, state, None, run.record)
-            if stopping:
-                raise StopRequestedError(_saved(number))
+        # Several processes agree on a stop in the step after it.
+        under_way = 1 if last_words else 2 + (exchange.count() > 1)
+        run.stop.between_steps(pace.until_stopped(under_way), last_words)
+        bar.step(number)
+        # One step runs while the next is prepared; more would only pile up batches in memory.
+        before, newest = newest, _Step(number, logged, batch["case"], batch.get("slice", batch.get("place")))
+        if last_words:
+            _check_numbers(run, newest)
+        elif before:
+            _check_numbers(run, before)
+        if not before:
+            # By now the step is compiled; or, from the second epoch on, the validation before it is over.
+            host_memory.give_back()
+        pace.step()
+        if number % settings.log_every_steps == 0:
+            _check_numbers(run, newest)
+            seconds, began = time.perf_counter() - began, time.perf_counter()
+            record = newest.record() | {"images_per_second": settings.batch_size * (number - since) / seconds}
+            since = number
+            bar.logged(record)
+            if is_primary():
+                _note(run, record)
+        stopping = stops.after_step()
+        every = settings.checkpoint_every_steps
+        if stopping or (every and number % every == 0 and number < last):
+            _check_numbers(run, newest)
+            _save(run, pace, state, None)
+        if stopping:
+            raise StopRequestedError(_saved(number))
     if newest:
         _check_numbers(run, newest)
+        pace.end()
     return state
+
+
+def _first_step(
+    run: Run, state: TrainState, batch: dict[str, np.ndarray], bar: ProgressBar
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """`_step` of a program that is not compiled yet; how long that takes is kept."""
+    bar.doing(first_step.text(run.config))
+    began = time.perf_counter()
+    result = _step(run, state, batch)
+    if is_primary():
+        first_step.keep(run.config, time.perf_counter() - began)
+    return result
 
 
 def _step(run: Run, state: TrainState, batch: dict[str, np.ndarray]) -> tuple[TrainState, dict[str, jax.Array]]:
@@ -171,6 +212,8 @@ def _step(run: Run, state: TrainState, batch: dict[str, np.ndarray]) -> tuple[Tr
 def _note(run: Run, record: dict[str, Any], masks: Mapping[int, PackedMask] | None = None) -> None:
     """Adds a record to the history, and to TensorBoard's events, with pictures of the validated masks."""
     history.append(run.workdir, record)
+    for log in run.loggers:
+        log(record["step"], scalars(record))
     if run.events:
         run.events.append(record, tensorboard_pictures.draw(run.data.cases, masks or {}, run.data.shown))
 
@@ -191,10 +234,26 @@ class _Stops:
         return before is not None and bool(before)
 
 
-def _bar(run: Run, first: int, last: int) -> tqdm:
-    epoch = last // run.steps_per_epoch
-    done = first - (last - run.steps_per_epoch)
-    return tqdm(desc=f"epoch {epoch}", initial=done, total=run.steps_per_epoch, unit="step", disable=None, leave=False)
+def _save(run: Run, pace: Pace, state: TrainState, score: float | None) -> None:
+    """Saves the state. A signal waits meanwhile, be it the second."""
+    run.stop.between_steps(pace.until_stopped(1))
+    began = time.perf_counter()
+    state_on_disk.save(run.checkpoints, state, score, run.record)
+    pace.saved(time.perf_counter() - began)
+
+
+def _saving(run: Run, step: int, kept: TrainState) -> Callable[[], str]:
+    """The last words of a second signal: they save the state before the step that is under way."""
+
+    def save() -> str:
+        state_on_disk.save(run.checkpoints, kept, None, run.record)
+        return _saved(step)
+
+    return save
+
+
+def _untrained(step: int) -> str:
+    return f"nothing was trained since step {step}; run the same command to resume."
 
 
 class _Step:

@@ -52,7 +52,7 @@ def learning_rate_schedule(
 
 def _poly(peak: float, first_step: int, steps_per_epoch: int, total_steps: int) -> optax.Schedule:
     """The schedule from `first_step` on, which it counts as 0."""
-    epochs = max(total_steps // steps_per_epoch, 1)
+    epochs = max(-(-total_steps // steps_per_epoch), 1)
 
     def rate(step):
         epoch = (step + first_step) // steps_per_epoch

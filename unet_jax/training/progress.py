@@ -9,16 +9,26 @@ from ml_collections import ConfigDict
 
 from unet_jax.run.history import best_epoch
 from unet_jax.training.step import TrainState
+from unet_jax.wording import count
 
 
-def finished(config: ConfigDict, epochs: list[dict]) -> bool:
+def finished(config: ConfigDict, epochs: list[dict], most_steps: int | None = None) -> bool:
     """Whether all epochs are done, or validation has not improved for `config.train.patience` of them.
 
     Epochs before anything is found do not count: without normalisation a network predicts nothing for a while.
+
+    Args:
+        config: the run's.
+        epochs: the records of those that are validated.
+        most_steps: after which the run is over as well; None for no limit but the epochs.
     """
     if len(epochs) >= config.train.epochs:
         return True
-    if not epochs or config.train.patience == 0 or not best_epoch(epochs)["val_dice"]:
+    if not epochs:
+        return False
+    if most_steps is not None and epochs[-1]["step"] >= most_steps:
+        return True
+    if config.train.patience == 0 or not best_epoch(epochs)["val_dice"]:
         return False
     return len(epochs) - best_epoch(epochs)["epoch"] >= config.train.patience
 
@@ -39,8 +49,8 @@ def epoch_record(state: TrainState, epoch: int, validation: dict, seconds: float
     }
 
 
-def epoch_line(config: ConfigDict, epochs: list[dict]) -> str:
-    """The last epoch in a line."""
+def epoch_line(epochs: list[dict], total_steps: int, steps_per_epoch: int) -> str:
+    """The last epoch in a line, of a run of so many steps at most."""
     record, top = epochs[-1], best_epoch(epochs)
     validation = (
         "undefined in validation (nothing is marked, nothing found)"
@@ -48,17 +58,9 @@ def epoch_line(config: ConfigDict, epochs: list[dict]) -> str:
         else f"{record['val_dice']:.3f} validation (best {top['val_dice']:.3f} in epoch {top['epoch']})"
     )
     return (
-        f"epoch {record['epoch']}/{config.train.epochs}: loss {record['train_loss']:.3f}, Dice "
+        f"epoch {record['epoch']}/{-(-total_steps // steps_per_epoch)}: loss {record['train_loss']:.3f}, Dice "
         f"{record['train_dice']:.3f} training, {validation}, {record['seconds']:.0f} s{_unusual(record)}"
     )
-
-
-def in_the_bar(record: dict) -> dict[str, str]:
-    """What the progress bar of an epoch shows of a step's record."""
-    loss = record["loss"]
-    return {"loss": "none" if loss is None else f"{loss:.3f}"} | {
-        key: str(record[key]) for key in ("spikes", "skipped") if record[key]
-    }
 
 
 def _unusual(record: dict) -> str:
@@ -79,17 +81,17 @@ def description(
 ) -> str:
     """What is about to be trained, on what and on whom."""
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    sizes = ", ".join(f"{side} {len(rows)}" for side, rows in index.items())
+    sizes = ", ".join(f"{side} {len(rows):,}" for side, rows in index.items())
     size = "×".join(map(str, config.data.patch or (config.data.image_size,) * 2))
     return (
         f"{workdir}: {config.model.name}, {parameters:,} parameters, {size}, batch {config.train.batch_size}, "
-        f"on {jax.device_count()} {jax.devices()[0].platform} device{'s' if jax.device_count() > 1 else ''}.\n"
-        f"{cases} cases in {config.data.root}; slices: {sizes}; split {label}."
+        f"on {count(jax.device_count(), f'{jax.devices()[0].platform} device')}.\n"
+        f"{count(cases, 'case')} in {config.data.root}; slices: {sizes}; split {label}."
     )
 
 
-def resumption(config: ConfigDict, workdir: Path, step: int, epochs: list[dict]) -> str:
+def resumption(config: ConfigDict, workdir: Path, step: int, epochs: list[dict], total_steps: int) -> str:
     """What a resumed run says."""
-    if finished(config, epochs):
+    if finished(config, epochs, total_steps):
         return f"{workdir} is trained to its end; to train again, name another --workdir or delete it."
     return f"Going on from step {step}, in epoch {len(epochs) + 1}."

@@ -22,7 +22,7 @@ from unet_jax.inference.network import input_channels, output_channels
 from unet_jax.models.functional import split_model
 from unet_jax.models.layers import each_axis
 from unet_jax.runtime.mesh import check_batch_size, replicated
-from unet_jax.training import optim, parts, start
+from unet_jax.training import loggers, optim, parts, start
 from unet_jax.training.step import TrainState, init_state
 
 CHECKPOINTS = ("best", "newest")
@@ -38,6 +38,8 @@ def check(config: ConfigDict, mesh: Mesh, classes: Classes = ()) -> None:
     check_batch_size(config.train.batch_size, mesh, config.train.accumulate)
     if config.train.epochs < 1:
         raise InputError(f"config.train.epochs is {config.train.epochs}; it must be at least 1.")
+    _check_budget(config)
+    loggers.check(config.train.loggers)
     if config.eval.checkpoint not in CHECKPOINTS:
         raise InputError(
             f"config.eval.checkpoint is {config.eval.checkpoint!r}; it must be one of {', '.join(CHECKPOINTS)}."
@@ -68,6 +70,16 @@ def check(config: ConfigDict, mesh: Mesh, classes: Classes = ()) -> None:
             f"config.train.accumulate is {config.train.accumulate}, and the network normalises by the batch, whose "
             "parts have other statistics: use config.model.norm='instance' or 'group', or accumulate=1."
         )
+
+
+def _check_budget(config: ConfigDict) -> None:
+    """Raises InputError for a budget that cannot be kept."""
+    for name in ("steps", "minutes"):
+        value = config.train[name]
+        if value is not None and not value > 0:
+            raise InputError(f"config.train.{name} is {value}; it must be above 0, or None for no limit.")
+    if config.train.minutes is not None and jax.process_count() > 1:
+        raise InputError("config.train.minutes is measured by one process, and there are several: give steps instead.")
 
 
 def _check_slabs(config: ConfigDict, model: nnx.Module, slabs: int) -> None:
@@ -155,15 +167,18 @@ def choose_split(config: ConfigDict, data: DataSet, path: Path) -> tuple[Split, 
 
 
 def optimizer_and_schedule(
-    config: ConfigDict, steps_per_epoch: int
+    config: ConfigDict, steps_per_epoch: int, total_steps: int | None = None
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
-    """The optimiser, and its learning rate by step, for epochs of so many steps."""
+    """The optimiser, and its learning rate by step, for epochs of so many steps.
+
+    The schedule is laid out over `total_steps`, or without them over all epochs.
+    """
     schedule = optim.learning_rate_schedule(
         config.optim.schedule,
         peak=config.optim.learning_rate,
         warmup_steps=config.optim.warmup_steps,
         steps_per_epoch=steps_per_epoch,
-        total_steps=config.train.epochs * steps_per_epoch,
+        total_steps=total_steps or config.train.epochs * steps_per_epoch,
     )
     optimizer = optim.optimizer(
         config.optim.name,

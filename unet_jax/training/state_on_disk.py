@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from unet_jax.errors import NumbersError
@@ -54,7 +55,12 @@ def restore(
 
 def nonfinite(tree: Any) -> list[str]:
     """The names of the leaves that hold NaN or infinity."""
-    found = jax.tree_util.tree_leaves_with_path(jax.device_get(_finite(tree)))
+    if all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(tree)):
+        # On the host already: the devices may be busy.
+        finite_leaves = jax.tree.map(lambda leaf: np.isfinite(leaf).all(), tree)
+    else:
+        finite_leaves = jax.device_get(_finite(tree))
+    found = jax.tree_util.tree_leaves_with_path(finite_leaves)
     return [jax.tree_util.keystr(path, simple=True, separator="/") for path, finite in found if not finite]
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from unet_jax.files import storage_error
-from unet_jax.run.config import flatten
+from unet_jax.training.loggers import scalars
 
 if TYPE_CHECKING:
     from tensorboardX.proto.event_pb2 import Event
@@ -113,17 +113,6 @@ def _event(record: Mapping[str, Any], pictures: Mapping[str, UInt8[np.ndarray, "
     from tensorboardX.proto.summary_pb2 import Summary
     from tensorboardX.summary import make_image
 
-    group = "epoch" if "epoch" in record else "train"
-    values = [Summary.Value(tag=_tag(group, key), simple_value=value) for key, value in _numbers(record).items()]
+    values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars(record).items()]
     values += [Summary.Value(tag=f"validation/{title}", image=make_image(rgb)) for title, rgb in pictures.items()]
     return Event(wall_time=time.time(), step=record["step"], summary=Summary(value=values))
-
-
-def _numbers(record: Mapping[str, Any]) -> dict[str, int | float]:
-    """What can be drawn as a curve over the steps."""
-    flat = flatten(record)
-    return {key: value for key, value in flat.items() if key != "step" and type(value) in (int, float)}
-
-
-def _tag(group: str, key: str) -> str:
-    return key if key == "epoch" else f"{group}/{key.replace('.', '/')}"

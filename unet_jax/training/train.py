@@ -1,6 +1,8 @@
 """A whole run in reading order: data, split, network, epochs of steps, checkpoints; then the scores."""
 
 import contextlib
+import dataclasses
+import functools
 import sys
 from pathlib import Path
 
@@ -19,23 +21,31 @@ from unet_jax.runtime.mesh import data_mesh, is_primary, prediction_mesh
 from unet_jax.runtime.out_of_memory import explained
 from unet_jax.runtime.signals import StopRequest
 from unet_jax.runtime.watchdog import Watchdog
-from unet_jax.training import loop, progress, samples, setup, state_on_disk
+from unet_jax.training import budget, loggers, loop, progress, samples, setup, state_on_disk
 from unet_jax.training.step import StepSettings, make_train_step
 from unet_jax.training.tensorboard import EventFile
+from unet_jax.training.trial import run_trial
+from unet_jax.wording import count
 
 STACKS = "stacks.txt"
 
 
-def train(config: ConfigDict, workdir: Path, *, resuming: str = "auto") -> dict:
+# Steps that are timed to fix those of a budget of minutes.
+TIMED_STEPS = 6
+
+
+def train(config: ConfigDict, workdir: Path, *, resuming: str = "auto", dry_run: bool = False) -> dict:
     """Trains what the config says, or resumes the run in `workdir`, and scores its test side.
 
     Args:
         config: resolved, with every key.
         workdir: the run's folder.
         resuming: "auto", "must" or "never": see `resume.check_resume`.
+        dry_run: whether two steps and one validated case tell the memory and time of the whole run instead; nothing is
+            written to `workdir` then.
 
     Returns:
-        what the test side's metrics.json holds.
+        what the test side's metrics.json holds; nothing for a dry run.
 
     Raises:
         InputError: the config, the data or what lies in `workdir` cannot be used.
@@ -54,10 +64,10 @@ def train(config: ConfigDict, workdir: Path, *, resuming: str = "auto") -> dict:
     ):
         stop.anywhere(lambda: "nothing was trained yet; run the same command to resume.")
         resume.check_resume(workdir, resuming)
-        return _train(config, workdir, stop, watchdog)
+        return _train(config, workdir, stop, watchdog, dry_run=dry_run)
 
 
-def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watchdog) -> dict:
+def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watchdog, *, dry_run: bool) -> dict:
     # The config, then the data: what is wrong with the first is told before the second is read.
     compilation_cache.use(config.train.compilation_cache)
     mesh = data_mesh(config.train.spatial)
@@ -89,8 +99,17 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
         sampled = samples.of_patches(config, data, index, plan)
     steps_per_epoch = sampled.steps_per_epoch
 
+    # How long it takes.
+    try_out = functools.partial(run_trial, config, mesh, data, classes, index, sampled, plan)
+    if dry_run:
+        found = try_out(steps=2)
+        _say(f"Dry run of {workdir}: two steps and one validated case, of which nothing is kept.")
+        _say(found.lines(budget.expected_steps(config, workdir, steps_per_epoch, found), steps_per_epoch))
+        return {}
+    total_steps = budget.total_steps(config, workdir, steps_per_epoch, lambda: try_out(steps=TIMED_STEPS))
+
     # The network and its optimiser, at their first step.
-    optimizer, schedule = setup.optimizer_and_schedule(config, steps_per_epoch)
+    optimizer, schedule = setup.optimizer_and_schedule(config, steps_per_epoch, total_steps)
     begun = bool(checkpoint_folder.steps(workdir / run_folder.CHECKPOINTS))
     fresh = _without_initial_weights(config) if begun else config
     graphdef, state = setup.initial_state(fresh, data.channels, optimizer, mesh, classes, data=data, say=_say)
@@ -113,11 +132,12 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
         if not split_path.exists():
             splits.write(split, split_path)
     if resumed:
-        _say(progress.resumption(config, workdir, resumed, epochs))
+        _say(progress.resumption(config, workdir, resumed, epochs, total_steps))
 
     # The epochs.
     has_events = config.train.tensorboard and is_primary()
     events = EventFile(workdir, resumed, records, config.to_dict()) if has_events else None
+    logging = loggers.opened(config.train.loggers if is_primary() else (), workdir, config.to_dict())
     step_settings = StepSettings.of(config, classes, plan and plan.configuration, ignores=data.ignores, mesh=mesh)
     # Of several processes, each validates its share of the cases on its own devices.
     own_mesh = mesh if exchange.count() == 1 else prediction_mesh(config.train.spatial)
@@ -131,6 +151,7 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
         network_step=make_step(graphdef, config, own_mesh, overlap=regions.overlap(classes)),
         settings=SegmentSettings.of(config, own_mesh, plan, classes),
         steps_per_epoch=steps_per_epoch,
+        total_steps=total_steps,
         checkpoints=checkpoints,
         record=record,
         stop=stop,
@@ -141,13 +162,13 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
     stop.anywhere(lambda: f"nothing was trained since step {resumed}; run the same command to resume.")
     stream = pipeline.stream(sampled.batches(resumed))
     closing_events = contextlib.closing(events) if events else contextlib.nullcontext()
-    with host_memory.thawing(), contextlib.closing(stream) as batches, closing_events:
-        epochs = loop.train_epochs(run, state, batches, epochs)
+    with host_memory.thawing(), contextlib.closing(stream) as batches, closing_events, logging as logs:
+        epochs = loop.train_epochs(dataclasses.replace(run, loggers=logs), state, batches, epochs)
 
     # The scores.
     stop.anywhere(lambda: "trained to the end and saved; run the same command to score it.")
     scored = history.best_epoch(epochs) if config.eval.checkpoint == "best" else epochs[-1]
-    _say(f"Trained {len(epochs)} epochs; scoring the {config.eval.checkpoint}, epoch {scored['epoch']}.")
+    _say(f"Trained {count(len(epochs), 'epoch')}; scoring the {config.eval.checkpoint}, epoch {scored['epoch']}.")
     if config.eval.choose_threshold:
         config = config.copy_and_resolve_references()
         config.eval.threshold = threshold.choose(

@@ -314,7 +314,7 @@ def test_files_of_a_case_that_differ_are_named_by_file(tmp_path):
     with pytest.raises(InputError) as caught:
         made.decode(bad, lambda path: (tmp_path / path).read_bytes())
     assert str(caught.value) == (
-        "b_y.png: has 9x20 pixels, 1 channels of uint8, and the first file of b 16x20 pixels, 1 channels of uint8: all "
+        "b_y.png: has 9x20 pixels, 1 channel of uint8, and the first file of b 16x20 pixels, 1 channel of uint8: all "
         "files of a volume must be alike."
     )
 

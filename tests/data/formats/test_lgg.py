@@ -162,10 +162,10 @@ def _spoil(root, write_scan):
         f"{b}_4_mask.tif: is not a TIFF, PNG or JPEG (its first bytes are b'no pictu')",
         f"{b}_5.tif: is a folder, pipe or device",
         f"{c}_1.tif: has 3 channels of uint16, where 3 of uint8 are needed",
-        f"{c}_2.tif: has 1 channels of uint8, where 3 of uint8 are needed",
+        f"{c}_2.tif: has 1 channel of uint8, where 3 of uint8 are needed",
         f"{c}_3.tif: has 4 channels of uint8, where 3 of uint8 are needed",
         f"{c}_4_mask.tif: has 3 channels of uint8, where 1 of uint8 are needed",
-        f"{c}_5_mask.tif: has 1 channels of uint16, where 1 of uint8 are needed",
+        f"{c}_5_mask.tif: has 1 channel of uint16, where 1 of uint8 are needed",
     ]
 
 

@@ -13,8 +13,8 @@ SET = {"patients": 6, "size": 64, "slices": (12, 16)}
 
 @pytest.fixture(scope="module")
 def cases():
-    """Patients 1 to 20 of one set, with 20 slices of 64 x 64 each."""
-    return [phantom.generate_case(7, index, size=64, slices=20) for index in range(1, 21)]
+    """Patients 1 to 20 of one set, with 12 slices of 64 x 64 each."""
+    return [phantom.generate_case(7, index, size=64, slices=12) for index in range(1, 21)]
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +99,8 @@ def test_files_hold_the_case_in_rgb_order(written):
 def test_types_shapes_and_values(cases):
     for image, mask in cases:
         assert image.dtype == mask.dtype == np.uint8
-        assert image.shape == (20, 64, 64, 3)
-        assert mask.shape == (20, 64, 64)
+        assert image.shape == (12, 64, 64, 3)
+        assert mask.shape == (12, 64, 64)
         assert set(np.unique(mask)) == {0, 1}
 
 
@@ -121,9 +121,20 @@ def around(mask):
 
 
 def test_tumour_outshines_its_surroundings_in_flair(cases):
-    for image, mask in cases:
-        flair = image[..., 1]
-        assert np.median(flair[mask > 0]) > 1.25 * np.median(flair[around(mask)])
+    brighter = [np.median(image[..., 1][mask > 0]) / np.median(image[..., 1][around(mask)]) for image, mask in cases]
+    # In most patients; one in eight is close to isointense.
+    assert min(brighter) > 1.0
+    assert np.median(brighter) > 1.25
+    assert 1 <= sum(one < 1.25 for one in brighter) <= 8
+
+
+def test_small_scans_are_the_same_heads_seen_with_larger_pixels():
+    """Of one patient, as 50 and as 200 pixels: a pixel is the mean over what it covers, not a sample of it."""
+    (small, its), (large, their) = (phantom.generate_case(7, 2, size=size, slices=3) for size in (50, 200))
+    means = their.reshape(3, 50, 4, 50, 4).mean((2, 4))
+    assert np.mean((means > 0.5) != its) < 0.01
+    seen = large.reshape(3, 50, 4, 50, 4, 3).mean((2, 4))
+    assert np.corrcoef(seen[..., 1].ravel(), small[..., 1].ravel())[0, 1] > 0.95
 
 
 def test_tumour_is_dark_before_contrast_and_enhances_after(cases):
@@ -161,7 +172,7 @@ def test_air_is_dark_and_tissue_is_not(cases):
     for image, _ in cases:
         corners = np.concatenate([image[:, :5, :5], image[:, -5:, -5:]])
         assert corners.mean() < 12
-        assert image[10, 20:44, 20:44, 1].mean() > 30
+        assert image[6, 20:44, 20:44, 1].mean() > 30
 
 
 def test_a_killed_write_leaves_nothing(tmp_path, monkeypatch):

@@ -32,9 +32,11 @@ def test_a_picture_of_three_channels_keeps_its_colours_unless_one_is_chosen():
     image = np.random.default_rng(0).integers(0, 256, (1, 4, 5, 3), np.uint8)
     files, case = CaseFiles("a.b", "a", (Path("x/a.b.jpg"),), ()), Case("a.b", "a", image, None)
     nothing = np.zeros((1, 4, 5), np.uint8)
-    np.testing.assert_array_equal(_decoded(files, case, nothing)["overlays/x/a.b.png"], image[0])
+    # 5 pixels become 515, the first multiple from 512 on.
+    expected = image[0].repeat(103, 0).repeat(103, 1)
+    np.testing.assert_array_equal(_decoded(files, case, nothing)["overlays/x/a.b.png"], expected)
     [grey] = _decoded(files, case, nothing, channel=1).values()
-    np.testing.assert_array_equal(grey, np.repeat(image[0, ..., 1:2], 3, axis=-1))
+    np.testing.assert_array_equal(grey, np.repeat(expected[..., 1:2], 3, axis=-1))
 
 
 def test_each_of_several_classes_is_outlined_in_its_colour():
@@ -44,7 +46,9 @@ def test_each_of_several_classes_is_outlined_in_its_colour():
     [picture] = _decoded(files, Case("a", "a", image, None), mask, classes=("a", "b")).values()
     expected = np.full((8, 9, 3), 90, np.uint8)
     expected[1:6, 1:5], expected[2:7, 5:8] = rgb_of(1), rgb_of(2)
-    expected[2:5, 2:4] = expected[3:6, 6:7] = 90
+    expected = expected.repeat(57, 0).repeat(57, 1)
+    for rows, columns in (((1, 6), (1, 5)), ((2, 7), (5, 8))):
+        expected[57 * rows[0] + 2 : 57 * rows[1] - 2, 57 * columns[0] + 2 : 57 * columns[1] - 2] = 90
     np.testing.assert_array_equal(picture, expected)
 
 

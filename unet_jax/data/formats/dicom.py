@@ -1,5 +1,6 @@
 """DICOM series to cases: slices in the order in which they lie in the body."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from unet_jax.data.formats.dicom_frames import Slice, pydicom
 from unet_jax.data.names import shown
 from unet_jax.data.reader import CaseFiles
 from unet_jax.errors import InputError
+from unet_jax.wording import count
 
 # Gaps between slices may differ by this share of the usual one.
 GAP_TOLERANCE = 0.1
@@ -61,6 +63,13 @@ def read_series(files: CaseFiles, read: Callable[[Path], bytes]) -> list[Slice]:
     return sorted(series, key=lambda one: position(one[0])) if len(series) > 1 else series
 
 
+def first_series(files: CaseFiles, read: Callable[[Path], bytes]) -> CaseFiles:
+    """A case of several series with the files of its first channel's alone."""
+    series = [dicom_frames.parse(read(path)).get("SeriesInstanceUID") for path in files.images]
+    images = tuple(path for path, uid in zip(files.images, series, strict=True) if uid == series[0])
+    return dataclasses.replace(files, images=images)
+
+
 def faults_of(name: str, datasets: Sequence[pydicom.Dataset]) -> list[str]:
     """What keeps these slices from being one series, a line each."""
     return _series_faults(name, datasets) or _position_faults(name, datasets)
@@ -73,7 +82,8 @@ def _series_faults(name: str, datasets: Sequence[pydicom.Dataset]) -> list[str]:
         series.setdefault(str(dataset.get("SeriesInstanceUID")), []).append(dataset)
     if len(series) > 1:
         found = "; ".join(
-            f"{shown(str(of[0].get('SeriesDescription') or 'without a description'))} ({len(of)} files, {shown(uid)})"
+            f"{shown(str(of[0].get('SeriesDescription') or 'without a description'))} "
+            f"({count(len(of), 'file')}, {shown(uid)})"
             for uid, of in series.items()
         )
         return [f"{shown(name)}: holds {len(series)} series, and one a folder is needed: {found}: put each in its own."]

@@ -15,6 +15,7 @@ from unet_jax.data.formats import pillow_file, two_files
 from unet_jax.data.formats.image_header import SUFFIXES, Header, read_header, read_headers
 from unet_jax.data.names import shown
 from unet_jax.errors import InputError
+from unet_jax.wording import count
 
 MAX_FILE_BYTES = 2**31
 # What to do about a file that is whole and cannot be read, by the system's number; else see `_unreadable`.
@@ -43,7 +44,12 @@ def read_file(root: Path, path: PurePath) -> bytes:
     return two_files.joined(_read(root, path), path, lambda other: _read(root, other))
 
 
-def _read(root: Path, path: PurePath) -> bytes:
+def read_head(root: Path, path: PurePath, count: int) -> bytes:
+    """The first bytes of a file, or all of a shorter one; arguments and what it raises are those of `read_file`."""
+    return _read(root, path, count)
+
+
+def _read(root: Path, path: PurePath, count: int = -1) -> bytes:
     try:
         place = locate(root, path)
         status = os.stat(place)
@@ -54,7 +60,7 @@ def _read(root: Path, path: PurePath) -> bytes:
                 f"{shown(path)}: has {status.st_size} bytes, and up to {MAX_FILE_BYTES} are read: split it."
             )
         with open(place, "rb", buffering=0) as file:
-            return file.read()
+            return file.read(count)
     except OSError as error:
         raise _unreadable(path, error.strerror, error.errno) from error
 
@@ -220,7 +226,7 @@ def _as_claimed(header: Header, pixels: np.ndarray) -> np.ndarray:
     found = (*pixels.shape[:2], 1 if pixels.ndim == 2 else pixels.shape[2])
     if found != (header.rows, header.columns, header.channels) or pixels.dtype != header.dtype:
         raise InputError(
-            f"has {header.rows}x{header.columns} pixels, {header.channels} channels of {header.dtype}, and decodes to "
-            "something else: save it as 8-bit grey or RGB, or restore it."
+            f"has {header.rows}x{header.columns} pixels, {count(header.channels, 'channel')} of {header.dtype}, and "
+            "decodes to something else: save it as 8-bit grey or RGB, or restore it."
         )
     return _colours_in_order(pixels)

@@ -18,6 +18,7 @@ from unet_jax.data.formats import tiff_tags
 from unet_jax.data.formats.pillow import DamagedError, exif_orientation, is_big, open_picture, quiet
 from unet_jax.data.formats.tiff_tags import first
 from unet_jax.errors import InputError
+from unet_jax.wording import count
 
 MAX_PIXELS = 2**28
 # Of all pages of a file together.
@@ -227,7 +228,7 @@ def checked(
     if not rows or not columns or not channels:
         raise InputError(f"the image has no pixel ({rows}x{columns}, {channels} channels): restore or remove it.")
     if channels not in (1, 3, 4):
-        raise InputError(f"has {channels} channels: save it with 1 (grey), 3 (RGB) or 4 (RGB and alpha).")
+        raise InputError(f"has {count(channels, 'channel')}: save it with 1 (grey), 3 (RGB) or 4 (RGB and alpha).")
     if bits not in (1, 8, 16, 32) or (number == "f" and bits < 32):
         raise InputError(f"has {bits} bits a channel: save it with 1, 8, 16 or 32.")
     header = Header(kind, rows, columns, channels, bits, number)

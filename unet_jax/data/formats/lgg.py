@@ -19,6 +19,7 @@ from unet_jax.data.listing import folders, has_suffix
 from unet_jax.data.names import shown
 from unet_jax.data.reader import CaseFiles
 from unet_jax.errors import InputError
+from unet_jax.wording import count
 
 # The channels, and the one that shows a tumour best.
 SEQUENCES = ("pre-contrast", "FLAIR", "post-contrast")
@@ -219,8 +220,8 @@ def _checked(pixels: np.ndarray, path: Path, channels: int) -> np.ndarray:
     found = 1 if pixels.ndim == 2 else pixels.shape[2]
     if pixels.dtype != np.uint8 or found != channels:
         mistake = (
-            f"has {found} channels of {pixels.dtype}, where {channels} of uint8 are needed: convert it, or restore it "
-            "from the original data set."
+            f"has {count(found, 'channel')} of {pixels.dtype}, where {channels} of uint8 are needed: convert it, or "
+            "restore it from the original data set."
         )
         # Another number of channels is another mistake.
         raise FaultsError([Fault(path, mistake, kind=mistake)])

@@ -16,6 +16,7 @@ from unet_jax.data.names import shown
 from unet_jax.data.patients import Patients
 from unet_jax.data.reader import CaseFiles
 from unet_jax.errors import InputError
+from unet_jax.wording import count
 
 DESCRIPTION = "dataset.json"
 IMAGES, LABELS = "imagesTr", "labelsTr"
@@ -61,7 +62,7 @@ def find(root: Path, channels: int, ending: str, cases: int | None, patients: Pa
     faults += [Fault(path, "this mask has no image: add it or remove this file.") for path in spare.values()]
     there = len(by_case.keys() | (refused & labels.keys()))
     if cases not in (None, there):
-        faults.append(Fault(DESCRIPTION, f"says numTraining {cases}, and {IMAGES} holds {there} cases."))
+        faults.append(Fault(DESCRIPTION, f"says numTraining {cases}, and {IMAGES} holds {count(there, 'case')}."))
     return [*listing, CaseFiles("listing", "", (), (), tuple(sorted(faults)))] if faults else listing
 
 

@@ -2,8 +2,8 @@
 
 A module has `decode` and `encode`. Of pictures, which have no place in the body, `decode(data, name, mask=False)` gives
 [d, h, w, c] and `encode(volume, suffix)` bytes. Of volumes, `decode(data, name)` gives [i, j, k] or [i, j, k, c] with a
-`VoxelGrid`, `read_grid(data, name)` it alone, `encode(volume, grid, suffix)` the bytes of each file by its suffix, and
-`endings(suffix)` those suffixes.
+`VoxelGrid`, `read_grid(data, name)` it alone, from the first GRID_BYTES of the file (None: from all of it),
+`encode(volume, grid, suffix)` the bytes of each file by its suffix, and `endings(suffix)` those suffixes.
 DICOM is series of files: see `dicom`.
 """
 
@@ -108,6 +108,15 @@ def check_packages(paths: Iterable[PurePath]) -> None:
     """Raises InputError, which names the extra, where a package that these files need is not installed."""
     for path in paths:
         format_of(path)[0].module()
+
+
+def read_grid(data: bytes, path: PurePath) -> "VoxelGrid":
+    """Where the voxels of a volume's file lie, by its header alone.
+
+    Raises:
+        InputError: the header cannot be read.
+    """
+    return format_of(path)[0].module().read_grid(data, path)
 
 
 def read(

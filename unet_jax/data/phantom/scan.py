@@ -10,6 +10,7 @@ from jaxtyping import Float, Float32, UInt8
 
 FIELD_OF_VIEW = 230.0  # mm, rows and columns
 LOWEST, HIGHEST = -58.0, 80.0  # mm above the middle of the head, first and last slice
+COARSE = 100  # rows and columns below which pixels are means of finer ones
 
 # Signal of pre-contrast T1, FLAIR and post-contrast T1, for fat about 1.
 SIGNAL = {
@@ -27,9 +28,9 @@ SIGNAL = {
     "choroid plexus": (0.35, 0.42, 0.90),
     "cap": (0.54, 0.56, 0.54),
     "spot": (0.52, 0.70, 0.53),
-    "tumour": (0.38, 0.80, 0.42),
-    "core": (0.28, 0.62, 0.28),
-    "rim": (0.42, 0.74, 0.95),
+    "tumour": (0.38, 0.75, 0.42),
+    "core": (0.28, 0.60, 0.28),
+    "rim": (0.42, 0.70, 0.95),
 }
 # Centre and radii, and start, end and radius, in mm as in _head_points; the right half stands for both.
 DEEP_GREY = (((13, 10, 8), (9, 15, 10)), ((24, -6, 6), (6, 18, 11)), ((12, -20, 14), (6, 11, 10)))
@@ -66,7 +67,9 @@ def generate_case(
         patient in six lacks pre- or post-contrast, and FLAIR stands in for it.
     """
     rng = np.random.default_rng([seed, index])
-    points = _head_points(rng, size, slices)
+    # A folded cortex is finer than the pixels of a small picture, which are means of finer ones then, as a scanner's.
+    finer = 2 if size < COARSE else 1
+    points = _head_points(rng, finer * size, slices)
     both = np.stack([np.abs(points[0]), points[1], points[2]])
     head, brain, cerebellum, brainstem = _head_geometry(points, both)
     image = np.zeros((3, *head.shape), np.float32)
@@ -75,8 +78,15 @@ def generate_case(
     _paint_hindbrain(image, rng, points, cerebellum, brainstem)
     ventricles = _paint_ventricles(image, rng, both)
     _paint_confounders(image, rng, points, both, brain, ventricles)
-    mask = _paint_tumour(image, rng, points, np.minimum(brain, -ventricles))
-    return _degrade(image, rng, points), mask
+    cover = _paint_tumour(image, rng, points, np.minimum(brain, -ventricles))
+    image, cover, points = (_shrunk(field, finer) for field in (image, cover, points))
+    return _degrade(image, rng, points), (cover > 0.5).astype(np.uint8)
+
+
+def _shrunk(field: np.ndarray, times: int) -> np.ndarray:
+    """Means over squares of so many pixels a side."""
+    *others, rows, columns = field.shape
+    return field.reshape(*others, rows // times, times, columns // times, times).mean((-3, -1))
 
 
 def _head_points(rng: np.random.Generator, size: int, slices: int) -> Points:
@@ -192,20 +202,23 @@ def _paint_confounders(
     _paint(image, _cover(np.maximum.reduce([sinus, *arteries])), "vessel", 0.9)
 
 
-def _paint_tumour(image: Image, rng: np.random.Generator, points: Points, room: Field) -> UInt8[np.ndarray, "d h w"]:
-    """An irregular tumour with core and enhancing rim, where room (mm) is positive; returns its mask."""
+def _paint_tumour(image: Image, rng: np.random.Generator, points: Points, room: Field) -> Field:
+    """An irregular tumour with core and enhancing rim, where room (mm) is positive; returns its share of each voxel."""
     centre = rng.uniform((20, -46, 4), (38, 46, 38)) * (rng.choice((-1, 1)), 1, 1)
     radius = rng.uniform(16, 32)
     ball = _ellipsoid(points, centre, radius * rng.uniform(0.85, 1.2, 3))
     ragged = 0.14 * radius * _waves(rng, points, 1.8 * radius, 12) + 0.9 * _waves(rng, points, 14.0, 12)
     tumour = np.minimum(ball + ragged, room - 1)
     core = tumour - rng.uniform(0.3, 0.55) * radius
-    cover = _cover(tumour)
-    _paint(image, cover, "tumour", rng.uniform(0.75, 1.0))
+    # Some are sharp and some fade into the brain over millimetres; the mask's border is where they are half there.
+    cover = _cover(tumour, rng.uniform(0.8, 2.5))
+    # One in eight is little brighter than the brain in FLAIR: it is told by its texture and the other sequences.
+    is_isointense = rng.random() < 1 / 8
+    _paint(image, cover, "tumour", rng.uniform(0.3, 0.5) if is_isointense else rng.uniform(0.65, 1.0))
     _paint(image, _cover(core, 1.5), "core", rng.uniform(0.2, 0.9))
     _paint(image, _cover(2 - np.abs(core), 1.3), "rim", rng.uniform(0.35, 1.0))
     image *= 1 + 0.06 * cover * _waves(rng, points, 14.0, 8)
-    return (cover > 0.5).astype(np.uint8)
+    return cover
 
 
 def _degrade(image: Image, rng: np.random.Generator, points: Points) -> UInt8[np.ndarray, "d h w 3"]:

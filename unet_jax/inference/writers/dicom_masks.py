@@ -54,7 +54,8 @@ def encode(
     """Yields each file of `plan` with its bytes: a binary segmentation, and a fractional one of the probabilities.
 
     Each class is a segment. Patient, study and frame of reference are those of the series. Empty slices are left out,
-    as the standard advises, unless all are empty.
+    as the standard advises, unless all are empty. Of a study, whose series are the channels of a case, it refers to the
+    first channel's.
 
     Args:
         files: the files of the series.
@@ -66,6 +67,7 @@ def encode(
     Raises:
         InputError: the series lacks something that a segmentation must refer to.
     """
+    files = dicom.first_series(files, lambda path: read_file(root, path))
     series = [dataset for dataset, _ in dicom.read_series(files, lambda path: read_file(root, path))]
     if len(files.images) == 1 and series[0].frame is not None:
         # An enhanced file: the segmentation refers to its frames, in their own order.

@@ -1,4 +1,4 @@
-"""Pictures to look at: each slice in grey, or in its own colours, with the outline of the predicted mask."""
+"""Pictures to look at: each slice in grey, or in its own colours, enlarged, with the outline of the predicted mask."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +16,10 @@ from unet_jax.data.regions import Classes
 
 FOLDER = "overlays"
 OUTLINE = rgb(PREDICTED)
+# The longer side has at least so many pixels.
+SIDE = 512
+# Pixels of an outline in an enlarged picture; else 1.
+WIDTH = 2
 
 
 def plan(files: CaseFiles) -> Path:
@@ -29,6 +33,8 @@ def encode(
     files: CaseFiles, case: Case, mask: UInt8[np.ndarray, "d h w"], channel: int | None, classes: Classes = ()
 ) -> Iterator[tuple[Path, bytes]]:
     """Yields the path and PNG of each slice; slices of a volume are numbered from 1.
+
+    Small ones are enlarged by repeating pixels, until the longer side has 512.
 
     Args:
         files: the files of the case.
@@ -48,7 +54,8 @@ def encode(
         shown = image[..., channel or 0] if channel is not None or image.shape[-1] != 3 else image
         grey = np.clip(np.asarray(shown, np.float32) * (255 / brightest), 0, 255).astype(np.uint8)
         picture = grey if grey.ndim == 3 else np.repeat(grey[..., None], 3, axis=-1)
-        _, data = cv2.imencode(".png", cv2.cvtColor(_outlined(picture, found, classes), cv2.COLOR_RGB2BGR))
+        picture = _outlined(picture, found, classes)
+        _, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
         yield path, data.tobytes()
 
 
@@ -56,20 +63,31 @@ def _is_picture(files: CaseFiles) -> bool:
     return len(files.first_channels) == 1 and files.images[0].suffix.lower() in PICTURE_SUFFIXES
 
 
+def _enlarged(picture: np.ndarray) -> np.ndarray:
+    times = -(-SIDE // max(picture.shape[:2]))
+    return np.ascontiguousarray(picture.repeat(times, 0).repeat(times, 1))
+
+
 def _outlined(picture: np.ndarray, mask: np.ndarray, classes: Classes) -> np.ndarray:
+    width = WIDTH if max(picture.shape) < SIDE else 1
+    picture, mask = _enlarged(picture), _enlarged(mask)
     if not classes:
-        return draw(picture, mask)
+        return draw(picture, mask, width=width)
     for number, its in enumerate(regions.members(classes), 1):
-        picture = draw(picture, regions.marked(mask, its).astype(np.uint8), rgb_of(number))
+        picture = draw(picture, regions.marked(mask, its).astype(np.uint8), rgb_of(number), width)
     return picture
 
 
 def draw(
-    picture: UInt8[np.ndarray, "h w 3"], mask: UInt8[np.ndarray, "h w"], colour: tuple[int, int, int] = OUTLINE
+    picture: UInt8[np.ndarray, "h w 3"],
+    mask: UInt8[np.ndarray, "h w"],
+    colour: tuple[int, int, int] = OUTLINE,
+    width: int = 1,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """The picture with the mask's outermost pixels coloured; its interior is unchanged."""
+    """The picture with so many of the mask's outermost pixels coloured; its interior is unchanged."""
     # Outside the picture nothing belongs to the mask.
-    within = cv2.erode(mask, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    square = np.ones((2 * width + 1,) * 2, np.uint8)
+    within = cv2.erode(mask, square, borderType=cv2.BORDER_CONSTANT, borderValue=0)
     outlined = np.array(picture)
     outlined[(mask & ~within) > 0] = colour
     return outlined
