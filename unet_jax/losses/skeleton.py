@@ -50,7 +50,7 @@ def soft_skeleton(x: Float32[Array, "b *spatial k"], iterations: int) -> Float32
     Shit et al. 2021, algorithm 1, with the neighbourhoods of their code: erosion by a cross, dilation by a square.
 
     Args:
-        x: from 0 to 1. What lies beyond the border is as the border.
+        x: from 0 to 1. What lies beyond the border is as the border, so what fills the whole image has no centre line.
         iterations: 0 or more.
     """
     skeleton = jnp.zeros_like(x)
@@ -63,7 +63,7 @@ def soft_skeleton(x: Float32[Array, "b *spatial k"], iterations: int) -> Float32
 
 
 def _eroded(x: Array) -> Array:
-    return functools.reduce(jnp.minimum, (-_largest_of_three(-x, axis) for axis in range(1, x.ndim - 1)))
+    return functools.reduce(jnp.minimum, (-_largest_of_three(-x, axis) for axis in range(1, x.ndim - 1)), x)
 
 
 def _dilated(x: Array) -> Array:
