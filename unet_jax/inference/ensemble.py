@@ -14,7 +14,10 @@ from unet_jax.inference.network import Logits, Probability, load_network
 from unet_jax.run import checkpoint, resume
 from unet_jax.run import folder as run_folder
 from unet_jax.run.checkpoint import Restored
-from unet_jax.run.config import flatten, read_config
+from unet_jax.run.config import chosen_on_other_folds, flatten, read_config
+
+# What folds may differ in, if each has a choice of its own.
+CHOSEN = ("eval.threshold", "eval.postprocess.minimum_voxels")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Runs:
 
     Attributes:
         folders: of each.
-        config: of all, but for the fold; of thresholds that folds have chosen, their mean.
+        config: of all, but for the fold; of thresholds that folds have chosen on their validation sides, their mean.
     """
 
     folders: tuple[Path, ...]
@@ -57,7 +60,11 @@ def find(workdir: Path, *, flips: bool | None = None, tiles: bool | None = None)
                 f"{folders[0]} and {folder} differ in {', '.join(keys)}: predict with one of them, or train the fold "
                 "again."
             )
-    config.eval.threshold = sum(other.eval.threshold for other in configs) / len(configs)
+    if len(configs) > 1 and config.eval.choose:
+        # Each fold's choice is for its own test side, and is made without it; all folds together choose for others.
+        config.update_from_flattened_dict(chosen_on_other_folds(workdir))
+    else:
+        config.eval.threshold = sum(other.eval.threshold for other in configs) / len(configs)
     return Runs(tuple(folders), config)
 
 
@@ -68,7 +75,7 @@ def _differing(one: ConfigDict, other: ConfigDict) -> list[str]:
 
 def _compared(config: ConfigDict) -> Iterator[tuple[str, Any]]:
     for key, value in flatten(config.to_dict()).items():
-        chosen = key == "eval.threshold" and config.eval.choose_threshold
+        chosen = (config.eval.choose and key in CHOSEN) or (config.eval.choose_threshold and key == CHOSEN[0])
         if key not in ("data.fold", run_folder.FINGERPRINT) and not resume.is_harmless(key) and not chosen:
             yield key, value
 

@@ -64,7 +64,7 @@ def read_config(workdir: Path, *, flips: bool | None = None, tiles: bool | None 
     if chosen.get("eval.choose_threshold"):
         chosen["eval.threshold"] = _chosen_threshold(workdir, chosen["eval.threshold"])
     if chosen.get("eval.choose"):
-        chosen |= _chosen_on_other_folds(workdir)
+        chosen |= chosen_on_other_folds(workdir)
     try:
         return ConfigDict(_nested(chosen))
     except (AttributeError, TypeError, ValueError) as error:
@@ -83,8 +83,8 @@ def _chosen_threshold(workdir: Path, otherwise: float) -> float:
     return value
 
 
-def _chosen_on_other_folds(workdir: Path) -> dict[str, float | int]:
-    """Keys and values of `crossval.choices`; none before it has chosen."""
+def chosen_on_other_folds(workdir: Path) -> dict[str, float | int]:
+    """Keys and values of `crossval.choices`, for a fold, or for what all folds predict; none before it has chosen."""
     path = workdir / CHOSEN
     if not path.exists():
         return {}

@@ -75,6 +75,8 @@ def pack(
         if facts["kind"] == "choice":
             yield best_file.NAME, (workdir / best_file.NAME).read_bytes()
             yield plan_file.NAME, (workdir / plan_file.NAME).read_bytes()
+        if facts["kind"] == "folds" and (workdir / run_folder.CHOSEN).exists():
+            yield run_folder.CHOSEN, (workdir / run_folder.CHOSEN).read_bytes()
         for name, folder in parts.items():
             for path, content in _of_run(folder, case_names).items():
                 yield str(PurePosixPath(name, path)), content
