@@ -18,7 +18,7 @@ from unet_jax.run.config import as_json, flatten
 from unet_jax.version import VERSION
 
 # What the first process does while the others wait.
-ALONE = ("export", "plan", "check")
+ALONE = ("export", "plan", "check", "pack")
 
 
 def is_one_of_several() -> bool:

@@ -107,7 +107,8 @@ def _mlflow(workdir: Path, config: Mapping[str, Any]) -> Iterator[Logger]:
 
     def log(step: int, numbers: Mapping[str, int | float]) -> None:
         for name, value in numbers.items():
-            client.log_metric(run, name, value, step=step)
+            # In its folders, "epoch" cannot be a number and the place of "epoch/val_dice" as well.
+            client.log_metric(run, "epoch/number" if name == "epoch" else name, value, step=step)
 
     try:
         yield log
