@@ -26,12 +26,14 @@ def get_config() -> ConfigDict:
     # What lies under `root`: "lgg", the Kaggle layout; "pairs", pictures and masks; "nifti", nnU-Net's raw layout;
     # "dicom", studies with SEG or RTSTRUCT; "tfds", lgg_mri as TFDS builds it; "patterns", what `images` and `masks`
     # say; "listed", what dataset.json lists; see docs/data.md. "phantom": the built-in synthetic MRI. "auto": whatever
-    # lies there but studies, or, without such a folder, the phantom with the values of `scaled_down`.
+    # lies there, or, without such a folder, the phantom with the values of `scaled_down`.
     config.data.source = "auto"
     config.data.root = "data/kaggle_3m"
     # Where images and masks lie, as paths from `root` with fields, such as "images/{case}.png" and
     # "masks/{case}_mask*.png": they pair by equal fields. {patient} tells whose a case is, {slice} numbers the slices
-    # of a scan, {channel:flair|t1} are files that are stacked. None: a layout that is known.
+    # of a scan, {channel:flair|t1} are files that are stacked; {label:left|right} of masks are classes with a file
+    # each. None: a layout that is known. Of DICOM, `images` alone is the pattern of the descriptions of series, such as
+    # "*{channel:FLAIR|T1}*".
     config.data.images = placeholder(str)
     config.data.masks = placeholder(str)
     # "range": 8 and 16 bits become 0 to 1, floats stay as they are. "volume": each channel of each scan is stretched
@@ -199,6 +201,9 @@ def get_config() -> ConfigDict:
     config.optim.name = "adam"
     # The highest, after the warm-up.
     config.optim.learning_rate = 1e-3
+    # Factors on it for parts of the network, such as "encoder=0.1" or, level by level, "encoder=0.3, encoder/0=0.1":
+    # the longest name holds. None: all parts learn alike.
+    config.optim.part_rates = placeholder(str)
     # After the warm-up: "constant"; "cosine" down to 0 at the last epoch; or "poly", nnU-Net's, which takes
     # (1 - epoch / epochs)^0.9 of it for all steps of an epoch.
     config.optim.schedule = "constant"
@@ -219,9 +224,13 @@ def get_config() -> ConfigDict:
     config.optim.ema_decay = placeholder(float)
 
     config.train = ConfigDict()
-    # A folder that `python -m unet_jax.models.pretrained.torch_weights` made, to start from; None starts from random
-    # parameters.
+    # To start from: a run's folder or a pack, of which what fits is copied and what sees other channels or classes is
+    # adapted (docs/share.md); or a folder that `python -m unet_jax.models.pretrained.torch_weights` made. None starts
+    # from random parameters.
     config.train.initial_weights = placeholder(str)
+    # Parts of the network that stay as they are, batch normalisation's statistics included, such as "encoder" or, of a
+    # network with a stem, "stem, encoder"; "encoder/0" is its first block. None trains all.
+    config.train.freeze = placeholder(str)
     # Passes over the training slices, at most.
     config.train.epochs = 20
     # Steps of the whole run, at most; None: as many as the epochs have. The run ends with what is reached first, a last

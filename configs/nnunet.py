@@ -22,6 +22,9 @@ def get_config() -> ConfigDict:
     config = default.get_config()
     config.data.source = "nifti"
     config.data.root = "data/nnUNet_raw/Dataset004_Hippocampus"
+    # nnU-Net plans and trains on the files' own axes, as --mode=plan does; "ras" where dataset.json has the reader
+    # NibabelIOWithReorient.
+    config.data.axes = "file"
     # Five folds by patient, as many as nnU-Net's, and no test side beside the fold's.
     config.data.folds = 5
     # nnU-Net's own four: of each data set, those that its plan has.

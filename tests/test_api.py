@@ -2,6 +2,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import data_sets
@@ -13,6 +14,7 @@ import pytest
 import unet_jax
 from unet_jax.data import load
 from unet_jax.errors import DamageError, InputError
+from unet_jax.files import read_json, write_sealed_json
 from unet_jax.inference import postprocess
 from unet_jax.inference.network import load_network
 from unet_jax.inference.segment import segment_cases
@@ -121,6 +123,9 @@ def test_a_batch_of_its_own_size(workdir, segment, cases):
 
 def test_what_it_knows_of_its_run(segment, config):
     assert (segment.step, segment.channels) == (4, 3)
+    assert repr(segment) == (
+        "<Segmenter: tutorial, step 4; 3 channels (pre-contrast, FLAIR, post-contrast) → one class>"
+    )
     assert segment.config.model.to_dict() == config.model.to_dict()
 
 
@@ -197,3 +202,18 @@ else:
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_images_on_another_scale_than_training_are_warned_of(workdir, tmp_path):
+    trained = [{"low": [0, 0.1], "median": [0.3, 0.4], "high": [0.9, 1], "width": [0.8, 1]}] * 3
+    shutil.copytree(workdir, tmp_path / "run")
+    path = tmp_path / "run" / run_folder.DATA
+    recorded = read_json(path) | {"intensities": {"types": ["uint8"], "channels": trained}}
+    write_sealed_json(path, recorded)
+    segment = unet_jax.load(tmp_path / "run")
+    image = np.broadcast_to(np.linspace(0, 255, 256).astype(np.uint8).reshape(16, 16, 1), (16, 16, 3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        segment(image)
+    with pytest.warns(RuntimeWarning, match=r"1 case is on another scale of intensities than training \(image 1: the"):
+        segment(image // 8)

@@ -25,6 +25,7 @@ ORDER = [
     ["training"],
     ["crossval", "export", "benchmark", "check"],
     ["auto"],
+    ["share"],
     ["api"],
     ["__init__"],
     ["command_line"],

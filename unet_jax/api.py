@@ -20,14 +20,14 @@ from unet_jax.data.formats import sources
 from unet_jax.data.labels import LabelMap
 from unet_jax.data.scale import Scale
 from unet_jax.errors import InputError
-from unet_jax.inference import components, postprocess
-from unet_jax.inference.network import image_channels, load_network
+from unet_jax.inference import components, ensemble, postprocess
+from unet_jax.inference.network import image_channels
 from unet_jax.inference.segment import segment_stream
 from unet_jax.inference.settings import SegmentSettings, keeps_scale
 from unet_jax.inference.windows import Segmented, Wanted
 from unet_jax.plan import plan_file
-from unet_jax.run import checkpoint
 from unet_jax.run import folder as run_folder
+from unet_jax.run import pack_file
 from unet_jax.run.config import read_config
 from unet_jax.runtime.mesh import check_batch_size, prediction_mesh
 from unet_jax.runtime.out_of_memory import explained
@@ -43,29 +43,34 @@ def load(run: str | os.PathLike[str], *, batch_size: int | None = None) -> "Segm
         mask = segment(image)
 
     Args:
-        run: the run's folder; or that of a choice (best.json), whose folds and configurations are averaged and whose
-            post-processing is applied.
+        run: the run's folder, or a pack (docs/share.md). Of the folder of a cross-validation, the networks of the folds
+            are averaged; of that of a choice (best.json), folds and configurations, and its post-processing is applied.
         batch_size: slices, or slabs, that are computed together; fewer are filled up to that number. None is the
             run's own, with which the masks are those of `evaluate` and `predict` to the bit; 1 spares the filling where
             single pictures are to be segmented.
 
     Raises:
-        InputError: the folder holds no run, or no checkpoint yet.
-        DamageError: no checkpoint is whole. One that is damaged among others is a warning.
+        InputError: the folder holds no run, or no checkpoint yet; or the file is not a pack.
+        DamageError: a pack is not what was packed, or no checkpoint is whole. One that is damaged among others is a
+            warning.
     """
-    workdir = Path(run)
-    if (workdir / best_file.NAME).exists():
-        return _load_choice(workdir, batch_size)
-    config = read_config(workdir)
-    mesh = prediction_mesh(config.train.spatial)
+    with pack_file.opened(Path(run)) as workdir:
+        if (workdir / best_file.NAME).exists():
+            return _load_choice(workdir, batch_size)
+        return _load_runs(workdir, batch_size)
+
+
+def _load_runs(workdir: Path, batch_size: int | None) -> "Segmenter":
+    found = ensemble.find(workdir)
+    config, first, mesh = found.config, found.first, prediction_mesh(found.config.train.spatial)
     if batch_size is not None:
         config.train.batch_size = batch_size
         check_batch_size(batch_size, mesh)
-    network, restored = load_network(workdir, config, mesh)
-    for line in checkpoint.warnings(workdir / run_folder.CHECKPOINTS, restored):
-        warnings.warn(line, RuntimeWarning, stacklevel=2)
-    classes = run_folder.read_classes(workdir)
-    settings = SegmentSettings.of_run(workdir, config, mesh)
+    network, restored, lines = ensemble.load(found, mesh)
+    for line in lines:
+        warnings.warn(line, RuntimeWarning, stacklevel=3)
+    classes = run_folder.read_classes(first)
+    settings = SegmentSettings.of_run(first, config, mesh)
 
     def segment(wanted: Iterator[Wanted], keep: bool) -> Iterator[Segmented]:
         return segment_stream(network, wanted, settings, keep_probabilities=keep)
@@ -73,9 +78,10 @@ def load(run: str | os.PathLike[str], *, batch_size: int | None = None) -> "Segm
     def finish(mask: Mask) -> Mask:
         return postprocess.apply(mask, settings.postprocess)
 
-    channels = image_channels(workdir, config)
-    names, trained = _of_images(workdir, config, channels)
-    return Segmenter(segment, finish, config, restored.step, channels, classes, names, trained)
+    channels = image_channels(first, config)
+    names, trained = _of_images(first, config, channels)
+    step = restored[0].step if len(restored) == 1 else None
+    return Segmenter(segment, finish, config, step, channels, classes, names, trained)
 
 
 def _load_choice(workdir: Path, batch_size: int | None) -> "Segmenter":
@@ -122,7 +128,7 @@ class Segmenter:
 
     Attributes:
         config: the run's.
-        step: of the checkpoint; None of a choice, which has several.
+        step: of the checkpoint; None where there are several.
         channels: that images must have.
         classes: the names of several; empty for one.
         members: the numbers of each class in a mask: 1, 2 and so on, or several of each where classes overlap.
@@ -149,6 +155,12 @@ class Segmenter:
         self._stream = segment
         self._finish = finish
         self._trained = trained
+
+    def __repr__(self) -> str:
+        names = ", ".join(self.channel_names)
+        finds = ", ".join(self.classes) or "one class"
+        step = "" if self.step is None else f", step {self.step}"
+        return f"<Segmenter: {self.config.model.name}{step}; {self.channels} channels ({names}) → {finds}>"
 
     def __call__(
         self, image: ArrayLike, spacing: tuple[float, float, float] | None = None

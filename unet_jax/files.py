@@ -187,12 +187,21 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes `value` as JSON, by `write_bytes`."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+    write_text(path, _json(value))
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, allow_nan=False) + "\n"
 
 
 def write_sealed_json(path: Path, value: Mapping[str, Any]) -> None:
     """Writes `value` as JSON in the same way, with the SHA-256 of its contents, which `read_json` checks."""
-    write_json(path, {**value, SEAL: json_digest(value)})
+    write_bytes(path, sealed_json(value))
+
+
+def sealed_json(value: Mapping[str, Any]) -> bytes:
+    """What `write_sealed_json` writes."""
+    return _json({**value, SEAL: json_digest(value)}).encode(errors="backslashreplace")
 
 
 def json_digest(value: Any) -> str:

@@ -6,10 +6,12 @@ import nibabel
 import numpy as np
 import pytest
 
+import unet_jax
 from unet_jax.auto import best as best_file
 from unet_jax.auto.export import export
 from unet_jax.auto.predict import predict
 from unet_jax.errors import InputError
+from unet_jax.share.pack import pack
 
 
 def test_what_was_chosen_is_one_program(workdir, raw, tmp_path):
@@ -46,3 +48,12 @@ def test_before_the_choice_its_runs_are_named(copied, tmp_path):
     (copied / "best.json").unlink()
     with pytest.raises(InputError, match=r"nothing is chosen yet: .* or export one of its runs, such as"):
         export(copied, tmp_path / "balls.zip")
+
+
+def test_a_pack_of_the_choice_segments_as_its_folder_does(workdir, tmp_path):
+    pack(workdir, tmp_path / "choice.zip", case_names=False)
+    image = np.random.default_rng(0).normal(size=(4, 20, 20, 1)).astype(np.float32)
+    of_folder, of_pack = unet_jax.load(workdir), unet_jax.load(tmp_path / "choice.zip")
+    both = [each.probabilities(image, (1.0, 1.0, 1.0)) for each in (of_folder, of_pack)]
+    np.testing.assert_array_equal(*both)
+    assert of_folder.classes == of_pack.classes == ("shell", "core")

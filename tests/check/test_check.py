@@ -73,8 +73,8 @@ def test_planted_oddities_are_named(made, root, tmp_path, capsys):
     assert [line for line in lines if "side" not in line or "outside" in line] == [
         "1 of 10 cases has another size of slices than the usual 24x32 (p3: 30x32).",
         "1 of 10 cases has nothing marked (p4).",
-        "1 of 10 cases has marked voxels where the image is 0 in every channel (p5: 33%): is the mask of this image, "
-        "and turned as it is?",
+        "1 of 10 cases has marked voxels outside of what the image shows, where it is 0 or air in every channel "
+        "(p5: 33%): is the mask of this image, and turned as it is?",
     ]
     page = (tmp_path / "run" / "check.html").read_text()
     assert page.count("<img ") == 10
@@ -93,6 +93,13 @@ def test_all_that_training_would_refuse_is_listed(made, root, tmp_path, capsys):
     page = (tmp_path / "run" / "check.html").read_text()
     assert "training would refuse it" in page
     assert page.count("<img ") == 10
+
+
+def test_cases_of_other_channels_are_refused_and_the_rest_is_shown(made, root, tmp_path, capsys):
+    cv2.imwrite(str(root / "images" / "p3.png"), np.full((24, 32, 3), (50, 100, 150), np.uint8))
+    with pytest.raises(InputError, match="channels"):
+        check(made(), tmp_path / "run")
+    assert (tmp_path / "run" / "check.html").read_text().count("<img ") == 10
 
 
 def test_an_image_on_two_sides_is_refused(made, root, tmp_path):

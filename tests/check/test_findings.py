@@ -3,9 +3,11 @@ import dataclasses
 import numpy as np
 import pytest
 
+from unet_jax.check.axes import Axes
 from unet_jax.check.findings import findings
 from unet_jax.check.survey import survey_case
 from unet_jax.data.case import Case
+from unet_jax.data.intensity import normalise
 
 CHANNELS = ("T1", "FLAIR", "T2")
 LEVELS = np.array([40.0, 80.0, 160.0])
@@ -44,8 +46,8 @@ def test_cases_that_are_alike_are_not_odd():
         # Of rows and columns 2 to 5, two of four each lie within the square: 12 of 16 pixels are outside.
         (
             {"at": 2},
-            "1 of 9 cases has marked voxels where the image is 0 in every channel (odd: 75%): is the mask of this "
-            "image, and turned as it is?",
+            "1 of 9 cases has marked voxels outside of what the image shows, where it is 0 or air in every channel "
+            "(odd: 75%): is the mask of this image, and turned as it is?",
         ),
     ],
 )
@@ -85,3 +87,65 @@ def test_a_class_that_nobody_has_is_named():
 def test_examples_are_few_and_all_are_counted():
     (line,) = said(*(case(f"odd {number}", number, marked=False) for number in range(5)))
     assert line == "5 of 13 cases have nothing marked (odd 0, odd 1, odd 2, …)."
+
+
+def test_a_class_that_overlaps_others_has_all_its_values():
+    mask = np.zeros((1, 2, 4), np.uint8)
+    mask[0, 0] = (1, 2, 2, 3)
+    case = Case("a", "a", np.zeros((1, 2, 4, 1), np.uint8), mask)
+    found = survey_case(case, {"whole": (2, 1, 4), "core": (1, 4), "enhancing": (4,)}, 0)
+    assert found.voxels == (4, 4, 2, 1)
+    assert found.is_marked
+
+
+def ct(name, *, air=-1000.0, field=None, at=(30, 30), flat=False):
+    """A cylinder of tissue in noisy air, with a cavity of air; beyond a circle, if any, the value of the field."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:64, :64] - 31.5
+    distance = np.hypot(rows, columns)
+    body = np.where(distance < 20, 40.0, air)
+    body[28:34, 28:34] = air
+    image = body + rng.normal(0, 12, (4, 64, 64))
+    if field is not None:
+        image[:, distance > 31] = field
+    image = image[..., None].astype(np.float32)
+    mask = np.zeros((4, 64, 64), np.uint8)
+    mask[1, at[0] : at[0] + 4, at[1] : at[1] + 4] = 1
+    return Case(name, name, normalise(image, "volume") if flat else image, mask, (3.0, 1.0, 1.0))
+
+
+@pytest.mark.parametrize("flat", [False, True])
+@pytest.mark.parametrize("field", [None, -1024.0, -2000.0, -3024.0])
+def test_air_around_a_body_is_outside_whatever_its_number(field, flat):
+    for at, expected in (((40, 30), 0.0), ((29, 29), 0.0), ((4, 30), 1.0), ((2, 2), 1.0)):
+        assert survey_case(ct("x", field=field, at=at, flat=flat), {}, 0).outside == expected, at
+
+
+def test_a_picture_without_air_around_has_no_outside():
+    rng = np.random.default_rng(0)
+    image = rng.uniform(0, 1, (4, 32, 32, 1)).astype(np.float32)
+    image[:, 4:12] = 0.001
+    mask = np.zeros((4, 32, 32), np.uint8)
+    mask[2, 4:12] = 1
+    assert survey_case(Case("x", "x", image, mask, (3.0, 1.0, 1.0)), {}, 0).outside == 0
+
+
+def test_files_that_lie_otherwise_in_the_body_are_named_where_that_matters():
+    lies = [Axes("LPS", 1.0)] * 6 + [Axes("RAS", 1.0), Axes("LPS", 30.0)]
+    cases = [survey_case(case(f"case {n}", n), {}, 0, one) for n, one in enumerate(lies)]
+    turned = (
+        "1 of 8 cases has axes turned by more than 20° away from the body's (case 7: 30°), and the others have not: "
+        "the network sees them turned."
+    )
+    other = "1 of 8 cases has another orientation than the usual LPS (case 6: RAS)."
+    assert findings(cases, CHANNELS, (), "patient") == [turned]
+    assert findings(cases, CHANNELS, (), "file") == [turned, other]
+
+
+def test_what_is_ignored_is_not_marked():
+    one = case("x")
+    one.mask[0] = 255
+    found = survey_case(one, {}, 0)
+    assert (found.ignored, found.voxels) == (24 * 24, (24 * 24 - 16, 16))
+    one.mask[1] = 0
+    assert not survey_case(one, {}, 0).is_marked

@@ -1,17 +1,24 @@
 import json
 import shutil
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from unet_jax.crossval import choices, folds
 from unet_jax.crossval.crossval import crossval
 from unet_jax.data import labels
+from unet_jax.data.load import load
 from unet_jax.errors import InputError
 from unet_jax.evaluation import evaluate as evaluation
-from unet_jax.inference import postprocess
+from unet_jax.files import read_json
+from unet_jax.inference import ensemble, postprocess
+from unet_jax.inference.predict import predict
 from unet_jax.metrics import overlap
+from unet_jax.run import pack_file
 from unet_jax.run.config import read_config
+from unet_jax.share.pack import pack
 
 THRESHOLDS, MINIMA = (0.2, 0.5, 0.8), (0, 3, 20)
 
@@ -107,3 +114,33 @@ def test_a_damaged_choice_is_refused_by_name(chosen, tmp_path):
     (tmp_path / "fold0" / "chosen.json").write_text('{"threshold": 2}')
     with pytest.raises(InputError, match=r"chosen\.json"):
         evaluation.evaluate(tmp_path / "fold0")
+
+
+def _probability(folder: Path) -> np.ndarray:
+    [path] = folder.glob("*_probability.*")
+    return cv2.imread(str(path), cv2.IMREAD_UNCHANGED).astype(float) / 65535
+
+
+def test_probabilities_are_the_mean_of_the_folds_and_masks_follow_what_all_chose(chosen, tmp_path):
+    image = load(read_config(chosen / "fold0")).cases[0].image
+    (tmp_path / "in").mkdir()
+    cv2.imwrite(str(tmp_path / "in" / "slice.png"), np.asarray(image[2])[..., ::-1])
+    for number in (0, 1):
+        predict(chosen / f"fold{number}", tmp_path / "in", tmp_path / str(number), probabilities=True)
+    predict(chosen, tmp_path / "in", tmp_path / "together", probabilities=True)
+    mean = (_probability(tmp_path / "0") + _probability(tmp_path / "1")) / 2
+    found = _probability(tmp_path / "together")
+    np.testing.assert_allclose(found, mean, atol=2 / 65535)
+    values = read_json(chosen / "crossval.json")["chosen"]
+    mask = (found >= values["threshold"])[None].astype(np.uint8)
+    kept = postprocess.remove_small(mask, values["minimum_voxels"])[0]
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "together" / "slice_mask.png"), cv2.IMREAD_UNCHANGED) > 0, kept)
+
+
+def test_a_pack_of_the_folds_predicts_with_what_all_chose(chosen, tmp_path):
+    pack(chosen, tmp_path / "model.zip")
+    together = json.loads((chosen / "chosen.json").read_text())
+    with pack_file.opened(tmp_path / "model.zip") as folder:
+        config = ensemble.find(folder).config
+    assert config.eval.threshold == together["threshold"]
+    assert config.eval.postprocess.minimum_voxels == together["minimum_voxels"]

@@ -3,6 +3,7 @@ import json
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -63,7 +64,9 @@ def test_all_of_another_folder(workdir, config, tmp_path):
     assert metrics["split_by"] == "training cases included"
     elsewhere = tmp_path / "elsewhere"
     shutil.copytree(config.data.root, elsewhere)
-    assert evaluate(workdir, side="all", data=elsewhere)["dice_per_patient"] == metrics["dice_per_patient"]
+    again = evaluate(workdir, side="all", data=elsewhere)
+    assert again["dice_per_patient"] == metrics["dice_per_patient"]
+    assert again["split_by"] == f"every case of {elsewhere}, training cases included"
 
 
 def test_the_run_folder_is_enough(workdir, tmp_path):
@@ -180,3 +183,18 @@ def test_moved_data_are_given_and_scores_go_where_they_are_asked_for(workdir, tm
 def _folders(workdir):
     data = json.loads((workdir / "config.json").read_text())["data"]
     return Path(data["root"]), Path(data["cache"])
+
+
+def test_cases_on_another_scale_than_training_are_named(workdir, config, tmp_path, capsys):
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(config.data.root, elsewhere)
+    evaluate(workdir, side="all", data=elsewhere)
+    assert "another scale" not in capsys.readouterr().err
+    darker = next(folder for folder in sorted(elsewhere.iterdir()) if folder.is_dir())
+    for path in darker.glob("*.tif"):
+        if not path.stem.endswith("_mask"):
+            cv2.imwrite(str(path), cv2.imread(str(path)) // 6)
+    evaluate(workdir, side="all", data=elsewhere)
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "another scale" in line]
+    assert line.startswith(f"warning: 1 of 8 cases are on another scale of intensities than training ({darker.name}: ")
+    assert "where training had" in line

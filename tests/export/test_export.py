@@ -64,6 +64,7 @@ def run_alone(code, folder):
 def test_the_zip_file_works_as_the_docs_say_without_this_package(workdir, network, tmp_path, capsys):
     facts = export.export(workdir, tmp_path / "tumour.zip")
     assert facts["max_difference"] <= 1e-6
+    assert facts["channels"] == ["pre-contrast", "FLAIR", "post-contrast"]
     said = capsys.readouterr().out
     assert said.endswith(f"probabilities, over 3,072 real pixels: {facts['max_difference']:.1e}.\n")
     batches = {"as trained": images(1, 16, 16, 3), "odd": images(5, 21, 33, 3)}

@@ -7,6 +7,7 @@ import networks
 import numpy as np
 import pytest
 
+from unet_jax.errors import InputError
 from unet_jax.export import stablehlo
 from unet_jax.inference.network import make_probability_step
 from unet_jax.models.functional import split_model
@@ -41,3 +42,20 @@ def test_the_file_holds_both_and_is_the_same_every_time():
         assert archive.testzip() is None
         assert archive.read("network.stablehlo") == b"program"
         assert json.loads(archive.read("metadata.json")) == {"threshold": 0.5}
+
+
+def test_a_file_is_loaded_with_its_facts_and_one_too_old_is_explained(tmp_path):
+    path = tmp_path / "tumour.zip"
+    facts = {"jax": "0.4.30", "channels": ["FLAIR"]}
+    program = stablehlo.trace(lambda image: image[..., 0] * 2, VOLUMES[:, 0])
+    path.write_bytes(stablehlo.pack(program, facts))
+    function, found = stablehlo.load(path)
+    assert found == facts
+    np.testing.assert_array_equal(function(VOLUMES[:, 0]), VOLUMES[:, 0, ..., 0] * 2)
+    path.write_bytes(stablehlo.pack(b"a form that jax no longer reads", facts))
+    line = r"was exported by jax 0\.4\.30, and jax .* cannot read it .* six months .*: export again from the run"
+    with pytest.raises(InputError, match=line):
+        stablehlo.load(path)
+    path.write_bytes(b"")
+    with pytest.raises(InputError, match="is not an export"):
+        stablehlo.load(path)

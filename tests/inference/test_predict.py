@@ -20,8 +20,8 @@ from unet_jax.errors import InputError, StorageError
 from unet_jax.evaluation import evaluate as evaluation
 from unet_jax.evaluation.evaluate import evaluate
 from unet_jax.files import write_json
+from unet_jax.inference import ensemble, prediction_task
 from unet_jax.inference import predict as prediction
-from unet_jax.inference import prediction_task
 from unet_jax.inference.network import load_network
 from unet_jax.inference.predict import predict
 from unet_jax.metrics import cases as scoring
@@ -66,7 +66,7 @@ def by_brightness(settings, configure, tmp_path, monkeypatch):
     def probability(image, sizes=None):
         return image[..., 0] / (255 if image.dtype == np.uint8 else 1)
 
-    monkeypatch.setattr(prediction, "load_network", lambda *arguments: (probability, Restored(1, True, {}, {})))
+    monkeypatch.setattr(ensemble, "load_network", lambda *arguments: (probability, Restored(1, True, {}, {})))
     return folder
 
 
@@ -165,6 +165,27 @@ def test_existing_output_is_found_before_anything_is_computed(by_brightness, tmp
     predict(by_brightness, source, out, overwrite=True)
     assert not read(out / "a_mask.png").any()
     assert sorted(path.name for path in out.iterdir()) == ["a_mask.png", "cases.csv", "slices.csv"]
+
+
+@pytest.mark.parametrize("pages", [1, 3])
+def test_what_is_of_an_old_mask_does_not_stay_beside_a_new_one(by_brightness, tmp_path, pages):
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    bright = [np.full((4, 6), 200, np.uint8)] * pages
+    for name in ("a", "b"):
+        cv2.imwritemulti(str(source / f"{name}.tif"), bright)
+    predict(by_brightness, source, out, probabilities=True, overlays=True)
+    of_b = {path for path in out.rglob("*") if path.is_file() and "b" in path.relative_to(out).as_posix()[:10]}
+    (out / "a_mask.tif").unlink()
+    (out / "mine.txt").touch()
+    for table_file in ("cases.csv", "slices.csv"):
+        (out / table_file).unlink()
+    with pytest.raises(InputError, match=r"holds a_probability\.tif, overlays/a.* already"):
+        predict(by_brightness, source / "a.tif", out)
+    predict(by_brightness, source / "a.tif", out, overwrite=True)
+    left = {path for path in out.rglob("*") if path.is_file()}
+    assert left - of_b == {out / name for name in ("a_mask.tif", "mine.txt", "cases.csv", "slices.csv")}
+    assert {path for path in of_b if path.exists()} == of_b
 
 
 def test_output_must_be_a_folder_outside_of_the_input(by_brightness, tmp_path):

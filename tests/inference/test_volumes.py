@@ -272,3 +272,14 @@ def test_peak_memory_of_a_volume_of_32_classes(tmp_path):
         env=os.environ | {"PYTHONPATH": paths},
     )
     assert float(done.stdout) < 2.5
+
+
+def test_a_threshold_is_applied_slab_by_slab_without_whole_probabilities(tmp_path):
+    """Outside of the cropped box nothing is marked, whatever the threshold."""
+    logits = np.random.default_rng(0).normal(0, 2, (9, 11, 10, 2)).astype(np.float32)
+    given = logits, *plain((9, 11, 10), (4, 4, 4), labelled(2), tmp_path), VolumeSettings(1, ONE_DEVICE)
+    _, probability = segment_case(itself, *given, keep_probabilities=True)
+    for threshold in (0.1, 0.5, 0.93):
+        mask, nothing = segment_case(itself, *given, threshold=threshold)
+        assert nothing is None
+        np.testing.assert_array_equal(mask, probability[..., 1] >= threshold)

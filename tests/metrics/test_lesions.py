@@ -49,3 +49,22 @@ def test_counts_add_up_to_the_lesions_there_are():
         assert 0 <= false <= lesions.label(predicted)[1]
         # with the masks changed over, what was missed is false
         assert lesions.count(truth, predicted)[1] == missed
+
+
+@pytest.mark.parametrize("density", [0.0, 0.05, 0.3])
+def test_the_number_of_lesions_is_that_of_their_labels(density):
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        mask = np.zeros((5, 9, 11), np.uint8)
+        mask[1:4, 2:6, 3:10] = rng.random((3, 4, 7)) < density
+        assert lesions.number(mask) == lesions.label(mask)[1]
+        rest = mask.copy()
+        rest[lesions.box(mask)] = 0
+        assert not rest.any()
+
+
+def test_the_box_is_the_smallest():
+    mask = np.zeros((5, 9, 11), np.uint8)
+    assert lesions.box(mask) == (slice(0, 1),) * 3
+    mask[1, 8, 3] = mask[3, 2, 10] = 1
+    assert lesions.box(mask) == (slice(1, 4), slice(2, 9), slice(3, 11))

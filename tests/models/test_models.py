@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import networks
 import pytest
 from flax import nnx
+from ml_collections import ConfigDict
 from traced import equations
 
 from unet_jax import models
@@ -110,13 +111,15 @@ def test_signature():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("unet", {}, r"config\.model\.name is 'unet'; .*tutorial.*buda2019.*resenc"),
-        ("tutorial", {"widht": 4}, r"config\.model has widht, but 'tutorial' takes .*width"),
-        ("nnunet", {"width": 4}, r"config\.model has width, but 'nnunet' takes .*features"),
-        ("tutorial", {"dtype": "float16"}, r"config\.model\.dtype is 'float16'; .*bfloat16"),
-        ("tutorial", {"dtype": "half-ish"}, r"config\.model\.dtype is 'half-ish'; .*bfloat16"),
+        ("unet", {}, r"^name is 'unet'; .*tutorial.*buda2019.*resenc"),
+        ("tutorial", {"widht": 4}, r"^widht is not an option of 'tutorial', which takes .*width"),
+        ("nnunet", {"width": 4}, r"^width is not an option of 'nnunet', which takes .*features"),
+        ("tutorial", {"dtype": "float16"}, r"^dtype is 'float16'; .*bfloat16"),
+        ("tutorial", {"dtype": "half-ish"}, r"^dtype is 'half-ish'; .*bfloat16"),
     ],
 )
-def test_what_cannot_be_built_names_its_config_key(name, options, message):
+def test_what_cannot_be_built_names_the_argument_or_the_key(name, options, message):
     with pytest.raises(InputError, match=message):
         models.build(name, 3, 1, nnx.Rngs(0), **options)
+    with pytest.raises(InputError, match=message.replace("^", r"^config\.model\.")):
+        models.of_config(ConfigDict({"name": name, **options}), 3, 1, nnx.Rngs(0))

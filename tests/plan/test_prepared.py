@@ -13,6 +13,7 @@ import pytest
 from nnunet_answers import unpack_raw
 from nnunet_arrays import arrays, plans_of, write_plans
 
+from unet_jax.data.formats import itk_file, nifti_file
 from unet_jax.errors import InputError
 from unet_jax.plan import prepared, raw
 from unet_jax.plan.dataset import read_dataset
@@ -198,3 +199,20 @@ def test_a_killed_run_resumes(given, tmp_path):
     for case, fresh in zip(found, prepare(cases, dataset, plans, configuration, tmp_path / "fresh"), strict=True):
         np.testing.assert_array_equal(case.image, fresh.image)
         np.testing.assert_array_equal(case.mask, fresh.mask)
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha", ".gipl"])
+def test_what_a_case_takes_is_estimated_before_it_is_decoded_whatever_its_format(given, tmp_path, monkeypatch, suffix):
+    itk = pytest.importorskip("SimpleITK")
+    _, dataset, plans, configuration, _ = given
+    image = itk.GetImageFromArray(np.zeros((5, 4, 3), np.int16))
+    image.SetSpacing((1.0, 2.0, 3.0))
+    paths = [tmp_path / f"{name}{suffix}" for name in ("a_0000", "a")]
+    for path in paths:
+        itk.WriteImage(image, str(path))
+    for module in (nifti_file, itk_file):
+        monkeypatch.setattr(module, "decode", None)
+    [source] = of_raw([raw.RawCase("a", (paths[0],), paths[1], None)], dataset, None)
+    opened = source.open()
+    assert (opened.shape, opened.spacing) == ((5, 4, 3), (3.0, 2.0, 1.0))
+    assert prepared._peak_bytes(opened, plans, configuration, dataset) > 8 * 60

@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from volumes import write
@@ -11,7 +12,7 @@ from unet_jax.data.case import Case
 from unet_jax.data.load import DataSet, load
 from unet_jax.data.reader import CaseFiles
 from unet_jax.errors import InputError
-from unet_jax.plan import foreground, plan_file, run_plan
+from unet_jax.plan import foreground, make, plan_file, run_plan
 from unet_jax.plan.run_plan import RunPlan
 from unet_jax.plan.sources import of_cases
 
@@ -194,3 +195,39 @@ def test_a_plan_that_was_edited_is_taken_from_its_file(planned, tmp_path):
 def test_what_does_not_go_together_is_said(planned, tmp_path, changes, message):
     with pytest.raises(InputError, match=message):
         resolve(planned(**changes), tmp_path)
+
+
+def test_one_number_a_stage_is_that_of_each_axis_and_what_does_not_fit_is_a_line(planned, tmp_path):
+    _, plan = resolve(planned(), tmp_path / "own")
+    stages = len(plan.configuration.network.kernels)
+    _, given = resolve(planned(**{"model.kernels": (3,) * stages}), tmp_path / "given")
+    assert given.configuration.network.kernels == ((3, 3, 3),) * stages
+    with pytest.raises(InputError, match=rf"the network has {stages} stages of features and {stages + 1} kernels"):
+        resolve(planned(**{"model.kernels": (3,) * (stages + 1)}), tmp_path / "other")
+    for wrong in (("3",) * stages, ((3, 3.5, 3),) * stages):
+        with pytest.raises(
+            InputError, match=r"config\.model\.kernels is .*: give a whole number for each stage"
+        ) as found:
+            resolve(planned(**{"model.kernels": wrong}), tmp_path / "wrong")
+        assert len(str(found.value).splitlines()) == 1
+
+
+def test_a_run_plans_as_mode_plan_does_on_raw_files_of_any_orientation(tmp_path, monkeypatch):
+    """Coronal files with thick slices, whose axes are not those of the patient; every other one is mirrored."""
+    root = write(tmp_path / "Dataset001_Balls", cases=4)
+    for number in range(4):
+        for path in (root / f"imagesTr/case_{number}_0000.nii.gz", root / f"labelsTr/case_{number}.nii.gz"):
+            image = nibabel.load(path)
+            sign = 1 if number % 2 else -1
+            affine = np.array([[sign, 0, 0, 0], [0, 0, 1.3, 0], [0, -2.5, 0, 0], [0, 0, 0, 1]])
+            nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), affine), path)
+    config = nnunet.get_config()
+    config.plan.configuration = "3d_fullres"
+    config.update_from_flattened_dict({"data.root": str(root), "data.cache": str(tmp_path / "cache")})
+    original = make.take_fingerprint
+    monkeypatch.setattr(make, "take_fingerprint", lambda *args, **_: original(*args, samples=10**4))
+    of_mode_plan = make.make_plan(config, tmp_path / "plan")
+    _, of_run = resolve(config, tmp_path / "run")
+    assert of_run.plans.transpose_forward == of_mode_plan.transpose_forward
+    assert of_run.configuration == of_mode_plan.configurations["3d_fullres"]
+    assert config.data.axes == "file"

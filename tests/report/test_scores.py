@@ -91,6 +91,13 @@ def test_the_table_shows_surfaces_lesions_and_what_post_processing_did():
     assert "Dice per patient 0.833 → 0.833, false lesions 4 → 1" in text
 
 
+def test_lesions_that_are_found_by_covering_everything_say_so():
+    rows = scored_cases.whole_rows()
+    good, bad = (HEADER | summarise(rows, COUNTS) | {"postprocess": [], "precision": of} for of in (0.5, 0.02))
+    assert "one voxel finds a lesion" not in scores.table(good)
+    assert "F1 0.500; one voxel finds a lesion, and only 0.020 of the predicted pixels are right" in scores.table(bad)
+
+
 @pytest.mark.parametrize("spacing", [None, (5.0, 1.0, 1.0)])
 def test_scores_of_random_masks_are_written_and_read_back(spacing, tmp_path):
     rng = np.random.default_rng(0)

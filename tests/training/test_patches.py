@@ -17,7 +17,7 @@ from volumes import write
 
 import unet_jax
 from configs import nnunet
-from unet_jax.data.formats import sources
+from unet_jax.data.formats import sources, unlabelled
 from unet_jax.data.formats.image_file import read_file
 from unet_jax.data.load import load
 from unet_jax.errors import InputError
@@ -117,7 +117,7 @@ def test_masks_lie_where_their_images_do(config, workdir, tmp_path):
         np.testing.assert_array_equal(image.affine, mask.affine)
         assert image.shape == mask.shape
         # The function on arrays finds the same.
-        reader, root = sources.image_reader(path, sources.Settings(intensity="range"))
+        reader, root = unlabelled.image_reader(path, sources.Settings(intensity="range"))
         case = reader.decode(reader.find(root)[0], lambda path, root=root: read_file(root, path))
         found = segment(case.image, case.spacing)
         assert sorted(np.bincount(found.ravel(), minlength=3)) == sorted(

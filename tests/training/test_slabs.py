@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks import scaling
+
 # Trains for two steps, and predicts, on one device, on eight, on two groups of four, and on one group of eight.
 CHILD = """
 import json
@@ -72,7 +74,9 @@ def flat(*trees):
 def sent(program):
     # [what, channels] of each array that devices exchange
     found = re.findall(r"= [a-z0-9]+\\[([0-9,]+)\\]\\S* (all-gather|all-to-all|collective-permute)", program)
-    return sorted({(what, int(shape.split(",")[-1])) for shape, what in found})
+    sizes = [np.prod([int(n) for n in shape.split(",")]) for shape, what in found if what == "collective-permute"]
+    channels = sorted({(what, int(shape.split(",")[-1])) for shape, what in found})
+    return {"channels": channels, "planes": [len(sizes), int(sum(sizes))]}
 
 
 def train(case, mesh):
@@ -165,8 +169,15 @@ def test_slabs_and_parts_of_a_batch_together_are_the_step_of_one_device_on_the_w
 def test_devices_exchange_planes_and_gather_no_features(runs, mesh):
     """On a CPU, which augments patches one by one, the batch's own image and mask of one channel are gathered."""
     for case in ("3-D", "2-D"):
-        sent = runs["steps"][case][mesh]["sent"]
+        sent = runs["steps"][case][mesh]["sent"]["channels"]
         assert {what for what, channels in sent if channels > 1} == {"collective-permute"}
+
+
+@pytest.mark.parametrize(("mesh", "batch"), [("data 2, space 4", 4), ("space 8", 8)])
+def test_as_many_planes_are_exchanged_as_the_scaling_model_says(runs, mesh, batch):
+    planes = list(scaling.planes((4, 8), (16, 8, 8), batch, blocks=1))
+    expected = [sum(count for count, _ in planes), sum(count * values for count, values in planes)]
+    assert runs["steps"]["3-D"][mesh]["sent"]["planes"] == expected
 
 
 @pytest.mark.parametrize("mesh", SPACES)

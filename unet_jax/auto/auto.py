@@ -219,15 +219,20 @@ def _summary(pooled: pool.Pooled, cases: list[choose.OfCase]) -> str:
     return nnunet_scores.summary_file([(name, name, scores) for name, scores in zip(names, cases, strict=True)])
 
 
-def show(workdir: Path) -> None:
+def show(workdir: Path, title: str | None = None) -> None:
     """Prints what is there: the choice, or how far the runs are.
+
+    Args:
+        workdir: with the runs.
+        title: what it is called, if not by its path.
 
     Raises:
         InputError: best.json is damaged.
     """
     if (workdir / best_file.NAME).exists():
-        _say(f"{workdir}: the choice\n{table.table(best_file.read(workdir))}")
-        _say(f"  written to {workdir}: {best_file.NAME}, {table.PAGE}, {SUMMARY}")
+        _say(f"{title or workdir}: the choice\n{table.table(best_file.read(workdir))}")
+        if (workdir / table.PAGE).exists():  # a pack has best.json alone
+            _say(f"  written to {workdir}: {best_file.NAME}, {table.PAGE}, {SUMMARY}")
     else:
         _say(f"{workdir}: nothing is chosen yet\n{table.states(runs.begun(workdir))}")
 

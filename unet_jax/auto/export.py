@@ -67,6 +67,7 @@ def export(
             "run": workdir.resolve().name,
             "configurations": list(best.configurations),
             "folds": list(best.folds),
+            "channels": list(run_folder.read_channel_names(first, config, case.image.shape[-1])),
             **describe(run_folder.read_classes(first)),
             "postprocess": [list(step) for step in best.postprocessing],
         }

@@ -6,13 +6,13 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float32, UInt8
 
 from unet_jax.auto import runs
 from unet_jax.data import regions
+from unet_jax.inference.ensemble import mean_of
 from unet_jax.inference.network import Logits, Probability, load_network
 from unet_jax.inference.segment import segment_stream
 from unet_jax.inference.settings import SegmentSettings
@@ -95,20 +95,6 @@ def _member(
             print(f"warning: {line}", file=sys.stderr, flush=True)
         networks.append(network)
     return Member(name, mean_of(networks), SegmentSettings.of_run(folder, config, mesh), previous)
-
-
-def mean_of(networks: Sequence[Network]) -> Network:
-    """The mean of what several networks answer to a window.
-
-    Windows are put together by weighted sums, so that this is the mean of what each would say of a whole case.
-    """
-    if len(networks) == 1:
-        return networks[0]
-
-    def averaged(*window: jax.Array) -> jax.Array:
-        return sum(network(*window) for network in networks) / len(networks)
-
-    return averaged
 
 
 def segment(

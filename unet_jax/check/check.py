@@ -83,9 +83,9 @@ def _planned(config: ConfigDict, data: DataSet, workdir: Path) -> ConfigDict:
 def _report(config: ConfigDict, data: DataSet, workdir: Path, refusals: list[str]) -> None:
     """Everything that needs decoded cases; what training would refuse goes to `refusals`."""
     unnamed = data.channel_names == sources.unnamed(data.channels)
-    cases = survey(data, None if unnamed else data.shown)
+    cases = survey(data, Path(config.data.root), None if unnamed else data.shown)
     lines = table.of_data(config, data, cases)
-    odd = findings(cases, data.channel_names, tuple(data.classes))
+    odd = findings(cases, data.channel_names, tuple(data.classes), config.data.axes)
     split = None
     with _noting(refusals):
         split, notes = setup.choose_split(config, data, workdir / run_folder.SPLIT)

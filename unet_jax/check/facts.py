@@ -1,6 +1,7 @@
 """The table of a data set: what it holds, how it is split, and what an epoch takes."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,6 +31,7 @@ def of_data(config: ConfigDict, data: DataSet, cases: Sequence[Surveyed]) -> lis
         ("channels", f"{data.channels}: {', '.join(map(shown, data.channel_names))}"),
         ("size", _sizes(cases)),
         ("spacing", _spacings(cases)),
+        *_axes(config, cases),
         *_intensities(data, cases),
         *_classes(data, cases),
     ]
@@ -46,8 +48,8 @@ def of_split(split: Split, data: DataSet, cases: Sequence[Surveyed]) -> list[Fac
         what = "case" if split.split_by == "slice" else split.unit
         text = f"{count(len(groups), what)}, {count(len(index), 'slice')}"
         if split.split_by != "slice":
-            marked = sum(sum(case.voxels[1:]) for case in of_side)
-            text += f", {marked / sum(sum(case.voxels) for case in of_side):.3%} of the voxels marked"
+            total = sum(math.prod(case.shape) for case in of_side)
+            text += f", {1 - sum(case.voxels[0] for case in of_side) / total:.3%} of the voxels marked"
             empty = sum(not case.is_marked for case in of_side)
             text += f", {count(empty, 'case')} with nothing marked" if empty else ""
         lines.append((side, text))
@@ -73,17 +75,30 @@ def of_epoch(config: ConfigDict, data: DataSet, cases: Sequence[Surveyed], steps
         )
         what = "slice" if config.data.slab is None else "slab"
     channels = data.channels * (1 + 2 * config.data.neighbours)
-    batch = config.train.batch_size * math.prod(size) * (channels + (len(data.classes) or 1)) * 4
+    # The mask of a patch is one number a voxel, that of a slice or slab one for each class.
+    of_mask = 1 if config.data.patch else len(data.classes) or 1
+    batch = config.train.batch_size * math.prod(size) * (channels + of_mask) * 4
+    prepared = f" and about {_bytes(_prepared(config, data, cases))} of preprocessed ones" if config.data.patch else ""
     batch_text = f"{config.train.batch_size} {what}{'es' if what == 'patch' else 's'} of {'x'.join(map(str, size))}"
     return [
         ("epoch", f"{count(steps, 'step')} of {batch_text}; at most {count(config.train.epochs, 'epoch')}"),
         (
             "memory",
-            f"{_bytes(sum(case.nbytes for case in cases))} of decoded cases in memory maps on disk; a batch of images "
-            f"and masks is {_bytes(batch)} as float32; the network's own is not estimated",
+            f"{_bytes(sum(case.nbytes for case in cases))} of decoded cases{prepared} in memory maps on disk; a batch "
+            f"of images and masks is {_bytes(batch)} as float32; the network's own is not estimated",
         ),
         ("time", "not estimated: --mode=benchmark measures a step"),
     ]
+
+
+def _prepared(config: ConfigDict, data: DataSet, cases: Sequence[Surveyed]) -> float:
+    """Bytes of cases that are resampled to the patches' spacing: float32 of each channel, and a byte of mask."""
+    target, voxels = tuple(config.data.spacing or ()), 0.0
+    for case in cases:
+        # Of patches of slices, these keep their distance.
+        present = (case.spacing or (1.0, 1.0, 1.0))[3 - len(target) :]
+        voxels += math.prod(case.shape) * math.prod(present) / math.prod(target)
+    return voxels * (4 * data.channels + 1)
 
 
 def as_text(facts: Sequence[Fact]) -> str:
@@ -113,14 +128,25 @@ def _spacings(cases: Sequence[Surveyed]) -> str:
     return f"{' x '.join(map(_span, spans))} mm" + (f"; unknown of {count(unknown, 'case')}" if unknown else "")
 
 
+def _axes(config: ConfigDict, cases: Sequence[Surveyed]) -> list[Fact]:
+    """How volumes' files lie in the body, and what becomes of that."""
+    counts = Counter(case.axes.letters for case in cases if case.axes is not None)
+    if not counts:
+        return []
+    listed = ", ".join(f"{letters} in {_count(number, 'case')}" for letters, number in counts.most_common())
+    how = "as they are" if config.data.axes == "file" else "all turned alike by their affines"
+    return [("axes", f"{listed}; {how} (config.data.axes={config.data.axes})")]
+
+
 def _intensities(data: DataSet, cases: Sequence[Surveyed]) -> list[Fact]:
     """As the network is given them, each in the type of its case."""
     types = sorted({case.measured.type for case in cases})
     factor = 255 if types == ["uint8"] else 1
     lines = []
     for number, name in enumerate(data.channel_names[:MOST_CHANNELS]):
-        lows, highs = zip(*(case.ends[number] for case in cases), strict=True)
-        medians = [case.measured.percentiles[number][1] * factor for case in cases]
+        alike = [case for case in cases if len(case.ends) == len(data.channel_names)]
+        lows, highs = zip(*(case.ends[number] for case in alike), strict=True)
+        medians = [case.measured.percentiles[number][1] * factor for case in alike]
         lines.append(
             (
                 "intensities",
@@ -143,6 +169,8 @@ def _classes(data: DataSet, cases: Sequence[Surveyed]) -> list[Fact]:
         there = f"{count(lacking, 'case')} without" if lacking else "in every case"
         share = sum(case.voxels[number] for case in cases) / total
         lines.append(("class" if data.classes else "mask", f"{shown(name)}: {share:.3%} of the voxels, {there}"))
+    if ignored := sum(case.ignored for case in cases):
+        lines.append(("ignored", f"{ignored / (total + ignored):.3%} of all voxels, which do not count above"))
     return lines
 
 

@@ -14,29 +14,37 @@ from unet_jax.data.scale import FACTOR
 EXAMPLES = 3
 # A mask that lies outside of the image by this share of its voxels is odd.
 OUTSIDE = 0.1
+# Degrees from which on axes are oblique.
+TILT = 20.0
 # Fewer cases have no custom from which one could differ.
 FEWEST = 5
 # Channels in another order are looked for up to so many: six can be ordered in 720 ways.
 MOST_CHANNELS = 6
 
 
-def findings(cases: Sequence[Surveyed], channels: Sequence[str], classes: Sequence[str]) -> list[str]:
+def findings(
+    cases: Sequence[Surveyed], channels: Sequence[str], classes: Sequence[str], axes: str = "patient"
+) -> list[str]:
     """A sentence for each kind of oddity, with a count and examples.
 
     Args:
         cases: all of the data set.
         channels: their names.
         classes: the names of several; empty for one.
+        axes: config.data.axes.
     """
+    # Of other cases, whose channels are other ones, training says so.
+    alike = [case for case in cases if len(case.ends) == len(channels)]
     found = [
         _unlike_the_others(cases, "size of slices", lambda case: case.shape[1:], lambda size: "x".join(map(str, size))),
         _unlike_the_others(cases, "spacing", _rounded_spacing, _spacing_text),
+        *_lying_otherwise(cases, axes),
         _unmarked(cases),
         *_classes_in_no_case(cases, classes),
         _outside(cases),
-        *_blank(cases, channels),
-        _other_order(cases, channels),
-        *_other_scale(cases, channels),
+        *_blank(alike, channels),
+        _other_order(alike, channels),
+        *_other_scale(alike, channels),
     ]
     return [line for line in found if line]
 
@@ -72,6 +80,25 @@ def _spacing_text(spacing: tuple[float, ...] | None) -> str:
     return "unknown" if spacing is None else f"{' x '.join(f'{mm:g}' for mm in spacing)} mm"
 
 
+def _lying_otherwise(cases: Sequence[Surveyed], axes: str) -> list[str | None]:
+    """Lines for files that lie otherwise in the body than most; by "patient" and "ras" they are all turned alike."""
+    known = [case for case in cases if case.axes is not None]
+    if not known:
+        return []
+    tilted = [case for case in known if case.axes.tilt > TILT]
+    lines = []
+    if tilted and len(tilted) <= len(known) / 2:
+        listed = ", ".join(f"{shown(case.name)}: {case.axes.tilt:.0f}°" for case in tilted[:EXAMPLES])
+        more = ", …" if len(tilted) > EXAMPLES else ""
+        lines.append(
+            f"{_of(len(tilted), known)} axes turned by more than {TILT:g}° away from the body's ({listed}{more}), and "
+            "the others have not: the network sees them turned."
+        )
+    if axes == "file":
+        lines.append(_unlike_the_others(known, "orientation", lambda case: case.axes.letters, str))
+    return lines
+
+
 def _unmarked(cases: Sequence[Surveyed]) -> str | None:
     empty = [case.name for case in cases if not case.is_marked]
     return f"{_of(len(empty), cases)} nothing marked ({_listed(empty)})." if empty else None
@@ -90,8 +117,8 @@ def _outside(cases: Sequence[Surveyed]) -> str | None:
     listed = ", ".join(f"{shown(case.name)}: {case.outside:.0%}" for case in odd[:EXAMPLES])
     more = ", …" if len(odd) > EXAMPLES else ""
     return (
-        f"{_of(len(odd), cases)} marked voxels where the image is 0 in every channel ({listed}{more}): is the mask of "
-        "this image, and turned as it is?"
+        f"{_of(len(odd), cases)} marked voxels outside of what the image shows, where it is 0 or air in every channel "
+        f"({listed}{more}): is the mask of this image, and turned as it is?"
     )
 
 

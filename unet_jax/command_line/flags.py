@@ -5,7 +5,7 @@ from ml_collections import config_flags
 
 from unet_jax.run.config_keys import accept_none
 
-MODES = ("train", "evaluate", "predict", "export", "benchmark", "crossval", "plan", "check")
+MODES = ("train", "evaluate", "predict", "export", "benchmark", "crossval", "plan", "check", "pack")
 
 FLAGS = flags.FLAGS
 accept_none()
@@ -13,17 +13,19 @@ CONFIG = config_flags.DEFINE_config_file(
     "config", help_string="The recipe; --config.model.width=32 sets one key.", lock_config=True
 )
 MODE = flags.DEFINE_string("mode", "train", f"One of {', '.join(MODES)}.")
-WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder; runs/<name of the config> by default.")
+WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder, or a pack; runs/<name of the config> by default.")
 SPLIT = flags.DEFINE_string("split", "test", "evaluate: which side to score; train, val, test or all.")
 DATA = flags.DEFINE_string(
     "data", None, "Where the run's data are now; other cases, for evaluate --split=all to score or export to try."
 )
 INPUT = flags.DEFINE_string("input", None, "predict: a picture, a NIfTI file, a DICOM file, or a folder of them.")
 OUTPUT = flags.DEFINE_string(
-    "output", None, "predict: the folder for masks and tables; evaluate: for scores; export: the file."
+    "output", None, "predict: the folder for masks and tables; evaluate: for scores; export, pack: the file."
 )
 OVERWRITE = flags.DEFINE_boolean(
-    "overwrite", False, "predict, export: replaces what is in --output already; plan: the plan in the run's folder."
+    "overwrite",
+    False,
+    "predict, export, pack: replaces what is in --output already; plan: the plan in the run's folder.",
 )
 PROBABILITIES = flags.DEFINE_boolean("probabilities", False, "predict: also writes each pixel's probability.")
 OVERLAYS = flags.DEFINE_boolean("overlays", False, "predict: also writes PNGs with the outlines.")
@@ -54,4 +56,6 @@ COORDINATOR = flags.DEFINE_string(
 )
 PROCESSES = flags.DEFINE_integer("processes", None, "With --coordinator: how many processes there are.")
 PROCESS = flags.DEFINE_integer("process", None, "With --coordinator: this one's number, from 0.")
+LICENCE = flags.DEFINE_string("licence", None, "pack: of the weights, for the model card, such as CC-BY-4.0.")
+CASE_NAMES = flags.DEFINE_boolean("case_names", True, "pack: also packs the names of the data's cases and files.")
 VERIFY = flags.DEFINE_boolean("verify-data", False, "Only compares the data's files with the run's, by SHA-256.")

@@ -1,5 +1,6 @@
 """What the flags name: a resolved recipe, the run's folder, other data."""
 
+import contextlib
 from pathlib import Path
 
 from absl import flags
@@ -7,7 +8,7 @@ from ml_collections import ConfigDict, config_flags
 
 from unet_jax.command_line.flags import CONFIG, DATA, FLAGS, WORKDIR
 from unet_jax.errors import InputError
-from unet_jax.run import recipes
+from unet_jax.run import pack_file, recipes
 from unet_jax.run.config import default_config
 from unet_jax.run.config_keys import check_keys
 from unet_jax.run.resolve import resolve
@@ -35,6 +36,11 @@ def workdir() -> Path:
     if CONFIG.value is None:
         raise InputError("--workdir is missing: name the run's folder, such as --workdir=runs/default.")
     return Path("runs", Path(config_flags.get_config_filename(FLAGS["config"])).stem)
+
+
+def opened() -> contextlib.AbstractContextManager[Path]:
+    """The folder of the run; of a pack that --workdir names, what it unpacks to, for as long as the block lasts."""
+    return pack_file.opened(workdir())
 
 
 def data() -> Path | None:

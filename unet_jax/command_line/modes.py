@@ -13,12 +13,14 @@ from unet_jax.command_line.devices import device_memory, names_several, use_core
 from unet_jax.command_line.flags import (
     AGAINST,
     CACHE_DIR,
+    CASE_NAMES,
     CONFIG,
     CONFIGURATION,
     DRY_RUN,
     FOLD,
     FORMAT,
     INPUT,
+    LICENCE,
     MODE,
     MODES,
     OUTPUT,
@@ -35,6 +37,7 @@ from unet_jax.command_line.flags import (
     WORKDIR,
 )
 from unet_jax.errors import InputError
+from unet_jax.run import pack_file
 from unet_jax.runtime import caches
 
 
@@ -62,6 +65,7 @@ def _run() -> None:
         "crossval": _crossval,
         "plan": _plan,
         "check": _check,
+        "pack": _pack,
     }
     if MODE.value in together.ALONE:
         together.by_one_process(verbs[MODE.value])
@@ -136,12 +140,15 @@ def _check() -> None:
 
 
 def _evaluate() -> None:
-    workdir = given.workdir()
+    with given.opened() as workdir:
+        _evaluate_run(workdir)
 
+
+def _evaluate_run(workdir: Path) -> None:
     if _has_several(workdir):
         from unet_jax.auto.auto import show
 
-        show(workdir)
+        show(workdir, str(given.workdir()))
         return
 
     from unet_jax.evaluation.evaluate import evaluate
@@ -151,18 +158,22 @@ def _evaluate() -> None:
         workdir,
         side=SPLIT.value,
         data=given.data(),
-        output=Path(OUTPUT.value) if OUTPUT.value else None,
+        output=Path(OUTPUT.value) if OUTPUT.value else pack_file.beside(given.workdir(), SPLIT.value),
         flips=TTA.value,
         tiles=TILES.value,
     )
 
 
 def _predict() -> None:
-    workdir = given.workdir()
+    given.workdir()
     if not INPUT.value or not OUTPUT.value:
         missing = "--output" if INPUT.value else "--input"
         raise InputError(f"{missing} is missing: predict needs --input=PATH of images and --output=FOLDER for masks.")
+    with given.opened() as workdir:
+        _predict_with(workdir)
 
+
+def _predict_with(workdir: Path) -> None:
     if _has_several(workdir):
         from unet_jax.auto.predict import predict
     else:
@@ -182,10 +193,14 @@ def _predict() -> None:
 
 
 def _export() -> None:
-    workdir = given.workdir()
+    given.workdir()
     if not OUTPUT.value:
         raise InputError("--output is missing: name the file to write, such as --output=tumour.zip.")
+    with given.opened() as workdir:
+        _export_run(workdir)
 
+
+def _export_run(workdir: Path) -> None:
     if _has_several(workdir):
         from unet_jax.auto.export import export
     else:
@@ -201,6 +216,22 @@ def _export() -> None:
     )
 
 
+def _pack() -> None:
+    workdir = given.workdir()
+    if not OUTPUT.value:
+        raise InputError("--output is missing: name the file to write, such as --output=model.zip.")
+
+    from unet_jax.share.pack import pack
+
+    pack(
+        workdir,
+        Path(OUTPUT.value),
+        licence=LICENCE.value,
+        case_names=CASE_NAMES.value,
+        overwrite=OVERWRITE.value,
+    )
+
+
 def _has_several(workdir: Path) -> bool:
     """Whether the folder is not that of one run, but of all configurations of a plan."""
     if not (workdir / "plan.json").exists():
@@ -212,8 +243,7 @@ def _has_several(workdir: Path) -> bool:
 
 
 def _verify_data() -> None:
-    workdir = given.workdir()
-
     from unet_jax.run.verify import verify
 
-    verify(workdir, data=given.data())
+    with given.opened() as workdir:
+        verify(workdir, data=given.data())

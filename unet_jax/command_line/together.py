@@ -2,13 +2,23 @@
 
 from collections.abc import Callable
 
-from unet_jax.command_line.flags import CONFIG, COORDINATOR, DISTRIBUTED, FLAGS, MODE, PROCESS, PROCESSES
+from unet_jax.command_line.flags import (
+    CACHE_DIR,
+    CONFIG,
+    COORDINATOR,
+    DATA,
+    DISTRIBUTED,
+    FLAGS,
+    MODE,
+    PROCESS,
+    PROCESSES,
+)
 from unet_jax.errors import InputError
 from unet_jax.run.config import as_json, flatten
 from unet_jax.version import VERSION
 
 # What the first process does while the others wait.
-ALONE = ("export", "plan", "check")
+ALONE = ("export", "plan", "check", "pack")
 
 
 def is_one_of_several() -> bool:
@@ -42,8 +52,8 @@ def by_one_process(verb: Callable[[], None]) -> None:
 
 
 def _flags() -> dict[str, object]:
-    """Those that all processes must have the same."""
-    own = {flag.name for flag in (CONFIG, COORDINATOR, PROCESSES, PROCESS)}
+    """Those that all processes must have the same; where data and caches lie may differ."""
+    own = {flag.name for flag in (CACHE_DIR, CONFIG, COORDINATOR, DATA, PROCESSES, PROCESS)}
     named = FLAGS.get_flags_for_module("unet_jax.command_line.flags")
     return {f"--{flag.name}": flag.value for flag in named if flag.name not in own}
 

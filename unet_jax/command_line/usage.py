@@ -19,6 +19,7 @@ modes:
   evaluate    scores a run again, on any side of its split or on other cases
   predict     writes masks of images
   export      writes a run's network as one file for programs without this package
+  pack        writes a run, with a model card, as one file to share: --workdir=model.zip
   crossval    trains and scores every fold, pooled by patient
   plan        finds spacing, patch, batch and network as nnU-Net does; trains nothing
   check       reads the data and says what is odd; trains nothing

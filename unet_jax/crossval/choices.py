@@ -64,8 +64,8 @@ def choose(found: Sequence[Fold], recipe: ConfigDict) -> dict:
         recipe: their config, as it was given: nothing in it is chosen.
 
     Returns:
-        what all folds together choose, for patients that none of them has seen: threshold, minimum_voxels, and
-        `dice_on_those_it_was_chosen_on`, which no new patient is promised.
+        what all folds together choose, for patients that none of them has seen, as it is on disk: threshold,
+        minimum_voxels, and `dice` on the patients that it was chosen on, which no new patient is promised.
     """
     values = tried(recipe)
     counts = {fold.number: _counts(fold, values) for fold in found}
@@ -78,7 +78,9 @@ def choose(found: Sequence[Fold], recipe: ConfigDict) -> dict:
         if scored != {name: chosen[name] for name in values}:
             evaluate(fold.folder)
     together = _best(counts.values(), values)
-    return {**{name: together[name] for name in values}, "dice_on_those_it_was_chosen_on": together["dice"]}
+    if is_primary():
+        write_sealed_json(found[0].folder.parent / run_folder.CHOSEN, together)
+    return together
 
 
 def _counts(fold: Fold, values: Mapping[str, tuple]) -> Counts:

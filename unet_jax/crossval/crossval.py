@@ -21,8 +21,6 @@ from unet_jax.training.train import train
 # Where the config does not say.
 FOLDS = 5
 RESULTS, CASES = "crossval.json", "cases.png"
-# Of the results: what the folds together have chosen.
-CHOSEN = "chosen"
 
 
 def crossval(
@@ -66,7 +64,7 @@ def _pool(workdir: Path, against: Path | None) -> dict:
         found = folds.read(workdir)
     results, rows = pooled.pool(found)
     if chosen is not None:
-        results[CHOSEN] = chosen
+        results["chosen"] = chosen
     if against is not None:
         theirs = _read_results(against)
         comparison = pooled.compare(results["dice_by_patient"], theirs["dice_by_patient"])

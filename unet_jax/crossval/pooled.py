@@ -121,7 +121,7 @@ def _in_words(fold: Mapping) -> str:
 def _chosen(found: Mapping) -> str:
     return (
         f"threshold {found['threshold']}, parts of {found['minimum_voxels']} voxels on, by all folds: "
-        f"{share(found['dice_on_those_it_was_chosen_on'])} on them; above, each fold has what the others chose"
+        f"{share(found['dice'])} on them; above, each fold has what the others chose"
     )
 
 

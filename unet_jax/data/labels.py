@@ -197,6 +197,11 @@ def to_classes(mask: np.ndarray, labels: LabelMap | None, threshold: int | None 
     return result
 
 
+def numbered(mask: UInt8[np.ndarray, "*shape"], number: int) -> UInt8[np.ndarray, "*shape"]:
+    """A mask of one class with that class's number; what is IGNORED stays so."""
+    return np.where(mask == 1, np.uint8(number), mask)
+
+
 def _whole(mask: np.ndarray) -> np.ndarray:
     """A mask of real numbers as whole ones."""
     if mask.dtype.kind != "f":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from unet_jax.data import cache, intensity, labels, phantom
+from unet_jax.data import beside, cache, intensity, labels, phantom
 from unet_jax.data.case import Case
 from unet_jax.data.formats import layouts, sources
 from unet_jax.data.labels import LabelMap
@@ -68,6 +68,8 @@ def load(config: ConfigDict) -> DataSet:
     source, settings = config.data.source, reader_settings(config)
     reader = sources.reader(root, source, settings)
     listing = reader.find(root)
+    if note := beside.note(listing):
+        print(note, flush=True)
     cases, fingerprint, digests = exchange.primary_first(
         functools.partial(cache.load, reader, root, caches.place_of(config.data.cache), listing)
     )

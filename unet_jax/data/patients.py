@@ -6,13 +6,17 @@ import re
 from pathlib import Path
 
 from unet_jax.data.faults import Fault, FaultsError, summary
-from unet_jax.data.formats.file_sorts import PICTURE_SUFFIXES, VOLUME_SUFFIXES
+from unet_jax.data.formats.table import Suffixes
 from unet_jax.data.names import shown
 from unet_jax.errors import InputError
 
-# The longest first: what ends in .nii.gz does not end in .gz alone.
-_SUFFIXES = sorted((*VOLUME_SUFFIXES, *PICTURE_SUFFIXES), key=len, reverse=True)
-SUFFIX = re.compile(f"({'|'.join(map(re.escape, _SUFFIXES))})$", re.IGNORECASE)
+_SUFFIXES = Suffixes("picture", "volume")
+
+
+def without_suffix(name: str) -> str:
+    """A file's name without the suffix of a format: of x.nii.gz it is x."""
+    found = [suffix for suffix in _SUFFIXES if name.lower().endswith(suffix)]
+    return name.removesuffix(name[-len(max(found, key=len)) :]) if found else name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +123,7 @@ def _read_csv(path: Path) -> dict[str, Place]:
     table, faults = {}, []
     for number, line in enumerate(lines, 2):
         # A file may be named with its suffix or without; a dot elsewhere in its name is part of it.
-        name = SUFFIX.sub("", line["file"] or "")
+        name = without_suffix(line["file"] or "")
         patient, digits = (line["patient"] or "").strip(), (line.get("slice") or "").strip()
         if not name or not patient or name in table or not re.fullmatch("[0-9]*", digits):
             mistake = "needs a new file, a patient and, if any, a whole number as slice."

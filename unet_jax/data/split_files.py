@@ -10,7 +10,7 @@ from typing import Any
 from unet_jax.data.case import Case
 from unet_jax.data.faults import Fault, summary
 from unet_jax.data.names import shown
-from unet_jax.data.patients import SUFFIX
+from unet_jax.data.patients import without_suffix
 from unet_jax.data.reader import CaseFiles
 from unet_jax.data.sides import side_named
 from unet_jax.data.splits import SIDES, names_of
@@ -121,7 +121,7 @@ def _placed(rows: Sequence[_Row], cases: Sequence[Case], listing: Sequence[CaseF
     sides_of: dict[str, set[str]] = {case.name: set() for case in cases}
     unknown = []
     for row in rows:
-        names = known[row.column].get(row.name) or known[row.column].get(SUFFIX.sub("", row.name).removeprefix("./"))
+        names = known[row.column].get(row.name) or known[row.column].get(without_suffix(row.name).removeprefix("./"))
         if names is None:
             unknown.append(row.name)
         for name in names or ():
@@ -154,7 +154,7 @@ def _known(cases: Sequence[Case], listing: Sequence[CaseFiles]) -> dict[str, dic
         known["case"][case.name] = [case.name]
         known["patient"].setdefault(case.patient, []).append(case.name)
         for path in (*files_of_case.images, *files_of_case.masks):
-            for name in (path.as_posix(), SUFFIX.sub("", path.as_posix())):
+            for name in (path.as_posix(), without_suffix(path.as_posix())):
                 known["file"][name] = [case.name]
     return known
 
@@ -163,7 +163,7 @@ def _near(unknown: Sequence[str], known: Mapping[str, list[str]]) -> list[str]:
     """A line with the first of these names that there is in other letters or another folder."""
     by_last = {name.rpartition("/")[2].casefold(): name for name in known}
     for name in unknown:
-        near = by_last.get(SUFFIX.sub("", name).rpartition("/")[2].casefold())
+        near = by_last.get(without_suffix(name).rpartition("/")[2].casefold())
         if near is not None:
             return [f"{KEY}: is {shown(name)} meant to be {shown(near)}? Write names as they are in the data."]
     return []

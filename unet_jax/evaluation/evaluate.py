@@ -15,6 +15,7 @@ from unet_jax.data.load import DataSet
 from unet_jax.data.slices import all_slices, slices_by_case
 from unet_jax.data.splits import Split
 from unet_jax.errors import InputError
+from unet_jax.files import read_json
 from unet_jax.inference import postprocess, shared
 from unet_jax.inference.network import load_network
 from unet_jax.inference.segment import in_order, segment_cases
@@ -140,7 +141,7 @@ def score(
         stages=functools.partial(postprocess.stages, settings=settings.postprocess),
         classes=classes,
     )
-    stages = _of_all_processes(data, index, own, stages)
+    stages = _of_all_processes(data, index, own, settings, stages)
     parts = exchange.collect(packed_masks.to_bytes(masks)) if exchange.count() > 1 else []
     masks |= {position: mask for part in parts for position, mask in packed_masks.from_bytes(part).items()}
     seconds = time.perf_counter() - began
@@ -150,7 +151,7 @@ def score(
     rows = stages[final].rows
     summary = {
         "split": side,
-        "split_by": _label(split, side, elsewhere),
+        "split_by": _label(split, side, elsewhere, workdir, data),
         "unit": data.unit,
         "checkpoint": config.eval.checkpoint if restored.as_wanted else "last good",
         "checkpoint_step": restored.step,
@@ -173,7 +174,11 @@ def score(
 
 
 def _of_all_processes(
-    data: DataSet, index: Int[np.ndarray, "n 2"], own: Int[np.ndarray, "m 2"], stages: dict[str, Scores]
+    data: DataSet,
+    index: Int[np.ndarray, "n 2"],
+    own: Int[np.ndarray, "m 2"],
+    settings: SegmentSettings,
+    stages: dict[str, Scores],
 ) -> dict[str, Scores]:
     """The scores of all cases, in the order of `segment_cases`, from those that each process has of its own."""
     if exchange.count() == 1:
@@ -224,8 +229,22 @@ def _listed(classes: LabelMap) -> str:
     return ", ".join(f"{name}={'+'.join(map(written, values))}" for name, values in classes.items())
 
 
-def _label(split: Split | None, side: str, elsewhere: Path | None) -> str:
+def _label(split: Split | None, side: str, elsewhere: Path | None, workdir: Path, data: DataSet) -> str:
     """What a reader of the scores must know of the split."""
     if split is None:
-        return f"every case of {elsewhere}"
+        return f"every case of {elsewhere}" + (", training cases included" if _trained_on(workdir, data) else "")
     return "training cases included" if side == "all" else split.label
+
+
+def _trained_on(workdir: Path, data: DataSet) -> list[str]:
+    """The cases whose images, by their content, are files of the run's data, and that are not of its test side."""
+    known = {digest for _, digest in (resume.read_files(workdir) or {}).values()}
+    path = workdir / run_folder.SPLIT
+    found = read_json(path) if path.exists() else {}
+    by_patient = found.get("split_by") == "patient"
+    tested = {name for names in found["test"].values() for name in names} if by_patient else ()
+    return [
+        files.name
+        for files in data.listing
+        if files.images and files.name not in tested and all(data.digests[path][1] in known for path in files.images)
+    ]

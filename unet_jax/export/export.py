@@ -98,6 +98,7 @@ def export(
         "checkpoint_step": restored.step,
         "model": config.model.to_dict(),
         **_interface(form.axes(image), image, classes),
+        "channels": list(run_folder.read_channel_names(workdir, config, case.image.shape[-1])),
         **(describe(classes) if classes else {}),
         **{key: config.data[key] for key in ("image_size", "slab", "intensity", "neighbours")},
         "threshold": None if classes else config.eval.threshold,
@@ -151,6 +152,7 @@ def _volumes(
         facts = {
             "run": workdir.resolve().name,
             "checkpoint_step": restored.step,
+            "channels": list(run_folder.read_channel_names(workdir, config, case.image.shape[-1])),
             **describe(run_folder.read_classes(workdir)),
             "postprocess": config.eval.postprocess.to_dict(),
         }

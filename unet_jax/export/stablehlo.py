@@ -4,10 +4,13 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+
+from unet_jax.errors import InputError
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 PROGRAM, METADATA = "network.stablehlo", "metadata.json"
@@ -44,6 +47,30 @@ def axes(image: np.ndarray) -> list[str | int]:
 def run(program: bytes, image: np.ndarray) -> Any:
     """The result, or results, of a program for `image`."""
     return jax.tree.map(np.asarray, jax.export.deserialize(bytearray(program)).call(image))
+
+
+def load(path: Path) -> tuple[Callable[[np.ndarray], Any], dict[str, Any]]:
+    """The program of a file that `pack` made, as a function of images, and its facts.
+
+    Raises:
+        InputError: the file is not such a file, or is too old, or too new, for this version of jax.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            program, facts = bytearray(archive.read(PROGRAM)), json.loads(archive.read(METADATA))
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is not an export ({error}): make one with --mode=export.") from None
+    try:
+        exported = jax.export.deserialize(program)
+    except Exception as error:  # jax, flatbuffers and XLA have kinds of their own
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"{path} was exported by jax {facts.get('jax')}, and jax {jax.__version__} cannot read it ({reason}). jax "
+            "promises to read a file for six months after the version that wrote it, and an older jax a newer one's "
+            "for three weeks: export again from the run or its pack, which have no such limit, or install "
+            f"jax=={facts.get('jax')} beside it."
+        ) from None
+    return lambda image: jax.tree.map(np.asarray, exported.call(image)), facts
 
 
 def pack(program: bytes, facts: Mapping[str, Any]) -> bytes:

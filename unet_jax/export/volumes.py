@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from unet_jax.data import load
 from unet_jax.data.case import Case
-from unet_jax.data.formats import sources
+from unet_jax.data.formats import unlabelled
 from unet_jax.data.formats.image_file import read_file
 from unet_jax.errors import InputError
 from unet_jax.export import onnx_file, stablehlo
@@ -66,7 +66,7 @@ def case_to_try(
         InputError: there is no image, or one of other channels.
     """
     settings = dataclasses.replace(load.reader_settings(config), patient_csv=None, patient_pattern=None)
-    reader, root = sources.image_reader(Path(config.data.root) if data is None else data, settings, channels)
+    reader, root = unlabelled.image_reader(Path(config.data.root) if data is None else data, settings, channels)
     case = reader.decode(reader.find(root)[0], functools.partial(read_file, root))
     if case.image.shape[-1] != channels:
         raise InputError(f"{case.name} has {count(case.image.shape[-1], 'channel')}, and the network takes {channels}.")

@@ -167,9 +167,19 @@ def output_channels(classes: Classes) -> int:
 
 
 def _structure(config: ConfigDict, channels: int, classes: Classes) -> tuple[nnx.GraphDef, dict]:
-    """The network's structure, and the shapes of its parameters and running statistics."""
-    sizes = {"in_channels": input_channels(config, channels, classes), "num_classes": output_channels(classes)}
-    model = nnx.eval_shape(lambda: models.build(**sizes, rngs=nnx.Rngs(0), **config.model))
+    """`structure` for images of so many channels and masks of these classes."""
+    return structure(config, input_channels(config, channels, classes), output_channels(classes))
+
+
+def structure(config: ConfigDict, inputs: int, outputs: int) -> tuple[nnx.GraphDef, dict]:
+    """The network's structure, and the shapes of its parameters and running statistics.
+
+    Args:
+        config: of a run.
+        inputs: channels of the network's input.
+        outputs: channels of its logits.
+    """
+    model = nnx.eval_shape(lambda: models.of_config(config.model, inputs, outputs, nnx.Rngs(0)))
     graphdef, params, batch_stats = split_model(model)
     return graphdef, {"params": params, "batch_stats": batch_stats}
 

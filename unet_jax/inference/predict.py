@@ -17,17 +17,13 @@ from unet_jax.data.names import shown
 from unet_jax.data.scale import Measured
 from unet_jax.errors import InputError
 from unet_jax.files import sweep, write_bytes
-from unet_jax.inference import postprocess
-from unet_jax.inference.network import load_network
-from unet_jax.inference.prediction_task import Task, plan, planned
+from unet_jax.inference import ensemble, postprocess
+from unet_jax.inference.prediction_task import Task, plan, planned, stale
 from unet_jax.inference.segment import segment_stream
 from unet_jax.inference.settings import SegmentSettings
 from unet_jax.inference.windows import Segmented, Wanted
 from unet_jax.inference.writers import overlays as overlay_files
 from unet_jax.inference.writers import picture_masks, tables
-from unet_jax.run import checkpoint
-from unet_jax.run import folder as run_folder
-from unet_jax.run.config import read_config
 from unet_jax.runtime import compilation_cache, exchange
 from unet_jax.runtime.mesh import prediction_mesh
 from unet_jax.runtime.out_of_memory import explained
@@ -48,7 +44,8 @@ def predict(
     """Writes a mask for every image under `source`, the same to the bit that `evaluate` scores.
 
     Args:
-        workdir: the run's folder; nothing is written there.
+        workdir: the run's folder; nothing is written there. Of the folder of a cross-validation, the mean over the
+            networks of its folds predicts.
         source: a picture, a volume or a DICOM file, or a folder of one of these; masks among them are passed over.
         output: the folder for masks and tables; made if missing.
         overwrite: whether files there are replaced; else, if there is one, nothing is computed.
@@ -67,15 +64,16 @@ def predict(
         OutOfMemoryError: the device or the host has too little memory for the config.
         StorageError: the disk is full, read-only or failing; each file there is an old or a new one, whole.
     """
-    config = read_config(workdir, flips=flips, tiles=tiles)
-    task = plan(workdir, config, source, output, overwrite=overwrite, probabilities=probabilities, overlays=overlays)
+    runs = ensemble.find(workdir, flips=flips, tiles=tiles)
+    config = runs.config
+    task = plan(runs.first, config, source, output, overwrite=overwrite, probabilities=probabilities, overlays=overlays)
     with explained(config):
         compilation_cache.use(config.train.compilation_cache)
         mesh = prediction_mesh(config.train.spatial)
-        probability, restored = load_network(workdir, config, mesh)
-        for line in checkpoint.warnings(workdir / run_folder.CHECKPOINTS, restored):
+        probability, _, warnings = ensemble.load(runs, mesh)
+        for line in warnings:
             print(f"warning: {line}", file=sys.stderr, flush=True)
-        settings = SegmentSettings.of_run(workdir, config, mesh)
+        settings = SegmentSettings.of_run(runs.first, config, mesh)
         return write_cases(
             task,
             lambda wanted: segment_stream(probability, wanted, settings, keep_probabilities=task.probabilities),
@@ -204,8 +202,10 @@ def _decoded(task: Task, own: Sequence[int], found: _Found) -> Iterator[Wanted]:
 
 
 def _write(task: Task, done: Segmented, mask: UInt8[np.ndarray, "d h w"]) -> tuple[list[tables.Row], list[tables.Row]]:
-    """Writes what belongs to a case, and returns its rows of the tables."""
+    """Writes what belongs to a case, and returns its rows of the tables; what is of an older mask is removed."""
     files, case = task.listing[done.wanted.position], done.wanted.case
+    for path in stale(task, files):
+        _remove(task.output / path)
     # Their folder is not listed for each of them: that was done for all.
     for path, data in task.encode(files, task.root, mask, done.probability, task.classes):
         write_bytes(task.output / path, data, swept=True)
@@ -216,3 +216,12 @@ def _write(task: Task, done: Segmented, mask: UInt8[np.ndarray, "d h w"]) -> tup
     images = files.first_channels
     images = images if task.writer is picture_masks and len(images) == len(mask) else ()
     return tables.measure_classes(case, mask, task.classes, images)
+
+
+def _remove(path: Path) -> None:
+    """Removes a file, or the pictures of a folder of overlays; what else lies there stays."""
+    pictures = [each for each in path.glob("*.png") if each.stem.isdigit()] if path.is_dir() else [path]
+    for picture in pictures:
+        picture.unlink(missing_ok=True)
+    if path.is_dir() and not any(path.iterdir()):
+        path.rmdir()

@@ -8,8 +8,8 @@ from types import ModuleType
 
 from ml_collections import ConfigDict
 
-from unet_jax.data import load
-from unet_jax.data.formats import sources
+from unet_jax.data import beside, load
+from unet_jax.data.formats import unlabelled
 from unet_jax.data.formats.file_sorts import sort_of
 from unet_jax.data.formats.table import format_of
 from unet_jax.data.labels import LabelMap
@@ -100,11 +100,10 @@ def _task(
     settings = load.reader_settings(config)
     if settings.patient_csv and not Path(settings.patient_csv).exists():
         settings = dataclasses.replace(settings, patient_csv=None)  # it is of the training set, which may be elsewhere
-    reader, root = sources.image_reader(source, settings, channels)
+    reader, root = unlabelled.image_reader(source, settings, channels)
     listing = reader.find(root)
-    if beside := [f"{shown(files.name)}: {files.beside}" for files in listing if files.beside]:
-        more = f"; and in {len(beside) - LISTED} more" if len(beside) > LISTED else ""
-        print(f"Not read, because they are not of the series: {'; '.join(beside[:LISTED])}{more}.", flush=True)
+    if note := beside.note(listing):
+        print(note, flush=True)
     writer = _writer(sort := _sort(listing, source))
     return Task(
         reader=reader,
@@ -152,7 +151,8 @@ def _check_output(task: Task, source: Path, overwrite: bool) -> None:
             f"{output}: --output lies within --input, whose masks would be taken for images: name another."
         )
     if not overwrite:
-        there = [path for path in planned(task) if (output / path).exists()]
+        paths = [*planned(task), *(path for files in task.listing for path in stale(task, files))]
+        there = [path for path in paths if (output / path).exists()]
         if there:
             listed = ", ".join(shown(path) for path in there[:LISTED])
             others = f" and {len(there) - LISTED} more" if len(there) > LISTED else ""
@@ -174,3 +174,13 @@ def planned(task: Task) -> list[Path]:
         paths += task.writer.plan(files, task.probabilities, task.classes)
         paths += [overlay_files.plan(files)] if task.overlays else []
     return paths
+
+
+def stale(task: Task, files: CaseFiles) -> list[Path]:
+    """What another prediction may have written for a case and this one does not: it would lie beside a new mask."""
+    written = {*task.writer.plan(files, task.probabilities, task.classes)}
+    found = [path for path in task.writer.plan(files, True, task.classes) if path not in written]
+    if not task.overlays:
+        overlay = overlay_files.plan(files)
+        found += [overlay, *([overlay.with_suffix("")] if overlay.suffix == ".png" else [])]  # of a stack of pages
+    return found

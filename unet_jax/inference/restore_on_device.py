@@ -89,16 +89,22 @@ class Decision:
         regions_order: the label of each region, painted in this order; None where the largest logit decides.
         dtype: of the labels.
         keep_probabilities: whether they are returned.
+        threshold: of two labels, the probability from which on it is the second; None leaves it to the largest logit.
     """
 
     regions_order: tuple[int, ...] | None
     dtype: type
     keep_probabilities: bool
+    threshold: float | None = None
 
     def __call__(
         self, logits: Float32[Array, "n k h w"]
     ) -> tuple[UInt8[Array, "n h w"] | UInt16[Array, "n h w"], Float32[Array, "n k h w"] | None]:
         """Labels, and probabilities or None."""
+        if self.regions_order is None and self.threshold is not None:
+            probability = jax.nn.softmax(logits, axis=1)
+            labels = (probability[:, 1] >= self.threshold).astype(self.dtype)
+            return labels, probability if self.keep_probabilities else None
         if self.regions_order is None:
             labels = _largest(logits, self.dtype)
             return labels, jax.nn.softmax(logits, axis=1) if self.keep_probabilities else None

@@ -119,12 +119,11 @@ def _segment_whole(
         configuration,
         plan.dataset,
         how,
-        keep_probabilities=keep or at_threshold,
+        keep_probabilities=keep,
+        threshold=settings.threshold if at_threshold else None,
     )
-    if at_threshold:
-        mask = probability[..., 1] >= settings.threshold
     if probability is not None:
-        probability = (probability[..., 1] if is_binary else probability)[wanted.slices] if keep else None
+        probability = (probability[..., 1] if is_binary else probability)[wanted.slices]
     return Segmented(wanted, mask[wanted.slices].astype(np.uint8, copy=False), probability)
 
 

@@ -69,6 +69,7 @@ def segment_case(
     settings: VolumeSettings,
     *,
     keep_probabilities: bool = False,
+    threshold: float | None = None,
 ) -> tuple[UInt8[np.ndarray, "D H W"] | UInt16[np.ndarray, "D H W"], Float32[np.ndarray, "D H W k"] | None]:
     """The mask of a case in its files' geometry, and the probabilities where they are asked for.
 
@@ -83,6 +84,7 @@ def segment_case(
         dataset: its labels or regions.
         settings: how.
         keep_probabilities: whether they are returned: as many numbers a voxel as there are labels or regions.
+        threshold: see `Decision`.
 
     Raises:
         InputError: the network has more or fewer outputs than there are labels or regions.
@@ -90,11 +92,15 @@ def segment_case(
     if not can_stream(configuration.logits):
         whole = volume_logits(logits, image, configuration, settings)
         given = whole, geometry, plans, configuration, dataset
-        return restore.to_mask(*given), restore.to_probabilities(*given) if keep_probabilities else None
+        if threshold is None:
+            return restore.to_mask(*given), restore.to_probabilities(*given) if keep_probabilities else None
+        probability = restore.to_probabilities(*given)
+        mask = (probability[..., 1] >= threshold).astype(restore.label_type(dataset))
+        return mask, probability if keep_probabilities else None
     layout = _lay_out(image, configuration, settings)
     present = spacing_of(configuration, geometry)
     back = matrices(layout.shape, geometry.cropped, present, geometry.spacing, configuration.logits)
-    decision = Decision(dataset.regions_order, restore.label_type(dataset), keep_probabilities)
+    decision = Decision(dataset.regions_order, restore.label_type(dataset), keep_probabilities, threshold)
     mask, probability = _outside(geometry, plans, dataset, keep_probabilities)
     # Both are written through views whose axes stand in the plan's order.
     order = plans.transpose_forward

@@ -6,7 +6,7 @@ Called by training; knows neither networks nor data.
 import inspect
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -18,7 +18,8 @@ from unet_jax.losses.pixel import bce, ce, focal, topk
 from unet_jax.losses.region import dice, focal_tversky, jaccard, log_cosh_dice, lovasz, tversky
 
 _FUNCTIONS = (bce, ce, focal, topk, dice, jaccard, tversky, focal_tversky, log_cosh_dice, lovasz)
-LOSSES = {function.__name__: function for function in _FUNCTIONS}
+LOSSES: dict[str, Callable[..., Array]] = {function.__name__: function for function in _FUNCTIONS}
+BUILT_IN = frozenset(LOSSES)
 
 # Has a sigmoid for each class, so it cannot be used for classes that exclude each other → what to use then.
 ONE_CLASS = {"bce": "ce"}
@@ -39,6 +40,25 @@ VALUES = {
     "background": ("True or False", lambda value: isinstance(value, bool)),
     "sigmoid": ("True or False", lambda value: isinstance(value, bool)),
 }
+
+# What an option must be that VALUES does not have.
+NUMBER = ("a number",)
+
+
+def register(name: str, loss: Callable[..., Array]) -> None:
+    """Gives a loss of your own a name, for `total_loss` and config.loss: docs/own_parts.md.
+
+    Args:
+        name: not that of a loss of this package; one that was registered before is replaced.
+        loss: of (logits, mask, pixel_weights, *, and its options, numbers with defaults), as those of this package are;
+            it gives a number.
+
+    Raises:
+        InputError: the name is taken.
+    """
+    if name in BUILT_IN or name in SUMS:
+        raise InputError(f"{name!r} is a loss of this package: register yours under another name.")
+    LOSSES[name] = loss
 
 
 def check_weights(weights: Mapping[str, Any], classes: int = 1, *, overlap: bool = False) -> None:
@@ -67,7 +87,7 @@ def check_weights(weights: Mapping[str, Any], classes: int = 1, *, overlap: bool
             if option not in options:
                 faults.append(f"config.loss.{name} has {option}; it may have {', '.join(options)}.")
             elif not _is_allowed(option, value, options[option]):
-                faults.append(f"config.loss.{name}: {option} is {value!r}; it must be {VALUES[option][0]}.")
+                faults.append(f"config.loss.{name}: {option} is {value!r}; it must be {VALUES.get(option, NUMBER)[0]}.")
     if classes > 1:
         faults += _overlapping(weights, classes) if overlap else _exclusive(weights, classes)
     if faults:
@@ -147,7 +167,8 @@ def _options(name: str) -> dict[str, Any]:
 def _is_allowed(option: str, value: Any, default: Any) -> bool:
     if value is None:
         return default is None
-    return isinstance(value, int | float) and VALUES[option][1](value)
+    # The ranges of a registered loss's own options are its own affair.
+    return isinstance(value, int | float) and (option not in VALUES or VALUES[option][1](value))
 
 
 def total_loss(

@@ -57,10 +57,10 @@ class FPN(nnx.Module):
         """
         options = LayerOptions(rank, dtype, rngs)
         if width < 1:
-            raise InputError(f"config.model.width is {width}; it must be at least 1.")
+            raise InputError(f"width is {width}; it must be at least 1.")
         if pyramid_width < 1 or groups < 1 or pyramid_width % groups:
             raise InputError(
-                f"config.model.pyramid_width is {pyramid_width} and groups {groups}; the width must be a "
+                f"pyramid_width is {pyramid_width} and groups {groups}; the width must be a "
                 "multiple of the groups, both at least 1."
             )
         widths = [width * 2**level for level in range(LEVELS)]

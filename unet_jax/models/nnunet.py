@@ -85,17 +85,15 @@ class NNUNet(nnx.Module):
         options = LayerOptions(rank, dtype, rngs, init="he")
         stages = len(features)
         if stages < 2 or min(features) < 1:
-            raise InputError(
-                f"config.model.features is {tuple(features)}; it must list two stages or more, all at least 1."
-            )
+            raise InputError(f"features is {tuple(features)}; it must list two stages or more, all at least 1.")
         kernels = _each_stage("kernels", kernels, stages, rank)
         if any(n % 2 == 0 for kernel in kernels for n in kernel):
-            raise InputError(f"config.model.kernels is {kernels}; every number must be odd.")
+            raise InputError(f"kernels is {kernels}; every number must be odd.")
         if isinstance(strides, int):
             strides = (1, *(strides,) * (stages - 1))
         strides = _each_stage("strides", strides, stages, rank)
         if max(strides[0]) > 1:
-            raise InputError(f"config.model.strides is {strides}; the first stage has the image's size: use 1.")
+            raise InputError(f"strides is {strides}; the first stage has the image's size: use 1.")
         blocks = _each_stage("blocks", blocks, stages, 1)
         decoder_blocks = _each_stage("decoder_blocks", decoder_blocks, stages - 1, 1)
 
@@ -240,7 +238,6 @@ def _each_stage(key: str, value: int | Sequence[int | Sequence[int]], stages: in
     if len(each) != stages or any(len(v) != rank or min(v) < 1 for v in each):
         axes = f" or of {rank} numbers, one an axis" if rank > 1 else ""
         raise InputError(
-            f"config.model.{key} is {value}; it must be a number, or a list of {stages}, one a stage{axes}; "
-            "all at least 1."
+            f"{key} is {value}; it must be a number, or a list of {stages}, one a stage{axes}; all at least 1."
         )
     return each

@@ -59,13 +59,10 @@ class ResNeXtUNet(nnx.Module):
         options = LayerOptions(rank, dtype, rngs)
         if min(width, cardinality, group_width) < 1:
             raise InputError(
-                f"config.model.width is {width}, cardinality {cardinality} and group_width {group_width}; "
-                "all must be at least 1."
+                f"width is {width}, cardinality {cardinality} and group_width {group_width}; all must be at least 1."
             )
         if not depths or min(depths) < 1:
-            raise InputError(
-                f"config.model.depths is {tuple(depths)}; it must list stages of at least 1 bottleneck each."
-            )
+            raise InputError(f"depths is {tuple(depths)}; it must list stages of at least 1 bottleneck each.")
         self.dtype = dtype
         self.divisor, self.margin = 2 ** len(depths), 0
         self.encoder = Encoder(

@@ -75,12 +75,12 @@ class UNet(nnx.Module):
         """
         options = LayerOptions(rank, dtype, rngs, init)
         if width < 1 or depth < 1:
-            raise InputError(f"config.model.width is {width} and depth {depth}; both must be at least 1.")
+            raise InputError(f"width is {width} and depth {depth}; both must be at least 1.")
         if not 0 <= dropout < 1:
-            raise InputError(f"config.model.dropout is {dropout}; it must be at least 0 and below 1.")
+            raise InputError(f"dropout is {dropout}; it must be at least 0 and below 1.")
         if deep_supervision and padding == "valid":
             raise InputError(
-                'config.model has deep_supervision and padding "valid", whose coarser logits no mask fits: '
+                'deep_supervision goes with no padding "valid", whose coarser logits no mask fits: '
                 'leave one out, or use padding "same".'
             )
         check_remat(remat)

@@ -236,11 +236,30 @@ def _is_positive(value: Any) -> bool:
 
 
 def _network(model: ConfigDict) -> Network | None:
-    """The network that the config describes in the terms of a plan; None where it is described otherwise."""
+    """The network that the config describes in the terms of a plan; None where it is described otherwise.
+
+    Raises:
+        InputError: something other than whole numbers describes it.
+    """
     names = [field.name for field in dataclasses.fields(Network)]
     if model.name not in NETWORKS or not all(isinstance(model.get(name), bool | list | tuple) for name in names):
         return None
-    return Network(**{name: _tuples(model[name]) for name in names})
+    given = {name: _tuples(model[name]) for name in names}
+    for name in ("kernels", "strides"):
+        # A number of a stage is that of each axis, as for the network itself.
+        given[name] = tuple((each,) * model.rank if isinstance(each, int) else each for each in given[name])
+    for name, values in given.items():
+        if name != "residual" and not (isinstance(values, tuple) and _are_whole(values, name)):
+            nested = ", or for each stage one an axis" if name in ("kernels", "strides") else ""
+            raise InputError(
+                f"config.model.{name} is {_tuples(model[name])}: give a whole number for each stage{nested}."
+            )
+    return Network(**given)
+
+
+def _are_whole(values: tuple, name: str) -> bool:
+    each = [n for of_stage in values for n in of_stage] if name in ("kernels", "strides") else values
+    return all(isinstance(n, int) for n in each)
 
 
 def _tuples(value: Any) -> Any:

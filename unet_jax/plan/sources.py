@@ -1,17 +1,16 @@
 """Cases to be preprocessed, wherever they are from: nnU-Net's raw files, or the decoded cases of a data set."""
 
 import dataclasses
-import gzip
 import hashlib
-import io
-import zlib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from unet_jax.data import labels, regions
 from unet_jax.data.case import Case
+from unet_jax.data.formats import table
 from unet_jax.data.formats.image_header import read_headers
 from unet_jax.data.load import DataSet
 from unet_jax.data.names import shown
@@ -61,7 +60,7 @@ def of_raw(cases: Sequence[raw.RawCase], dataset: Dataset, reader: str | None) -
         # Read once: what is decoded is what the key is made of.
         files = {path: raw.load_file(path) for path in case.files}
         content = [(path.name, len(files[path]), hashlib.sha256(files[path]).hexdigest()) for path in case.files]
-        claim = _claim(files[case.images[0]])
+        claim = _claim(files[case.images[0]], case.images[0])
         return Opened([reader, *content], *claim, lambda: raw.read(case, dataset, reader, files.__getitem__)[0])
 
     return [Source(case.name, lambda case=case: opened(case)) for case in cases]
@@ -87,7 +86,7 @@ def of_cases(data: DataSet) -> list[Source]:
     return [Source(case.name, lambda position=position: opened(position)) for position, case in enumerate(data.cases)]
 
 
-def _claim(data: bytes) -> tuple[tuple[int, ...], tuple[float, ...]]:
+def _claim(data: bytes, path: Path) -> tuple[tuple[int, ...], tuple[float, ...]]:
     """Slices, rows and columns that a file claims, and their spacing; nothing is decoded."""
     try:
         headers = read_headers(data)
@@ -95,15 +94,9 @@ def _claim(data: bytes) -> tuple[tuple[int, ...], tuple[float, ...]]:
         return (len(headers), headers[0].rows, headers[0].columns), spacing
     except InputError:
         pass
-    import nibabel
-    from nibabel.spatialimages import HeaderDataError
-    from nibabel.wrapstruct import WrapStructError
-
     try:
-        stream = gzip.GzipFile(fileobj=io.BytesIO(data)) if data[:2] == b"\x1f\x8b" else io.BytesIO(data)
-        header = nibabel.Nifti1Header.from_fileobj(stream, check=False)
-        shape, spacing = header.get_data_shape()[:3], tuple(map(float, header.get_zooms()[:3]))
-    except (OSError, EOFError, ValueError, zlib.error, HeaderDataError, WrapStructError):
+        grid = table.read_grid(data, path).with_axes("file")
+    except InputError:
         # Reading it says what is wrong.
         return (0, 0, 0), (1.0, 1.0, 1.0)
-    return (shape[::-1], spacing[::-1]) if len(shape) == 3 and min(spacing) > 0 else ((0, 0, 0), (1.0, 1.0, 1.0))
+    return grid.shape[::-1], grid.spacing

@@ -8,6 +8,9 @@ from unet_jax.files import write_json, write_text
 from unet_jax.metrics.cases import CLASSES, PIXELS, Row
 from unet_jax.wording import count
 
+# Below this share of right pixels, lesions are found by covering everything.
+MOSTLY_WRONG = 0.5
+
 
 def write(folder: Path, summary: dict, rows: list[Row]) -> None:
     """Writes metrics.json and cases.csv into `folder`; an undefined score is null, or an empty cell.
@@ -71,7 +74,9 @@ def _lines_of_whole_cases(summary: dict) -> list[tuple[str, str]]:
     ]
     if lesions:
         found, false, missed = (lesions[name] for name in PIXELS)
-        lines.append(("lesions", f"{found} found, {missed} missed, {false} false, F1 {share(lesions['f1'])}"))
+        lines.append(
+            ("lesions", f"{found} found, {missed} missed, {false} false, F1 {share(lesions['f1'])}{doubt(summary)}")
+        )
     for effect in summary["postprocess"]:
         before, after = effect["before"], effect["after"]
         lines.append(
@@ -83,6 +88,14 @@ def _lines_of_whole_cases(summary: dict) -> list[tuple[str, str]]:
             )
         )
     return lines
+
+
+def doubt(summary: dict) -> str:
+    """What stands beside the F1 of lesions, of which one voxel finds a whole one, where too much was predicted."""
+    precision = summary.get("precision")
+    if precision is None or precision >= MOSTLY_WRONG:
+        return ""
+    return f"; one voxel finds a lesion, and only {share(precision)} of the predicted pixels are right"
 
 
 def spread(scores: dict) -> str:

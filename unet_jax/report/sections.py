@@ -15,6 +15,7 @@ from unet_jax.report import charts
 from unet_jax.report.cases import UNDEFINED
 from unet_jax.report.charts import Series
 from unet_jax.report.markup import scrolling, tag
+from unet_jax.report.scores import doubt
 from unet_jax.run.config import flatten
 from unet_jax.run.history import best_epoch
 from unet_jax.wording import count
@@ -150,7 +151,14 @@ def _tiles(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     ]
     if lesions:
         found, false, missed = (lesions[name] for name in PIXELS)
-        tiles.insert(5, ("Lesions", f"{found} of {found + missed} found", f"{false} false, F1 {_score(lesions['f1'])}"))
+        tiles.insert(
+            5,
+            (
+                "Lesions",
+                f"{found} of {found + missed} found",
+                f"{false} false, F1 {_score(lesions['f1'])}{doubt(summary)}",
+            ),
+        )
     return tiles
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from unet_jax.errors import DamageError, InputError, StorageError
 from unet_jax.files import storage_error
-from unet_jax.run import checkpoint_folder, manifest
+from unet_jax.run import checkpoint_folder, manifest, plain_arrays
 from unet_jax.runtime import exchange
 from unet_jax.runtime.mesh import is_primary
 from unet_jax.runtime.quiet import without_tracebacks
@@ -201,7 +201,7 @@ def _restore_tree(path: Path, like: Any) -> Any:
     return _checkpointer().restore(path, args=arguments)
 
 
-def _checkpointer() -> "ocp.Checkpointer":
+def _checkpointer() -> Any:
     """Of this process alone: of several, each reads by itself, and one writes."""
     import orbax.checkpoint as ocp
 
@@ -218,9 +218,17 @@ def _read(folder: Path, leaves: Mapping[str, dict], like: Mapping[str, Any]) -> 
     """The items of a checkpoint, and which of their arrays are not as they were saved."""
     items, faults = {}, []
     for name, tree in like.items():
+        if name not in leaves:
+            raise InputError(
+                f"{folder} was packed, and what resuming needs was left out: name another --workdir, and start from "
+                f"these weights with --config.train.initial_weights={folder.parents[1]}."
+            )
         _check_fit(leaves[name], tree, f"{folder}, {name}")
+        plain = folder / f"{name}{plain_arrays.SUFFIX}"
         with without_tracebacks():
-            items[name] = _restore_tree((folder / name).absolute(), tree)
+            items[name] = (
+                plain_arrays.read(plain, tree) if plain.is_dir() else _restore_tree((folder / name).absolute(), tree)
+            )
         digests = manifest.leaf_digests(items[name])
         faults += [
             f"{folder.name}/{name}: the array {leaf} is not what was saved (SHA-256)"

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from unet_jax.errors import InputError
 from unet_jax.files import read_json
 from unet_jax.run import recipes
-from unet_jax.run.folder import CHOSEN, CONFIG, FINGERPRINT, THRESHOLD
+from unet_jax.run.folder import CHOSEN, CONFIG, FINGERPRINT, THRESHOLD, folds_of
 
 # Groups whose keys depend on the network or the loss that is chosen; those check them.
 OPEN_GROUPS = ("model.", "loss.")
@@ -64,7 +64,7 @@ def read_config(workdir: Path, *, flips: bool | None = None, tiles: bool | None 
     if chosen.get("eval.choose_threshold"):
         chosen["eval.threshold"] = _chosen_threshold(workdir, chosen["eval.threshold"])
     if chosen.get("eval.choose"):
-        chosen |= _chosen_on_other_folds(workdir)
+        chosen |= chosen_on_other_folds(workdir)
     try:
         return ConfigDict(_nested(chosen))
     except (AttributeError, TypeError, ValueError) as error:
@@ -83,8 +83,8 @@ def _chosen_threshold(workdir: Path, otherwise: float) -> float:
     return value
 
 
-def _chosen_on_other_folds(workdir: Path) -> dict[str, float | int]:
-    """Keys and values of `crossval.choices`; none before it has chosen."""
+def chosen_on_other_folds(workdir: Path) -> dict[str, float | int]:
+    """Keys and values of `crossval.choices`, for a fold, or for what all folds predict; none before it has chosen."""
     path = workdir / CHOSEN
     if not path.exists():
         return {}
@@ -116,6 +116,8 @@ def read_flat_config(workdir: Path) -> dict[str, Any]:
     Raises:
         InputError: there is none.
     """
+    if not (workdir / CONFIG).exists() and (folds := folds_of(workdir)):
+        raise InputError(f"{workdir} holds the folds of a cross-validation: name one of them, as --workdir={folds[0]}.")
     found = read_json(workdir / CONFIG)
     if not isinstance(found, dict):
         raise InputError(f"{workdir / CONFIG} is not a config: restore it.")

@@ -6,6 +6,7 @@ A run's folder is data and no program, and may be somebody else's: nothing in it
 import contextlib
 import functools
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ CONFIG, DATA, HISTORY, SPLIT = "config.json", "data.json", "history.jsonl", "spl
 CLASSES, THRESHOLD, CHOSEN = "classes.json", "threshold.json", "chosen.json"
 CHECKPOINTS, EVALUATION = "checkpoints", "evaluation"
 FINGERPRINT = "data_fingerprint"
+_FOLD = re.compile("fold(0|[1-9][0-9]*)")
 
 
 def read_data(workdir: Path) -> dict[str, Any] | None:
@@ -125,6 +127,14 @@ def read_classes(workdir: Path) -> LabelMap:
     return found
 
 
+def folds_of(workdir: Path) -> list[Path]:
+    """The folders of a cross-validation's folds, `fold<k>`, in order; only those in which a run has begun."""
+    names = [path.name for path in workdir.iterdir()] if workdir.is_dir() else []
+    numbers = sorted(int(name.removeprefix("fold")) for name in names if _FOLD.fullmatch(name))
+    folders = [workdir / f"fold{number}" for number in numbers]
+    return [folder for folder in folders if (folder / CONFIG).exists()]
+
+
 @contextlib.contextmanager
 def lock_run(workdir: Path, *, wait: bool = False) -> Iterator[None]:
     """Keeps other commands out of the run's folder while this one writes there; nothing in it may lead elsewhere.
@@ -134,6 +144,11 @@ def lock_run(workdir: Path, *, wait: bool = False) -> Iterator[None]:
     Raises:
         RunError: as `lock.lock_folder` raises it.
     """
+    if workdir.is_file():
+        raise InputError(
+            f"{workdir} is a file: a run is written into a folder. A pack holds no state to resume from: name another "
+            f"--workdir, and start from its weights with --config.train.initial_weights={workdir}."
+        )
     with contextlib.ExitStack() as held:
         fault = exchange.by_primary(functools.partial(_lock, held, workdir, wait))
         if fault is not None:

@@ -2,7 +2,7 @@
 
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from unet_jax.errors import DamageError
@@ -21,6 +21,11 @@ def append(workdir: Path, record: Mapping) -> None:
         StorageError: the disk is full, read-only or failing; the history is as it was.
     """
     append_line(workdir / HISTORY, _line(record))
+
+
+def encode(records: Iterable[Mapping]) -> bytes:
+    """A history of these records."""
+    return "".join(f"{_line(record)}\n" for record in records).encode()
 
 
 def read(workdir: Path) -> list[dict]:

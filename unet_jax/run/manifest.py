@@ -26,6 +26,12 @@ def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
     (folder / MANIFEST).write_bytes(_encoded({**facts, "files": files}))
 
 
+def encode(facts: Mapping[str, Any], files: Mapping[str, bytes]) -> bytes:
+    """The manifest that `write_manifest` would write beside files of these contents, by their paths in the folder."""
+    listed = {name: {"bytes": len(of), "sha256": hashlib.sha256(of).hexdigest()} for name, of in sorted(files.items())}
+    return _encoded({**facts, "files": listed})
+
+
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     """The facts and files of `folder`'s manifest; None unless it is byte for byte what was written."""
     path = folder / MANIFEST

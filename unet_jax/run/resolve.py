@@ -42,7 +42,7 @@ def resolve(config: ConfigDict, given: Collection[str]) -> tuple[ConfigDict, lis
         ]
     else:
         del resolved.scaled_down
-        if patterned:
+        if patterned and (config.data.masks or not _holds_studies(config, root)):
             resolved.data.source = _source_of_patterns(config.data.source)
         elif config.data.source == "auto" and root.is_dir():
             found = layouts.find(root, config.data.labels)
@@ -64,6 +64,16 @@ def resolve(config: ConfigDict, given: Collection[str]) -> tuple[ConfigDict, lis
     resolved.data.root = str(Path(resolved.data.root).absolute())
     resolved.lock()
     return resolved, messages
+
+
+def _holds_studies(config: ConfigDict, root: Path) -> bool:
+    """Whether data are DICOM, of which config.data.images describes the series and SEG or RTSTRUCT are the masks."""
+    if config.data.source != "auto" or not root.is_dir():
+        return config.data.source == "dicom"
+    try:
+        return layouts.find(root).source == "dicom"
+    except InputError:  # of which nothing is known, so that the patterns must tell
+        return False
 
 
 def _source_of_patterns(source: str) -> str:

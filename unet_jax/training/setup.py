@@ -1,6 +1,7 @@
 """What a config's training needs, made: checks, split, optimiser and first state."""
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -11,6 +12,7 @@ from ml_collections import ConfigDict
 
 from unet_jax import losses, models
 from unet_jax.data import regions, split_of_run
+from unet_jax.data.formats import sources
 from unet_jax.data.load import DataSet
 from unet_jax.data.regions import Classes
 from unet_jax.data.splits import Split
@@ -19,9 +21,8 @@ from unet_jax.inference import postprocess
 from unet_jax.inference.network import input_channels, output_channels
 from unet_jax.models.functional import split_model
 from unet_jax.models.layers import each_axis
-from unet_jax.models.pretrained import weights
 from unet_jax.runtime.mesh import check_batch_size, replicated
-from unet_jax.training import loggers, optim
+from unet_jax.training import loggers, optim, parts, start
 from unet_jax.training.step import TrainState, init_state
 
 CHECKPOINTS = ("best", "newest")
@@ -60,7 +61,7 @@ def check(config: ConfigDict, mesh: Mesh, classes: Classes = ()) -> None:
     losses.check_weights(losses.for_overlap(loss, count) if overlap else loss, count, overlap=overlap)
     postprocess.check(config.eval.postprocess.to_dict(), config.data.split_by, overlap=overlap)
     optimizer_and_schedule(config, steps_per_epoch=1)
-    model = nnx.eval_shape(lambda: models.build(in_channels=1, num_classes=1, rngs=nnx.Rngs(0), **config.model))
+    model = nnx.eval_shape(lambda: models.of_config(config.model, 1, 1, nnx.Rngs(0)))
     _check_geometry(config, model)
     if "space" in mesh.shape:
         _check_slabs(config, model, mesh.shape["space"])
@@ -186,11 +187,19 @@ def optimizer_and_schedule(
         clip_norm=config.optim.clip_norm,
         coupled_decay=config.optim.coupled_decay,
     )
-    return optimizer, schedule
+    factors = parts.rates(config.optim.part_rates)
+    return optax.chain(optimizer, parts.scaled(factors)) if factors else optimizer, schedule
 
 
 def initial_state(
-    config: ConfigDict, channels: int, optimizer: optax.GradientTransformation, mesh: Mesh, classes: Classes = ()
+    config: ConfigDict,
+    channels: int,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    classes: Classes = (),
+    *,
+    data: DataSet | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> tuple[nnx.GraphDef, TrainState]:
     """The network's structure, and the state before the first step on every device of the mesh.
 
@@ -200,16 +209,25 @@ def initial_state(
         optimizer: of `optimizer_and_schedule`.
         mesh: the devices.
         classes: several; empty for one.
+        data: which names channels, by which a run's weights are adapted; None names none.
+        say: is told what of config.train.initial_weights was taken, a line each.
+
+    Raises:
+        InputError: initial_weights cannot be used, or there is no such part as freeze or part_rates names.
     """
-    sizes = {"in_channels": input_channels(config, channels, classes), "num_classes": output_channels(classes)}
+    sizes = input_channels(config, channels, classes), output_channels(classes)
 
     @jax.jit  # One compiled program draws all parameters; by themselves, each shape would be compiled separately.
     def draw() -> tuple[nnx.GraphDef, dict, dict]:
-        return split_model(models.build(**sizes, rngs=nnx.Rngs(params=config.seed), **config.model))
+        return split_model(models.of_config(config.model, *sizes, nnx.Rngs(params=config.seed)))
 
     graphdef, params, batch_stats = draw()
-    if config.train.initial_weights:
-        params, batch_stats = weights.initialise(params, batch_stats, Path(config.train.initial_weights))
+    parts.check("train.freeze", parts.names(config.train.freeze), params)
+    parts.check("optim.part_rates", parts.rates(config.optim.part_rates), params)
+    names = (data.channel_names if data else ()) or sources.unnamed(channels)
+    params, batch_stats, lines = start.initialise(config, params, batch_stats, names, classes, mesh)
+    for line in lines:
+        say(line)
     averaged = config.optim.ema_decay is not None
     state = jax.jit(functools.partial(init_state, optimizer=optimizer, averaged=averaged))(params, batch_stats)
     return graphdef, jax.device_put(state, replicated(mesh))

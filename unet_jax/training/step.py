@@ -20,7 +20,7 @@ from unet_jax.models.fast.layouts import compiler_options
 from unet_jax.models.functional import forward, plain
 from unet_jax.plan.plans import Configuration
 from unet_jax.runtime.mesh import by_slab
-from unet_jax.training import accumulate, patch_augment
+from unet_jax.training import accumulate, parts, patch_augment
 from unet_jax.training.augment import augment
 from unet_jax.training.patch_augment.settings import AugmentSettings
 
@@ -107,6 +107,7 @@ class StepSettings:
         ema_decay: of the moving average of the weights; None for none. The state needs one then: see `init_state`.
         patches: how patches are augmented, which are cut larger than the network sees them; None for slices and slabs.
         rank: axes of what the network sees.
+        frozen: the parts that a step leaves as they are, statistics included: see `parts`.
         accumulate: into how many parts, one after the other, a batch is divided for the gradient: see `accumulate`.
         slabs: how samples lie on devices that share them; None where each has whole ones. See `mesh.by_slab`.
     """
@@ -122,6 +123,7 @@ class StepSettings:
     patches: AugmentSettings | None = None
     rank: int = 2
     ignores: bool = False
+    frozen: tuple[str, ...] = ()
     members: Members = ()
     accumulate: int = 1
     slabs: NamedSharding | None = None
@@ -152,6 +154,7 @@ class StepSettings:
             patches=configuration and AugmentSettings.of(configuration, config.augment_patches.to_dict(), previous),
             rank=config.model.get("rank", 2),
             ignores=ignores,
+            frozen=parts.names(config.train.freeze),
             accumulate=config.train.accumulate,
             slabs=None if mesh is None else by_slab(mesh),
         )
@@ -191,7 +194,8 @@ def make_train_step(
             mask = jnp.concatenate([1 - mask.sum(-1, keepdims=True), mask], axis=-1)
 
         def network(params: dict, image: Array, dropout_key: Array):
-            model = nnx.merge(graphdef, params, state.batch_stats)
+            model = nnx.merge(graphdef, parts.without_gradient(settings.frozen, params), state.batch_stats)
+            model = parts.predicting(model, settings.frozen)
             logits = forward(nnx.view(model, dropout_key=dropout_key, raise_if_not_found=False), image, settings.slabs)
             return logits if isinstance(logits, tuple) else (logits,), plain(nnx.state(model, nnx.BatchStat))
 
@@ -216,6 +220,9 @@ def make_train_step(
         dice = _hard_dice(logits, mask, labelled, overlap=bool(settings.members))
         totals = jax.tree.map(jnp.add, state.totals, {"loss": loss, "dice": dice, "steps": 1})
         params = optax.apply_updates(state.params, updates)
+        if settings.frozen:
+            params = parts.keep(settings.frozen, state.params, params)
+            batch_stats = parts.keep(settings.frozen, state.batch_stats, batch_stats)
         norm = optax.tree.norm(gradient)
         fault = _fault(batch["image"], loss, norm)
         watch = _watched(state.watch, norm, fault, settings.spike_factor)

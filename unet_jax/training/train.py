@@ -14,7 +14,7 @@ from unet_jax.evaluation.evaluate import score
 from unet_jax.inference.network import make_step
 from unet_jax.inference.settings import SegmentSettings
 from unet_jax.plan import plan_file, run_plan
-from unet_jax.run import checkpoint, history, resume
+from unet_jax.run import checkpoint, checkpoint_folder, history, resume
 from unet_jax.run import folder as run_folder
 from unet_jax.runtime import compilation_cache, exchange, host_memory
 from unet_jax.runtime.mesh import data_mesh, is_primary, prediction_mesh
@@ -110,7 +110,9 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
 
     # The network and its optimiser, at their first step.
     optimizer, schedule = setup.optimizer_and_schedule(config, steps_per_epoch, total_steps)
-    graphdef, state = setup.initial_state(config, data.channels, optimizer, mesh, classes)
+    begun = bool(checkpoint_folder.steps(workdir / run_folder.CHECKPOINTS))
+    fresh = _without_initial_weights(config) if begun else config
+    graphdef, state = setup.initial_state(fresh, data.channels, optimizer, mesh, classes, data=data, say=_say)
 
     # What the folder holds already, from here on the run that is described.
     _say(progress.description(config, workdir, split.label, len(data.cases), index, state))
@@ -173,6 +175,14 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
             workdir, config, data.cases, index["val"], prediction_mesh(config.train.spatial)
         )
     return score(workdir, config, data)
+
+
+def _without_initial_weights(config: ConfigDict) -> ConfigDict:
+    """For a run that resumes: its checkpoint takes their place, and they may be gone."""
+    copy = config.copy_and_resolve_references()
+    with copy.unlocked():
+        copy.train.initial_weights = None
+    return copy
 
 
 def _say(text: str) -> None:

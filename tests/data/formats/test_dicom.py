@@ -8,7 +8,8 @@ from pydicom.uid import RLELossless
 
 from unet_jax.data.formats import dicom, dicom_listing
 from unet_jax.data.formats.image_file import read_file
-from unet_jax.data.formats.sources import Settings, image_reader
+from unet_jax.data.formats.sources import Settings
+from unet_jax.data.formats.unlabelled import image_reader
 from unet_jax.errors import InputError
 
 

@@ -10,13 +10,17 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
 
-from unet_jax.data import cache
-from unet_jax.data.formats import dicom_listing, dicom_study
+from configs import default
+from unet_jax.data import cache, load
+from unet_jax.data.formats import dicom_listing, dicom_study, layouts
 from unet_jax.data.formats.dicom_regions import inside
 from unet_jax.data.formats.image_file import read_file
+from unet_jax.data.formats.patterns import of_descriptions
 from unet_jax.data.formats.sources import Settings, reader
+from unet_jax.data.formats.unlabelled import image_reader
 from unet_jax.errors import InputError
 from unet_jax.inference.writers import dicom_masks
+from unet_jax.run.resolve import resolve
 
 SHAPE = (6, 40, 44)
 RNG = np.random.default_rng(0)
@@ -83,7 +87,7 @@ def study(folder, drawn, datasets=None):
 
 
 def decoded(folder, labels=None, channels=None):
-    [files] = dicom_study.find(folder, channels)
+    [files] = dicom_study.find(folder, channels and of_descriptions(channels))
     return dicom_study.decode(files, lambda path: read_file(folder, path), labels)
 
 
@@ -164,12 +168,75 @@ def test_sequences_of_a_study_are_channels(tmp_path):
         ],
     )
     study(tmp_path, seg(datasets, [blob(2, 15, 15)]), datasets)
-    case = decoded(tmp_path, channels={"t1": ".*T1.*", "flair": ".*flair.*"})
+    case = decoded(tmp_path, channels="*{channel:t1|flair}")
     np.testing.assert_array_equal(case.image, np.stack([SCAN + 1, SCAN], -1))
-    with pytest.raises(InputError, match=r"has 0 series for the channel t2 \(t2\), of AX FLAIR \(6 files\), AX T1 \(6"):
-        decoded(tmp_path, channels={"t2": "t2"})
-    with pytest.raises(InputError, match="has 2 series"):
+    with pytest.raises(InputError, match=r"has 0 series for the channel t2 of .*, of AX FLAIR \(6 files\), AX T1 \(6"):
+        decoded(tmp_path, channels="{channel:t2}")
+    with pytest.raises(InputError, match=r"has 2 series .*: name the channels by words of these descriptions, as in"):
         decoded(tmp_path)
+    for wrong in ("{case}_{channel:t1|flair}", "{channel}", "{channel:t[12]}"):
+        with pytest.raises(InputError, match="its only field is a list of channels"):
+            decoded(tmp_path, channels=wrong)
+
+
+def test_descriptions_are_no_paths_and_the_longer_word_counts(tmp_path):
+    datasets = series(SeriesDescription="AX T1/SE")
+    others = {"T1 post/SE": 1, "Flair": 2}
+    for description, added in others.items():
+        elements = STUDY | {"SeriesInstanceUID": f"{OTHER_SERIES}.{added}", "SeriesDescription": description}
+        write_series(tmp_path / str(added), [make_slice(n, SCAN[n] + added, **elements) for n in range(SHAPE[0])])
+    study(tmp_path, seg(datasets, [blob(2, 15, 15)]), datasets)
+    case = decoded(tmp_path, channels="*{channel:T1|T1 POST}*")
+    np.testing.assert_array_equal(case.image, np.stack([SCAN, SCAN + 1], -1))
+    [files] = dicom_study.find(tmp_path, of_descriptions("*{channel:T1|T1 POST}*"))
+    assert files.beside == "6 of Flair (2/0.dcm)"
+
+
+def test_a_run_on_channels_predicts_on_studies_and_refers_to_the_first_channel(tmp_path):
+    first = STUDY | {"SeriesInstanceUID": OTHER_SERIES, "SeriesDescription": "AX T1"}
+    write_series(tmp_path / "anna" / "t1", [make_slice(n, SCAN[n] + 1, **first) for n in range(SHAPE[0])])
+    write_series(tmp_path / "anna" / "flair", series())
+    settings = Settings(images="*{channel:T1|FLAIR}", intensity="range")
+    made, root = image_reader(tmp_path, settings)
+    [files] = made.find(root)
+    case = made.decode(files, lambda path: read_file(root, path))
+    np.testing.assert_array_equal(case.image, np.stack([SCAN + 1, SCAN], -1))
+    assert (files.name, case.mask) == ("anna", None)
+    [(path, data)] = dicom_masks.encode(files, root, blob(2, 15, 15).astype(np.uint8), None)
+    (tmp_path / path).parent.mkdir(exist_ok=True)
+    (tmp_path / path).write_bytes(data)
+    found = highdicom.seg.segread(tmp_path / path)
+    assert found.ReferencedSeriesSequence[0].SeriesInstanceUID == OTHER_SERIES
+
+
+def test_auto_finds_studies_and_the_channels_of_a_config(tmp_path):
+    write_series(
+        tmp_path / "data" / "anna" / "t1",
+        [
+            make_slice(n, SCAN[n], **STUDY | {"SeriesInstanceUID": OTHER_SERIES, "SeriesDescription": "AX T1"})
+            for n in range(SHAPE[0])
+        ],
+    )
+    study(tmp_path / "data" / "anna", seg(series(), [blob(2, 15, 15)]))
+    layout = layouts.find(tmp_path / "data")
+    assert (layout.source, layout.root) == ("dicom", tmp_path / "data")
+    config = default.get_config()
+    config.data.root = str(tmp_path / "data")
+    config.data.images = "*{channel:T1|FLAIR}"
+    resolved, messages = resolve(config, {"data.root", "data.images"})
+    assert (resolved.data.source, resolved.data.images) == ("dicom", "*{channel:T1|FLAIR}")
+    assert messages == [
+        f"Data: {config.data.root} holds DICOM, of which each study is a case (config.data.source=dicom)."
+    ]
+    resolved.data.cache = str(tmp_path / "cache")
+    data = load.load(resolved)
+    assert (data.channel_names, data.unit) == (("T1", "FLAIR"), "patient")
+    np.testing.assert_array_equal(data.cases[0].mask, blob(2, 15, 15))
+    config.data.root = str(tmp_path)
+    (tmp_path / "data" / "a.png").touch()
+    config.data.source = "patterns"
+    with pytest.raises(InputError, match=r"images is set and config\.data\.masks is not"):
+        resolve(config, {"data.root", "data.images"})
 
 
 def test_series_that_lie_elsewhere_are_no_channels(tmp_path):
@@ -178,7 +245,7 @@ def test_series_that_lie_elsewhere_are_no_channels(tmp_path):
     write_series(tmp_path / "t1", moved)
     study(tmp_path, seg(series(), [blob(2, 15, 15)]))
     with pytest.raises(InputError, match=r"its series lies up to 1\.0 mm away from that of scan/"):
-        decoded(tmp_path, channels={"flair": ".*flair", "t1": ".*t1"})
+        decoded(tmp_path, channels="*{channel:flair|t1}")
 
 
 def test_training_reads_studies(tmp_path):

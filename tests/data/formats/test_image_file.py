@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from unet_jax.data.formats.image_file import decode, decode_image, encode, read_file
-from unet_jax.data.formats.sources import Settings, image_reader, reader
+from unet_jax.data.formats.sources import Settings, reader
+from unet_jax.data.formats.unlabelled import image_reader
 from unet_jax.errors import InputError
 from unet_jax.inference.writers import overlays, picture_masks
 

@@ -12,7 +12,8 @@ from scipy.spatial.transform import Rotation
 from unet_jax.data import cache
 from unet_jax.data.formats import itk_file, table
 from unet_jax.data.formats.image_file import read_file
-from unet_jax.data.formats.sources import Settings, image_reader, reader
+from unet_jax.data.formats.sources import Settings, reader
+from unet_jax.data.formats.unlabelled import image_reader
 from unet_jax.errors import InputError
 from unet_jax.inference.writers import volume_masks
 

@@ -11,7 +11,8 @@ from unet_jax.data import cache
 from unet_jax.data import labels as label_maps
 from unet_jax.data.formats import nifti, nifti_file, nifti_listing
 from unet_jax.data.formats.image_file import read_file
-from unet_jax.data.formats.sources import Settings, image_reader, reader
+from unet_jax.data.formats.sources import Settings, reader
+from unet_jax.data.formats.unlabelled import image_reader
 from unet_jax.data.patients import Patients
 from unet_jax.errors import InputError
 from unet_jax.inference.writers import volume_masks

@@ -11,7 +11,8 @@ import pytest
 from unet_jax.data import cache, phantom
 from unet_jax.data.formats import lgg, sources
 from unet_jax.data.formats.image_file import read_file
-from unet_jax.data.formats.sources import Settings, image_reader, notes, reader
+from unet_jax.data.formats.sources import Settings, notes, reader
+from unet_jax.data.formats.unlabelled import image_reader
 from unet_jax.errors import InputError
 
 

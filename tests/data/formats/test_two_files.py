@@ -6,7 +6,8 @@ import pytest
 
 from unet_jax.data.formats import nifti_file
 from unet_jax.data.formats.image_file import read_file
-from unet_jax.data.formats.sources import Settings, image_reader
+from unet_jax.data.formats.sources import Settings
+from unet_jax.data.formats.unlabelled import image_reader
 from unet_jax.errors import InputError
 from unet_jax.inference.writers import volume_masks
 

@@ -67,7 +67,7 @@ def test_other_axes_are_those_of_simpleitk_and_of_nibabels_canonical_order(order
     nibabel.save(image, tmp_path / "a.nii")
     grid = grid_of(image.header).with_axes(axes)
     if axes == "file":
-        read = sitk.ReadImage(str(tmp_path / "a.nii"))
+        read = ssitk.ReadImage(str(tmp_path / "a.nii"))
         expected, spacing = sitk.GetArrayFromImage(read), read.GetSpacing()[::-1]
     else:
         turned = nibabel.as_closest_canonical(image)
@@ -107,6 +107,23 @@ def test_an_affine_that_says_nothing_is_refused(bad):
     header.set_sform(bad, 1)
     with pytest.raises(InputError, match="its affine does not say where"):
         grid_of(header)
+
+
+def test_an_sform_without_an_affine_gives_way_to_the_quaternion_as_in_simpleitk(tmp_path):
+    affine = np.diag([-0.5, -2.0, 3.0, 1.0])
+    image = nibabel.Nifti1Image(np.zeros((3, 4, 5), np.uint8), affine)
+    image.set_qform(affine, code=1)
+    image.header["sform_code"] = 2
+    for row in ("srow_x", "srow_y", "srow_z"):
+        image.header[row] = 0
+    np.testing.assert_allclose(grid_of(image.header).affine, affine)
+    (tmp_path / "a.nii").write_bytes(image.header.binaryblock + bytes(4) + bytes(60))
+    read = sitk.ReadImage(str(tmp_path / "a.nii"))
+    assert read.GetSpacing() == (0.5, 2.0, 3.0)
+    assert read.GetDirection() == (1, 0, 0, 0, 1, 0, 0, 0, 1)
+    image.header["qform_code"] = 0
+    with pytest.raises(InputError, match="singular"):
+        grid_of(image.header)
 
 
 def test_how_far_two_grids_lie_apart():

@@ -110,3 +110,11 @@ def test_what_is_written_is_passed_over_as_no_image(tmp_path):
     root, [files] = dicom_listing.find(tmp_path / "series_mask.dcm")
     with pytest.raises(InputError):
         dicom.decode(files, lambda path: read_file(root, path))
+
+
+def test_an_empty_mask_is_written_without_a_word(tmp_path, recwarn, capsys, caplog):
+    write_series(tmp_path / "series", [make_slice(number, **STUDY) for number in range(3)])
+    _, _, found = _encoded(tmp_path / "series", np.zeros((3, 8, 9), np.uint8), np.zeros((3, 8, 9), np.float32))
+    assert not any(segmentation.pixel_array.any() for segmentation in found.values())
+    assert [str(warning.message) for warning in recwarn] == []
+    assert (capsys.readouterr(), caplog.records) == (("", ""), [])

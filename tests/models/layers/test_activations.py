@@ -33,5 +33,5 @@ def test_the_gradient_of_relu_needs_only_its_output():
 
 
 def test_an_unknown_activation_names_its_config_key():
-    with pytest.raises(InputError, match=r"config\.model\.activation is 'tanh'; .*leaky_relu"):
+    with pytest.raises(InputError, match=r"^activation is 'tanh'; .*leaky_relu"):
         layers.activation_function("tanh")

@@ -30,5 +30,5 @@ def test_normalisation_none_is_nothing():
 
 
 def test_an_unknown_normalisation_names_its_config_key():
-    with pytest.raises(InputError, match=r"config\.model\.norm is 'layer'; .*instance"):
+    with pytest.raises(InputError, match=r"^norm is 'layer'; .*instance"):
         layers.normalisation("layer", 4, layer_options())

@@ -1,5 +1,6 @@
 """DICOM series to cases: slices in the order in which they lie in the body."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -60,6 +61,13 @@ def read_series(files: CaseFiles, read: Callable[[Path], bytes]) -> list[Slice]:
     if faults:
         raise FaultsError(faults)
     return sorted(series, key=lambda one: position(one[0])) if len(series) > 1 else series
+
+
+def first_series(files: CaseFiles, read: Callable[[Path], bytes]) -> CaseFiles:
+    """A case of several series with the files of its first channel's alone."""
+    series = [dicom_frames.parse(read(path)).get("SeriesInstanceUID") for path in files.images]
+    images = tuple(path for path, uid in zip(files.images, series, strict=True) if uid == series[0])
+    return dataclasses.replace(files, images=images)
 
 
 def faults_of(name: str, datasets: Sequence[pydicom.Dataset]) -> list[str]:

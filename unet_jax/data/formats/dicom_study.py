@@ -1,6 +1,5 @@
 """DICOM to train on: studies with the series of each channel, and the SEG or RTSTRUCT that was drawn on one of them."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from unet_jax.data.faults import Fault, FaultsError, lines_of
 from unet_jax.data.formats import dicom, dicom_frames, dicom_listing, dicom_regions
 from unet_jax.data.formats.dicom_frames import Slice, pydicom
 from unet_jax.data.formats.dicom_listing import Facts, described
+from unet_jax.data.formats.patterns import CHANNEL, Pattern, composed
 from unet_jax.data.labels import LabelMap
 from unet_jax.data.names import shown
 from unet_jax.data.reader import CaseFiles
@@ -19,17 +19,14 @@ from unet_jax.wording import count
 
 DECODING = "dicom 1: series by position, SEG and RTSTRUCT as masks"
 
-# Names of channels, and what the description of the series must match, in whatever capital letters.
-Channels = Mapping[str, str]
 
-
-def find(root: Path, channels: Channels | None = None, *, masks: bool = True) -> list[CaseFiles]:
+def find(root: Path, channels: Pattern | None = None, *, masks: bool = True) -> list[CaseFiles]:
     """Lists the studies under a folder, each a case with the files of its channels one after the other.
 
     Args:
         root: the data set's folder.
-        channels: by name a regular expression that the whole SeriesDescription of one series of each study matches;
-            None where each study has one series, localizers left out.
+        channels: the pattern of the descriptions of series, of which one of each study is each channel's: see
+            `patterns.of_descriptions`; None where each study has one series, localizers left out.
         masks: whether each study must have one SEG or RTSTRUCT, which is then the mask.
 
     Returns:
@@ -84,7 +81,7 @@ def decode(files: CaseFiles, read: Callable[[Path], bytes], labels: LabelMap | N
     return Case(files.name, patient, image, mask, dicom.spacing_of(datasets[0]))
 
 
-def _case(root: Path, files: Sequence[Facts], channels: Channels | None, masks: bool) -> CaseFiles:
+def _case(root: Path, files: Sequence[Facts], channels: Pattern | None, masks: bool) -> CaseFiles:
     name = _folder(root, files)
     scans = [one for one in files if one.is_picture and not one.is_localizer]
     series: dict[str, list[Facts]] = {}
@@ -102,7 +99,7 @@ def _case(root: Path, files: Sequence[Facts], channels: Channels | None, masks: 
 
 
 def _chosen(
-    name: str, series: Mapping[str, list[Facts]], channels: Channels | None
+    name: str, series: Mapping[str, list[Facts]], channels: Pattern | None
 ) -> tuple[list[list[Facts]], list[str]]:
     """The files of each channel's series, in the channels' order, and what is wrong."""
     listed = ", ".join(
@@ -111,17 +108,27 @@ def _chosen(
     if channels is None:
         if len(series) == 1:
             return list(series.values()), []
-        mistake = f"has {len(series)} series ({listed}), where one is needed: say which is which channel."
+        mistake = (
+            f"has {len(series)} series ({listed or 'only files without pictures'}), where one is needed: name the "
+            "channels by words of these descriptions, as in --config.data.images='*{channel:FLAIR|T1}*'."
+        )
         return [], [Fault(name, mistake, "series of a study")]
+    channel_of = {uid: _channel(of[0].description, channels) for uid, of in series.items()}
     chosen, faults = [], []
-    for channel, pattern in channels.items():
-        fitting = [of for of in series.values() if re.fullmatch(pattern, of[0].description, re.IGNORECASE)]
+    for channel in channels.channels:
+        fitting = [of for uid, of in series.items() if channel_of[uid] == channel.casefold()]
         if len(fitting) != 1:
-            mistake = f"has {len(fitting)} series for the channel {shown(channel)} ({pattern}), of {listed}"
+            mistake = f"has {len(fitting)} series for the channel {shown(channel)} of {channels}, of {listed}"
             mistake = f"{mistake}: let the pattern match the description of one."
             faults.append(Fault(name, mistake, f"channel {channel}"))
         chosen += fitting[:1]
     return chosen, faults
+
+
+def _channel(description: str, channels: Pattern) -> str | None:
+    """The channel of a series, in small letters; None where the pattern does not match its description."""
+    found = channels.regex.fullmatch(composed(description))
+    return found[CHANNEL].casefold() if found else None
 
 
 def _elsewhere(first: Sequence[pydicom.Dataset], other: Sequence[pydicom.Dataset]) -> list[str]:

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from unet_jax.data.formats.table import format_of, suffixes
+from unet_jax.data.formats.table import Suffixes, format_of
 from unet_jax.data.listing import entries
 from unet_jax.data.names import shown
 from unet_jax.errors import InputError
 
-PICTURE_SUFFIXES = suffixes("picture")
-VOLUME_SUFFIXES = suffixes("volume")
+PICTURE_SUFFIXES = Suffixes("picture")
+VOLUME_SUFFIXES = Suffixes("volume")
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 
 

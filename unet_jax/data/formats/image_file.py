@@ -44,7 +44,12 @@ def read_file(root: Path, path: PurePath) -> bytes:
     return two_files.joined(_read(root, path), path, lambda other: _read(root, other))
 
 
-def _read(root: Path, path: PurePath) -> bytes:
+def read_head(root: Path, path: PurePath, count: int) -> bytes:
+    """The first bytes of a file, or all of a shorter one; arguments and what it raises are those of `read_file`."""
+    return _read(root, path, count)
+
+
+def _read(root: Path, path: PurePath, count: int = -1) -> bytes:
     try:
         place = locate(root, path)
         status = os.stat(place)
@@ -55,7 +60,7 @@ def _read(root: Path, path: PurePath) -> bytes:
                 f"{shown(path)}: has {status.st_size} bytes, and up to {MAX_FILE_BYTES} are read: split it."
             )
         with open(place, "rb", buffering=0) as file:
-            return file.read()
+            return file.read(count)
     except OSError as error:
         raise _unreadable(path, error.strerror, error.errno) from error
 

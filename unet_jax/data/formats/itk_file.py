@@ -4,9 +4,11 @@ A mask is the original file's header with another type and the mask's voxels: sp
 same to the bit. Sources: "Definition of NRRD File Format" (Teem), "MetaIO" (ITK), itkGiplImageIO.
 """
 
+import contextlib
 import re
 import struct
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path, PurePath
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     import SimpleITK
 
 # ITK counts to the left and the back, an affine to the right and the front.
+# Of a file, for its grid: all.
+GRID_BYTES = None
 TO_RAS = np.array([-1.0, -1.0, 1.0])
 # By numpy's name of a type, what the formats call it; GIPL has a number.
 NRRD_TYPES = {"uint8": "uint8", "uint16": "uint16", "float32": "float"}
@@ -57,8 +61,9 @@ def decode(data: bytes, name: PurePath | str) -> tuple[np.ndarray, VoxelGrid]:
 
 
 def read_grid(data: bytes, name: PurePath | str) -> VoxelGrid:
-    """The grid of a file; arguments and what it raises are those of `decode`."""
-    return decode(data, name)[1]
+    """The grid of a file, without its voxels; arguments and what it raises are those of `decode`."""
+    with _opened(data, name) as reader:
+        return _grid(reader, _header(data, _suffix(name)))
 
 
 def read(data: bytes, name: PurePath | str) -> tuple["SimpleITK.Image", np.ndarray]:
@@ -67,6 +72,14 @@ def read(data: bytes, name: PurePath | str) -> tuple["SimpleITK.Image", np.ndarr
     Raises:
         InputError: as `decode`.
     """
+    with _opened(data, name) as reader:
+        image = reader.Execute()
+        return image, _array(simpleitk(), image)
+
+
+@contextlib.contextmanager
+def _opened(data: bytes, name: PurePath | str) -> Iterator["SimpleITK.ImageFileReader"]:
+    """A reader of a file, which has read its header; what goes wrong within the block is an InputError of that file."""
     itk, suffix = simpleitk(), _suffix(name)
     try:
         _header(data, suffix)
@@ -79,8 +92,7 @@ def read(data: bytes, name: PurePath | str) -> tuple["SimpleITK.Image", np.ndarr
             reader.SetImageIO(IMAGE_IO[suffix])
             reader.ReadImageInformation()
             _check_claims(reader, len(data))
-            image = reader.Execute()
-        return image, _array(itk, image)
+            yield reader
     except InputError as error:
         raise InputError(f"{shown(name)}: {error}") from error
     except RuntimeError as error:
@@ -176,7 +188,7 @@ def _array(itk: ModuleType, image: "SimpleITK.Image") -> np.ndarray:
     return array.astype(np.float32) if array.dtype == np.float64 else array
 
 
-def _grid(image: "SimpleITK.Image", header: bytes) -> VoxelGrid:
+def _grid(image: "SimpleITK.Image | SimpleITK.ImageFileReader", header: bytes) -> VoxelGrid:
     axes, n = image.GetDimension(), min(image.GetDimension(), 3)
     affine = np.eye(4)
     direction = np.reshape(image.GetDirection(), (axes, axes))[:n, :n]

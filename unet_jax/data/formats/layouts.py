@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from unet_jax.data.formats import described_layouts, lgg, pairing
-from unet_jax.data.formats.file_sorts import PICTURE_SUFFIXES
+from unet_jax.data.formats.file_sorts import PICTURE_SUFFIXES, sort_of_file
 from unet_jax.data.formats.folder_content import described
 from unet_jax.data.formats.near_misses import MASK
 from unet_jax.data.formats.proposals import proposal
@@ -116,6 +116,9 @@ def _by_readers(root: Path) -> Layout:
             "config.data.source=pairs."
         )
     found = entries(root)
+    if any(sort_of_file(root / path) == "dicom" for path in found):
+        note = f"Data: {root} holds DICOM, of which each study is a case (config.data.source=dicom)."
+        return Layout("dicom", root, note)
     raise InputError(
         f"{root}: holds no layout that is known, but {described(found)}{proposal(found)}: say where images and masks "
         "lie with config.data.images and config.data.masks (docs/data.md)."

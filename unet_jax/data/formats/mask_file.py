@@ -57,7 +57,7 @@ def union(masks: Sequence[UInt8[np.ndarray, "d h w"]], paths: Sequence[Path]) ->
     """Masks of one image as one; a pixel that one of them ignores is ignored.
 
     Raises:
-        InputError: two of them put a pixel into two classes,.
+        InputError: two of them put a pixel into two classes.
     """
     result = masks[0].copy()
     for mask, path in zip(masks[1:], paths[1:], strict=True):

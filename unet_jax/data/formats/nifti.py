@@ -77,6 +77,7 @@ def decode(
     channels: int | None = None,
     threshold: int | None = None,
     axes: str = "patient",
+    number_of: Callable[[Path], int] | None = None,
 ) -> Case:
     """Reads and checks the channels and the mask of one case.
 
@@ -87,6 +88,7 @@ def decode(
         channels: how many there must be; None where that is not known.
         threshold: see `labels.to_classes`.
         axes: config.data.axes.
+        number_of: see `patterned.decode`.
 
     Returns:
         image float32 [slices, rows, columns, channels] in the files' own units, mask of classes or None, spacing in mm.
@@ -105,6 +107,7 @@ def decode(
             _check_together(path, grid, grids)
             grids[path] = grid
             found = _classes(array, path, labels, threshold) if is_mask else array.astype(np.float32, copy=False)
+            found = label_maps.numbered(found, number_of(path)) if is_mask and number_of else found
             arrays[path] = np.ascontiguousarray(found)
             del array, found  # a volume is not held twice
         except InputError as error:

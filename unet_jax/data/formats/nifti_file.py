@@ -30,6 +30,8 @@ MAX_VOXELS = 2**29
 # Deflate reaches 1032 bytes a byte of file.
 MAX_EXPANSION = 1032
 HEADER_BYTES = 540
+# Of a file, compressed or not, that surely hold its header.
+GRID_BYTES = 2**16
 RGB, RGBA = (np.dtype([(colour, "u1") for colour in colours]) for colours in ("RGB", "RGBA"))
 # Where SPM keeps the slope of an Analyze file.
 SPM_SCALE = "funused1"
@@ -71,7 +73,7 @@ def decode(data: bytes, name: PurePath | str) -> tuple[np.ndarray, VoxelGrid]:
 
 
 def read_grid(data: bytes, name: PurePath | str) -> VoxelGrid:
-    """The grid of a file, without its voxels; arguments and what it raises are those of `decode`."""
+    """The grid of a file, of which the first GRID_BYTES are enough; what it raises is what `decode` raises."""
     with _explained(name):
         return grid_of(_opened(data)[0])
 

@@ -18,6 +18,7 @@ def decode(
     labels: LabelMap | None,
     threshold: int | None = None,
     axes: str = "patient",
+    number_of: Callable[[Path], int] | None = None,
 ) -> Case:
     """Reads, checks and puts together the files of one case.
 
@@ -27,6 +28,7 @@ def decode(
         labels: which values of the masks are which class; None where they hold 0 and 1 or 0 and 255.
         threshold: see `labels.to_classes`.
         axes: of volumes, config.data.axes.
+        number_of: the class that what is marked in a mask's file belongs to, where files are of one class each.
 
     Returns:
         the case, as `pictures` has it, or `nifti` of volumes.
@@ -38,11 +40,11 @@ def decode(
     formats = [table.format_of(path) for path in paths]
     sorts = {found and found[0].sort for found in formats}
     if not paths or sorts == {"picture"}:
-        return pictures.decode(files, read, labels, threshold)
+        return pictures.decode(files, read, labels, threshold, number_of)
     if sorts == {"volume"} and (len(files.images) == files.channels or files.faults):
         from unet_jax.data.formats import nifti
 
-        return nifti.decode(files, read, labels, threshold=threshold, axes=axes)
+        return nifti.decode(files, read, labels, threshold=threshold, axes=axes, number_of=number_of)
     raise FaultsError(files.faults or [_mistake(files, paths, formats)])
 
 

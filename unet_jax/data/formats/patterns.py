@@ -5,6 +5,7 @@ A pattern is a path from the data set's root, in which
     {case} {patient} {eye}   any text within a folder's or file's name is a field of this name
     {patient:[0-9]+}         so is what matches this regular expression
     {channel:flair|t1|t2}    one of these words, in the order of the channels
+    {label:left|right}       of masks, one of these words: the file is of this class, in the order of the classes
     {slice}                  a number
     *  ?  **/                any text within a name, one character of it, any folders
 
@@ -14,17 +15,17 @@ A field that stands twice must have the same text twice. All else is text as it 
 import dataclasses
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePath
 
 from unet_jax.errors import InputError
 
 IMAGES, MASKS = "config.data.images", "config.data.masks"
-CHANNEL, SLICE, PATIENT = "channel", "slice", "patient"
+CHANNEL, LABEL, SLICE, PATIENT = "channel", "label", "slice", "patient"
 # What a field matches where the pattern says nothing else.
 ANY, NUMBER = "[^/]+", "[0-9]+"
 NAME = re.compile("[a-z][a-z0-9_]*")
-# A list of channels with none of these is words, in capital or small letters, and no regular expression.
+# A list of channels or labels with none of these is words, in capital or small letters, and no regular expression.
 REGEX_SIGNS = re.compile(r"[\\\[\](){}*?^$]")
 EXAMPLE = "images/{case}.png"
 
@@ -42,6 +43,7 @@ class Pattern:
         regex: what a path from the root matches in full, with a group a field.
         fields: their names, in order.
         channels: the words of `channel`, in order; None where the pattern has no such list.
+        labels: those of `label`.
         fixed: how many characters stand as they are: of two patterns that match a path, the one with more says more.
     """
 
@@ -50,6 +52,7 @@ class Pattern:
     regex: re.Pattern[str]
     fields: tuple[str, ...]
     channels: tuple[str, ...] | None
+    labels: tuple[str, ...] | None
     fixed: int
 
     def match(self, path: PurePath) -> Fields | None:
@@ -95,13 +98,13 @@ def parse(text: str, key: str) -> Pattern:
     where = f"{key}={text!r}"
     if text.startswith("/") or re.match("[A-Za-z]:", text) or ".." in text.split("/"):
         raise InputError(f"{where}: leads out of config.data.root: write the path from that folder, as in {EXAMPLE!r}.")
-    regex, fields, channels, fixed = [], [], None, 0
+    regex, fields, lists, fixed = [], [], {}, 0
     for part in _parts(text, key):
         if part.name in fields:
             regex.append(f"(?P={part.name})")
         elif part.name:
             of_field, words = _of_field(part)
-            channels = words or channels
+            lists[part.name] = words
             fields.append(part.name)
             _check_regex(of_field, part, where)
             regex.append(f"(?P<{part.name}>{of_field})")
@@ -112,7 +115,7 @@ def parse(text: str, key: str) -> Pattern:
             fixed += len(part.text)
     if not fields:
         raise InputError(f"{where}: has no field: write {{case}} where the case's name stands, as in {EXAMPLE!r}.")
-    return Pattern(text, key, re.compile("".join(regex)), tuple(fields), channels, fixed)
+    return Pattern(text, key, re.compile("".join(regex)), tuple(fields), lists.get(CHANNEL), lists.get(LABEL), fixed)
 
 
 def parse_pair(images: str | None, masks: str | None) -> tuple[Pattern, Pattern]:
@@ -129,7 +132,9 @@ def parse_pair(images: str | None, masks: str | None) -> tuple[Pattern, Pattern]
         raise InputError(f"{one} is {MASKS} as well: say in what their paths differ, as in '{{case}}_mask.png'.")
     if CHANNEL in two.fields:
         raise InputError(f"{two}: has the field {{channel}}, which images alone have: write * where it stands.")
-    spare = [name for name in two.fields if name not in one.fields]
+    if LABEL in two.fields and LABEL not in one.fields and two.labels is None:
+        raise InputError(f"{two}: {{label}} needs the classes' names in their order, as in {{label:left|right}}.")
+    spare = [name for name in two.fields if name not in (*one.fields, LABEL)]
     if spare:
         raise InputError(f"{two}: the field {{{spare[0]}}} is not in {one}: add it there, or write * in its place.")
     lacking = [name for name in one.fields if name not in (*two.fields, CHANNEL)]
@@ -139,6 +144,35 @@ def parse_pair(images: str | None, masks: str | None) -> tuple[Pattern, Pattern]
             "there, or write * in its place."
         )
     return one, two
+
+
+def class_of(images: Pattern, masks: Pattern) -> Callable[[PurePath], str] | None:
+    """Which of the classes that `masks` lists a file of it is of; None where a file may hold all classes.
+
+    A field `label` that images have as well tells cases apart, as any other.
+    """
+    if masks.labels is None or LABEL in images.fields:
+        return None
+    words = {word.casefold(): word for word in masks.labels}
+    return lambda path: words[masks.match(path)[LABEL].casefold()]
+
+
+def of_descriptions(text: str) -> Pattern:
+    """The pattern of DICOM's descriptions of series, which are no paths: a slash is a character as any other.
+
+    Args:
+        text: with `{channel:…}` as its only field.
+
+    Raises:
+        InputError: it has no list of channels, or other fields.
+    """
+    pattern = parse(text, IMAGES)
+    if pattern.channels is None or set(pattern.fields) != {CHANNEL}:
+        raise InputError(
+            f"{pattern}: of DICOM it is for the SeriesDescription, and its only field is a list of channels, as in "
+            "'*{channel:FLAIR|T1}*'."
+        )
+    return dataclasses.replace(pattern, regex=re.compile(pattern.regex.pattern.replace("[^/]", ".")))
 
 
 def composed(text: str) -> str:
@@ -201,12 +235,14 @@ def _closing(text: str, start: int) -> int | None:
 
 
 def _of_field(part: _Part) -> tuple[str, tuple[str, ...] | None]:
-    """The regular expression of a field, and the words of a list of channels."""
+    """The regular expression of a field, and the words of a list of channels or labels."""
     if part.regex is None:
         return (NUMBER if part.name == SLICE else ANY), None
-    if part.name == CHANNEL and not REGEX_SIGNS.search(part.regex):
+    if part.name in (CHANNEL, LABEL) and not REGEX_SIGNS.search(part.regex):
         words = tuple(part.regex.split("|"))
-        return f"(?i:{'|'.join(map(re.escape, words))})", words
+        # The longest first: "t1ce" is not "t1" with something behind it.
+        longest = sorted(words, key=len, reverse=True)
+        return f"(?i:{'|'.join(map(re.escape, longest))})", words
     return part.regex, None
 
 

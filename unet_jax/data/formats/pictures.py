@@ -10,7 +10,7 @@ from unet_jax.data.case import Case
 from unet_jax.data.faults import Fault, FaultsError, lines_of
 from unet_jax.data.formats import mask_file, table
 from unet_jax.data.formats.mask_file import union
-from unet_jax.data.labels import LabelMap
+from unet_jax.data.labels import LabelMap, numbered
 from unet_jax.data.names import shown
 from unet_jax.data.reader import CaseFiles
 from unet_jax.errors import InputError
@@ -18,7 +18,11 @@ from unet_jax.wording import count
 
 
 def decode(
-    files: CaseFiles, read: Callable[[Path], bytes], labels: LabelMap | None, threshold: int | None = None
+    files: CaseFiles,
+    read: Callable[[Path], bytes],
+    labels: LabelMap | None,
+    threshold: int | None = None,
+    number_of: Callable[[Path], int] | None = None,
 ) -> Case:
     """Reads, checks and puts together the pictures of one case.
 
@@ -27,6 +31,7 @@ def decode(
         read: gives the bytes of a path of `files`, or raises InputError.
         labels: which values of the masks are which class; None where they hold 0 and 1 or 0 and 255.
         threshold: see `mask_file.decode`.
+        number_of: see `patterned.decode`.
 
     Returns:
         image uint8, or float32 where the files have 16 bits (0 to 65535 as 0 to 1) or floats; mask of classes, or None
@@ -37,7 +42,12 @@ def decode(
     """
     faults = list(files.faults)
     images = list(_noted(files.images, lambda path: _image(read(path), path), faults))
-    masks = list(_noted(files.masks, lambda path: mask_file.decode(read(path), path, labels, threshold), faults))
+
+    def decode_mask(path: Path) -> UInt8[np.ndarray, "d h w"]:
+        mask = mask_file.decode(read(path), path, labels, threshold)
+        return numbered(mask, number_of(path)) if number_of else mask
+
+    masks = list(_noted(files.masks, decode_mask, faults))
     faults += _differing(files, images)
     united = []
     for paths, of_slice, image in _by_slice(files, masks, images):

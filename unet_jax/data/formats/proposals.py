@@ -6,13 +6,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from unet_jax.data.formats.file_sorts import PICTURE_SUFFIXES, VOLUME_SUFFIXES
 from unet_jax.data.formats.folder_content import ending, mark, stem
 from unet_jax.data.formats.patterns import IMAGES, MASKS
+from unet_jax.data.formats.table import Suffixes
 from unet_jax.data.listing import has_suffix
 from unet_jax.data.sides import side_named
 
-SUFFIXES = (*PICTURE_SUFFIXES, *VOLUME_SUFFIXES)
+SUFFIXES = Suffixes("picture", "volume")
 # Words in names of folders, and at the ends of names of files, that say what lies there.
 OF_IMAGES = {"image", "images", "img", "imgs", "input", "scan", "scans", "original"}
 OF_MASKS = {

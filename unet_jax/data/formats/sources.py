@@ -11,6 +11,7 @@ from unet_jax.data import intensity, labels, patients
 from unet_jax.data.case import Case, check_finite
 from unet_jax.data.formats import (
     dataset_json,
+    label_files,
     lgg,
     listed,
     pairs,
@@ -18,12 +19,10 @@ from unet_jax.data.formats import (
     patterned,
     patterns,
     pictures,
-    table,
 )
-from unet_jax.data.formats.file_sorts import PICTURE_SUFFIXES, sort_of
+from unet_jax.data.formats.file_sorts import PICTURE_SUFFIXES
 from unet_jax.data.formats.image_file import read_file
 from unet_jax.data.formats.nifti_listing import DESCRIPTION
-from unet_jax.data.listing import entries
 from unet_jax.data.reader import CaseFiles, Reader
 from unet_jax.errors import InputError
 
@@ -31,8 +30,6 @@ from unet_jax.errors import InputError
 SOURCES = ("lgg", "pairs", "nifti", "dicom", "tfds", "patterns", "listed", "phantom")
 # What is read as the LGG data are: three sequences of 8 bits.
 LGG_SOURCES = ("lgg", "phantom", "tfds")
-# A picture of the LGG data set: TCGA_CS_4941_19960909/TCGA_CS_4941_19960909_12.
-LGG_NAME = r"(?:[^/]+/)?(?P<patient>[^_/]+_[^_/]+_[^_/]+)_(?:[^/]*_)?(?P<slice>[0-9]+)"
 # Of volumes, whose axes a case's arrays have.
 AXES = ("patient", "file", "ras")
 
@@ -153,23 +150,23 @@ def reader(root: Path, source: str, settings: Settings) -> Reader:
         InputError: a setting cannot be used, or nnU-Net's description of the data set.
     """
     intensity.check_mode(settings.intensity)
-    turned = _turned(settings.axes)
+    turned = check_axes(settings.axes)
     label_map = _parsed(settings)
     grouping = patients.load(settings.patient_pattern, settings.patient_csv and Path(settings.patient_csv))
     mode = intensity_mode(source, settings.intensity)
     thresholded = _thresholded(settings.mask_threshold, label_map)
     if source in ("lgg", "phantom"):
-        return _reader(lgg.DECODING, lgg.find, lgg.decode, mode)
+        return normalised(lgg.DECODING, lgg.find, lgg.decode, mode)
     if source == "tfds":
         from unet_jax.data.formats import tfds_records
 
         records = tfds_records.Records(root)
-        return _reader(tfds_records.DECODING, lambda _: records.listing, tfds_records.decode, mode, records.read)
+        return normalised(tfds_records.DECODING, lambda _: records.listing, tfds_records.decode, mode, records.read)
     if source == "nifti":
         from unet_jax.data.formats import nifti
 
         description = nifti.read_description(root, label_map)
-        return _reader(
+        return normalised(
             f"{nifti.DECODING}; {description}; {grouping.describe()}{thresholded}{turned}",
             lambda root: nifti.find(root, description, grouping),
             lambda files, read: nifti.decode(
@@ -180,14 +177,16 @@ def reader(root: Path, source: str, settings: Settings) -> Reader:
     if source == "dicom":
         from unet_jax.data.formats import dicom_study
 
-        return _reader(
-            f"{dicom_study.DECODING}; labels {label_map}",
-            dicom_study.find,
+        channels = patterns.of_descriptions(settings.images) if settings.images else None
+        described = f"; {channels.text}" if channels else ""
+        return normalised(
+            f"{dicom_study.DECODING}{described}; labels {label_map}",
+            lambda root: dicom_study.find(root, channels),
             lambda files, read: dicom_study.decode(files, read, label_map),
             mode,
         )
     if source == "pairs":
-        return _reader(
+        return normalised(
             f"{pairs.DECODING}; labels {label_map}; {grouping.describe()}{thresholded}",
             lambda root: pairs.find(root, grouping),
             lambda files, read: pictures.decode(files, read, label_map, settings.mask_threshold),
@@ -195,7 +194,7 @@ def reader(root: Path, source: str, settings: Settings) -> Reader:
         )
     if source == "listed":
         labelled = label_map or dataset_json.label_map(dataset_json.read(root / DESCRIPTION), root / DESCRIPTION)
-        return _reader(
+        return normalised(
             f"{patterned.DECODING}; listed; labels {labelled}; {grouping.describe()}{thresholded}{turned}",
             lambda root: listed.find(root, grouping),
             lambda files, read: patterned.decode(files, read, labelled, settings.mask_threshold, settings.axes),
@@ -204,11 +203,14 @@ def reader(root: Path, source: str, settings: Settings) -> Reader:
     if source == "patterns":
         images, masks = patterns.parse_pair(settings.images, settings.masks)
         _check_patients(images, settings)
-        return _reader(
+        number_of = label_files.numbers(images, masks, label_map)
+        return normalised(
             f"{patterned.DECODING}; {images.text}; {masks.text}; labels {label_map}; {grouping.describe()}"
             f"{thresholded}{turned}",
             lambda root: pattern_listing.find(root, images, masks, grouping),
-            lambda files, read: patterned.decode(files, read, label_map, settings.mask_threshold, settings.axes),
+            lambda files, read: patterned.decode(
+                files, read, label_map, settings.mask_threshold, settings.axes, number_of
+            ),
             mode,
         )
     raise InputError(f"config.data.source is {source!r}; it must be one of auto, {', '.join(SOURCES)}.")
@@ -227,7 +229,9 @@ def label_map(root: Path, source: str, settings: Settings) -> labels.LabelMap:
         return nifti.read_description(root, given).labels or {}
     if source == "listed":
         return given or dataset_json.label_map(dataset_json.read(root / DESCRIPTION), root / DESCRIPTION)
-    return given or {} if source in ("pairs", "patterns", "dicom") else {}
+    if source == "patterns":
+        return label_files.label_map(*patterns.parse_pair(settings.images, settings.masks), given) or given or {}
+    return given or {} if source in ("pairs", "dicom") else {}
 
 
 def _parsed(settings: Settings) -> labels.LabelMap | None:
@@ -246,73 +250,21 @@ def classes(root: Path, source: str, settings: Settings) -> labels.LabelMap:
     return found if len(found) > 1 else {}
 
 
-def image_reader(path: Path, settings: Settings, channels: int | None = None) -> tuple[Reader, Path]:
-    """The reader of images without masks, for prediction, and the root that its paths start from.
-
-    Args:
-        path: a picture, a NIfTI or DICOM file, or a folder of one of these; masks of a training set are passed over.
-        settings: the run's.
-        channels: how many the network takes, which tells NIfTI files that are channels from those that are cases.
-
-    Raises:
-        InputError: there is no such path, it holds no image, or images of several sorts.
-    """
-    intensity.check_mode(settings.intensity)
-    _turned(settings.axes)
-    if settings.images and path.is_dir():
-        return _by_patterns(path, settings)
-    sort = sort_of(path)
-    if sort == "volume":
-        from unet_jax.data.formats import nifti, nifti_listing
-
-        root, found = nifti_listing.find_images(path, channels)
-        for files in found:
-            table.check_packages(files.images)
-
-        def decode(files: CaseFiles, read: Read) -> Case:
-            return nifti.decode(files, read, {}, axes=settings.axes)
-    elif sort == "dicom":
-        from unet_jax.data.formats import dicom, dicom_listing
-
-        root, found = dicom_listing.find(path)
-        decode = dicom.decode
-    else:
-        pattern = settings.patient_pattern
-        if pattern is None and path.is_dir() and (lgg.is_scan(path) or lgg.holds_scans(path)):
-            pattern = LGG_NAME
-        grouping = patients.load(pattern, settings.patient_csv and Path(settings.patient_csv))
-        root, found = pairs.find_images(path, grouping)
-
-        def decode(files: CaseFiles, read: Read) -> Case:
-            return pictures.decode(files, read, None)
-
-    return _reader(f"images only: {sort}", lambda _: found, decode, settings.intensity), root
-
-
 def _check_patients(images: patterns.Pattern, settings: Settings) -> None:
     key = "patient_csv" if settings.patient_csv else "patient_pattern"
     if patterns.PATIENT in images.fields and (settings.patient_csv or settings.patient_pattern):
         raise InputError(f"{images}: its field {{patient}} and config.data.{key} both tell patients: take one out.")
 
 
-def _by_patterns(root: Path, settings: Settings) -> tuple[Reader, Path]:
-    images = patterns.parse(settings.images, patterns.IMAGES)
-    masks = patterns.parse(settings.masks, patterns.MASKS) if settings.masks else None
-    found = pattern_listing.find_images(root, entries(root), images, masks)
-
-    def decode(files: CaseFiles, read: Read) -> Case:
-        return patterned.decode(files, read, None, axes=settings.axes)
-
-    return _reader("images only: patterns", lambda _: found, decode, settings.intensity), root
-
-
-def _reader(
+def normalised(
     decoding: str,
     find: Callable,
     decode: Callable[[CaseFiles, Read], Case],
     mode: str,
     read: Callable[[Path, Path], bytes] = read_file,
 ) -> Reader:
+    """A reader whose cases are checked, and their images scaled by `intensity.normalise`."""
+
     def decode_and_normalise(files: CaseFiles, read: Read) -> Case:
         case = decode(files, read)
         check_finite(case)
@@ -322,8 +274,12 @@ def _reader(
     return Reader(decoding if mode == "range" else f"{decoding}; intensity {mode} 1", find, decode_and_normalise, read)
 
 
-def _turned(axes: str) -> str:
-    """What a description says of a case's axes: nothing of those that were the only ones before there were others."""
+def check_axes(axes: str) -> str:
+    """What a description says of a case's axes: nothing of those that were the only ones before there were others.
+
+    Raises:
+        InputError: there are none of this name.
+    """
     if axes not in AXES:
         raise InputError(f"config.data.axes is {axes!r}; it must be one of {', '.join(AXES)}.")
     return "" if axes == "patient" else f"; axes {axes}"

@@ -101,6 +101,9 @@ def grid_of(header: nibabel.analyze.AnalyzeHeader) -> VoxelGrid:
     shape = axes_of(header)
     unit = MM.get(int(header["xyzt_units"]) % 8, 1.0) if "xyzt_units" in header else 1.0
     affine = np.asarray(header.get_best_affine(), np.float64)
+    if "sform_code" in header and _is_singular(affine):
+        # Such as a code without an affine, which some programs write: the quaternion then says where voxels lie.
+        affine = np.asarray(header.get_qform(), np.float64) if header["qform_code"] > 0 else affine
     return grid_from(affine, (*shape, 1)[:3], header, unit=unit, flat=len(shape) == 2)
 
 
@@ -124,15 +127,19 @@ def grid_from(
     Raises:
         InputError: the affine is singular. The message does not name the file.
     """
-    lengths = np.sqrt((affine[:3, :3] ** 2).sum(0))
-    # A voxel of no volume, beside that of a box of the same edges.
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) <= 1e-6 * np.prod(lengths):
+    if _is_singular(affine):
         raise InputError("its affine does not say where the voxels lie (it is singular): restore its header.")
-    lengths = lengths * unit
+    lengths = np.sqrt((affine[:3, :3] ** 2).sum(0)) * unit
     bodily = io_orientation(affine)[:, 0].astype(int)
     plane = list(PLANES)[bodily[2] if flat else _slice_axis(lengths[np.argsort(bodily)])]
     order = ornt_transform(io_orientation(affine), axcodes2ornt(PLANES[plane]))[:, 0].astype(int)
     return VoxelGrid(header, affine, shape, plane, tuple(lengths[np.argsort(order)].tolist()))
+
+
+def _is_singular(affine: Float64[np.ndarray, "4 4"]) -> bool:
+    """Whether a voxel has no volume, beside that of a box of the same edges."""
+    lengths = np.sqrt((affine[:3, :3] ** 2).sum(0))
+    return not np.isfinite(affine).all() or bool(abs(np.linalg.det(affine[:3, :3])) <= 1e-6 * np.prod(lengths))
 
 
 def farthest_apart(one: VoxelGrid, other: VoxelGrid) -> float:

@@ -1,6 +1,8 @@
 """Masks of DICOM series: one Segmentation object (PS3.3, A.51) per series, which refers to the series' slices."""
 
+import contextlib
 import io
+import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,7 +54,8 @@ def encode(
     """Yields each file of `plan` with its bytes: a binary segmentation, and a fractional one of the probabilities.
 
     Each class is a segment. Patient, study and frame of reference are those of the series. Empty slices are left out,
-    as the standard advises, unless all are empty.
+    as the standard advises, unless all are empty. Of a study, whose series are the channels of a case, it refers to the
+    first channel's.
 
     Args:
         files: the files of the series.
@@ -64,6 +67,7 @@ def encode(
     Raises:
         InputError: the series lacks something that a segmentation must refer to.
     """
+    files = dicom.first_series(files, lambda path: read_file(root, path))
     series = [dataset for dataset, _ in dicom.read_series(files, lambda path: read_file(root, path))]
     if len(files.images) == 1 and series[0].frame is not None:
         # An enhanced file: the segmentation refers to its frames, in their own order.
@@ -79,8 +83,7 @@ def encode(
     segments = [_segment(number, name) for number, name in enumerate(classes, 1)] if classes else [_tumour()]
     for number, (path, (kind, pixels)) in enumerate(zip(plan(files, probability is not None), kinds, strict=True)):
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # about empty masks and odd values in the series
+            with _quiet():
                 segmentation = _segmentation(series, kind, pixels, segments, SERIES_NUMBER + number)
             data = io.BytesIO()
             segmentation.save_as(data)
@@ -90,6 +93,20 @@ def encode(
                 f"({' '.join(str(error).split())}): restore its files, or convert it to NIfTI."
             ) from error
         yield path, data.getvalue()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what highdicom and pydicom say of empty masks and odd values in the series."""
+    logger = logging.getLogger("highdicom")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)
 
 
 def _tumour() -> SegmentDescription:

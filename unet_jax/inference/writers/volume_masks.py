@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from unet_jax.data.formats import table
-from unet_jax.data.formats.image_file import read_file
+from unet_jax.data.formats.image_file import read_file, read_head
 from unet_jax.data.labels import LabelMap
 from unet_jax.data.reader import CaseFiles
 from unet_jax.inference.writers.kinds import as_labels, kinds, of_each
@@ -45,7 +45,9 @@ def encode(
     """
     first = files.images[0]
     kind, suffix = table.format_of(first)
-    grid = kind.module().read_grid(read_file(root, first), first).with_axes(axes)
+    count = kind.module().GRID_BYTES
+    head = read_file(root, first) if count is None else read_head(root, first, count)
+    grid = kind.module().read_grid(head, first).with_axes(axes)
     volumes = [as_labels(mask, classes), *of_each(probability, classes)]
     for what, volume in zip(kinds(probability is not None, classes), volumes, strict=True):
         for ending, data in kind.module().encode(volume, grid, suffix).items():

@@ -33,7 +33,7 @@ class LayerOptions:
 
     def __post_init__(self):
         if self.rank not in (2, 3):
-            raise InputError(f"config.model.rank is {self.rank}; it must be 2 (slices) or 3 (volumes).")
+            raise InputError(f"rank is {self.rank}; it must be 2 (slices) or 3 (volumes).")
         check_choice("init", self.init, INITS)
 
 
@@ -43,6 +43,6 @@ def each_axis(value: int | Sequence[int], rank: int) -> tuple[int, ...]:
 
 
 def check_choice(key: str, value: str, choices: Collection[str]) -> None:
-    """Raises InputError, naming config.model.<key>, unless `value` is one of `choices`."""
+    """Raises InputError, naming <key>, unless `value` is one of `choices`."""
     if value not in choices:
-        raise InputError(f"config.model.{key} is {value!r}; it must be one of {', '.join(choices)}.")
+        raise InputError(f"{key} is {value!r}; it must be one of {', '.join(choices)}.")
