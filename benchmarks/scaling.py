@@ -8,6 +8,7 @@ memory those of docs/performance.md; nothing here was measured on more than one 
 
 import argparse
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -74,7 +75,7 @@ class Recipe:
     gflop: float
     gigabytes: float
 
-    @property
+    @functools.cached_property
     def parameters(self) -> int:
         """Of the network."""
         model = nnx.eval_shape(lambda: _build(self.model))

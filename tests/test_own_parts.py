@@ -38,8 +38,8 @@ def unregistered(monkeypatch):
 def test_a_run_of_the_documented_file_trains_and_is_refused_without_it(unregistered, settings, configure, tmp_path):
     file, before = tmp_path / "mine.py", (dict(models.PRESETS), dict(losses.LOSSES))
     file.write_text(MINE)
-    config_file.check([f"--config={file}"])
-    config_file.check([f"--config={file}"])  # it is run twice by every command
+    config_file.with_paths([f"--config={file}"])
+    config_file.with_paths([f"--config={file}"])  # it is run twice by every command
     config = configure({key: of for key, of in settings.items() if not key.startswith("model.")} | {"train.epochs": 1})
     with config.unlocked():
         config.model = {"name": "tiny", "width": 2}

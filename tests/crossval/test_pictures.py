@@ -39,7 +39,7 @@ def test_each_case_is_segmented_by_the_network_of_its_fold(tmp_path, settings, c
     def load_network(folder, config, mesh) -> tuple[Probability, None]:
         loaded.append((folder.name, config.eval.tta))
         limit = 10 if folder.name == "fold0" else 40
-        return lambda image: (image[..., 0] >= limit).astype(np.float32), None
+        return lambda image, sizes=None: (image[..., 0] >= limit).astype(np.float32), None
 
     monkeypatch.setattr(fold_pictures, "load_network", load_network)
     monkeypatch.setattr(fold_pictures.load, "load", lambda config: DataSet(cases, {}, "", {}))

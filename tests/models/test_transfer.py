@@ -76,6 +76,15 @@ def test_the_logit_of_one_class_is_none_of_several():
     assert (found.fresh, found.arrays["bias"].tolist()) == (["bias"], [0, 0, 0])
 
 
+def test_classes_that_overlap_have_no_background_and_go_with_their_like():
+    several = Interface(None, ("whole", "core"), overlap=True)
+    own, source = {"bias": np.zeros(2)}, {"bias": np.array([1.0, 2.0])}
+    found = transfer(own, source, {}, {"bias": 0}, several, Interface(None, ("core", "whole"), overlap=True))
+    assert found.arrays["bias"].tolist() == [2, 1]
+    for other in (Interface(None, ("whole", "core")), Interface(None, ("cyst", "node"), overlap=True)):
+        assert transfer(own, {"bias": np.ones(3 - other.overlap)}, {}, {"bias": 0}, several, other).fresh == ["bias"]
+
+
 def test_what_has_another_shape_is_fresh_and_what_has_no_place_is_left():
     own = {"a": np.zeros((2, 2)), "b": np.zeros(3)}
     source = {"a": np.ones((2, 3)), "b": np.ones(3), "c": np.ones(1)}

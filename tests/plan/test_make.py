@@ -173,6 +173,7 @@ def test_other_data_sets_are_planned_as_they_are_read_for_training(phantom_files
 def test_from_the_command_line(config, tmp_path):
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(PROJECT)}
     command = [sys.executable, str(PROJECT / "main.py"), "--mode=plan", f"--config={PROJECT}/configs/nnunet.py"]
+    command.append(f"--cache_dir={tmp_path / 'cache'}")
     command += [f"--config.data.root={config.data.root}", "--format=nnunet", "--config.plan.spacing=(2.0, 2.0, 3.0)"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")

@@ -30,6 +30,8 @@ def test_the_folders_are_those_of_the_default_recipe():
 def test_in_a_checkout_they_are_below_data(monkeypatch):
     monkeypatch.chdir(PROJECT)
     assert [caches.place_of(named) for named in caches.DEFAULTS] == list(map(Path, caches.DEFAULTS))
+    monkeypatch.chdir(PROJECT / "examples")
+    assert [caches.place_of(named) for named in caches.DEFAULTS] == [PROJECT / named for named in caches.DEFAULTS]
 
 
 def test_elsewhere_they_are_in_the_users_folder_which_is_said_once(here, capsys):

@@ -172,8 +172,10 @@ def _to_classes(
     if not outputs or not known or ("background" in outputs) != ("background" in known):
         # A sigmoid's logit is not one of a softmax, nor a single class one of several.
         return drawn, None
-    made = np.moveaxis(np.array(drawn), axis, 0)
     taken = [name for name in outputs if name in known]
+    if not taken:
+        return drawn, None
+    made = np.moveaxis(np.array(drawn), axis, 0)
     for number, name in enumerate(outputs):
         if name in known:
             made[number] = np.moveaxis(found, axis, 0)[known.index(name)]

@@ -38,8 +38,10 @@ def place_of(named: str | Path) -> Path:
 def _base() -> Path:
     if _moved is not None:
         return _moved
-    if _in_the_checkout():
-        return _IN_A_CHECKOUT
+    # Of the checkout that this package is part of, if it is.
+    checkout, here = Path(__file__).parents[2], Path.cwd()
+    if (checkout / "configs" / "default.py").is_file() and here.is_relative_to(checkout):
+        return _IN_A_CHECKOUT if here == checkout else checkout / _IN_A_CHECKOUT
     folder = platformdirs.user_cache_path("unet_jax", appauthor=False)
     if not _can_be_written(folder):
         return _temporary(folder)
@@ -49,13 +51,9 @@ def _base() -> Path:
     return folder
 
 
-def _in_the_checkout() -> bool:
-    """Whether the current folder is the checkout that this package is part of."""
-    checkout = Path(__file__).parents[2]
-    return (checkout / "configs" / "default.py").is_file() and Path.cwd() == checkout
-
-
 def _can_be_written(folder: Path) -> bool:
+    if not folder.is_absolute():  # nobody's home is known
+        return False
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
 

@@ -112,6 +112,27 @@ def test_what_is_written_is_passed_over_as_no_image(tmp_path):
         dicom.decode(files, lambda path: read_file(root, path))
 
 
+def test_segments_of_classes_that_overlap_overlap_as_well(tmp_path):
+    write_series(tmp_path / "series", [make_slice(number, **STUDY) for number in range(3)])
+    random = np.random.default_rng(0)
+    mask = random.integers(0, 4, (3, 8, 9), np.uint8)
+    probability = random.uniform(0.1, 1, (*mask.shape, 3)).astype(np.float32)
+    classes = {"whole": (2, 1, 4), "core": (1, 4), "enhancing": (4,)}
+    _, _, found = _encoded(tmp_path / "series", mask, probability, classes)
+    for name, expected, tolerance in (
+        ("series_mask.dcm", [mask > 0, (mask == 1) | (mask == 3), mask == 3], 0),
+        ("series_probability.dcm", np.moveaxis(probability, -1, 0), 0.5 / 255 + 1e-6),
+    ):
+        segmentation = found[name]
+        assert [segment.SegmentLabel for segment in segmentation.SegmentSequence] == list(classes)
+        scale = 255 if segmentation.SegmentationType == "FRACTIONAL" else 1
+        frames = segmentation.PerFrameFunctionalGroupsSequence
+        for frame, pixels in zip(frames, segmentation.pixel_array, strict=True):
+            segment = frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber - 1
+            number = round(frame.PlanePositionSequence[0].ImagePositionPatient[2] / 4)
+            np.testing.assert_allclose(pixels / scale, expected[segment][number], atol=tolerance)
+
+
 def test_an_empty_mask_is_written_without_a_word(tmp_path, recwarn, capsys, caplog):
     write_series(tmp_path / "series", [make_slice(number, **STUDY) for number in range(3)])
     _, _, found = _encoded(tmp_path / "series", np.zeros((3, 8, 9), np.uint8), np.zeros((3, 8, 9), np.float32))

@@ -57,15 +57,17 @@ def decode(data: bytes, name: PurePath | str) -> tuple[np.ndarray, VoxelGrid]:
             than the file can hold: then nothing is set aside for them.
     """
     with _explained(name):
-        header, stream = _opened(data)
+        header = _header_of(data)
         grid = grid_of(header)
         needed = _claimed_bytes(header, len(data))
-        if stream is None:
+        if not _is_compressed(data):
             content, is_whole = data, len(data) == max(needed, len(data[:HEADER_BYTES]))
         else:
             # Into one buffer: a volume is not held twice.
             content = memoryview(bytearray(max(needed, HEADER_BYTES)))
-            is_whole = _fill(content, stream) >= needed and not stream.read(1)  # at the end, gzip compares its checksum
+            with _decompressed(data) as stream:
+                # At the end, gzip compares its checksum.
+                is_whole = _fill(content, stream) >= needed and not stream.read(1)
         if not is_whole:
             raise InputError("the file is damaged (it holds fewer or more voxels than its header says): restore it.")
         with np.errstate(over="ignore", invalid="ignore"):  # infinite voxels are found in the case as a whole
@@ -75,7 +77,7 @@ def decode(data: bytes, name: PurePath | str) -> tuple[np.ndarray, VoxelGrid]:
 def read_grid(data: bytes, name: PurePath | str) -> VoxelGrid:
     """The grid of a file, of which the first GRID_BYTES are enough; what it raises is what `decode` raises."""
     with _explained(name):
-        return grid_of(_opened(data)[0])
+        return grid_of(_header_of(data))
 
 
 @contextlib.contextmanager
@@ -88,12 +90,22 @@ def _explained(name: PurePath | str) -> Iterator[None]:
         raise InputError(f"{shown(name)}: the file is damaged ({_one_line(error)}): restore it.") from error
 
 
-def _opened(data: bytes) -> tuple[nibabel.analyze.AnalyzeHeader, gzip.GzipFile | None]:
-    """The header, and the stream of a compressed file, at its start."""
-    if data[:2] != b"\x1f\x8b":
-        return _header(data[:HEADER_BYTES]), None
-    header = _header(gzip.GzipFile(fileobj=io.BytesIO(data)).read(HEADER_BYTES))
-    return header, gzip.GzipFile(fileobj=io.BytesIO(data))
+def _header_of(data: bytes) -> nibabel.analyze.AnalyzeHeader:
+    if not _is_compressed(data):
+        return _header(data[:HEADER_BYTES])
+    with _decompressed(data) as stream:
+        return _header(stream.read(HEADER_BYTES))
+
+
+def _is_compressed(data: bytes) -> bool:
+    return data[:2] == b"\x1f\x8b"
+
+
+@contextlib.contextmanager
+def _decompressed(data: bytes) -> Iterator[gzip.GzipFile]:
+    # Closed, as a GzipFile refers to itself: it would hold the file until the next collection of garbage.
+    with io.BytesIO(data) as compressed, gzip.GzipFile(fileobj=compressed) as stream:
+        yield stream
 
 
 def _fill(buffer: memoryview, stream: gzip.GzipFile) -> int:
