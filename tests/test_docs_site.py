@@ -62,7 +62,7 @@ def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(tmp_
     for name, text in pages.items():
         loaded = re.findall(r"<(?:script|img|link|iframe)[^>]+(?:src|href)=\"?((?:https?:)?//[^\" >]+)", text)
         assert loaded == [], name
-    assert "Five minutes to a trained U-Net" in pages["index.html"]
+    assert "A trained U-Net in a few minutes" in pages["index.html"]
     assert 'href="configs.html"' in pages["index.html"]
     assert (tmp_path / "examples" / "quickstart.ipynb").exists()
     for name in ("unet_jax.api.load", "unet_jax.models.build", "unet_jax.losses.region.dice"):

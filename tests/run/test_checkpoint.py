@@ -434,7 +434,8 @@ def test_two_processes_save_and_restore_together(tmp_path):
         for process in processes:
             out, err = process.communicate(timeout=120)
             assert process.returncode == 0, err
-            assert json.loads(out.splitlines()[-1]) == [[3, 3.0, []], [2, 2.0, [3]], [3, 3.0, []]]
+            found = [line for line in out.splitlines() if line.startswith("[[")]  # gloo says something, too
+            assert json.loads(found[-1]) == [[3, 3.0, []], [2, 2.0, [3]], [3, 3.0, []]]
     finally:
         for process in processes:
             process.kill()

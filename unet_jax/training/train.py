@@ -99,8 +99,10 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
         sampled = samples.of_patches(config, data, index, plan)
     steps_per_epoch = sampled.steps_per_epoch
 
-    # How long it takes.
-    try_out = functools.partial(run_trial, config, mesh, data, classes, index, sampled, plan)
+    # How long it takes. A run that resumes has weights of its own.
+    begun = bool(checkpoint_folder.steps(workdir / run_folder.CHECKPOINTS))
+    fresh = _without_initial_weights(config) if begun else config
+    try_out = functools.partial(run_trial, fresh, mesh, data, classes, index, sampled, plan)
     if dry_run:
         found = try_out(steps=2)
         _say(f"Dry run of {workdir}: two steps and one validated case, of which nothing is kept.")
@@ -110,8 +112,6 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
 
     # The network and its optimiser, at their first step.
     optimizer, schedule = setup.optimizer_and_schedule(config, steps_per_epoch, total_steps)
-    begun = bool(checkpoint_folder.steps(workdir / run_folder.CHECKPOINTS))
-    fresh = _without_initial_weights(config) if begun else config
     graphdef, state = setup.initial_state(fresh, data.channels, optimizer, mesh, classes, data=data, say=_say)
 
     # What the folder holds already, from here on the run that is described.
