@@ -10,6 +10,8 @@ SURE = 1e4
 
 
 def cldice(logits, mask, weights=None, **options):
+    """With one erosion, which is enough for bars of three pixels, and compiles sooner."""
+    options = {"iterations": 1} | options
     return float(jax.jit(lambda *given: skeleton.cldice(*given, **options))(logits, mask, weights))
 
 
@@ -89,7 +91,7 @@ def test_gradients_are_finite_and_point_downhill():
     masks = jnp.repeat(jnp.stack([BAR, jnp.zeros_like(BAR), jnp.ones_like(BAR)]), 3, axis=0)
     drawn = jnp.asarray(np.random.default_rng(1).normal(size=BAR.shape), jnp.float32)
     logits = jnp.tile(jnp.asarray([0.0, 1.0, 1e4])[:, None, None, None, None] * drawn, (3, 1, 1, 1, 1))
-    loss = jax.jit(jax.vmap(jax.value_and_grad(lambda x, mask: skeleton.cldice(x, mask, smooth=0.0))))
+    loss = jax.jit(jax.vmap(jax.value_and_grad(lambda x, mask: skeleton.cldice(x, mask, iterations=1, smooth=0.0))))
     values, gradients = loss(logits, masks)
     assert np.isfinite(gradients).all()
     assert ((values >= 0) & (values <= 1)).all()
