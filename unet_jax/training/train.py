@@ -22,6 +22,7 @@ from unet_jax.runtime.out_of_memory import explained
 from unet_jax.runtime.signals import StopRequest
 from unet_jax.runtime.watchdog import Watchdog
 from unet_jax.training import budget, loggers, loop, progress, samples, setup, state_on_disk
+from unet_jax.training.running import Run
 from unet_jax.training.step import StepSettings, make_train_step
 from unet_jax.training.tensorboard import EventFile
 from unet_jax.training.trial import run_trial
@@ -141,7 +142,7 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
     step_settings = StepSettings.of(config, classes, plan and plan.configuration, ignores=data.ignores, mesh=mesh)
     # Of several processes, each validates its share of the cases on its own devices.
     own_mesh = mesh if exchange.count() == 1 else prediction_mesh(config.train.spatial)
-    run = loop.Run(
+    run = Run(
         config=config,
         workdir=workdir,
         mesh=mesh,
