@@ -125,7 +125,7 @@ def test_scores_of_the_run_stand_on_the_first_page_alone(report):
 def test_pictures_are_on_the_page_of_their_case(report):
     assert report.files["report.html"].count('type="application/json"') == 2
     assert report.files["cases-0002.html"].count('type="application/json"') == 0
-    assert "100 of 100 cases have no pictures here" in report.files["cases-0002.html"]
+    assert "100 of 100 cases without pictures here" in report.files["cases-0002.html"]
 
 
 def test_a_page_says_how_many_there_are(report):
@@ -153,4 +153,4 @@ def test_the_dice_of_many_patients_is_drawn_in_bars_that_count_all():
     counts = [int(bar.find("title").text.split(": ")[1].replace(",", "")) for bar in bars]
     expected = np.histogram(values, 50, (0, 1))[0]
     np.testing.assert_array_equal(counts, expected)
-    assert "Dice of 5002 patients" in drawn.get("aria-label")
+    assert "Dice of 5,002 patients" in drawn.get("aria-label")
