@@ -83,22 +83,20 @@ def test_the_site_is_searched_from_disk_and_no_page_is_wider_than_its_window(sit
     tab, faults = context.new_page(), []
     tab.on("console", lambda message: faults.append(message.text))
     tab.on("pageerror", lambda error: faults.append(str(error)))
-    wide = []
-    for page in sorted(site.glob("*.html")):
-        tab.goto(page.as_uri())
-        sizes = [(390, 844), (820, 390), (1280, 720), (1600, 900)] if page.name in ("index.html", "data.html") else []
-        for width, height in sizes or [(390, 844)]:
+    for page in ("data.html", "reference.html"):
+        tab.goto((site / page).as_uri())
+        for width, height in ((390, 844), (820, 390), (1280, 720), (1600, 900)):
             tab.set_viewport_size({"width": width, "height": height})
-            found = tab.evaluate("document.documentElement.scrollWidth")
-            wide += [(page.name, width, found)] if found > width else []
-    assert wide == []
+            # the theme's script puts wide tables into boxes that scroll, a moment after a page is there
+            tab.wait_for_function("width => document.documentElement.scrollWidth <= width", arg=width)
     tab.set_viewport_size({"width": 1280, "height": 720})
     tab.goto((site / "index.html").as_uri())
     # the home page sells in one screen
     button = tab.get_by_role("link", name="Quick start").last.bounding_box()
     assert button["y"] + button["height"] < 720
-    tab.locator(".md-search__input").fill("surface tolerance")
-    hit = tab.locator(".md-search-result__item a").first
-    assert "configs.html" in hit.get_attribute("href") or "surface" in hit.inner_text().lower()
+    tab.locator(".md-search__input").press_sequentially("surface tolerance")
+    tab.get_by_text("matching documents").wait_for()
+    hits = tab.locator(".md-search-result__item a").evaluate_all("all => all.map((one) => one.href)")
+    assert any("reference.html#unet_jax.metrics.surface.scores" in hit for hit in hits)
     context.close()
     assert faults == []

@@ -534,3 +534,12 @@ def test_what_differs_from_the_defaults_stands_before_the_whole_config(tmp_path)
     assert "instead of 0" in before
     assert "config.model.name" not in before
     assert "config.model.name" in page[page.index('id="config"') :]
+
+
+def test_a_link_from_elsewhere_opens_its_case(open_page, page):
+    tab = open_page()
+    tab.goto(page.as_uri() + "#case=%3Cscript%3Ealert%281%29%3C%2Fscript%3E")
+    assert tab.locator("#viewed").inner_text() == HOSTILE
+    tab.keyboard.press("Escape")
+    tab.goto(page.as_uri() + "#case=%E0%A4%A")
+    assert not tab.locator("#viewer").is_visible()
