@@ -1,6 +1,6 @@
 """What a growing data set costs before and after training: seconds to start, memory, open files and the files written.
 
-    python -m benchmarks.growth [--cases=1000,10000,100000] [--size=16]
+    python -m benchmarks.growth [--pictures=1000,10000,100000] [--pixels=16]
 
 Makes so many single pictures with masks, each a patient, and in a process of its own each: starts for the first time
 (decodes), starts again, twice, splits them, scores masks that are half right, writes the report. Nothing is trained.
@@ -25,8 +25,8 @@ from unet_jax.metrics.summary import summarise
 from unet_jax.report import page, scores
 from unet_jax.run.config import default_config
 
-CASES = flags.DEFINE_list("cases", ["1000", "10000", "100000"], "How many pictures, one table row each.")
-SIZE = flags.DEFINE_integer("size", 16, "Pixels a side.")
+CASES = flags.DEFINE_list("pictures", ["1000", "10000", "100000"], "How many pictures, one table row each.")
+SIZE = flags.DEFINE_integer("pixels", 16, "Pixels a side.")
 START = flags.DEFINE_string("start", None, "Measures one start with the pictures in this folder, and no more.")
 SCORE = flags.DEFINE_boolean("score", False, "With --start: splits, scores and reports them too.")
 # What a process may have open on most systems, unless it asks for more.

@@ -166,6 +166,9 @@ def get_config() -> ConfigDict:
     config.augment.rot90 = 0.5
     # Shift as a share of the size, scale as a share of 1, rotation in degrees: each drawn from ± its limit.
     config.augment.affine = ConfigDict({"probability": 0.25, "shift": 0.01, "scale": 0.04, "rotate": 0.0})
+    # The 2015 paper's smooth deformation: displacements of the nodes of a coarse grid, so many an axis, with a standard
+    # deviation in pixels of what the network sees, and bicubic between them; the image is mirrored at its border.
+    config.augment.elastic = ConfigDict({"probability": 0.0, "std": 10.0, "grid": 3})
     # A factor on all intensities; a factor on their distance from the mean; an exponent. Drawn once an image, or, with
     # per_channel, for each of its channels: sequences differ from scanner to scanner by themselves.
     config.augment.per_channel = False

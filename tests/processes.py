@@ -56,6 +56,11 @@ class Running:
         """The lines of each that begin with "error: "."""
         return [[line for line in path.read_text().splitlines() if line.startswith("error: ")] for path in self.outputs]
 
+    def last_words(self) -> list[list[str]]:
+        """The lines of each that say of a process why all have ended."""
+        begun = ("error: process ", "process ")
+        return [[line for line in path.read_text().splitlines() if line.startswith(begun)] for path in self.outputs]
+
     def kill(self) -> None:
         """Leaves none of them."""
         for process in self.processes:

@@ -1,5 +1,6 @@
 import importlib
 import itertools
+import json
 import re
 from pathlib import Path
 
@@ -60,6 +61,17 @@ def test_the_default_is_the_tutorials_recipe():
     assert config.loss.to_dict() == {"bce": 1.0, "dice": 1.0}
     assert (config.data.val_fraction, config.data.test_fraction) == (0.1, 0.15)
     assert config.optim.warmup_steps == 100
+
+
+def test_the_folds_of_isbi2012_are_neighbouring_slices_apart_from_those_trained_on():
+    folds = json.loads((FOLDER / "isbi2012_folds.json").read_text())
+    assert load("isbi2012").data.folds == len(folds)
+    assert sorted(int(name) for fold in folds for name in fold["test"]) == list(range(30))
+    for fold in folds:
+        train, val, test = ([int(name) for name in fold[side]] for side in ("train", "val", "test"))
+        assert sorted(train + val + test) == list(range(30))
+        assert np.ptp(test) == len(test) - 1
+        assert min(abs(one - other) for one in train for other in test) == 2
 
 
 def test_every_knob_of_the_default_is_explained():

@@ -101,7 +101,7 @@ def test_a_signal_to_one_stops_both_and_is_no_loss(one, chosen, configure, tmp_p
         running.wait_for("epoch 1/2")
         running.processes[1].send_signal(signal.SIGTERM)
         assert running.codes(60) == [3, 3], running.said()
-        for lines in running.errors():
+        for lines in running.last_words():
             assert len(lines) == 1, running.said()
             assert "run the same command to resume" in lines[0], running.said()
     train(configure(chosen), tmp_path / "run")

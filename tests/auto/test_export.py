@@ -25,12 +25,12 @@ def test_what_was_chosen_is_one_program(workdir, raw, tmp_path):
         assert json.loads(file.read("metadata.json")) == facts
         program = jax.export.deserialize(bytearray(file.read("network.stablehlo")))
     predict(workdir, scan, tmp_path / "masks", probabilities=True)
-    # The file's axes run to the right, the front and the head; the case's to the head, the back and the left.
-    image = nibabel.load(scan).get_fdata(dtype=np.float32)[::-1, ::-1].transpose(2, 1, 0)
+    # Of the file's axes, as nnU-Net reads them, the last are the slices.
+    image = nibabel.load(scan).get_fdata(dtype=np.float32).transpose(2, 1, 0)
     _, probability = program.call(np.ascontiguousarray(image)[..., None])
     for label in (1, 2):
         [path] = (tmp_path / "masks").glob(f"*_probability_{label}.nii.gz")
-        expected = nibabel.load(path).get_fdata()[::-1, ::-1].transpose(2, 1, 0)
+        expected = nibabel.load(path).get_fdata().transpose(2, 1, 0)
         np.testing.assert_allclose(probability[..., label], expected, rtol=0, atol=1e-5)
 
 

@@ -53,6 +53,18 @@ def test_every_member_segments_every_case_as_alone(settings):
         assert members.together(each, ("bright",), 0.5) is each["bright"]
 
 
+def test_of_classes_that_overlap_the_means_are_painted():
+    def found(*probability):
+        array = np.array(probability, np.float32).reshape(1, 1, 1, 3)
+        return Segmented(next(cases(1)), np.zeros((1, 1, 1), np.uint8), array)
+
+    each = {"x": found(0.9, 0.9, 0.1), "y": found(0.9, 0.3, 0.3)}
+    # Of 0.9, 0.6 and 0.2, the first two are there, and the second is painted over the first.
+    both = members.together(each, ("x", "y"), 0.5, (2, 1, 3))
+    assert both.mask.tolist() == [[[1]]]
+    np.testing.assert_allclose(both.probability, [[[[0.9, 0.6, 0.2]]]], rtol=1e-6)
+
+
 def test_of_several_classes_the_likeliest_of_the_means():
     def found(*probability):
         array = np.array(probability, np.float32).reshape(1, 1, 1, 3)

@@ -210,7 +210,7 @@ def _install(fault: dict, struck: Path) -> None:
             train.make_train_step = make_train_step
         case "slow step":
             loop.SLOW = 0.0
-            check = loop._check_numbers
+            check = loop.check_numbers
 
             def waited(run, step):
                 if step.number == fault["n"] and not count["slow"]:
@@ -222,7 +222,7 @@ def _install(fault: dict, struck: Path) -> None:
                         ctypes.CDLL(None).poll(None, 0, int(1000 * left))
                 check(run, step)
 
-            loop._check_numbers = waited
+            loop.check_numbers = waited
         case "case":
             segment_cases = loop.segment_cases
 

@@ -10,8 +10,9 @@ ELSEWHERE = [
     for path in sorted((ROOT / "unet_jax").rglob("*.py"))
     if not path.is_relative_to(MODELS / "layers") and not path.is_relative_to(MODELS / "fast")
 ]
-# Options for the compiler belong to whole programs.
+# Options for the compiler belong to whole programs, and so does whether devices share a sample.
 LAYOUTS = {"unet_jax.models.fast.layouts.compiler_options"}
+SHARED = {"unet_jax.models.fast.partition"}
 
 
 def modules(source: str) -> set[str]:
@@ -26,7 +27,7 @@ def modules(source: str) -> set[str]:
 
 
 def imports_fast(source: str) -> bool:
-    return any(f"{name}.".startswith("unet_jax.models.fast.") for name in modules(source) - LAYOUTS)
+    return any(f"{name}.".startswith("unet_jax.models.fast.") for name in modules(source) - LAYOUTS - SHARED)
 
 
 def test_only_the_layers_import_fast_convolutions():

@@ -61,18 +61,18 @@ def test_size_must_divide_by_the_strides():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"rank": 1}, r"config\.model\.rank is 1"),
-        ({"features": (4,)}, r"config\.model\.features is \(4,\).*two stages or more"),
-        ({"features": (4, 0)}, r"config\.model\.features is \(4, 0\)"),
-        ({"kernels": 4}, r"config\.model\.kernels is .*odd"),
-        ({"kernels": (3, 3)}, r"config\.model\.kernels is \(3, 3\); .*list of 3, one a stage or of 2 numbers"),
-        ({"kernels": (3, 3, (1, 3, 3))}, r"config\.model\.kernels"),
-        ({"strides": (2, 2, 2)}, r"config\.model\.strides is .*first stage"),
-        ({"strides": 0}, r"config\.model\.strides is .*at least 1"),
-        ({"blocks": (2, 2)}, r"config\.model\.blocks is \(2, 2\); .*list of 3"),
-        ({"decoder_blocks": (1, 1, 1)}, r"config\.model\.decoder_blocks is .*list of 2, one a stage;"),
+        ({"rank": 1}, r"rank is 1"),
+        ({"features": (4,)}, r"features is \(4,\).*two stages or more"),
+        ({"features": (4, 0)}, r"features is \(4, 0\)"),
+        ({"kernels": 4}, r"kernels is .*odd"),
+        ({"kernels": (3, 3)}, r"kernels is \(3, 3\); .*list of 3, one a stage or of 2 numbers"),
+        ({"kernels": (3, 3, (1, 3, 3))}, r"kernels"),
+        ({"strides": (2, 2, 2)}, r"strides is .*first stage"),
+        ({"strides": 0}, r"strides is .*at least 1"),
+        ({"blocks": (2, 2)}, r"blocks is \(2, 2\); .*list of 3"),
+        ({"decoder_blocks": (1, 1, 1)}, r"decoder_blocks is .*list of 2, one a stage;"),
     ],
 )
-def test_an_argument_out_of_range_names_its_config_key(options, message):
+def test_an_argument_out_of_range_is_named(options, message):
     with pytest.raises(InputError, match=message):
         build("nnunet", 1, 1, nnx.Rngs(0), **{"features": (2, 2, 2)} | options)

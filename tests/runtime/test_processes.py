@@ -88,7 +88,7 @@ def test_what_is_gathered_and_agreed(tmp_path):
     [
         ("error", 5, "error: process {0}: the disk is full."),
         ("bug", 1, "error: process {0}: KeyError, a bug: its traceback is in the output of that process."),
-        ("last words", 3, "error: process {0}: stopped here."),
+        ("last words", 3, "process {0}: stopped here."),
     ],
 )
 @pytest.mark.parametrize("number", [0, 1])
@@ -99,7 +99,7 @@ def test_the_end_of_one_is_that_of_all(tmp_path, act, code, line, number):
         began = time.monotonic()
         assert running.codes() == [code, code], running.said()
         assert time.monotonic() - began < 20  # a quarter of that where nothing else runs
-        assert running.errors() == [[line.format(number)]] * 2
+        assert running.last_words() == [[line.format(number)]] * 2
     finally:
         running.kill()
 

@@ -13,6 +13,7 @@ def _settings(**changes):
     """Everything off, and what `changes` switches on."""
     off = dict.fromkeys(("flip_rows", "flip_columns", "transpose", "rot90"), 0.0)
     off["affine"] = {"probability": 0.0, "shift": 0.0, "scale": 0.0, "rotate": 0.0}
+    off["elastic"] = {"probability": 0.0, "std": 10.0, "grid": 3}
     for name in ("brightness", "contrast", "gamma"):
         off[name] = {"probability": 0.0, "range": (0.5, 1.5)}
     return off | {"per_channel": False} | changes
@@ -33,6 +34,7 @@ EVERYTHING = _settings(
     transpose=0.5,
     rot90=0.5,
     **_affine(shift=0.1, scale=0.2, rotate=20.0),
+    elastic={"probability": 0.5, "std": 1.0, "grid": 3},
     **{name: {"probability": 0.5, "range": (0.7, 1.3)} for name in ("brightness", "contrast", "gamma")},
 )
 
@@ -210,6 +212,53 @@ def test_coordinates_are_exact_to_a_thousandth_of_a_pixel():
         inside = ((source > 0) & (source < np.array([height, width]) - 1)).all(-1)
         assert inside.mean() > 0.3
         np.testing.assert_allclose(np.asarray(found)[0][inside], source[inside], rtol=0, atol=1e-3)
+
+
+def _keys_cubic(x):
+    """The convolution kernel of bicubic interpolation (Keys 1981, a = -1/2)."""
+    x = abs(x)
+    if x <= 1:
+        return 1.5 * x**3 - 2.5 * x**2 + 1
+    return -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2 if x < 2 else 0.0
+
+
+def test_elastic_displacements_are_the_nodes_own_and_bicubic_between():
+    """An image of its own row and column numbers shows where each pixel was sampled."""
+    height, width, std = 41, 33, 1.5
+    numbers = np.stack(np.meshgrid(np.arange(height), np.arange(width), indexing="ij"), -1).astype(np.float64)
+    image = jnp.asarray(numbers, jnp.float32)[None]
+    found, _ = augment(KEY, image, image, _settings(elastic={"probability": 1.0, "std": std, "grid": 3}))
+    [of_image] = jax.random.split(KEY, 1)
+    nodes = std * np.asarray(jax.random.normal(module._draw(of_image, "displacement"), (3, 3, 2)), np.float64)
+
+    def weights(pixels):
+        # Where the kernel reaches beyond the grid, what is left of it is scaled up to a sum of 1.
+        shares = np.array([[_keys_cubic(2 * p / (pixels - 1) - node) for node in range(3)] for p in range(pixels)])
+        return shares / shares.sum(1, keepdims=True)
+
+    moves = np.einsum("rn,cm,nmk->rck", weights(height), weights(width), nodes)
+    np.testing.assert_allclose(moves[[0, 20, 40]][:, [0, 16, 32]], nodes, atol=1e-12)
+    inside = ((numbers + moves > 0) & (numbers + moves < np.array([height, width]) - 1)).all(-1)
+    assert inside.mean() > 0.8
+    np.testing.assert_allclose(np.asarray(found)[0][inside], (numbers + moves)[inside], rtol=0, atol=1e-4)
+
+
+def test_an_elastic_deformation_of_0_pixels_changes_nothing(pictures):
+    settings = _settings(elastic={"probability": 1.0, "std": 0.0, "grid": 3})
+    for before, after in zip(pictures, augment(KEY, *pictures, settings), strict=True):
+        np.testing.assert_array_equal(after, before)
+
+
+def test_elastic_deformations_happen_as_often_as_asked_and_move_the_mask_with_the_image():
+    """The mask is a threshold of the image, so it stays one wherever the image is not near the threshold."""
+    ramp = jnp.broadcast_to(jnp.arange(32.0)[None, None, :, None], (200, 32, 32, 1))
+    weights = jnp.where(ramp > 15.5, 7.0, 3.0)
+    targets = jnp.concatenate([(ramp > 15.5).astype(jnp.float32), weights], axis=-1)
+    image, moved = augment(KEY, ramp, targets, _settings(elastic={"probability": 0.25, "std": 3.0, "grid": 3}))
+    clear = np.abs(np.asarray(image)[..., 0] - 15.5) > 0.51
+    np.testing.assert_array_equal(moved[..., 0][clear], (image[..., 0] > 15.5)[clear])
+    np.testing.assert_array_equal(moved[..., 1], 3 + 4 * moved[..., 0])
+    _assert_share((np.asarray(image) != np.asarray(ramp)).any((1, 2, 3)), 0.25)
 
 
 def test_no_device_computes_coordinates_or_statistics_in_reduced_precision():

@@ -19,6 +19,7 @@ from unet_jax.runtime.mesh import data_mesh, replicated
 from unet_jax.runtime.signals import StopRequest
 from unet_jax.runtime.watchdog import Watchdog
 from unet_jax.training import loop, optim
+from unet_jax.training.running import Run
 from unet_jax.training.step import StepSettings, init_state, make_train_step
 
 SIZE, BATCH, STEPS_PER_EPOCH = 8, 4, 5
@@ -51,7 +52,7 @@ def begin(settings, configure, tmp_path):
         graphdef, params, batch_stats = split_model(Line())
         optimizer = optax.sgd(schedule)
         checkpoint.prepare(tmp_path / "run" / "checkpoints")
-        run = loop.Run(
+        run = Run(
             config=config,
             workdir=tmp_path / "run",
             mesh=mesh,
@@ -96,7 +97,7 @@ def test_images_per_second_are_those_since_the_last_record(begin, monkeypatch):
     """The clock stands still but for step n, which takes n / 4 seconds, and for a validation of a hundred."""
     now = [0.0]
     monkeypatch.setattr(loop, "time", types.SimpleNamespace(perf_counter=lambda: now[0]))
-    validate = loop._validate
+    validate = loop.validate
 
     def validated(*arguments):
         now[0] += 100
@@ -107,7 +108,7 @@ def test_images_per_second_are_those_since_the_last_record(begin, monkeypatch):
             now[0] += number / 4
             yield batch
 
-    monkeypatch.setattr(loop, "_validate", validated)
+    monkeypatch.setattr(loop, "validate", validated)
     run, state = begin(optax.constant_schedule(0.1), **{"train.log_every_steps": 2})
     epochs = loop.train_epochs(run, state, timed(), [])
     found = {record["step"]: record["images_per_second"] for record in _steps(run)}

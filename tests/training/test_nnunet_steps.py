@@ -25,7 +25,7 @@ OPTIONS = {
 NO_AUGMENTATION = (
     {"per_channel": False}
     | {key: 0.0 for key in ("flip_rows", "flip_columns", "transpose", "rot90")}
-    | {key: {"probability": 0.0} for key in ("affine", "brightness", "contrast", "gamma")}
+    | {key: {"probability": 0.0} for key in ("affine", "elastic", "brightness", "contrast", "gamma")}
 )
 
 

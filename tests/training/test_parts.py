@@ -18,6 +18,7 @@ NO_AUGMENTATION = {
     **dict.fromkeys(("flip_rows", "flip_columns", "transpose", "rot90"), 0.0),
     "per_channel": False,
     "affine": {"probability": 0.0, "shift": 0.0, "scale": 0.0, "rotate": 0.0},
+    "elastic": {"probability": 0.0},
     **dict.fromkeys(("brightness", "contrast", "gamma"), OFF),
 }
 

@@ -31,6 +31,7 @@ NO_AUGMENTATION = {
     "rot90": 0.0,
     "per_channel": False,
     "affine": {"probability": 0.0, "shift": 0.0, "scale": 0.0, "rotate": 0.0},
+    "elastic": {"probability": 0.0},
     "brightness": OFF,
     "contrast": OFF,
     "gamma": OFF,

@@ -133,7 +133,7 @@ def _axes(config: ConfigDict, cases: Sequence[Surveyed]) -> list[Fact]:
     counts = Counter(case.axes.letters for case in cases if case.axes is not None)
     if not counts:
         return []
-    listed = ", ".join(f"{letters} in {_count(number, 'case')}" for letters, number in counts.most_common())
+    listed = ", ".join(f"{letters} in {count(number, 'case')}" for letters, number in counts.most_common())
     how = "as they are" if config.data.axes == "file" else "all turned alike by their affines"
     return [("axes", f"{listed}; {how} (config.data.axes={config.data.axes})")]
 

@@ -58,7 +58,7 @@ class Surveyed:
     @property
     def is_marked(self) -> bool:
         """Whether its mask has anything."""
-        return self.voxels[0] < math.prod(self.shape)
+        return self.voxels[0] + self.ignored < math.prod(self.shape)
 
 
 def survey(data: DataSet, root: Path, channel: int | None) -> list[Surveyed]:

@@ -71,8 +71,8 @@ def evaluate(
         load.take_cases_from(elsewhere, config)
     elif data is not None:
         config.data.root = str(data)
-    run_folder.check_data(config)
     with run_folder.lock_run(output or workdir), explained(config):
+        run_folder.check_data(config)
         found = load.load(config)
         if side != "all":
             split = splits.read(workdir / run_folder.SPLIT, found.cases, found.unit)

@@ -16,8 +16,9 @@ from jaxtyping import Array, Float, Float32
 from unet_jax.errors import InputError
 from unet_jax.losses.pixel import bce, ce, focal, topk
 from unet_jax.losses.region import dice, focal_tversky, jaccard, log_cosh_dice, lovasz, tversky
+from unet_jax.losses.skeleton import cldice
 
-_FUNCTIONS = (bce, ce, focal, topk, dice, jaccard, tversky, focal_tversky, log_cosh_dice, lovasz)
+_FUNCTIONS = (bce, ce, focal, topk, dice, jaccard, tversky, focal_tversky, log_cosh_dice, lovasz, cldice)
 LOSSES: dict[str, Callable[..., Array]] = {function.__name__: function for function in _FUNCTIONS}
 BUILT_IN = frozenset(LOSSES)
 
@@ -36,6 +37,7 @@ VALUES = {
     "gamma": ("above 0", lambda value: 0 < value < math.inf),
     "smooth": ("0 or more", lambda value: 0 <= value < math.inf),
     "fraction": ("above 0 and at most 1", lambda value: 0 < value <= 1),
+    "iterations": ("a whole number, 0 or more", lambda value: type(value) is int and value >= 0),
     "per_sample": ("True or False", lambda value: isinstance(value, bool)),
     "background": ("True or False", lambda value: isinstance(value, bool)),
     "sigmoid": ("True or False", lambda value: isinstance(value, bool)),

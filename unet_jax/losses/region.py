@@ -126,19 +126,20 @@ def _tversky(
 
     α = β = 1/2 is Dice with twice the `smooth`, α = β = 1 is Jaccard.
     """
-    probability, mask = _probability(logits, sigmoid), mask.astype(jnp.float32)
+    predicted, mask = probability(logits, sigmoid), mask.astype(jnp.float32)
     if logits.shape[-1] > 1 and not (background or sigmoid):
-        probability, mask = probability[..., 1:], mask[..., 1:]
+        predicted, mask = predicted[..., 1:], mask[..., 1:]
     weights = 1.0 if pixel_weights is None else pixel_weights.astype(jnp.float32)
     axes = tuple(range(1 if per_sample else 0, mask.ndim - 1))
-    true_positive = jnp.sum(weights * probability * mask, axes)
-    false_positive = jnp.sum(weights * probability * (1 - mask), axes)
-    false_negative = jnp.sum(weights * (1 - probability) * mask, axes)
+    true_positive = jnp.sum(weights * predicted * mask, axes)
+    false_positive = jnp.sum(weights * predicted * (1 - mask), axes)
+    false_negative = jnp.sum(weights * (1 - predicted) * mask, axes)
     errors = alpha * false_positive + beta * false_negative
     return (errors / jnp.maximum(true_positive + errors + smooth, EPSILON)).reshape(-1)
 
 
-def _probability(logits: Float[Array, "b *spatial k"], sigmoid: bool = False) -> Float32[Array, "b *spatial k"]:
+def probability(logits: Float[Array, "b *spatial k"], sigmoid: bool = False) -> Float32[Array, "b *spatial k"]:
+    """Of each class: a sigmoid for one, or for classes that overlap; else a softmax."""
     activation = jax.nn.sigmoid if sigmoid or logits.shape[-1] == 1 else jax.nn.softmax
     return activation(logits.astype(jnp.float32))
 
@@ -160,7 +161,7 @@ def lovasz(
         errors = jax.nn.relu(1 - logits.astype(jnp.float32) * (2 * mask - 1))
         present = jnp.ones_like(mask)
     else:
-        errors = jnp.abs(mask - _probability(logits))
+        errors = jnp.abs(mask - probability(logits))
         present = mask
     weights = jnp.ones_like(mask[..., :1]) if pixel_weights is None else pixel_weights.astype(jnp.float32)
     rows, classes = mask.shape[0] if per_sample else 1, mask.shape[-1]

@@ -193,6 +193,7 @@ def lines(found: Transferred, origin: str) -> list[str]:
     told += [f"  adapted: {path}, {how}" for path, how in found.adapted.items()]
     for title, paths in (("fresh", found.fresh), ("left out", found.left)):
         if paths:
+            paths = sorted(paths, key=lambda path: path.startswith("batch_stats"))  # parameters say more
             more = f" and {len(paths) - LISTED} more" if len(paths) > LISTED else ""
             told.append(f"  {title}: {', '.join(paths[:LISTED])}{more}")
     return told

@@ -2,7 +2,7 @@
 
 import functools
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -21,15 +21,15 @@ def augment(
 ) -> tuple[Float[Array, "b *spatial c"], Float[Array, "b *spatial k"]]:
     """Transforms each image by random draws of its own, and its mask in the same way.
 
-    All slices of a volume are transformed alike. Flips and turns come first, then the affine transform, then, in the
-    image only, the intensities.
+    All slices of a volume are transformed alike. Flips and turns come first, then the affine transform, the elastic
+    deformation and, in the image only, the intensities.
 
     Args:
         key: determines every draw.
         image: intensities, [0, 1] if gamma is on, which clips to that range. Rows and columns are the two axes before
             the channels.
         mask: 0 or 1, and pixel weights if there are any. It is sampled from the nearest pixels: the only new value is
-            0, from outside the image.
+            0, which the affine transform brings in from outside the image.
         settings: the config's `augment` group. A transform of probability 0 is not compiled.
 
     Returns:
@@ -44,6 +44,8 @@ def augment(
     image, mask = jax.vmap(lambda k, x, y: _orient(k, x, y, settings))(keys, image, mask)
     if settings["affine"]["probability"]:
         image, mask = jax.vmap(lambda k, x, y: _affine(k, x, y, settings["affine"]))(keys, image, mask)
+    if settings["elastic"]["probability"]:
+        image, mask = jax.vmap(lambda k, x, y: _elastic(k, x, y, settings["elastic"]))(keys, image, mask)
     return jax.vmap(lambda k, x: _intensity(k, x, settings))(keys, image), mask
 
 
@@ -87,7 +89,7 @@ def _affine(key: Key[Array, ""], image: Array, mask: Array, settings: Mapping) -
     shift = uniform("shift", settings["shift"], (2,))
     scale = 1 + uniform("scale", settings["scale"])
     angle = jnp.deg2rad(uniform("rotate", settings["rotate"]))
-    rows, columns = jnp.meshgrid(*(jnp.arange(n, dtype=jnp.float32) for n in (height, width)), indexing="ij")
+    rows, columns = _positions(image)
     centre_row, centre_column = (height - 1) / 2, (width - 1) / 2
     y, x = rows - centre_row - shift[0] * height, columns - centre_column - shift[1] * width
     # Written out, for a matrix product runs at the device's default precision: coordinates of 256² pixels would be off
@@ -95,13 +97,42 @@ def _affine(key: Key[Array, ""], image: Array, mask: Array, settings: Mapping) -
     cosine, sine = jnp.cos(angle) / scale, jnp.sin(angle) / scale
     source = (cosine * y + sine * x + centre_row, cosine * x - sine * y + centre_column)
     coordinates = [jnp.where(chosen, moved, own) for moved, own in zip(source, (rows, columns), strict=True)]
+    return _sampled(image, coordinates, 1, "constant"), _sampled(mask, coordinates, 0, "constant")
 
-    def sample(x: Array, order: int) -> Array:
-        planes = jnp.moveaxis(x, (ROWS, COLUMNS), (-2, -1)).reshape(-1, height, width)
-        sampled = jax.vmap(lambda plane: map_coordinates(plane, coordinates, order, mode="constant"))(planes)
-        return jnp.moveaxis(sampled.reshape(*x.shape[:ROWS], x.shape[-1], height, width), -3, -1)
 
-    return sample(image, 1), sample(mask, 0)
+def _elastic(key: Key[Array, ""], image: Array, mask: Array, settings: Mapping) -> tuple[Array, Array]:
+    """Smooth deformation (Ronneberger et al. 2015, section 3.1): bilinear image, nearest mask, mirrored at the border.
+
+    Random displacements of the nodes of a coarse grid, normal with a standard deviation in pixels, are interpolated
+    bicubically for the pixels between. The paper does not say where the nodes lie: here the outer ones lie on the
+    outermost pixels.
+    """
+    chosen = jax.random.bernoulli(_draw(key, "elastic"), settings["probability"])
+    nodes = settings["grid"]
+    drawn = settings["std"] * jax.random.normal(_draw(key, "displacement"), (nodes, nodes, 2))
+    size = jnp.array([image.shape[ROWS], image.shape[COLUMNS]])
+    # A pixel's centre lies half a pixel from its edge, and a node's likewise; the outer ones coincide.
+    scale = (size - 1) / (nodes - 1)
+    displacement = jax.image.scale_and_translate(
+        drawn, (*image.shape[ROWS:-1], 2), (0, 1), scale, (1 - scale) / 2, "cubic", antialias=False
+    )
+    moves = jnp.moveaxis(jnp.where(chosen, displacement, 0), -1, 0)
+    coordinates = [own + move for own, move in zip(_positions(image), moves, strict=True)]
+    return _sampled(image, coordinates, 1, "mirror"), _sampled(mask, coordinates, 0, "mirror")
+
+
+def _positions(image: Array) -> list[Array]:
+    """The row and the column of each pixel of a slice."""
+    sizes = (image.shape[ROWS], image.shape[COLUMNS])
+    return jnp.meshgrid(*(jnp.arange(n, dtype=jnp.float32) for n in sizes), indexing="ij")
+
+
+def _sampled(x: Array, coordinates: Sequence[Array], order: int, mode: str) -> Array:
+    """Each slice and channel at these rows and columns: of order 0 the nearest pixel, of order 1 bilinear."""
+    height, width = x.shape[ROWS], x.shape[COLUMNS]
+    planes = jnp.moveaxis(x, (ROWS, COLUMNS), (-2, -1)).reshape(-1, height, width)
+    sampled = jax.vmap(lambda plane: map_coordinates(plane, coordinates, order, mode=mode))(planes)
+    return jnp.moveaxis(sampled.reshape(*x.shape[:ROWS], x.shape[-1], height, width), -3, -1)
 
 
 def _intensity(key: Key[Array, ""], image: Array, settings: Mapping) -> Array:

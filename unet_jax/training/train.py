@@ -22,6 +22,7 @@ from unet_jax.runtime.out_of_memory import explained
 from unet_jax.runtime.signals import StopRequest
 from unet_jax.runtime.watchdog import Watchdog
 from unet_jax.training import budget, loggers, loop, progress, samples, setup, state_on_disk
+from unet_jax.training.running import Run
 from unet_jax.training.step import StepSettings, make_train_step
 from unet_jax.training.tensorboard import EventFile
 from unet_jax.training.trial import run_trial
@@ -99,8 +100,10 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
         sampled = samples.of_patches(config, data, index, plan)
     steps_per_epoch = sampled.steps_per_epoch
 
-    # How long it takes.
-    try_out = functools.partial(run_trial, config, mesh, data, classes, index, sampled, plan)
+    # How long it takes. A run that resumes has weights of its own.
+    begun = bool(checkpoint_folder.steps(workdir / run_folder.CHECKPOINTS))
+    fresh = _without_initial_weights(config) if begun else config
+    try_out = functools.partial(run_trial, fresh, mesh, data, classes, index, sampled, plan)
     if dry_run:
         found = try_out(steps=2)
         _say(f"Dry run of {workdir}: two steps and one validated case, of which nothing is kept.")
@@ -110,8 +113,6 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
 
     # The network and its optimiser, at their first step.
     optimizer, schedule = setup.optimizer_and_schedule(config, steps_per_epoch, total_steps)
-    begun = bool(checkpoint_folder.steps(workdir / run_folder.CHECKPOINTS))
-    fresh = _without_initial_weights(config) if begun else config
     graphdef, state = setup.initial_state(fresh, data.channels, optimizer, mesh, classes, data=data, say=_say)
 
     # What the folder holds already, from here on the run that is described.
@@ -141,7 +142,7 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
     step_settings = StepSettings.of(config, classes, plan and plan.configuration, ignores=data.ignores, mesh=mesh)
     # Of several processes, each validates its share of the cases on its own devices.
     own_mesh = mesh if exchange.count() == 1 else prediction_mesh(config.train.spatial)
-    run = loop.Run(
+    run = Run(
         config=config,
         workdir=workdir,
         mesh=mesh,

@@ -17,9 +17,10 @@ from unet_jax.inference.network import make_step
 from unet_jax.inference.segment import segment_cases
 from unet_jax.inference.settings import SegmentSettings
 from unet_jax.plan.run_plan import RunPlan
+from unet_jax.runtime import exchange
 from unet_jax.runtime.device_memory import device_peak_gb
 from unet_jax.runtime.host_memory import host_peak_gb
-from unet_jax.runtime.mesh import global_batch
+from unet_jax.runtime.mesh import global_batch, prediction_mesh, to_local
 from unet_jax.training import setup
 from unet_jax.training.samples import Index, Samples
 from unet_jax.training.step import ON_DEVICE, StepSettings, make_train_step
@@ -101,9 +102,11 @@ def run_trial(
             jax.block_until_ready(logged)
             seconds.append(time.perf_counter() - began)
 
-    network = functools.partial(make_step(graphdef, config, mesh, overlap=regions.overlap(classes)), *state.weights)
+    own_mesh = mesh if exchange.count() == 1 else prediction_mesh(config.train.spatial)
+    network_step = make_step(graphdef, config, own_mesh, overlap=regions.overlap(classes))
+    network = functools.partial(network_step, *to_local(state.weights, own_mesh))
     of_first = index["val"][index["val"][:, 0] == index["val"][0, 0]]
-    how = SegmentSettings.of(config, mesh, plan, classes)
+    how = SegmentSettings.of(config, own_mesh, plan, classes)
     for _ in range(2):
         began = time.perf_counter()
         for _ in segment_cases(network, data.cases, of_first, how, title="validation", prepared=sampled.prepared):

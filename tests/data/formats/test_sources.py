@@ -132,8 +132,9 @@ def test_channels_are_called_as_the_data_have_it(tmp_path):
 def test_settings_are_those_of_the_config():
     data = {"intensity": "range", "labels": "a=1", "patient_pattern": None, "patient_csv": "x.csv", "root": "data"}
     data |= {"images": "{case}.png", "masks": "{case}_m.png", "mask_threshold": 128, "axes": "file"}
+    data |= {"regions_class_order": (2, 1)}
     found = sources.settings(data)
-    assert found == Settings("range", "a=1", None, "x.csv", "{case}.png", "{case}_m.png", 128, "file")
+    assert found == Settings("range", "a=1", None, "x.csv", "{case}.png", "{case}_m.png", 128, "file", (2, 1))
 
 
 def test_the_sort_of_images_to_predict_is_found(tmp_path):

@@ -67,7 +67,7 @@ def test_other_axes_are_those_of_simpleitk_and_of_nibabels_canonical_order(order
     nibabel.save(image, tmp_path / "a.nii")
     grid = grid_of(image.header).with_axes(axes)
     if axes == "file":
-        read = ssitk.ReadImage(str(tmp_path / "a.nii"))
+        read = sitk.ReadImage(str(tmp_path / "a.nii"))
         expected, spacing = sitk.GetArrayFromImage(read), read.GetSpacing()[::-1]
     else:
         turned = nibabel.as_closest_canonical(image)

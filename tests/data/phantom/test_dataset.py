@@ -122,10 +122,9 @@ def around(mask):
 
 def test_tumour_outshines_its_surroundings_in_flair(cases):
     brighter = [np.median(image[..., 1][mask > 0]) / np.median(image[..., 1][around(mask)]) for image, mask in cases]
-    # In most patients; one in eight is close to isointense.
+    # By half in most patients; one in eight is close to isointense.
     assert min(brighter) > 1.0
-    assert np.median(brighter) > 1.25
-    assert 1 <= sum(one < 1.25 for one in brighter) <= 8
+    assert 1 <= sum(one < 1.5 for one in brighter) <= 8
 
 
 def test_small_scans_are_the_same_heads_seen_with_larger_pixels():
@@ -138,10 +137,13 @@ def test_small_scans_are_the_same_heads_seen_with_larger_pixels():
 
 
 def test_tumour_is_dark_before_contrast_and_enhances_after(cases):
+    darker = []
     for image, mask in (case for case in cases if not lacks(case[0])):
         before, after = (image[..., n] / np.median(image[..., n][around(mask)]) for n in (0, 2))
-        assert np.median(before[mask > 0]) < 1
+        darker.append(np.median(before[mask > 0]) < 0.95)
         assert np.percentile(after[mask > 0], 95) > np.percentile(before[mask > 0], 95)
+    # All but those that are close to isointense in every sequence.
+    assert np.mean(darker) > 0.75
 
 
 def test_no_single_flair_threshold_finds_the_tumours(cases):

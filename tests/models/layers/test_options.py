@@ -8,12 +8,12 @@ from unet_jax.models.layers import each_axis
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"rank": 1}, r"config\.model\.rank is 1; it must be 2 \(slices\) or 3 \(volumes\)"),
-        ({"rank": 4}, r"config\.model\.rank is 4"),
-        ({"init": "zero"}, r"config\.model\.init is 'zero'; .*torch, he"),
+        ({"rank": 1}, r"rank is 1; it must be 2 \(slices\) or 3 \(volumes\)"),
+        ({"rank": 4}, r"rank is 4"),
+        ({"init": "zero"}, r"init is 'zero'; .*torch, he"),
     ],
 )
-def test_an_option_out_of_range_names_its_config_key(options, message):
+def test_an_option_out_of_range_is_named(options, message):
     with pytest.raises(InputError, match=message):
         layer_options(**options)
 

@@ -58,5 +58,5 @@ def test_levels_are_counted_from_the_finest_and_prediction_recomputes_none(name,
 
 
 def test_a_number_of_levels_below_0_is_refused():
-    with pytest.raises(InputError, match=r"config\.model\.remat is -1; it must be 0, or a number of levels"):
+    with pytest.raises(InputError, match=r"remat is -1; it must be 0, or a number of levels"):
         models.build("nnunet", 1, 1, nnx.Rngs(params=0), features=(4, 8), remat=-1)

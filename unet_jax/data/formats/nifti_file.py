@@ -32,6 +32,7 @@ MAX_EXPANSION = 1032
 HEADER_BYTES = 540
 # Of a file, compressed or not, that surely hold its header.
 GRID_BYTES = 2**16
+STEP_BYTES = 2**20
 RGB, RGBA = (np.dtype([(colour, "u1") for colour in colours]) for colours in ("RGB", "RGBA"))
 # Where SPM keeps the slope of an Analyze file.
 SPM_SCALE = "funused1"
@@ -111,7 +112,8 @@ def _decompressed(data: bytes) -> Iterator[gzip.GzipFile]:
 def _fill(buffer: memoryview, stream: gzip.GzipFile) -> int:
     """Reads until the buffer is full or the stream ends; how many bytes there were."""
     done = 0
-    while done < len(buffer) and (count := stream.readinto(buffer[done:])):
+    # In steps: what is asked for at once, gzip first makes beside the buffer.
+    while done < len(buffer) and (count := stream.readinto(buffer[done : done + STEP_BYTES])):
         done += count
     return done
 

@@ -57,6 +57,6 @@ def _twice(call: Callable) -> Callable:
 
 
 def check_remat(levels: int) -> None:
-    """Raises InputError, naming config.model.remat, unless it is a number of levels."""
+    """Raises InputError, naming remat, unless it is a number of levels."""
     if levels < 0:
-        raise InputError(f"config.model.remat is {levels}; it must be 0, or a number of levels from the first one on.")
+        raise InputError(f"remat is {levels}; it must be 0, or a number of levels from the first one on.")
