@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -113,3 +114,20 @@ def write_scan() -> Callable[..., None]:
             cv2.imwrite(str(folder / f"{name}_{number}_mask.tif"), mask[position] * np.uint8(255))
 
     return write
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium, as a distribution has it."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        pytest.skip("there is no Chromium on this machine")
+    switches = (
+        "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+        "--disable-component-update --disable-sync"
+    )
+    with playwright.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=path, args=switches.split())
+        yield browser
+        browser.close()

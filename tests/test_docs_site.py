@@ -52,18 +52,51 @@ def test_what_markdown_would_take_for_its_own_is_escaped():
     assert "`scaled_down`" in rows["data.source"]
 
 
-def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(tmp_path):
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The built site."""
     for package in ("mkdocs", "material", "mkdocstrings"):
         pytest.importorskip(package, reason="the extra docs is not installed")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", SITE / "mkdocs.yml", "-d", tmp_path]
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", SITE / "mkdocs.yml", "-d", folder]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    pages = {path.name: path.read_text() for path in tmp_path.glob("*.html")}
+    return folder
+
+
+def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(site):
+    pages = {path.name: path.read_text() for path in site.glob("*.html")}
     for name, text in pages.items():
         loaded = re.findall(r"<(?:script|img|link|iframe)[^>]+(?:src|href)=\"?((?:https?:)?//[^\" >]+)", text)
         assert loaded == [], name
-    assert "A trained U-Net in a few minutes" in pages["index.html"]
-    assert 'href="configs.html"' in pages["index.html"]
-    assert (tmp_path / "examples" / "quickstart.ipynb").exists()
+    assert "A trained U-Net in a few minutes" in pages["quickstart.html"]
+    assert 'href="configs.html"' in pages["quickstart.html"]
+    assert {"CHANGELOG.html", "CONTRIBUTING.html", "SECURITY.html"} <= pages.keys()
+    assert (site / "examples" / "quickstart.ipynb").exists()
     for name in ("unet_jax.api.load", "unet_jax.models.build", "unet_jax.losses.region.dice"):
         assert f'id="{name}"' in pages["reference.html"]
+
+
+def test_the_site_is_searched_from_disk_and_no_page_is_wider_than_its_window(site, browser):
+    context = browser.new_context(offline=True, viewport={"width": 390, "height": 844})
+    context.set_default_timeout(30_000)
+    tab, faults = context.new_page(), []
+    tab.on("console", lambda message: faults.append(message.text))
+    tab.on("pageerror", lambda error: faults.append(str(error)))
+    for page in ("data.html", "reference.html"):
+        tab.goto((site / page).as_uri())
+        for width, height in ((390, 844), (820, 390), (1280, 720), (1600, 900)):
+            tab.set_viewport_size({"width": width, "height": height})
+            # the theme's script puts wide tables into boxes that scroll, a moment after a page is there
+            tab.wait_for_function("width => document.documentElement.scrollWidth <= width", arg=width)
+    tab.set_viewport_size({"width": 1280, "height": 720})
+    tab.goto((site / "index.html").as_uri())
+    # the home page sells in one screen
+    button = tab.get_by_role("link", name="Quick start").last.bounding_box()
+    assert button["y"] + button["height"] < 720
+    tab.locator(".md-search__input").press_sequentially("surface tolerance")
+    tab.get_by_text("matching documents").wait_for()
+    hits = tab.locator(".md-search-result__item a").evaluate_all("all => all.map((one) => one.href)")
+    assert any("reference.html#unet_jax.metrics.surface.scores" in hit for hit in hits)
+    context.close()
+    assert faults == []

@@ -1,4 +1,4 @@
-"""What the site has besides the files in docs/: the README, which is its first page, config keys, API, linked files."""
+"""What the site has besides the files in docs/: its first page, the README, config keys, API, linked files."""
 
 import re
 import sys
@@ -14,7 +14,7 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 import config_keys  # noqa: E402
 
 # What stands for a file of the repository that is no page as it is.
-PAGES = {"README.md": "index.md", "configs/default.py": "configs.md"}
+PAGES = {"README.md": "quickstart.md", "configs/default.py": "configs.md"}
 REFERENCE = """# API
 
 What the functions take, give and raise. How they go together: [in Python](api.md).
@@ -45,6 +45,8 @@ What the functions take, give and raise. How they go together: [in Python](api.m
 
 ::: unet_jax.inference.postprocess
 """
+# Pages of the navigation that no other page need link to.
+ALSO = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
 LINK = re.compile(r"(\]\()(?!\w+:|#)([^)#\s]+)(#[^)\s]*)?(\))")
 
 
@@ -57,11 +59,16 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the pages that are made, and the files that pages link to."""
-    made = {"index.md": (ROOT / "README.md").read_text(), "configs.md": config_keys.page(), "reference.md": REFERENCE}
+    made = {
+        "index.md": (ROOT / "docs" / "site" / "home.md").read_text(),
+        "quickstart.md": (ROOT / "README.md").read_text(),
+        "configs.md": config_keys.page(),
+        "reference.md": REFERENCE,
+    }
     for name, text in made.items():
         files.append(File.generated(config, name, content=text))
     sources = [ROOT / "README.md", *(Path(file.abs_src_path) for file in files.documentation_pages() if file.src_dir)]
-    for target in sorted({target for source in sources for target in _linked(source)}):
+    for target in sorted({*ALSO, *(target for source in sources for target in _linked(source))}):
         if target not in PAGES and not target.startswith("docs/"):
             files.append(File.generated(config, target, abs_src_path=str(ROOT / target)))
     return files
@@ -70,9 +77,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, **_) -> str:
     """Turns links, which are right where the files lie in the repository, into those of the site."""
     name = page.file.src_uri
-    if name in ("configs.md", "reference.md"):
+    if name in ("index.md", "configs.md", "reference.md"):
         return markdown
-    source = "README.md" if name == "index.md" else name if page.file.generated_by else f"docs/{name}"
+    source = "README.md" if name == "quickstart.md" else name if page.file.generated_by else f"docs/{name}"
     return LINK.sub(lambda link: f"{link[1]}{_on_the_site(_target(source, link[2]))}{link[3] or ''}{link[4]}", markdown)
 
 

@@ -1,8 +1,8 @@
 """The page as it is written, and as Chromium shows it, without network, from the disk."""
 
+import dataclasses
 import functools
 import re
-import shutil
 from html.parser import HTMLParser
 
 import cv2
@@ -71,9 +71,11 @@ def scored_classes():
         yield case, numbers, mask
 
 
-def write(path, pictured=tuple(TRUE), title="run", epochs=EPOCHS, classes=(), **changes):
+def write(
+    path, pictured=tuple(TRUE), title="run", epochs=EPOCHS, classes=(), spacing=None, edges=None, origin=None, **changes
+):
     several = scored_classes() if classes else scored_cases()
-    scored = {case.name: (case, numbers, mask) for case, numbers, mask in several}
+    scored = {case.name: (dataclasses.replace(case, spacing=spacing), numbers, mask) for case, numbers, mask in several}
     predicted = [(n, numbers, mask) for n, (_, numbers, mask) in enumerate(scored.values())]
     cases = [case for case, _, _ in scored.values()]
     stages = functools.partial(postprocess.stages, settings={"minimum_voxels": 0, "largest_component": False})
@@ -88,7 +90,8 @@ def write(path, pictured=tuple(TRUE), title="run", epochs=EPOCHS, classes=(), **
         config={"seed": 7, "model": {"name": "tutorial"}},
         sequences=("pre-contrast", "FLAIR", "post-contrast"),
         first_sequence=FLAIR,
-        pictures=case_view.within_budget((scored[name] for name in pictured), 10**7, classes),
+        pictures=case_view.within_budget((scored[name] for name in pictured), 10**7, classes, lambda case: edges),
+        origin=origin,
     )
     return path.read_text(encoding="utf-8")
 
@@ -196,23 +199,6 @@ def test_scores_are_by_picture_where_nobody_named_patients(tmp_path):
     ):
         assert text in parsed.text
     assert "4 pictures, 4 cases, 24 slices" in parsed.text
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Chromium, as a distribution has it."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if path is None:
-        pytest.skip("there is no Chromium on this machine")
-    switches = (
-        "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-        "--disable-component-update --disable-sync"
-    )
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=path, args=switches.split())
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -356,10 +342,10 @@ def test_each_class_has_its_scores_its_colour_and_its_switch(open_page, tmp_path
     ]
 
     def drawn():
-        return [bool(path.get_attribute("d")) for path in tab.locator("#outlines path:not(.halo)").all()]
+        return [bool(path.get_attribute("d")) for path in tab.locator("#outlines > path:not(.halo)").all()]
 
     assert drawn() == [True] * 4
-    colours = tab.locator("#outlines path:not(.halo)").evaluate_all(
+    colours = tab.locator("#outlines > path:not(.halo)").evaluate_all(
         "paths => paths.map((path) => getComputedStyle(path).stroke)"
     )
     assert colours == ["rgb(230, 159, 0)"] * 2 + ["rgb(86, 180, 233)"] * 2
@@ -430,3 +416,130 @@ def test_everything_that_can_be_used_has_a_name(open_page):
     )
     assert unnamed == []
     assert tab.locator("#announcement").get_attribute("aria-live") == "polite"
+
+
+def opened_viewer(open_page, path, width, height):
+    """A case of known place: axial, 2 mm to the slice's right, 1 mm down, of two classes that touch."""
+    tab = open_page(path=path, width=width, height=height)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    tab.get_by_role("button", name="good").click()
+    assert tab.evaluate("document.getElementById('viewer').scrollWidth") <= width
+    return tab
+
+
+@pytest.fixture(scope="module")
+def placed(tmp_path_factory):
+    """A page of cases whose geometry is known, with two classes."""
+    path = tmp_path_factory.mktemp("placed") / "report.html"
+    write(path, classes=CLASSES, spacing=(5.0, 1.0, 2.0), edges="RLAP", threshold=None)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "share"), [(390, 844, 0.2), (820, 390, 0.84), (1280, 720, 0.88), (1600, 900, 0.6)]
+)
+def test_the_picture_gets_the_room_there_is(open_page, placed, width, height, share):
+    """A slice is twice as wide as high here: in an upright window its width is the limit, else its height is."""
+    tab = opened_viewer(open_page, placed, width, height)
+    tab.evaluate("document.querySelector('.picture').style.setProperty('--aspect', 1)")
+    box = tab.locator(".picture").bounding_box()
+    assert box["height"] >= share * height
+    assert box["x"] >= 0
+    assert box["y"] + box["height"] <= height
+    assert tab.locator("#slice").bounding_box()["y"] < height
+
+
+def test_sides_and_a_scale_bar_are_marked_where_the_files_tell_them(open_page, placed, page):
+    tab = opened_viewer(open_page, placed, 1200, 900)
+    assert [tab.locator(f".edge.{side}").inner_text() for side in ("left", "right", "top", "bottom")] == list("RLAP")
+    assert tab.locator("#picture").get_attribute("alt").endswith("the patient's right at the left edge")
+    picture, bar = (tab.locator(name).bounding_box() for name in (".picture", ".scale"))
+    # 32 columns of 2 mm
+    assert tab.locator(".scale").inner_text() == "1 cm"
+    assert bar["width"] == pytest.approx(picture["width"] * 10 / 64, abs=1)
+    tab.keyboard.press("+")
+    tab.keyboard.press("+")
+    # at 2.25, 2 cm no longer fit in 30 %
+    assert tab.locator(".scale").bounding_box()["width"] == pytest.approx(2.25 * picture["width"] * 5 / 64, abs=1)
+    unknown = open_page(path=page)
+    unknown.get_by_role("button", name="good").click()
+    assert not unknown.locator(".scale").is_visible()
+    assert unknown.locator(".edge").all_inner_texts() == [""] * 4
+
+
+def test_contrast_is_dragged_and_a_zoomed_picture_moved(open_page, page):
+    tab = open_page()
+    tab.get_by_role("button", name="good").click()
+    box = tab.locator(".picture").bounding_box()
+
+    def drag(right, down):
+        tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        tab.mouse.down()
+        tab.mouse.move(box["x"] + (0.5 + right) * box["width"], box["y"] + (0.5 + down) * box["height"])
+        tab.mouse.up()
+
+    def of(name, key):
+        return tab.locator(name).evaluate("(one, key) => getComputedStyle(one)[key]", key)
+
+    # the darker stripes alone are sampled, 40 of 255, and brightened as far as any are
+    first = of("#picture", "filter")
+    brightness, contrast = map(float, re.findall(r"[\d.]+", first))
+    assert (brightness, contrast) == (4, 1)
+    drag(0.25, 0)
+    assert float(re.findall(r"[\d.]+", of("#picture", "filter"))[0]) < brightness
+    tab.keyboard.press("0")
+    assert of("#picture", "filter") == first
+    tab.keyboard.press("+")
+    assert tab.locator(".canvas").bounding_box()["width"] == pytest.approx(1.5 * box["width"], abs=1)
+    drag(0.125, 0)
+    assert of("#picture", "filter") == first
+    assert tab.locator(".canvas").bounding_box()["x"] == pytest.approx(box["x"] - box["width"] / 8, abs=1)
+    drag(0.5, 0.5)  # not beyond its edge
+    assert tab.locator(".canvas").bounding_box()["x"] == pytest.approx(box["x"], abs=1)
+    tab.get_by_role("button", name="Reset").click()
+    assert tab.locator(".canvas").bounding_box() == box
+
+
+def test_the_worst_slice_has_the_most_wrong_pixels(open_page):
+    tab = open_page()
+    tab.get_by_role("button", name="good").click()
+    tab.locator("#slice").fill("0")
+    tab.locator("#slice").press("w")
+    # slice 5 has twice the rows
+    assert shown(tab)[0] == "Slice 5 of 6"
+
+
+def test_of_two_classes_that_touch_both_are_seen_and_the_strip_has_their_colours(open_page, placed):
+    tab = opened_viewer(open_page, placed, 1200, 900)
+    fills = tab.locator("#areas rect.true").evaluate_all("all => all.map((one) => getComputedStyle(one).fill)")
+    # the first class on all slices with tumour, the second on the fifth
+    assert fills.count("rgb(230, 159, 0)") == 5
+    assert fills.count("rgb(86, 180, 233)") == 1
+    tab.locator("#show-predicted").uncheck()
+    tab.wait_for_function("document.getElementById('picture').complete")
+    picture = cv2.imdecode(np.frombuffer(tab.locator(".canvas").screenshot(), np.uint8), cv2.IMREAD_COLOR).astype(int)
+    rows, columns = (length / SIZE for length in picture.shape[:2])
+    # on both sides of the border between them, at row 12
+    for row, colour in ((12 * rows - 1, (0, 159, 230)), (12 * rows + 1, (233, 180, 86))):
+        assert np.abs(picture[round(row - 0.5), round(8 * columns)] - colour).max() < 40
+
+
+def test_what_differs_from_the_defaults_stands_before_the_whole_config(tmp_path):
+    page = write(tmp_path / "report.html", origin={"Command": "unet-jax --mode=evaluate", "Date": "2026-01-31"})
+    parsed = Text(page)
+    assert "unet-jax --mode=evaluate" in parsed.text
+    assert parsed.text.index("2026-01-31") < parsed.text.index("Scores")
+    before = page[page.index('id="changed"') : page.index('id="config"')]
+    assert "config.seed" in before
+    assert "instead of 0" in before
+    assert "config.model.name" not in before
+    assert "config.model.name" in page[page.index('id="config"') :]
+
+
+def test_a_link_from_elsewhere_opens_its_case(open_page, page):
+    tab = open_page()
+    tab.goto(page.as_uri() + "#case=%3Cscript%3Ealert%281%29%3C%2Fscript%3E")
+    assert tab.locator("#viewed").inner_text() == HOSTILE
+    tab.keyboard.press("Escape")
+    tab.goto(page.as_uri() + "#case=%E0%A4%A")
+    assert not tab.locator("#viewer").is_visible()

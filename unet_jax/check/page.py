@@ -1,7 +1,6 @@
 """The page of a check: findings, the table, and a contact sheet with every case; one file, without any script."""
 
 import base64
-import html
 from collections.abc import Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element
@@ -9,32 +8,8 @@ from xml.etree.ElementTree import Element
 from unet_jax.check.facts import Fact
 from unet_jax.check.survey import Surveyed
 from unet_jax.colours import TRUE, colour_of
-from unet_jax.data.names import shown
-from unet_jax.files import write_text
-from unet_jax.report.markup import tag, to_html
-from unet_jax.report.page import resource
-
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<link rel="icon" href="data:,">
-<title>{title}</title>
-<style>
-{style}
-</style>
-</head>
-<body>
-{header}
-<main>
-{main}
-</main>
-</body>
-</html>
-"""
+from unet_jax.report import static_page
+from unet_jax.report.markup import tag
 
 
 def write(
@@ -60,25 +35,13 @@ def write(
     """
     verdict = "training would refuse it" if refusals else "training would take it"
     chips = [f"{len(cases):,} cases", verdict, f"{len(findings):,} findings"]
-    header = tag(
-        "header",
-        tag("p", "Data check", class_="above"),
-        tag("h1", title),
-        tag("ul", *(tag("li", chip) for chip in chips), class_="chips"),
-    )
     sections = [
         *_notice("Training with this config would refuse: ", refusals, "refusals"),
         *_notice("To look at: ", findings, "findings"),
         *(_table(facts) if facts else []),
         *(_sheet(cases, classes) if cases else []),
     ]
-    page = PAGE.format(
-        title=html.escape(shown(f"{title}: data check")),
-        style=resource("page.css"),
-        header=to_html(header),
-        main=to_html(*sections),
-    )
-    write_text(path, page)
+    static_page.write(path, sort="Data check", title=title, chips=chips, main=sections)
 
 
 def _notice(heading: str, lines: Sequence[str], name: str) -> list[Element]:

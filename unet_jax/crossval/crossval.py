@@ -5,11 +5,12 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from unet_jax.crossval import choices, folds, pooled
+from unet_jax.crossval import choices, folds, page, pooled, side_by_side
 from unet_jax.crossval import pictures as fold_pictures
 from unet_jax.data import load
 from unet_jax.errors import InputError
 from unet_jax.files import read_json, write_json
+from unet_jax.metrics.cases import Row
 from unet_jax.metrics.summary import dice_by_patient
 from unet_jax.report import curves, scores
 from unet_jax.run import folder as run_folder
@@ -21,6 +22,7 @@ from unet_jax.training.train import train
 # Where the config does not say.
 FOLDS = 5
 RESULTS, CASES = "crossval.json", "cases.png"
+PAGE, BESIDE = "crossval.html", "against.html"
 
 
 def crossval(
@@ -78,9 +80,19 @@ def _pool(workdir: Path, against: Path | None) -> dict:
     curves.write_dice_by_fold(workdir / "folds.png", dice)
     curves.write_folds(workdir / "curves.png", [one.epochs for one in found])
     scores.write_rows(workdir / "cases.csv", rows)
+    _write_pages(workdir, results, rows, against)
     write_json(workdir / RESULTS, results)
-    print(f"  written to {workdir}: {RESULTS}, cases.csv, {CASES}, folds.png, curves.png", flush=True)
+    print(f"  written to {workdir}: {RESULTS}, {PAGE}, cases.csv, {CASES}, folds.png, curves.png", flush=True)
     return results
+
+
+def _write_pages(workdir: Path, results: dict, rows: list[Row], against: Path | None) -> None:
+    """The page of the cross-validation, and that of the comparison; an older comparison does not stay beside it."""
+    if against is None:
+        (workdir / BESIDE).unlink(missing_ok=True)
+    else:
+        side_by_side.write(workdir / BESIDE, results["against"], rows, against, folds.read_rows(against / "cases.csv"))
+    page.write(workdir / PAGE, results, rows, BESIDE if against is not None else "")
 
 
 def _train_folds(config: ConfigDict, workdir: Path, fold: int | None) -> None:

@@ -92,13 +92,18 @@ def _read(workdir: Path, number: int) -> Fold:
             f"{folder} holds fold {config['data.fold']} of {config['data.folds']}: rename the folder, or train it "
             f"again with --config.data.fold={number}."
         )
-    with open(scores / "cases.csv", newline="") as file:
-        rows = [
-            {key: text if key in TEXTS else _number(text) for key, text in row.items()} for row in csv.DictReader(file)
-        ]
+    rows = read_rows(scores / "cases.csv")
     check_whole(scores)
     epochs = history.epochs_of(history.read(folder))
     return Fold(number, folder, config, read_json(scores / "metrics.json"), rows, epochs)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a cases.csv."""
+    with open(path, newline="") as file:
+        return [
+            {key: text if key in TEXTS else _number(text) for key, text in row.items()} for row in csv.DictReader(file)
+        ]
 
 
 def check_whole(scores: Path) -> None:

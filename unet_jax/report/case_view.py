@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import cv2
 import numpy as np
@@ -22,11 +22,16 @@ LONGEST_SIDE = 512
 Scored = tuple[Case, Int[np.ndarray, " s"], UInt8[np.ndarray, "s h w"]]
 
 
-def within_budget(scored: Iterable[Scored], budget: int, classes: Classes = ()) -> dict[str, str]:
+def within_budget(
+    scored: Iterable[Scored],
+    budget: int,
+    classes: Classes = (),
+    edges_of: Callable[[Case], str | None] = lambda case: None,
+) -> dict[str, str]:
     """`describe` of the first cases, as JSON by the case's name, of at most `budget` characters together."""
     texts: dict[str, str] = {}
     for case, numbers, mask in scored:
-        text = json.dumps(describe(case, numbers, mask, classes), separators=(",", ":"))
+        text = json.dumps(describe(case, numbers, mask, classes, edges_of(case)), separators=(",", ":"))
         budget -= len(text)
         if budget < 0:
             break
@@ -35,7 +40,11 @@ def within_budget(scored: Iterable[Scored], budget: int, classes: Classes = ()) 
 
 
 def describe(
-    case: Case, numbers: Int[np.ndarray, " s"], predicted: UInt8[np.ndarray, "s h w"], classes: Classes = ()
+    case: Case,
+    numbers: Int[np.ndarray, " s"],
+    predicted: UInt8[np.ndarray, "s h w"],
+    classes: Classes = (),
+    edges: str | None = None,
 ) -> dict:
     """All that the viewer needs of a case.
 
@@ -44,12 +53,14 @@ def describe(
         numbers: of the slices that were scored.
         predicted: their final masks of 0 and 1, or of the numbers of several classes.
         classes: several; empty for one.
+        edges: the sides of the patient at the edges of a slice, as `orientation.edges` has them.
 
     Returns:
         `numbers`; `slices` of the whole case; `size` (rows, columns) of the files; `aspect`, width by height in mm
-        where spacing is known; `mm2`, the area of a pixel or None; `pictures`, JPEG in base64 by sequence and slice;
-        `brightness` by sequence; `true` and `predicted`, the outlines by slice; `counts`, (true positive, false
-        positive, false negative) pixels by slice. Of several classes, outlines and counts are by slice and class.
+        where spacing is known; `mm2`, the area of a pixel, and `mm`, the width of a slice, or None; `edges`;
+        `pictures`, JPEG in base64 by sequence and slice; `brightness` by sequence; `true` and `predicted`, the outlines
+        by slice; `counts`, (true positive, false positive, false negative) pixels by slice. Of several classes,
+        outlines and counts are by slice and class.
     """
     image, marked = np.asarray(case.image)[numbers], np.asarray(case.mask)[numbers]
     predicted, truth = labels.where_labelled(predicted, marked), labels.without_ignored(marked)
@@ -64,6 +75,8 @@ def describe(
         "size": [rows, columns],
         "aspect": columns * width / (rows * height),
         "mm2": None if case.spacing is None else height * width,
+        "mm": None if case.spacing is None else columns * width,
+        "edges": edges,
         "pictures": [[base64.b64encode(compress(picture)).decode() for picture in pictures] for pictures in sequences],
         "brightness": [round(brightness(pictures), 2) for pictures in sequences],
         "true": [_outlines(mask, members) for mask in truth],

@@ -111,12 +111,23 @@ def outlines(classes: Sequence[str]) -> list[Element]:
     kinds = ("true", "predicted")
     if not classes:
         return [tag("path", class_=f"{halo}{kind}") for halo in ("halo ", "") for kind in kinds]
-    return [
-        tag("path", class_=f"{halo}{kind}", data_class=number - 1, style=_in_colour(number))
+    # Each is drawn within its own border: of two classes that touch, both can be seen.
+    insides = [
+        tag("clipPath", tag("path"), id=f"inside-{kind}-{number}") for number in range(len(classes)) for kind in kinds
+    ]
+    paths = [
+        tag(
+            "path",
+            class_=f"{halo}{kind}",
+            data_class=number - 1,
+            style=_in_colour(number),
+            clip_path=None if halo else f"url(#inside-{kind}-{number - 1})",
+        )
         for halo in ("halo ", "")
         for number in range(1, len(classes) + 1)
         for kind in kinds
     ]
+    return [tag("defs", *insides), *paths]
 
 
 def class_choice(classes: Sequence[str]) -> list[Element]:

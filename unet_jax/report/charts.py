@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from xml.etree.ElementTree import Element
 
 from unet_jax.report.markup import tag
@@ -17,8 +17,43 @@ MOST_DOTS, BARS = 1000, 50
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 400, 210, 38, 12, 20, 34
 MOST_POINTS = 60
 
+# Of an axis of scores, which is at least 0.06 long: the ticks' distances, and how many there are.
+STEPS, LEAST_STEPS, MOST_STEPS = (0.02, 0.05, 0.1, 0.2), 3, 6
+
 # Draws a dot or a bar over the axis, whose height it is given.
 Mark = Callable[[float], Element]
+
+
+@dataclasses.dataclass(frozen=True)
+class Axis:
+    """The part of a score's range that is drawn, from `low` to `high`, with a tick every `step`."""
+
+    low: float
+    high: float
+    step: float
+
+    def place(self, value: float) -> float:
+        """Where a value lies: 0 at the axis's beginning, 1 at its end."""
+        return (value - self.low) / (self.high - self.low)
+
+    def percent(self, value: float) -> str:
+        """The same as SVG has it."""
+        return _percent(self.place(value))
+
+    @property
+    def ticks(self) -> list[float]:
+        """The values with a tick."""
+        return [round(self.low + self.step * n, 6) for n in range(round((self.high - self.low) / self.step) + 1)]
+
+
+def axis_of(values: Collection[float]) -> Axis:
+    """The axis between the ticks around the values, from three to eight steps long and never outside of 0 to 1."""
+    step = next(step for step in STEPS if math.ceil(max(values) / step) - math.floor(min(values) / step) <= MOST_STEPS)
+    first, last = math.floor(min(values) / step + 1e-9), math.ceil(max(values) / step - 1e-9)
+    missing = max(LEAST_STEPS - (last - first), 0)
+    last = min(last + missing // 2, round(1 / step))
+    first = max(last - max(LEAST_STEPS, last - first), 0)
+    return Axis(first * step, max(last, first + LEAST_STEPS) * step, step)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +66,9 @@ class Series:
 
 
 def dice_strip(scores: Mapping[str, float], spread: Mapping) -> Element:
-    """A dot a patient along an axis from 0 to 1, with mean, its 95 % interval and median; of many, a bar for each 0.02.
+    """A dot a patient along an axis, with mean, its 95 % interval and median; of many, a bar for each fiftieth of it.
+
+    The axis has the part of 0 to 1 where the scores are.
 
     Args:
         scores: Dice by patient.
@@ -39,16 +76,20 @@ def dice_strip(scores: Mapping[str, float], spread: Mapping) -> Element:
     """
     labels = (("mean", 13), ("median", 31))
     low, high = spread["ci95"]
-    marks, tall = _bars(scores) if len(scores) > MOST_DOTS else _dots(scores)
+    axis = axis_of([*scores.values(), low, high])
+    marks, tall = _bars(scores, axis) if len(scores) > MOST_DOTS else _dots(scores, axis)
     floor = 44.0 + tall
-    ticks = [tag("text", f"{n / 5:g}", x=_percent(n / 5), y=f"{floor + 20:.0f}", class_="tick") for n in range(6)]
+    ticks = [
+        tag("text", f"{value:g}", x=axis.percent(value), y=f"{floor + 20:.0f}", class_="tick") for value in axis.ticks
+    ]
+    width = _percent(axis.place(high) - axis.place(low))
     return tag(
         "svg",
-        tag("rect", x=_percent(low), y="0", width=_percent(high - low), height=f"{floor:.1f}", class_="interval"),
+        tag("rect", x=axis.percent(low), y="0", width=width, height=f"{floor:.1f}", class_="interval"),
         tag("line", x1="0%", x2="100%", y1=f"{floor:.1f}", y2=f"{floor:.1f}", class_="axis"),
         *ticks,
-        *(_line(label, spread[label], y, floor) for label, y in labels),
-        *(_label(label, spread[label], y) for label, y in labels),
+        *(_line(label, axis.place(spread[label]), y, floor) for label, y in labels),
+        *(_label(f"{label} {spread[label]:.3f}", axis.place(spread[label]), y) for label, y in labels),
         *(mark(floor) for mark in marks),
         class_="strip",
         height=f"{floor + 26:.0f}",
@@ -60,43 +101,44 @@ def dice_strip(scores: Mapping[str, float], spread: Mapping) -> Element:
     )
 
 
-def _dots(scores: Mapping[str, float]) -> tuple[list[Mark], float]:
+def _dots(scores: Mapping[str, float], axis: Axis) -> tuple[list[Mark], float]:
     """A dot for each patient, and how high they are stacked."""
-    levels = stack(sorted(scores.values()))
+    levels = stack(sorted(map(axis.place, scores.values())))
     step = min(DOT, STACK_HEIGHT / (max(levels) + 1))
 
     def dot(name: str, level: int) -> Mark:
         title = tag("title", f"{name}: {scores[name]:.3f}")
         return lambda floor: tag(
-            "circle", title, cx=_percent(scores[name]), cy=f"{floor - step * (level + 0.5):.1f}", r="5"
+            "circle", title, cx=axis.percent(scores[name]), cy=f"{floor - step * (level + 0.5):.1f}", r="5"
         )
 
     names = sorted(scores, key=scores.__getitem__)
     return [dot(*one) for one in zip(names, levels, strict=True)], float(step * (max(levels) + 1))
 
 
-def _bars(scores: Mapping[str, float]) -> tuple[list[Mark], float]:
+def _bars(scores: Mapping[str, float], axis: Axis) -> tuple[list[Mark], float]:
     """A bar for each of BARS parts of the axis, and the height of the highest."""
     counts = [0] * BARS
     for value in scores.values():
-        counts[min(int(value * BARS), BARS - 1)] += 1
+        counts[min(int(axis.place(value) * BARS), BARS - 1)] += 1
+    wide = (axis.high - axis.low) / BARS
 
     def bar(number: int, count: int) -> Mark:
         height = STACK_HEIGHT * count / max(counts)
-        title = tag("title", f"{number / BARS:.2f} to {(number + 1) / BARS:.2f}: {count:,}")
+        title = tag("title", f"{axis.low + number * wide:.3g} to {axis.low + (number + 1) * wide:.3g}: {count:,}")
         place = {"x": _percent(number / BARS), "width": _percent(1 / BARS), "height": f"{height:.1f}"}
         return lambda floor: tag("rect", title, **place, y=f"{floor - height:.1f}", class_="bar")
 
     return [bar(*one) for one in enumerate(counts) if one[1]], float(STACK_HEIGHT)
 
 
-def _line(label: str, value: float, y: int, floor: float) -> Element:
-    return tag("line", x1=_percent(value), x2=_percent(value), y1=y - 10, y2=f"{floor:.1f}", class_=label)
+def _line(label: str, place: float, y: int, floor: float) -> Element:
+    return tag("line", x1=_percent(place), x2=_percent(place), y1=y - 10, y2=f"{floor:.1f}", class_=label)
 
 
-def _label(label: str, value: float, y: int) -> Element:
-    side, shift = ("left", -6) if value > 0.5 else ("", 6)
-    return tag("text", f"{label} {value:.3f}", x=_percent(value), y=y, dx=shift, class_=f"label {side}")
+def _label(text: str, place: float, y: int) -> Element:
+    side, shift = ("left", -6) if place > 0.5 else ("", 6)
+    return tag("text", text, x=_percent(place), y=y, dx=shift, class_=f"label {side}")
 
 
 def stack(values: Sequence[float]) -> list[int]:

@@ -9,12 +9,13 @@ from ml_collections import ConfigDict
 
 from unet_jax.data import intensity, labels
 from unet_jax.data.case import Case
+from unet_jax.data.formats import orientation
 from unet_jax.data.load import DataSet
 from unet_jax.files import replace_folder
 from unet_jax.inference import postprocess
 from unet_jax.metrics.cases import Row
 from unet_jax.metrics.summary import best_median_worst
-from unet_jax.report import case_sheet, case_view, packed_masks, page, pages, scores
+from unet_jax.report import case_sheet, case_view, packed_masks, page, pages, provenance, scores
 from unet_jax.report.case_sheet import Example
 from unet_jax.report.packed_masks import PackedMask
 from unet_jax.run import history, manifest
@@ -44,6 +45,11 @@ def write(
         StorageError: the disk is full, read-only or failing; what was there before is as it was.
     """
     positions = {case.name: position for position, case in enumerate(data.cases)}
+    root = Path(config.data.root)
+
+    def edges_of(case: Case) -> str | None:
+        files = data.listing[positions[case.name]] if data.listing else None
+        return files and orientation.edges(files, root, config.data.source, config.data.axes)
 
     def scored(row: Row) -> case_view.Scored:
         position = positions[row["case"]]
@@ -66,7 +72,8 @@ def write(
             config=config.to_dict(),
             sequences=data.channel_names,
             first_sequence=data.shown,
-            pictures=case_view.within_budget(map(scored, rows), page.BUDGET, data.classes),
+            pictures=case_view.within_budget(map(scored, rows), page.BUDGET, data.classes, edges_of),
+            origin=provenance.origin(folder, workdir, config, summary),
         )
         manifest.write_manifest(unfinished, {"checkpoint_step": summary["checkpoint_step"]})
 

@@ -1,4 +1,3 @@
-"use strict";
 (() => {
   const get = (id) => document.getElementById(id);
   const table = get("table");
@@ -41,6 +40,8 @@
   const sequence = () => Number(document.querySelector("input[name=sequence]:checked").value);
   // checkboxes, in order, where there are several classes
   const classes = [...document.querySelectorAll(".show-class")];
+  const colours = classes.map((box) => box.closest("label").querySelector(".key").style.getPropertyValue("--class"));
+  const stage = makeStage(viewer.querySelector(".picture"), { onSlice: move });
   const thousands = (number) => Math.round(number).toLocaleString("en");
 
   function show(chosen) {
@@ -57,7 +58,6 @@
     );
     const [rows, columns] = shown.size;
     get("outlines").setAttribute("viewBox", `0 0 ${2 * columns} ${2 * rows}`);
-    viewer.querySelector(".picture").style.setProperty("--aspect", shown.aspect);
     const others = withPictures();
     get("previous").disabled = others[0] === row;
     get("next").disabled = others.at(-1) === row;
@@ -66,32 +66,41 @@
     slider.value = largest(trueAreas()) ?? largest(predictedAreas()) ?? Math.floor(shown.numbers.length / 2);
     drawAreas();
     draw();
+    stage.show(shown.aspect, shown.mm, shown.edges);
+    brighten();
     if (!viewer.open) viewer.showModal();
   }
 
   // counts of one class, or of each of several
   const byClass = (counts) => (Array.isArray(counts[0]) ? counts : [counts]);
   const areas = (area) => shown.counts.map((counts) => byClass(counts).reduce((sum, of) => sum + area(of), 0));
-  const trueAreas = () => areas(([truePositive, , falseNegative]) => truePositive + falseNegative);
-  const predictedAreas = () => areas(([truePositive, falsePositive]) => truePositive + falsePositive);
+  const trueArea = ([truePositive, , falseNegative]) => truePositive + falseNegative;
+  const predictedArea = ([truePositive, falsePositive]) => truePositive + falsePositive;
+  const trueAreas = () => areas(trueArea);
+  const predictedAreas = () => areas(predictedArea);
+  const wrongAreas = () => areas(([, falsePositive, falseNegative]) => falsePositive + falseNegative);
   function largest(areas) {
     const most = Math.max(...areas);
     return most > 0 ? areas.indexOf(most) : null;
   }
+
+  const brighten = () => stage.brighten(shown.brightness[sequence()]);
+  const SIDES = { R: "right", L: "left", A: "front", P: "back", S: "head", I: "feet" };
 
   function draw() {
     const position = Number(slider.value);
     const radio = document.querySelector("input[name=sequence]:checked");
     const name = radio.closest("label").textContent.trim();
     get("picture").src = `data:image/jpeg;base64,${shown.pictures[sequence()][position]}`;
-    get("picture").style.filter = `brightness(${shown.brightness[sequence()]})`;
-    get("picture").alt = `Slice ${shown.numbers[position] + 1}, ${name}`;
+    const sides = shown.edges ? `; the patient's ${SIDES[shown.edges[0]]} at the left edge` : "";
+    get("picture").alt = `Slice ${shown.numbers[position] + 1}, ${name}${sides}`;
     for (const kind of ["true", "predicted"]) {
       const outlines = [shown[kind][position]].flat();
       for (const path of get("outlines").querySelectorAll(`.${kind}`)) {
         const number = Number(path.dataset.class ?? 0);
         const visible = get(`show-${kind}`).checked && (classes[number]?.checked ?? true);
         path.setAttribute("d", visible ? outlines[number] : "");
+        get(`inside-${kind}-${number}`)?.firstElementChild.setAttribute("d", outlines[number]);
       }
     }
     const here = get("areas").querySelector(".here");
@@ -133,15 +142,21 @@
       for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
       return element;
     };
-    const bars = (areas, kind) =>
-      areas.flatMap((area, position) => {
-        const height = (19 * area) / most;
-        const y = kind === "true" ? 20 - height : 20;
-        return area ? [make("rect", { class: kind, x: place(position) - half, y, width: 2 * half, height })] : [];
+    // of several classes one on the other, in their colours
+    const bars = (area, kind) =>
+      shown.counts.flatMap((counts, position) => {
+        let sum = 0;
+        return byClass(counts).flatMap((of, number) => {
+          const height = (19 * area(of)) / most;
+          const y = kind === "true" ? 20 - sum - height : 20 + sum;
+          sum += height;
+          const style = colours.length ? `fill: ${colours[number]}` : "";
+          return height ? [make("rect", { class: kind, x: place(position) - half, y, width: 2 * half, height, style })] : [];
+        });
       });
     svg.replaceChildren(
-      ...bars(trueAreas(), "true"),
-      ...bars(predictedAreas(), "predicted"),
+      ...bars(trueArea, "true"),
+      ...bars(predictedArea, "predicted"),
       make("line", { class: "middle", x1: 0, x2: width, y1: 20, y2: 20 }),
       make("line", { class: "here", y1: 0, y2: 40 }),
     );
@@ -159,36 +174,43 @@
     if (next) show(next);
   }
   slider.addEventListener("input", draw);
-  viewer.addEventListener("change", draw);
+  viewer.addEventListener("change", (event) => {
+    draw();
+    if (event.target.name === "sequence") brighten();
+  });
+  get("worst").addEventListener("click", () => {
+    slider.value = largest(wrongAreas()) ?? slider.value;
+    draw();
+  });
+  get("zoom-in").addEventListener("click", () => stage.zoomBy(1.5));
+  get("zoom-out").addEventListener("click", () => stage.zoomBy(1 / 1.5));
+  get("reset").addEventListener("click", stage.reset);
   get("previous").addEventListener("click", () => step(-1));
   get("next").addEventListener("click", () => step(1));
   viewer.addEventListener("close", () => row.querySelector("button").focus());
   viewer.addEventListener("click", (event) => event.target === viewer && viewer.close());
+  const KEYS = {
+    t: "show-true", p: "show-predicted", w: "worst", "+": "zoom-in", "=": "zoom-in", "-": "zoom-out", 0: "reset",
+  };
   const moves = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1 };
   viewer.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const toggle = { t: "show-true", p: "show-predicted" }[event.key.toLowerCase()];
-    if (toggle) get(toggle).click();
+    const button = KEYS[event.key.toLowerCase()];
+    if (button) get(button).click();
     // sliders and radio buttons have a use of their own for arrow keys
     if (event.key in moves && !event.target.matches("input[type=range], input[type=radio]")) {
       event.preventDefault();
       move(moves[event.key]);
     }
   });
-  let scrolled = 0;
-  viewer.querySelector(".picture").addEventListener(
-    "wheel",
-    (event) => {
-      if (event.ctrlKey) return;
-      event.preventDefault();
-      // touchpads send many small steps, mouse wheels few large ones
-      scrolled += Math.sign(event.deltaY) * Math.min(Math.abs(event.deltaY), 40);
-      if (Math.abs(scrolled) < 40) return;
-      move(Math.sign(scrolled));
-      scrolled = 0;
-    },
-    { passive: false },
-  );
+  // A link from elsewhere names the case that it is about.
+  function openNamed() {
+    const name = new URLSearchParams(location.hash.slice(1)).get("case");
+    const found = name && withPictures().find((one) => one.cells[0].dataset.value === name);
+    if (found) show(found);
+  }
+  addEventListener("hashchange", openNamed);
+  openNamed();
   addEventListener("beforeprint", () => {
     for (const details of document.querySelectorAll("details")) details.open = true;
   });

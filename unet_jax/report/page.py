@@ -16,7 +16,7 @@ from unet_jax.data.names import shown
 from unet_jax.files import write_text
 from unet_jax.metrics.cases import Row
 from unet_jax.report import cases as report_cases
-from unet_jax.report import pages, sections
+from unet_jax.report import pages, provenance, sections
 from unet_jax.report.markup import to_html
 
 # What only the first page has.
@@ -36,6 +36,7 @@ def write(
     sequences: Sequence[str],
     first_sequence: int,
     pictures: Mapping[str, str],
+    origin: Mapping[str, str] | None = None,
 ) -> None:
     """Writes the page, and those of further cases beside it.
 
@@ -49,9 +50,10 @@ def write(
         sequences: the names of the images' channels.
         first_sequence: the one to be shown first.
         pictures: of `report_pictures.within_budget`: JSON by the case's name. Cases may be missing.
+        origin: what was run, when and on what, for the top of the page: `provenance.origin`.
     """
     classes = list(summary.get("classes", ()))
-    script = resource("page.js")
+    script = resource("stage.js") + resource("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     parts = {
         "title": html.escape(shown(f"{title}: {summary['split']}")),
@@ -59,14 +61,14 @@ def write(
         "script": script,
         # what else might look like a script does not run
         "script_hash": f"sha256-{digest}",
-        "header": to_html(*sections.header(title, summary)),
+        "header": to_html(*sections.header(title, summary, origin or {})),
         "notices": to_html(*sections.notices(summary)),
         "scores": to_html(*sections.scores(summary, rows)),
         "outlines": to_html(*report_cases.outlines(classes)),
         "classes": to_html(*report_cases.class_choice(classes)),
         "sequences": to_html(report_cases.sequence_choice(sequences, first_sequence)),
         "training": to_html(*sections.training(epochs, summary["checkpoint_step"])),
-        "run": to_html(*sections.facts(summary, config)),
+        "run": to_html(*provenance.facts(summary, config)),
     }
     for number, name in enumerate(pages.names(len(rows))):
         template = resource("page.html")

@@ -1,30 +1,23 @@
-"""The sections of the report's page, from scores, history and config."""
+"""The sections of the report's page, from scores and history."""
 
 import itertools
-import platform
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from typing import Any
 from xml.etree.ElementTree import Element
 
-import jax
-
 from unet_jax.metrics.cases import PIXELS, Row
 from unet_jax.metrics.summary import dice_by_patient
-from unet_jax.report import charts
+from unet_jax.report import charts, provenance
 from unet_jax.report.cases import UNDEFINED
 from unet_jax.report.charts import Series
 from unet_jax.report.markup import scrolling, tag
 from unet_jax.report.scores import doubt
-from unet_jax.run.config import flatten
 from unet_jax.run.history import best_epoch
 from unet_jax.wording import count
 
-PACKAGES = ("jax", "jaxlib", "flax", "orbax-checkpoint", "numpy")
 
-
-def header(title: str, summary: Mapping[str, Any]) -> list[Element]:
-    """The run's name, and what was scored."""
+def header(title: str, summary: Mapping[str, Any], origin: Mapping[str, str]) -> list[Element]:
+    """The run's name, what was scored, and where that comes from."""
     chips = [
         f"{summary['split']} split" if summary["split"] != "all" else "all cases",
         summary["split_by"],
@@ -38,6 +31,7 @@ def header(title: str, summary: Mapping[str, Any]) -> list[Element]:
         tag("p", "Segmentation report", class_="above"),
         tag("h1", title),
         tag("ul", *(tag("li", chip) for chip in chips), class_="chips"),
+        *([provenance.listed(origin)] if origin else []),
     ]
 
 
@@ -255,30 +249,3 @@ def _cell(value: float | int | None) -> str:
     if value is None:
         return UNDEFINED
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def facts(summary: Mapping[str, Any], config: Mapping[str, Any]) -> list[Element]:
-    """What ran on what, and the whole config."""
-    devices = jax.devices()
-    device = devices[0].device_kind if devices[0].platform != "cpu" else f"CPU ({platform.machine()})"
-    versions = ", ".join(
-        [f"Python {platform.python_version()}", *(f"{name} {metadata.version(name)}" for name in PACKAGES)]
-    )
-    found = {
-        "Checkpoint": f"{summary['checkpoint']}, step {summary['checkpoint_step']}",
-        **({} if summary["threshold"] is None else {"Tumour from probability": f"{summary['threshold']:g}"}),
-        "Seconds a case": f"{summary['seconds_per_case']:.2f}",
-        "Device": device if len(devices) == 1 else f"{len(devices)} × {device}",
-        "Versions": versions,
-        "Data fingerprint": tag("code", summary["data_fingerprint"]),
-    }
-    settings = {f"config.{key}": tag("code", repr(value)) for key, value in flatten(config).items()}
-    return [
-        tag("div", _facts(found), class_="scroll"),
-        tag("details", tag("summary", "The whole config"), tag("div", _facts(settings), class_="scroll"), id="config"),
-    ]
-
-
-def _facts(found: Mapping[str, str | Element]) -> Element:
-    lines = [tag("tr", tag("th", name, scope="row"), tag("td", value)) for name, value in found.items()]
-    return tag("table", tag("tbody", *lines), class_="facts")

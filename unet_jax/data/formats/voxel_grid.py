@@ -10,7 +10,7 @@ from unet_jax.errors import InputError
 
 try:
     import nibabel
-    from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
+    from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt2axcodes, ornt_transform
 except ImportError as error:
     raise InputError("NIfTI files need the package nibabel: pip install .[nifti]") from error
 
@@ -59,6 +59,10 @@ class VoxelGrid:
         turned = dataclasses.replace(self, plane=axes)
         by_file_axis = np.asarray(self.spacing)[self._order()]
         return dataclasses.replace(turned, spacing=tuple(by_file_axis[np.argsort(turned._order())].tolist()))
+
+    def towards(self) -> tuple[str, str, str]:
+        """Towards which side of the patient a case's slices, rows and columns count, such as ("S", "P", "L")."""
+        return ornt2axcodes(self._orientation())
 
     def _order(self) -> np.ndarray:
         """Of each axis of the file, which one of a case's it becomes."""
