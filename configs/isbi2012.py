@@ -12,9 +12,6 @@ are of isbi2012_folds.json, six neighbouring slices each. The slice on either si
 is trained on adjoins one that is scored; the last epoch is scored, so it decides nothing.
 """
 
-import os
-from pathlib import Path
-
 from ml_collections import ConfigDict
 
 from configs import unet2015
@@ -29,7 +26,7 @@ def get_config() -> ConfigDict:
     config.data.masks = "label/{case}.png"
     config.data.image_size = 512
     config.data.folds = 5
-    config.data.split_file = os.path.relpath(Path(__file__).with_name("isbi2012_folds.json"))
+    config.data.split_file = __file__.removesuffix(".py") + "_folds.json"
     config.model.width = 12
 
     config.optim.name = "adam"

@@ -171,7 +171,7 @@ def _install(fault: dict, struck: Path) -> None:
     if not fault:
         return
     from unet_jax.run import checkpoint, history
-    from unet_jax.training import loop, train
+    from unet_jax.training import loop, train, validation
 
     count = collections.Counter()
 
@@ -224,7 +224,7 @@ def _install(fault: dict, struck: Path) -> None:
 
             loop.check_numbers = waited
         case "case":
-            segment_cases = loop.segment_cases
+            segment_cases = validation.segment_cases
 
             def segmented(*arguments, **options):
                 for one in segment_cases(*arguments, **options):
@@ -232,7 +232,7 @@ def _install(fault: dict, struck: Path) -> None:
                         strike("validation")
                     yield one
 
-            loop.segment_cases = segmented
+            validation.segment_cases = segmented
         case "history":
             append = history.append
 
