@@ -76,14 +76,16 @@ def test_the_commands_with_and_without_the_file(settings, configure, tmp_path):
     (tmp_path / "mine.py").write_text(MINE)
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
-    given = [f"--config.{key}={settings[key]}" for key in ("data.cache", "phantom.root", "train.batch_size")]
+    taken = ("data.cache", "train.batch_size", *(key for key in settings if key.startswith("phantom.")))
+    given = [f"--config.{key}={settings[key]}" for key in taken]
     given += ["--config.data.source=phantom", "--config.train.epochs=1", "--config.data.image_size=16"]
 
     def run(*arguments):
         command = [sys.executable, str(ROOT / "main.py"), "--workdir=run", *arguments]
         return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
 
-    assert run("--config=mine.py", *given).returncode == 0
+    first = run("--config=mine.py", *given)
+    assert first.returncode == 0, first.stderr
     without = run("--mode=evaluate")
     assert (without.returncode, without.stderr.count("\n")) == (2, 1)
     assert "add --config=FILE" in without.stderr
