@@ -32,7 +32,8 @@ from unet_jax.run.config import default_config
 from unet_jax.runtime import cpu_devices, environment
 from unet_jax.runtime.mesh import by_batch, replicated
 from unet_jax.training import optim
-from unet_jax.training.step import StepSettings, init_state, make_train_step
+from unet_jax.training.step import init_state, make_train_step
+from unet_jax.training.step_settings import StepSettings
 
 SECONDS = flags.DEFINE_float("seconds", 20, "Of a row's rounds, all contenders together.")
 TINY = flags.DEFINE_bool("tiny", False, "Every row at width 4, 32², batch 2 on any device, nothing kept: a check.")

@@ -1,6 +1,6 @@
 """What a network that was trained on 8 bits makes of the same pictures with 16, and whether it is said.
 
-    python -m benchmarks.another_scale --folder=/tmp/another_scale
+    python -m benchmarks.another_scale --folder=FOLDER
 
 Trains a small network on the phantom's FLAIR as PNG of 8 bits, and scores the patients that it did not train on as they
 are, with 16 bits (times 257, the same picture), and a fifth as bright and five times (cut off at 255). A few minutes on

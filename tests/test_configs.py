@@ -17,7 +17,8 @@ from unet_jax.plan.enlarged_patch import enlarged_patch
 from unet_jax.run.config_keys import check_keys
 from unet_jax.runtime.mesh import data_mesh
 from unet_jax.training import setup
-from unet_jax.training.step import StepSettings, make_train_step
+from unet_jax.training.step import make_train_step
+from unet_jax.training.step_settings import StepSettings
 
 FOLDER = Path(__file__).parent.parent / "configs"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))

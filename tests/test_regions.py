@@ -20,7 +20,8 @@ from unet_jax.inference.network import load_network
 from unet_jax.inference.predict import predict
 from unet_jax.run.config import read_config
 from unet_jax.runtime.mesh import data_mesh
-from unet_jax.training.step import StepSettings, augmented
+from unet_jax.training.step_inputs import augmented
+from unet_jax.training.step_settings import StepSettings
 from unet_jax.training.train import train
 
 LABELS = "whole=1+2+4, core=1+4, enhancing=4"

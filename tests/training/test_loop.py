@@ -20,7 +20,8 @@ from unet_jax.runtime.signals import StopRequest
 from unet_jax.runtime.watchdog import Watchdog
 from unet_jax.training import loop, optim
 from unet_jax.training.running import Run
-from unet_jax.training.step import StepSettings, init_state, make_train_step
+from unet_jax.training.step import init_state, make_train_step
+from unet_jax.training.step_settings import StepSettings
 
 SIZE, BATCH, STEPS_PER_EPOCH = 8, 4, 5
 SETTINGS = {"data.image_size": SIZE, "train.batch_size": BATCH, "train.epochs": 2, "train.checkpoint_every_steps": 0}

@@ -13,7 +13,8 @@ from unet_jax.models.pretrained import torch_names
 from unet_jax.models.pretrained.torch_weights import fill
 from unet_jax.runtime import mesh
 from unet_jax.training.optim import optimizer
-from unet_jax.training.step import StepSettings, init_state, make_train_step
+from unet_jax.training.step import init_state, make_train_step
+from unet_jax.training.step_settings import StepSettings
 
 OPTIONS = {
     "features": (4, 6, 8, 8),

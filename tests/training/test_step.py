@@ -16,9 +16,10 @@ from unet_jax.inference.segment import segment_cases
 from unet_jax.inference.settings import SegmentSettings
 from unet_jax.models.functional import split_model
 from unet_jax.runtime import mesh
-from unet_jax.training import optim
+from unet_jax.training import optim, step_inputs
 from unet_jax.training import step as steps
 from unet_jax.training.patch_augment.settings import AugmentSettings, Chance
+from unet_jax.training.step_settings import StepSettings
 
 MESH = mesh.data_mesh()
 SIZE = 8
@@ -42,7 +43,7 @@ def _start(model, optimizer, schedule=RATE, **options):
     """The compiled step and the state before it, as training makes them."""
     graphdef, params, batch_stats = split_model(model)
     settings = {"image_size": SIZE, "loss": {"bce": 1.0}, "augment": NO_AUGMENTATION, "seed": 0} | options
-    step = steps.make_train_step(graphdef, optimizer, steps.StepSettings(**settings), schedule)
+    step = steps.make_train_step(graphdef, optimizer, StepSettings(**settings), schedule)
     averaged = "ema_decay" in options
     state = steps.init_state(params, batch_stats, optimizer, averaged=averaged)
     return step, jax.device_put(state, mesh.replicated(MESH))
@@ -242,7 +243,7 @@ def test_one_step_of_several_classes_by_hand():
 
 def test_what_augmentation_brings_in_is_background(monkeypatch):
     """Where no class is left after augmentation, a network that is sure of the background is right."""
-    monkeypatch.setattr(steps, "augment", lambda key, image, targets, settings: (image, jnp.zeros_like(targets)))
+    monkeypatch.setattr(step_inputs, "augment", lambda key, image, targets, settings: (image, jnp.zeros_like(targets)))
     model = Lines(slope=0.0, offset=0.0)
     step, state = _start(model, optax.sgd(0.0), loss={"ce": 1.0}, classes=2)
     assert step(state, _batch())[1]["loss"] == pytest.approx(np.log(3), rel=1e-6)

@@ -21,7 +21,8 @@ from unet_jax.inference.network import make_step
 from unet_jax.runtime import compilation_cache, environment
 from unet_jax.runtime.mesh import data_mesh, global_batch
 from unet_jax.training import setup
-from unet_jax.training.step import augmented, make_train_step
+from unet_jax.training.step import make_train_step
+from unet_jax.training.step_inputs import augmented
 
 RESULTS, TRACE = "benchmark.json", "trace"
 TRACED_STEPS = 5

@@ -19,7 +19,8 @@ from unet_jax.plan.prepared_data import prepare_cases
 from unet_jax.plan.run_plan import RunPlan
 from unet_jax.run.folder import SPLIT
 from unet_jax.training import samples, setup
-from unet_jax.training.step import ON_DEVICE, StepSettings
+from unet_jax.training.step import ON_DEVICE
+from unet_jax.training.step_settings import StepSettings
 
 # Epochs whose batches nobody will see the end of, few enough that their steps can be counted.
 ENDLESS = sys.maxsize // 10**10

@@ -1,6 +1,5 @@
 """The training state, and the compiled step that changes it."""
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -8,21 +7,15 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx, struct
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Int32, Key, Shaped
-from ml_collections import ConfigDict
+from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Int32, Shaped
 
-from unet_jax.data import regions
-from unet_jax.data.regions import Classes, Members
-from unet_jax.inference.preprocess import prepare_image, prepare_mask, prepare_weights
-from unet_jax.losses import deep_supervision_loss, for_overlap, pools_samples
+from unet_jax.losses import deep_supervision_loss, pools_samples
 from unet_jax.models.fast.layouts import compiler_options
 from unet_jax.models.functional import forward, plain
-from unet_jax.plan.plans import Configuration
-from unet_jax.runtime.mesh import by_slab
-from unet_jax.training import accumulate, parts, patch_augment
-from unet_jax.training.augment import augment
-from unet_jax.training.patch_augment.settings import AugmentSettings
+from unet_jax.training import accumulate, parts
+from unet_jax.training.step_inputs import augmented
+from unet_jax.training.step_settings import StepSettings
 
 # What of a batch goes to the devices; the rest says whose slices they are.
 ON_DEVICE = ("image", "mask", "weights", "size", "previous")
@@ -85,84 +78,6 @@ def init_state(
     # Copies, as a step uses its state up, and no array can be used up twice.
     average = jax.tree.map(jnp.copy, {"params": params, "batch_stats": batch_stats}) if averaged else {}
     return TrainState(step, params, batch_stats, optimizer.init(params), zero_totals(), epochs, zero_watch(), average)
-
-
-@dataclasses.dataclass(frozen=True)
-class StepSettings:
-    """What a training step is made of, besides the network's structure and the optimiser.
-
-    Attributes:
-        image_size: rows and columns of the network's input, in pixels; None for patches, which are as they should be.
-        loss: weight of each loss: see `losses.deep_supervision_loss`.
-        augment: see `augment.augment`; not for patches.
-        seed: what is random in step n is a function of (seed, n) alone.
-        classes: how many there are, background aside.
-        members: of classes that overlap, the numbers of each in the masks; empty for others, which have the numbers
-            from 1.
-        ignores: whether masks also hold pixels that are left out: `labels.IGNORED`, and in patches the number after
-            all others.
-        skip_nonfinite: a step that meets NaN or infinity changes nothing but the number of steps and `watch`. Without
-            it, the state that such a step returns is undefined.
-        spike_factor: a gradient norm above so many times the running mean counts as a spike.
-        ema_decay: of the moving average of the weights; None for none. The state needs one then: see `init_state`.
-        patches: how patches are augmented, which are cut larger than the network sees them; None for slices and slabs.
-        rank: axes of what the network sees.
-        frozen: the parts that a step leaves as they are, statistics included: see `parts`.
-        accumulate: into how many parts, one after the other, a batch is divided for the gradient: see `accumulate`.
-        slabs: how samples lie on devices that share them; None where each has whole ones. See `mesh.by_slab`.
-    """
-
-    image_size: int | None
-    loss: Mapping[str, Any]
-    augment: Mapping[str, Any]
-    seed: int
-    classes: int = 1
-    skip_nonfinite: bool = False
-    spike_factor: float = 10.0
-    ema_decay: float | None = None
-    patches: AugmentSettings | None = None
-    rank: int = 2
-    ignores: bool = False
-    frozen: tuple[str, ...] = ()
-    members: Members = ()
-    accumulate: int = 1
-    slabs: NamedSharding | None = None
-
-    @classmethod
-    def of(
-        cls,
-        config: ConfigDict,
-        classes: Classes,
-        configuration: Configuration | None = None,
-        *,
-        ignores: bool = False,
-        mesh: Mesh | None = None,
-    ) -> "StepSettings":
-        """The config's; for patches, with the plan's configuration that is trained. `mesh` is that of its state."""
-        previous = range(1, regions.count_numbers(classes) + 1) if config.plan.previous else ()
-        loss, overlap = config.loss.to_dict(), regions.overlap(classes)
-        return cls(
-            image_size=config.data.image_size if config.data.patch is None else None,
-            loss=for_overlap(loss, len(classes), ignored=ignores) if overlap else loss,
-            augment=config.augment.to_dict(),
-            seed=config.seed,
-            classes=len(classes) or 1,
-            members=regions.members(classes) if overlap else (),
-            skip_nonfinite=config.train.nonfinite == "skip",
-            spike_factor=config.train.spike_factor,
-            ema_decay=config.optim.ema_decay,
-            patches=configuration and AugmentSettings.of(configuration, config.augment_patches.to_dict(), previous),
-            rank=config.model.get("rank", 2),
-            ignores=ignores,
-            frozen=parts.names(config.train.freeze),
-            accumulate=config.train.accumulate,
-            slabs=None if mesh is None else by_slab(mesh),
-        )
-
-    @property
-    def numbers(self) -> int:
-        """How many the masks hold, without background and what is ignored."""
-        return max((max(its) for its in self.members), default=self.classes)
 
 
 def make_train_step(
@@ -259,36 +174,6 @@ def _in_slabs(x: Shaped[Array, "b *spatial c"], slabs: NamedSharding | None) -> 
         return x
     whole = NamedSharding(slabs.mesh, PartitionSpec(slabs.spec[0]))
     return jax.lax.with_sharding_constraint(jax.lax.with_sharding_constraint(x, whole), slabs)
-
-
-def augmented(
-    key: Key[Array, ""], batch: Mapping[str, Array], settings: StepSettings
-) -> tuple[Float[Array, "b *spatial c"], Float[Array, "b *spatial targets"]]:
-    """A step's batch as the network sees it, and its targets.
-
-    These are the mask of each class, where pixels are ignored the mask of these, and then weights where there are.
-    """
-    # What is ignored goes through resizing and augmentation as a number after the others.
-    sizes, labels = batch.get("size"), settings.numbers + settings.ignores
-    if settings.patches is not None:
-        given = batch["image"], batch["mask"], settings.patches, batch.get("previous")
-        image, mask = patch_augment.augment(key, *given)
-        return image, _of_classes(jax.nn.one_hot(mask, labels + 1)[..., 1:], settings)
-    image = prepare_image(batch["image"], settings.image_size, sizes)
-    mask = jnp.minimum(batch["mask"], labels) if settings.ignores else batch["mask"]
-    targets = prepare_mask(mask, settings.image_size, labels, sizes)
-    if "weights" in batch:
-        targets = jnp.concatenate([targets, prepare_weights(batch["weights"], settings.image_size, sizes)], axis=-1)
-    image, targets = augment(key, image, targets, settings.augment)
-    return image, _of_classes(targets, settings)
-
-
-def _of_classes(targets: Float[Array, "*batch numbers"], settings: StepSettings) -> Float[Array, "*batch targets"]:
-    """With a channel for each class that overlaps others, in place of one for each number."""
-    if not settings.members:
-        return targets
-    masks = [sum(targets[..., number - 1] for number in its) for its in settings.members]
-    return jnp.concatenate([jnp.stack(masks, axis=-1), targets[..., settings.numbers :]], axis=-1)
 
 
 def _fault(image: Array, loss: Float[Array, ""], norm: Float[Array, ""]) -> Int32[Array, ""]:

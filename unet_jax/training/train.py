@@ -23,7 +23,8 @@ from unet_jax.runtime.signals import StopRequest
 from unet_jax.runtime.watchdog import Watchdog
 from unet_jax.training import budget, loggers, loop, progress, samples, setup, state_on_disk
 from unet_jax.training.running import Run
-from unet_jax.training.step import StepSettings, make_train_step
+from unet_jax.training.step import make_train_step
+from unet_jax.training.step_settings import StepSettings
 from unet_jax.training.tensorboard import EventFile
 from unet_jax.training.trial import run_trial
 from unet_jax.wording import count

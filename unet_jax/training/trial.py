@@ -23,7 +23,8 @@ from unet_jax.runtime.host_memory import host_peak_gb
 from unet_jax.runtime.mesh import global_batch, prediction_mesh, to_local
 from unet_jax.training import setup
 from unet_jax.training.samples import Index, Samples
-from unet_jax.training.step import ON_DEVICE, StepSettings, make_train_step
+from unet_jax.training.step import ON_DEVICE, make_train_step
+from unet_jax.training.step_settings import StepSettings
 from unet_jax.wording import count, duration
 
 
