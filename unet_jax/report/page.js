@@ -203,11 +203,13 @@
       move(moves[event.key]);
     }
   });
-  // A link from elsewhere names the case that it is about.
+  // A link from elsewhere names the case that it is about, or what is folded here.
   function openNamed() {
     const name = new URLSearchParams(location.hash.slice(1)).get("case");
     const found = name && withPictures().find((one) => one.cells[0].dataset.value === name);
     if (found) show(found);
+    const folded = document.getElementById(location.hash.slice(1));
+    if (folded && folded.tagName === "DETAILS") folded.open = true;
   }
   addEventListener("hashchange", openNamed);
   openNamed();
