@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -19,7 +20,7 @@ def free_port() -> int:
 
 
 class Running:
-    """Processes of one run, with their output in files."""
+    """Processes of one run, each in a session of its own, with their output in files."""
 
     def __init__(self, commands: Sequence[Sequence[str]], folder: Path, environment: Mapping[str, str]):
         folder.mkdir(parents=True, exist_ok=True)
@@ -27,7 +28,11 @@ class Running:
         self.processes = []
         for command, output in zip(commands, self.outputs, strict=True):
             with open(output, "w") as file:
-                self.processes.append(subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=file, stderr=file))
+                self.processes.append(
+                    subprocess.Popen(
+                        command, cwd=PROJECT, env=environment, stdout=file, stderr=file, start_new_session=True
+                    )
+                )
 
     def wait_for(self, text: str, number: int = 0, seconds: float = 300) -> None:
         """Until a process has printed it."""
@@ -61,11 +66,29 @@ class Running:
         begun = ("error: process ", "process ")
         return [[line for line in path.read_text().splitlines() if line.startswith(begun)] for path in self.outputs]
 
+    def orphans(self, seconds: float) -> list[int]:
+        """The numbers of those that have ended, and so many seconds later still have processes that they started."""
+        deadline = time.monotonic() + seconds
+        ended = {number: process.pid for number, process in enumerate(self.processes) if process.poll() is not None}
+        while (left := [number for number, group in ended.items() if _exists(group)]) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return left
+
     def kill(self) -> None:
-        """Leaves none of them."""
+        """Leaves none of them, and nothing that they started."""
         for process in self.processes:
-            process.kill()
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+def _exists(group: int) -> bool:
+    """Whether a group of processes has any."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

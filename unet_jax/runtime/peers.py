@@ -42,10 +42,12 @@ class Peers:
         index: this process's number, from 0; the first one holds the store.
         count: how many there are.
         leave: called when all of them are done.
+        prints: whether the line of the end is printed here.
     """
 
-    def __init__(self, store: Any, index: int, count: int, leave: Callable[[], None]):
+    def __init__(self, store: Any, index: int, count: int, leave: Callable[[], None], *, prints: bool = True):
         self._store, self._index, self._count, self._leave = store, index, count, leave
+        self._prints = prints
         self._threads = [
             threading.Thread(target=work, daemon=True, name="peers") for work in (self._beat, self._listen, self._watch)
         ]
@@ -94,7 +96,8 @@ class Peers:
         cause = {"message": named, "exit_code": exit_code}
         if leaving_out != 0:
             cause = self._within(ANSWER, lambda: self._published(cause)) or cause
-        watchdog.complain_at_once(cause["message"], cause["exit_code"])
+        if self._prints:
+            watchdog.complain_at_once(cause["message"], cause["exit_code"])
         if leaving_out != 0:
             self._within(FAREWELL, lambda: self._say_farewell(leaving_out))
         watchdog.exit_now(cause["exit_code"])
@@ -176,10 +179,10 @@ def _key(name: str) -> str:
     return f"{exchange.PREFIX}/peers/{name}"
 
 
-def begin(store: Any, index: int, count: int, leave: Callable[[], None]) -> Peers:
+def begin(store: Any, index: int, count: int, leave: Callable[[], None], *, prints: bool = True) -> Peers:
     """From here on, this process's end is that of all, and theirs is its own; the arguments are those of `Peers`."""
     global _peers
-    _peers = Peers(store, index, count, leave)
+    _peers = Peers(store, index, count, leave, prints=prints)
     watchdog.end_with(_peers.end)
     _peers.start()
     return _peers
