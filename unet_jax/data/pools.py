@@ -96,9 +96,8 @@ def write(folder: Path, entries: Iterable[tuple[Mapping[str, Any], Mapping[str, 
     while entry is not None:
         with open(_pool_path(folder, pool), "xb") as file:
             while entry is not None and (file.tell() == 0 or file.tell() + _size(entry[1]) <= POOL_BYTES):
-                facts, arrays = entry
-                places = {name: None if array is None else _append(file, pool, array) for name, array in arrays.items()}
-                lines.append(_line(Record(dict(facts), places)))
+                lines.append(_line(_stored(file, pool, *entry)))
+                entry = None  # not held while the next one is made
                 entry = next(entries, None)
             _flush(file)
         pool += 1
@@ -106,6 +105,11 @@ def write(folder: Path, entries: Iterable[tuple[Mapping[str, Any], Mapping[str, 
     with open(folder / INDEX, "xb") as file:
         file.write(_head(body) + body)
         _flush(file)
+
+
+def _stored(file: BinaryIO, pool: int, facts: Mapping[str, Any], arrays: Mapping[str, Array | None]) -> Record:
+    places = {name: None if array is None else _append(file, pool, array) for name, array in arrays.items()}
+    return Record(dict(facts), places)
 
 
 def _size(arrays: Mapping[str, Array | None]) -> int:
