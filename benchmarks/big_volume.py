@@ -59,7 +59,7 @@ def commands(root: Path) -> dict[str, list[str]]:
         "data.images": "images/{case}.nii",
         "data.masks": "masks/{case}.nii",
         "data.image_size": 64,
-        "data.val_fraction": 0.34,
+        "data.val_fraction": 0.3,
         "data.test_fraction": 0.5,
         "model.width": 2,
         "model.depth": 2,

@@ -50,7 +50,7 @@ KEYS = {
 
 
 def make(folder: Path, kind: str, slices: int, size: int) -> None:
-    """Cases of noise in images/, and masks of their brighter half in masks/."""
+    """Cases of noise in images/ and masks of their brighter half in masks/; beside `folder`, how they are read."""
     for name in ("images", "masks"):
         (folder / name).mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -63,13 +63,13 @@ def make(folder: Path, kind: str, slices: int, size: int) -> None:
                 cv2.imwrite(f"{path}.png", voxels * np.uint8(255 if name == "masks" else 1))
             else:
                 nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), f"{path}.nii")
-    write_json(folder / "keys.json", KEYS[kind] | {"root": str(folder)})
+    write_json(folder.with_name("keys.json"), KEYS[kind] | {"root": str(folder)})
 
 
 def start(root: Path, *, score: bool) -> dict[str, float]:
     """Loads the cases as a run does; with `score`, does what follows training. Gives seconds and memory."""
     config = default_config()
-    config.data.update(json.loads((root / "data" / "keys.json").read_text()) | {"cache": str(root / "cache")})
+    config.data.update(json.loads((root / "keys.json").read_text()) | {"cache": str(root / "cache")})
     figures, began = {}, time.perf_counter()
 
     def lap(stage: str) -> None:
@@ -151,7 +151,7 @@ def measure(kind: str, slices: int, size: int) -> dict[str, float]:
 
 def _training(root: Path, size: int) -> list[str]:
     """The flags of a short run on the cases."""
-    keys = json.loads((root / "data" / "keys.json").read_text())
+    keys = json.loads((root / "keys.json").read_text())
     chosen = {
         **{f"data.{key}": value for key, value in keys.items()},
         "data.cache": root / "cache",

@@ -20,19 +20,10 @@ def free_port() -> int:
 
 
 class Running:
-    """Processes of one run, each in a session of its own, with their output in files."""
+    """Processes of one run, with their output in files."""
 
-    def __init__(self, commands: Sequence[Sequence[str]], folder: Path, environment: Mapping[str, str]):
-        folder.mkdir(parents=True, exist_ok=True)
-        self.outputs = [folder / f"output{number}.txt" for number in range(len(commands))]
-        self.processes = []
-        for command, output in zip(commands, self.outputs, strict=True):
-            with open(output, "w") as file:
-                self.processes.append(
-                    subprocess.Popen(
-                        command, cwd=PROJECT, env=environment, stdout=file, stderr=file, start_new_session=True
-                    )
-                )
+    def __init__(self, processes: Sequence[subprocess.Popen], outputs: Sequence[Path]):
+        self.processes, self.outputs = processes, outputs
 
     def wait_for(self, text: str, number: int = 0, seconds: float = 300) -> None:
         """Until a process has printed it."""
@@ -78,8 +69,24 @@ class Running:
         """Leaves none of them, and nothing that they started."""
         for process in self.processes:
             if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.send_signal(signal.SIGKILL)
             process.wait()
+
+
+def run(commands: Sequence[Sequence[str]], folder: Path, environment: Mapping[str, str]) -> Running:
+    """Starts a process a command, each in a session of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    outputs, processes = [folder / f"output{number}.txt" for number in range(len(commands))], []
+    for command, output in zip(commands, outputs, strict=True):
+        with open(output, "w") as file:
+            processes.append(
+                subprocess.Popen(
+                    command, cwd=PROJECT, env=environment, stdout=file, stderr=file, start_new_session=True
+                )
+            )
+    return Running(processes, outputs)
 
 
 def _exists(group: int) -> bool:
@@ -110,7 +117,7 @@ def started(
         own = (each or {}).get(number, [])
         commands.append([sys.executable, "main.py", *arguments, *own, *among])
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"}
-    running = Running(commands, folder, environment)
+    running = run(commands, folder, environment)
     try:
         yield running
     finally:

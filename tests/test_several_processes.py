@@ -11,7 +11,7 @@ from pathlib import Path
 
 import disks
 import pytest
-from processes import Running, free_port, started
+from processes import free_port, run, started
 from several_runs import assert_same_run, metrics
 
 from unet_jax.data import splits
@@ -166,7 +166,7 @@ def test_a_slip_of_one_ends_both(number, chosen, tmp_path):
 def test_waiting_for_the_others_can_be_interrupted(chosen, tmp_path):
     command = [sys.executable, "main.py", *flags(chosen), f"--workdir={tmp_path / 'run'}"]
     command += [f"--coordinator=localhost:{free_port()}", "--processes=2", "--process=0"]
-    running = Running([command], tmp_path, os.environ | {"JAX_PLATFORMS": "cpu"})
+    running = run([command], tmp_path, os.environ | {"JAX_PLATFORMS": "cpu"})
     try:
         while not catches(running.processes[0].pid, signal.SIGINT, signal.SIGTERM):
             assert running.processes[0].poll() is None, running.said()

@@ -8,23 +8,27 @@ with 3. Nothing that they had started may be left. A run is struck a few times o
 parameters and metrics must be those of a run that nobody struck, to 1e-5.
 
 Prints a line for each strike, and keeps what was found in done.json: the same command goes on where it was interrupted.
-A start costs some seconds of a core for each process.
+Processes are forked from one that has imported what they need: a start costs a second or two of a core for each.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import itertools
+import multiprocessing
 import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
-from processes import Running, started  # noqa: E402 (the folder of the tests, from a script)
+from processes import PROJECT, Running, free_port  # noqa: E402 (the folder of the tests, from a script)
 
 from unet_jax.files import read_json, write_json  # noqa: E402
 
@@ -33,6 +37,7 @@ ALLOWED, PATIENCE, STRIKES = 60.0, 1800.0, 6
 # Each by its weight; a stopped process is missed for 40 seconds.
 KINDS = {"SIGKILL": 13, "SIGTERM": 5, "SIGSTOP": 2}
 DONE = "done.json"
+PRELOADED = ["unet_jax.command_line.program", "unet_jax.training.train", "orbax.checkpoint"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +58,10 @@ class Strike:
 
 
 def settings(folder: Path, processes: int) -> dict:
-    """A small run: thirty steps of tiny images."""
+    """A small run: twenty steps of tiny images, whose program is traced in no time."""
     return {
+        **dict.fromkeys([f"augment.{name}" for name in ("flip_rows", "flip_columns", "transpose", "rot90")], 0.0),
+        "augment.affine.probability": 0.0,
         "data.source": "phantom",
         "data.cache": folder / "cache",
         "data.image_size": 16,
@@ -69,11 +76,61 @@ def settings(folder: Path, processes: int) -> dict:
         "train.batch_size": processes,
         "train.checkpoint_every_steps": 3,
         "train.compilation_cache": folder / "compiled",
-        "train.epochs": 3,
+        "train.epochs": 2,
         "train.log_every_steps": 1,
         "train.patience": 0,
         "train.tensorboard": False,
     }
+
+
+class Forked:
+    """A process of the program, with the ways of `subprocess.Popen`, in a session of its own."""
+
+    def __init__(self, arguments: Sequence[str], output: Path):
+        self._process = multiprocessing.Process(target=_run, args=(arguments, output))
+        self._process.start()
+        self.pid = self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> None:
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired("", timeout)
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+
+def _run(arguments: Sequence[str], output: Path) -> None:
+    os.setsid()
+    with open(output, "w") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+    os.chdir(PROJECT)
+    sys.argv = ["main.py", *arguments]
+    from unet_jax.command_line import program
+
+    program.run()
+
+
+@contextlib.contextmanager
+def started(arguments: Sequence[str], folder: Path, count: int) -> Iterator[Running]:
+    """So many processes, which meet; whatever becomes of the block, none is left after it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    outputs = [folder / f"output{number}.txt" for number in range(count)]
+    arguments = [*arguments, f"--coordinator=localhost:{free_port()}", f"--processes={count}"]
+    processes = [Forked([*arguments, f"--process={number}"], output) for number, output in enumerate(outputs)]
+    running = Running(processes, outputs)
+    try:
+        yield running
+    finally:
+        running.kill()
 
 
 def planned(kills: int, processes: int, seed: int) -> list[Strike]:
@@ -137,7 +194,9 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, required=True)
     given = parser.parse_args()
     folder = given.folder.resolve()
-    os.environ["PYTHONWARNINGS"] = "ignore"
+    os.environ |= {"PYTHONWARNINGS": "ignore", "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"}
+    multiprocessing.set_start_method("forkserver")
+    multiprocessing.set_forkserver_preload(PRELOADED)
     flags = [f"--config.{key}={value}" for key, value in settings(folder, given.processes).items()]
 
     def run(workdir: Path, output: str):

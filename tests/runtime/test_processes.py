@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from processes import PROJECT, Running, free_port
+from processes import PROJECT, Running, free_port, run
 
 from unet_jax.errors import InputError
 from unet_jax.runtime import processes
@@ -70,7 +70,7 @@ def start(folder: Path, acts: dict, count: int = 2) -> Running:
     port = str(free_port())
     text = json.dumps(acts | {"count": count})
     commands = [[sys.executable, "-c", CHILD, port, text, str(number)] for number in range(count)]
-    return Running(commands, folder, os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"})
+    return run(commands, folder, os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"})
 
 
 def test_what_is_gathered_and_agreed(tmp_path):
