@@ -12,6 +12,7 @@ Processes are forked from one that has imported what they need: a start costs a 
 """
 
 import argparse
+import atexit
 import contextlib
 import dataclasses
 import itertools
@@ -116,7 +117,10 @@ def _run(arguments: Sequence[str], output: Path) -> None:
     sys.argv = ["main.py", *arguments]
     from unet_jax.command_line import program
 
-    program.run()
+    try:
+        program.run()
+    finally:
+        atexit._run_exitfuncs()  # as at the end of any other Python: jax parts with the others there
 
 
 @contextlib.contextmanager
