@@ -49,7 +49,7 @@ class Strike:
         run: its number.
         victim: the number of the process.
         kind: a signal's name.
-        moment: when, from 0, where they have met, to 1, where an undisturbed run ends.
+        moment: when, from 0, where they have met, to 1, where all is trained.
     """
 
     run: int
@@ -149,14 +149,29 @@ def planned(kills: int, processes: int, seed: int) -> list[Strike]:
     raise AssertionError
 
 
-def strike(running: Running, planned: Strike, seconds: float) -> dict:
-    """Strikes one process so many seconds after all met, unless the run is over.
+def wait(running: Running, workdir: Path, moment: float, total: int) -> None:
+    """Until that share of the records that the run's history still lacks is there, and then up to a second."""
+    running.wait_for("processes,")
+    begun = _records(workdir)
+    more, rest = divmod(moment * (total + 1 - begun), 1)
+    deadline = time.monotonic() + PATIENCE
+    while _records(workdir) < begun + more and all(process.poll() is None for process in running.processes):
+        assert time.monotonic() < deadline, running.said()
+        time.sleep(0.02)
+    time.sleep(rest)
+
+
+def _records(workdir: Path) -> int:
+    path = workdir / "history.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def strike(running: Running, planned: Strike) -> dict:
+    """Strikes one process, unless the run is over.
 
     Returns:
         "fault", what went wrong, or None; "seconds" from the strike until all were over, or None where none was hit.
     """
-    running.wait_for("processes,")
-    time.sleep(seconds)
     if any(process.poll() is not None for process in running.processes):
         fault = None if set(running.codes(ALLOWED)) == {0} else "ended before it was struck"
         return {"fault": fault, "seconds": None}
@@ -172,14 +187,15 @@ def strike(running: Running, planned: Strike, seconds: float) -> dict:
             codes += running.codes(ALLOWED, of=[planned.victim])
     except AssertionError:
         return {"fault": f"somebody lives after {ALLOWED:g} s", "seconds": ALLOWED}
-    return {"fault": _fault(running, planned, codes, others), "seconds": round(needed, 1)}
+    is_over = set(codes) == {0}  # nobody needed the victim any more
+    return {"fault": _fault(running, planned, codes, others), "seconds": None if is_over else round(needed, 1)}
 
 
 def _fault(running: Running, planned: Strike, codes: list[int], others: list[int]) -> str | None:
     """What is wrong with how all ended."""
     if orphans := running.orphans(10):
         return f"left processes of {orphans}"
-    if set(codes) == {0}:  # it was no longer needed
+    if set(codes) == {0}:
         return None
     code = 3 if planned.kind == "SIGTERM" else 7
     if set(codes) != {code}:
@@ -208,24 +224,20 @@ def main() -> int:
         return started(arguments, folder / "outputs" / output, given.processes)
 
     kept, undisturbed = folder / DONE, folder / "undisturbed"
-    done = read_json(kept) if kept.exists() else {"seconds": None, "strikes": [], "runs": {}}
-    if done["seconds"] is None:
-        for again in (False, True):  # the second time with everything decoded and compiled
-            shutil.rmtree(undisturbed, ignore_errors=True)
-            with run(undisturbed, f"undisturbed{again:d}") as running:
-                running.wait_for("processes,")
-                began = time.monotonic()
-                assert set(running.codes(PATIENCE)) == {0}, running.said()
-        done["seconds"] = round(time.monotonic() - began, 1)
+    done = read_json(kept) if kept.exists() else {"strikes": [], "runs": {}}
+    if not kept.exists():
+        shutil.rmtree(undisturbed, ignore_errors=True)
+        with run(undisturbed, "undisturbed") as running:
+            assert set(running.codes(PATIENCE)) == {0}, running.said()
         write_json(kept, done)
-    print(f"undisturbed: {done['seconds']} s from when they have met", flush=True)
 
     everything = planned(given.kills, given.processes, given.seed)
     for number, one in enumerate(everything):
         workdir = folder / f"run{one.run}"
         if number >= len(done["strikes"]):
             with run(workdir, f"strike{number + 1}") as running:
-                found = strike(running, one, one.moment * done["seconds"])
+                wait(running, workdir, one.moment, _records(undisturbed))
+                found = strike(running, one)
                 if found["fault"]:
                     print(running.said(), flush=True)
             done["strikes"].append(dataclasses.asdict(one) | found)
