@@ -143,6 +143,28 @@ def test_one_that_is_killed_or_stopped_ends_the_other(tmp_path, number, kind, ac
         running.kill()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [1, 2])
+def test_one_of_four_that_is_killed_is_missed_at_once(tmp_path, number):
+    """The first process may have no part in the sum that breaks, and is told of it."""
+    running = start(tmp_path, {}, count=4)
+    try:
+        for each in range(4):
+            running.wait_for("under way", each)
+        began = time.monotonic()
+        running.processes[number].kill()
+        others = [each for each in range(4) if each != number]
+        assert running.codes(60, of=others) == [7] * 3, running.said()
+        seconds = time.monotonic() - began
+        print(f"SIGKILL of process {number} of 4: the others ended after {seconds:.1f} s")
+        assert seconds < 20
+        for each in others:
+            [line] = running.errors()[each]
+            assert line.startswith(f"error: process {number} has died, hangs or cannot be reached"), line
+    finally:
+        running.kill()
+
+
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_process_that_nobody_meets_says_so(number):
     address = f"localhost:{free_port()}"

@@ -121,6 +121,9 @@ class Peers:
     def wait_for_cause(self, error: BaseException) -> NoReturn:
         """For the main thread, after an error that another process's end must be the reason of."""
         self._silence = SILENCE_AFTER_FAULT
+        if self._index:
+            # The first process, which looks after all, may wait for others that are in no fault.
+            self._within(ANSWER, lambda: self._store.key_value_set(_key(f"faults/{self._index}"), ""))
         time.sleep(SILENCE_AFTER_FAULT + LATE + ANSWER)
         if self._index:
             time.sleep(SILENCE)  # the first process may not have met an error, and looks for longer
@@ -141,6 +144,8 @@ class Peers:
                     if seen.get(key) != value:
                         seen[key] = value
                         self._heard[int(key.rpartition("/")[2])] = self._awake
+                if self._store.key_value_dir_get(_key("faults/")):
+                    self._silence = SILENCE_AFTER_FAULT
 
     def _listen(self) -> None:
         while not self._done.is_set():
