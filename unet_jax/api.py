@@ -160,7 +160,7 @@ class Segmenter:
         names = ", ".join(self.channel_names)
         finds = ", ".join(self.classes) or "one class"
         step = "" if self.step is None else f", step {self.step}"
-        return f"<Segmenter: {self.config.model.name}{step}; {self.channels} channels ({names}) → {finds}>"
+        return f"<Segmenter: {self.config.model.name}{step}; {count(self.channels, 'channel')} ({names}) → {finds}>"
 
     def __call__(
         self, image: ArrayLike, spacing: tuple[float, float, float] | None = None

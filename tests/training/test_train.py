@@ -64,6 +64,7 @@ def test_a_run_leaves_what_the_design_says(settings, configure, tmp_path, capsys
     # The totals that live with the state are the mean of the steps' losses.
     last = [r["loss"] for r in records(workdir) if "epoch" not in r and r["step"] > epochs[1]["step"]]
     assert epochs[2]["train_loss"] == pytest.approx(np.mean(last), rel=1e-5)
+    assert all(0 < record["val_loss"] < 2 for record in epochs)
     saved = {int(path.name) for path in (workdir / "checkpoints").iterdir()}
     best = max(epochs, key=lambda record: record["val_dice"])
     newest = epochs[-1]["step"]

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Shaped, UInt8
 
 from unet_jax.errors import InputError
+from unet_jax.wording import count
 
 # Names alone are of classes that exclude each other; a mapping has each one's values too, as `labels.LabelMap`.
 Classes = Collection[str] | Mapping[str, tuple[int, ...]]
@@ -73,8 +74,8 @@ def painted_with(
     """
     if len(order) != len(classes):
         raise InputError(
-            f"{source} has {len(order)} values, and there are {len(classes)} classes ({', '.join(classes)}): give one "
-            "for each, in their order."
+            f"{source} has {count(len(order), 'value')}, and there are {len(classes)} classes ({', '.join(classes)}): "
+            "give one for each, in their order."
         )
     wrong = [(value, name) for value, (name, its) in zip(order, classes.items(), strict=True) if value not in its]
     if wrong:

@@ -164,7 +164,7 @@ def _onnx(output: Path, parts: Sequence[Part], expected: Segmented, facts: dict[
         return probabilities(part.logits(patch), plan.dataset)
 
     patch = _patch(prepared, configuration.patch_size)
-    model = onnx_file.trace(network, patch)
+    model = onnx_file.trace_fixed(network, patch)
     difference = float(np.abs(onnx_file.run(model, patch) - np.asarray(network(jax.device_put(patch)))).max())
     if not difference <= TOLERANCE:
         raise InputError(

@@ -21,6 +21,7 @@ from unet_jax.data.scale import Scale
 from unet_jax.errors import InputError
 from unet_jax.files import read_json
 from unet_jax.runtime import exchange, lock
+from unet_jax.wording import count
 
 CONFIG, DATA, HISTORY, SPLIT = "config.json", "data.json", "history.jsonl", "split.json"
 CLASSES, THRESHOLD, CHOSEN = "classes.json", "threshold.json", "chosen.json"
@@ -73,7 +74,7 @@ def read_channel_names(workdir: Path, config: ConfigDict, channels: int) -> tupl
     if names is None:
         return sources.channel_names(config.data.source, Path(config.data.root), channels, config.data.images)
     if not (isinstance(names, list) and len(names) == channels and all(isinstance(name, str) for name in names)):
-        raise InputError(f"{workdir / DATA}: channel_names is not {channels} names: restore it.")
+        raise InputError(f"{workdir / DATA}: channel_names is not {count(channels, 'name')}: restore it.")
     return tuple(names)
 
 

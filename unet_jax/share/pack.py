@@ -16,6 +16,7 @@ from unet_jax.run.config import as_json, default_config, read_config
 from unet_jax.runtime.mesh import data_mesh
 from unet_jax.share import card
 from unet_jax.version import VERSION
+from unet_jax.wording import count
 
 SUFFIX = ".zip"
 # Taken as they are, where the run has them.
@@ -33,7 +34,7 @@ def pack(
     output: Path,
     *,
     licence: str | None = None,
-    case_names: bool = True,
+    case_names: bool = False,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Writes one file with all that predicting, scoring, exporting and fine-tuning need of a run, and a model card.
@@ -43,8 +44,8 @@ def pack(
             the runs that predict are.
         output: the file, which ends with .zip.
         licence: of the weights, for the card; None says that nobody stated one.
-        case_names: whether the pack names the cases and files of its data. Without, the split is left out, so that it
-            can be scored by --split=all alone.
+        case_names: whether the pack names the cases and files of its data, which may be patients' names. Without, the
+            split is left out, so that it can be scored by --split=all alone.
         overwrite: whether to replace `output` if it exists.
 
     Returns:
@@ -167,10 +168,7 @@ def _unnamed(data: dict[str, Any]) -> dict[str, Any]:
 
 def _on_names(parts: dict[str, Path], case_names: bool) -> str:
     """What whoever gives the file away should know of it."""
-    files = max(len((run_folder.read_data(folder) or {"files": ()})["files"]) for folder in parts.values())
     if not case_names:
-        return "It names no case; it can be scored with --split=all --data=DIR, and not by its own split."
-    return (
-        f"It names {files:,} files of the data and the cases of the split, which scoring its own split needs; "
-        "--nocase_names leaves the names out."
-    )
+        return "It names no case, and is scored with --split=all --data=DIR; with --case_names also by its own split."
+    files = max(len((run_folder.read_data(folder) or {"files": ()})["files"]) for folder in parts.values())
+    return f"It names {count(files, 'file')} of the data, and the cases of the split: be sure that all may know them."

@@ -55,7 +55,8 @@ def train_epochs(
             trained = time.perf_counter()
             bar.doing("validation")
             scores, masks = validate(run, state)
-            record = progress.epoch_record(state, len(epochs) + 1, scores, time.perf_counter() - began)
+            loss = run.validation_loss and run.validation_loss(state)
+            record = progress.epoch_record(state, len(epochs) + 1, scores, loss, time.perf_counter() - began)
             epochs.append(record)
             state = state.replace(
                 epochs=jax.device_put(np.int32(len(epochs)), replicated(run.mesh)),

@@ -15,6 +15,7 @@ from unet_jax.plan.prepared import PreparedCase
 from unet_jax.runtime.signals import StopRequest
 from unet_jax.runtime.watchdog import Watchdog
 from unet_jax.training.loggers import Logger
+from unet_jax.training.step import TrainState
 from unet_jax.training.tensorboard import EventFile
 
 # How much longer the first step and the first batch may take than others: programs are compiled, workers started.
@@ -43,6 +44,7 @@ class Run:
         watchdog: ends the run if nothing moves.
         events: where TensorBoard's events go, if anywhere.
         loggers: what else gets the numbers of the history.
+        validation_loss: of a state: see `validation_loss.make`; None where it is not taken.
     """
 
     config: ConfigDict
@@ -62,6 +64,7 @@ class Run:
     events: EventFile | None
     loggers: Sequence[Logger] = ()
     prepared: Mapping[int, PreparedCase] = dataclasses.field(default_factory=dict)
+    validation_loss: Callable[[TrainState], float | None] | None = None
 
 
 def saved(step: int) -> str:

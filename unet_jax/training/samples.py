@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import grain
 import jax
@@ -21,6 +21,7 @@ from unet_jax.plan.prepared import PreparedCase
 from unet_jax.plan.prepared_data import prepare_cases
 from unet_jax.plan.run_plan import RunPlan
 from unet_jax.plan.training_patches import Patches
+from unet_jax.training.validation_loss import number_of_batches
 
 # As nnU-Net counts an epoch.
 STEPS_PER_EPOCH = 250
@@ -31,16 +32,18 @@ Index = Mapping[str, Int32[np.ndarray, "n 2"]]
 
 @dataclasses.dataclass(frozen=True)
 class Samples:
-    """A run's training side.
+    """What a run trains on, and what its validation loss is taken of.
 
     Attributes:
         steps_per_epoch: how many.
         batches: the batches from a step on, to the end of the last epoch; this process's part of each.
+        validation: batches of the validation side, the same at each call; this process's part of each.
         prepared: for patches, the preprocessed cases of training and validation by their position in the data.
     """
 
     steps_per_epoch: int
     batches: Callable[[int], grain.IterDataset]
+    validation: Callable[[], Iterator[dict[str, np.ndarray]]]
     prepared: Mapping[int, PreparedCase] = dataclasses.field(default_factory=dict)
 
 
@@ -67,7 +70,23 @@ def of_slices(config: ConfigDict, cases: list[Case], index: Index) -> Samples:
             tumour_share=config.data.tumour_share,
         )
 
-    return Samples(steps, batches)
+    return Samples(steps, batches, _validation_slices(config, cases, index["val"], weigh, steps))
+
+
+def _validation_slices(
+    config: ConfigDict,
+    cases: list[Case],
+    index: Int32[np.ndarray, "n 2"],
+    weigh: Callable | None,
+    steps_per_epoch: int,
+) -> Callable[[], Iterator[dict[str, np.ndarray]]]:
+    """Batches of slices spread evenly over the validation side, and so are those of each; few slices are repeated."""
+    slices = Slices(cases, index, config.data.slab, weigh, config.data.neighbours)
+    size = config.train.batch_size
+    number = number_of_batches(len(slices), size, steps_per_epoch)
+    places = np.arange(number * size) * len(slices) // (number * size)
+    rows = pipeline.share_of(size, jax.process_index(), jax.process_count())
+    return lambda: (slices.gather(places[first::number][rows.start : rows.stop]) for first in range(number))
 
 
 def of_patches(config: ConfigDict, data: DataSet, index: Index, plan: RunPlan) -> Samples:
@@ -91,7 +110,11 @@ def of_patches(config: ConfigDict, data: DataSet, index: Index, plan: RunPlan) -
         batch_at = functools.partial(patches.at, rows=rows)
         return pipeline.batches_of_steps(batch_at, range(start_step, config.train.epochs * steps), config.data.workers)
 
-    return Samples(steps, batches, prepared)
+    # As the network sees them: nothing is turned or scaled.
+    uncut = dataclasses.replace(sampling, drawn=None)
+    validation = Patches([prepared[position] for position in val.tolist()], val, uncut, config.seed)
+    number = number_of_batches(None, config.train.batch_size, steps)
+    return Samples(steps, batches, lambda: (validation.at(step, rows) for step in range(number)), prepared)
 
 
 def _cut(config: ConfigDict, plan: RunPlan) -> tuple[int, ...] | None:

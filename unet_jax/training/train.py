@@ -21,7 +21,7 @@ from unet_jax.runtime.mesh import data_mesh, is_primary, prediction_mesh
 from unet_jax.runtime.out_of_memory import explained
 from unet_jax.runtime.signals import StopRequest
 from unet_jax.runtime.watchdog import Watchdog
-from unet_jax.training import budget, loggers, loop, progress, samples, setup, state_on_disk
+from unet_jax.training import budget, loggers, loop, progress, samples, setup, state_on_disk, validation_loss
 from unet_jax.training.running import Run
 from unet_jax.training.step import make_train_step
 from unet_jax.training.step_settings import StepSettings
@@ -160,6 +160,7 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
         watchdog=watchdog,
         events=events,
         prepared=sampled.prepared,
+        validation_loss=validation_loss.make(graphdef, step_settings, sampled.validation, mesh),
     )
     stop.anywhere(lambda: f"nothing was trained since step {resumed}; run the same command to resume.")
     stream = pipeline.stream(sampled.batches(resumed))

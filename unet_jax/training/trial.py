@@ -35,7 +35,7 @@ class Trial:
     Attributes:
         first_step: seconds, compiling included.
         step: seconds of a later one: their median.
-        validation: seconds of the whole validation side, by one case of it; without checkpoint and pictures.
+        validation: seconds of the whole validation side, by one case of it; without its loss, checkpoint and pictures.
         host_gb: the most memory that this process has held, GB.
         device_gb: the most that a device has held, GB; None where it does not say.
     """
