@@ -9,4 +9,4 @@ def test_a_growing_data_set_is_started_with_scored_and_reported(tmp_path):
     assert list(warm) == ["start", "split", "score", "summarise", "report", "MB resident", "open files"]
     assert all(figure >= 0 for figure in warm.values())
     written = {path.name for path in (tmp_path / "report").iterdir()}
-    assert written == {"metrics.json", "cases.csv", "report.html", "cases-0002.html"}
+    assert written == {"metrics.json", "cases.csv", "report.html", "cases-0002.html", "cases-search.html"}

@@ -206,8 +206,13 @@
   // A link from elsewhere names the case that it is about.
   function openNamed() {
     const name = new URLSearchParams(location.hash.slice(1)).get("case");
-    const found = name && withPictures().find((one) => one.cells[0].dataset.value === name);
-    if (found) show(found);
+    const found = name && [...body.rows].find((one) => one.cells[0].dataset.value === name);
+    if (!found) return;
+    if (found.classList.contains("clickable")) return show(found);
+    // of a case without pictures, its scores
+    found.tabIndex = -1;
+    found.focus();
+    found.scrollIntoView({ block: "center" });
   }
   addEventListener("hashchange", openNamed);
   openNamed();

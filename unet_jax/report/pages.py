@@ -7,7 +7,7 @@ from unet_jax.metrics.cases import Row
 from unet_jax.report.markup import tag
 
 CASES_A_PAGE = 100
-FIRST = "report.html"
+FIRST, SEARCH = "report.html", "cases-search.html"
 
 
 def names(cases: int) -> list[str]:
@@ -43,10 +43,17 @@ def navigation(page: int, rows: Sequence[Row]) -> list[Element]:
             "nav",
             tag("p", f"Cases {first:,} to {last:,} of {len(rows):,}, on page {page + 1:,} of {len(files):,}. "),
             tag("p", *steps, class_="steps"),
+            search_form(),
             tag("details", tag("summary", f"All {len(files):,} pages, by Dice"), tag("ol", *items, class_="pages")),
             aria_label="Pages of cases",
         )
     ]
+
+
+def search_form() -> Element:
+    """Asks the page of `search` for a part of a case's name, without a script."""
+    box = tag("input", type="search", name="q", size=24, autocomplete="off", spellcheck="false")
+    return tag("form", tag("label", "Find a case ", box), tag("button", "Find"), action=SEARCH, role="search")
 
 
 def _item(number: int, name: str, rows: Sequence[Row], here: bool) -> Element:
