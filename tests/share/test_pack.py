@@ -147,7 +147,9 @@ def test_a_pack_names_no_case_unless_asked(run, packed, image, tmp_path, capsys)
     with pack_file.opened(tmp_path / "model.zip") as folder:
         with pytest.raises(InputError, match=r"model\.zip has no split\.json: a pack has it with --case_names alone"):
             evaluate(folder)
-        evaluate(folder, side="all", data=Path(read_config(run).data.root), output=tmp_path / "scores")
+        root = Path(read_config(run).data.root)
+        metrics = evaluate(folder, side="all", data=root, output=tmp_path / "scores")
+    assert metrics["split_by"] == f"every case of {root}, cases of the run's data included"
 
 
 def test_what_lies_there_is_kept_and_names_end_with_zip(run, packed, tmp_path):

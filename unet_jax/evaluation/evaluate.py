@@ -237,7 +237,9 @@ def _listed(classes: LabelMap) -> str:
 def _label(split: Split | None, side: str, elsewhere: Path | None, workdir: Path, data: DataSet) -> str:
     """What a reader of the scores must know of the split."""
     if split is None:
-        return f"every case of {elsewhere}" + (", training cases included" if _trained_on(workdir, data) else "")
+        # A pack without its split does not say on which side they are.
+        whose = "training cases" if (workdir / run_folder.SPLIT).exists() else "cases of the run's data"
+        return f"every case of {elsewhere}" + (f", {whose} included" if _trained_on(workdir, data) else "")
     return "training cases included" if side == "all" else split.label
 
 
