@@ -54,11 +54,11 @@ def make(
     step = _make_step(graphdef, settings)
 
     def validation_loss(state: TrainState) -> float | None:
-        losses = [
-            step(*state.weights, global_batch({key: array for key, array in batch.items() if key in ON_DEVICE}, mesh))
-            for batch in batches()
-        ]
-        mean = float(np.mean([float(loss) for loss in losses]))
+        losses = []
+        for batch in batches():
+            on_device = global_batch({key: array for key, array in batch.items() if key in ON_DEVICE}, mesh)
+            losses.append(float(step(*state.weights, on_device)))
+        mean = float(np.mean(losses))
         return mean if math.isfinite(mean) else None
 
     return validation_loss
