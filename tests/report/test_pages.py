@@ -145,7 +145,8 @@ def test_a_case_on_another_page_is_found_by_a_part_of_its_name(browser, tmp_path
     fits()
     tab.get_by_role("link", name="case 150").click()
     tab.wait_for_url("**/cases-0002.html#case=case%20150")
-    assert tab.locator("tr:focus th").inner_text() == "case 150"
+    assert tab.locator("tr.found th").inner_text() == "case 150"
+    assert 0 < tab.locator("tr.found").bounding_box()["y"] < 844
     tab.go_back()
     tab.get_by_role("searchbox").fill("case 1")
     tab.locator("#found").get_by_role("link", name="case 1", exact=True).click()

@@ -39,9 +39,9 @@ def test_it_is_the_mean_over_batches_of_what_is_not_augmented(settings_of_steps)
         p = sigmoid(slope * images[..., 0] / 255 + offset)
         return -np.where(masks, np.log(p), np.log(1 - p)).mean()
 
-    assert loss(state) == pytest.approx(by_hand(2, -0.5), rel=1e-5)
+    assert loss(state) == pytest.approx(by_hand(2.0, -0.5), rel=1e-5)
     averaged = {"params": {"slope": jnp.float32(1), "offset": jnp.float32(0)}, "batch_stats": {}}
-    assert loss(state.replace(average=averaged)) == pytest.approx(by_hand(1, 0), rel=1e-5)
+    assert loss(state.replace(average=averaged)) == pytest.approx(by_hand(1.0, 0.0), rel=1e-5)
     assert loss(state.replace(params={"slope": jnp.float32(np.inf), "offset": jnp.float32(0)})) is None
 
 
@@ -57,7 +57,7 @@ def test_its_slices_are_spread_evenly_and_the_same_each_time(settings, configure
     image = np.broadcast_to(np.arange(85, dtype=np.uint8)[:, None, None, None], (85, SIZE, SIZE, 1))
     cases = [Case("a", "a", image, np.zeros(image.shape[:-1], np.uint8))]
     index = {"train": [(0, number) for number in range(80)], "val": [(0, number) for number in range(80, 85)]}
-    sides = {side: np.array(rows) for side, rows in index.items()}
+    sides = {side: np.array(rows, np.int32) for side, rows in index.items()}
     sampled = samples.of_slices(configure(settings), cases, sides)
     for _ in range(2):
         found = [batch["slice"].tolist() for batch in sampled.validation()]

@@ -210,9 +210,9 @@
     if (!found) return;
     if (found.classList.contains("clickable")) return show(found);
     // of a case without pictures, its scores
-    found.tabIndex = -1;
-    found.focus();
-    found.scrollIntoView({ block: "center" });
+    body.querySelector(".found")?.classList.remove("found");
+    found.classList.add("found");
+    found.scrollIntoView({ block: "center", behavior: "instant" });
   }
   addEventListener("hashchange", openNamed);
   openNamed();
