@@ -55,7 +55,7 @@ def test_ignored_and_dropped_values_stay_what_they_are():
 @pytest.mark.parametrize(
     ("text", "order", "complaint"),
     [
-        ("a=1+2, b=2", (1,), "has 1 values, and there are 2 classes"),
+        ("a=1+2, b=2", (1,), "has 1 value, and there are 2 classes"),
         ("a=1+2, b=2", (1, 1), r"has 1 for b, whose values are 2: give one of these"),
         ("a=1, b=2", (1, 2), "is for classes that overlap"),
         (None, (1, 2), "there are no config.data.labels that it is for"),

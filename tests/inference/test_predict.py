@@ -258,7 +258,7 @@ def test_real_networks_take_other_sizes_than_they_were_trained_at(workdir, tmp_p
 
 def test_images_of_another_kind_are_named_with_what_the_network_needs(workdir, tmp_path):
     cv2.imwrite(str(tmp_path / "grey.png"), np.zeros((8, 8), np.uint8))
-    with pytest.raises(InputError, match=r"1 of 1 cases .* no others:\ngrey: has 1 channels, and .* trained on 3"):
+    with pytest.raises(InputError, match=r"1 of 1 case .* no others:\ngrey: has 1 channel, and .* trained on 3"):
         predict(workdir, tmp_path / "grey.png", tmp_path / "out")
 
 

@@ -6,6 +6,7 @@ from types import MappingProxyType
 import numpy as np
 from jaxtyping import UInt8, UInt16
 
+from unet_jax import wording
 from unet_jax.data import regions
 from unet_jax.data.names import UNUSABLE, shown
 from unet_jax.errors import InputError
@@ -208,8 +209,9 @@ def _whole(mask: np.ndarray) -> np.ndarray:
         return mask
     whole = np.rint(mask)
     if not np.isfinite(mask).all():
+        values = wording.count(np.count_nonzero(~np.isfinite(mask)), "value that is", "values that are")
         raise InputError(
-            f"the mask has {np.count_nonzero(~np.isfinite(mask)):,} values that are NaN or infinite: save it with one "
+            f"the mask has {values} NaN or infinite: save it with one "
             "number per class, and 0 where there is none; or set config.data.mask_threshold=1, which takes NaN as "
             "background."
         )
