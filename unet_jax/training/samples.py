@@ -70,7 +70,7 @@ def of_slices(config: ConfigDict, cases: list[Case], index: Index) -> Samples:
             tumour_share=config.data.tumour_share,
         )
 
-    return Samples(steps, batches, _validation_slices(config, cases, index["val"], weigh, steps))
+    return Samples(steps, batches, functools.partial(_validation_slices, config, cases, index["val"], weigh, steps))
 
 
 def _validation_slices(
@@ -79,14 +79,15 @@ def _validation_slices(
     index: Int32[np.ndarray, "n 2"],
     weigh: Callable | None,
     steps_per_epoch: int,
-) -> Callable[[], Iterator[dict[str, np.ndarray]]]:
+) -> Iterator[dict[str, np.ndarray]]:
     """Batches of slices spread evenly over the validation side, and so are those of each; few slices are repeated."""
     slices = Slices(cases, index, config.data.slab, weigh, config.data.neighbours)
     size = config.train.batch_size
     number = number_of_batches(len(slices), size, steps_per_epoch)
     places = np.arange(number * size) * len(slices) // (number * size)
     rows = pipeline.share_of(size, jax.process_index(), jax.process_count())
-    return lambda: (slices.gather(places[first::number][rows.start : rows.stop]) for first in range(number))
+    for first in range(number):
+        yield slices.gather(places[first::number][rows.start : rows.stop])
 
 
 def of_patches(config: ConfigDict, data: DataSet, index: Index, plan: RunPlan) -> Samples:
@@ -110,11 +111,13 @@ def of_patches(config: ConfigDict, data: DataSet, index: Index, plan: RunPlan) -
         batch_at = functools.partial(patches.at, rows=rows)
         return pipeline.batches_of_steps(batch_at, range(start_step, config.train.epochs * steps), config.data.workers)
 
-    # As the network sees them: nothing is turned or scaled.
-    uncut = dataclasses.replace(sampling, drawn=None)
-    validation = Patches([prepared[position] for position in val.tolist()], val, uncut, config.seed)
-    number = number_of_batches(None, config.train.batch_size, steps)
-    return Samples(steps, batches, lambda: (validation.at(step, rows) for step in range(number)), prepared)
+    def validation() -> Iterator[dict[str, np.ndarray]]:
+        # As the network sees them: nothing is turned or scaled.
+        uncut = dataclasses.replace(sampling, drawn=None)
+        drawn = Patches([prepared[position] for position in val.tolist()], val, uncut, config.seed)
+        return (drawn.at(step, rows) for step in range(number_of_batches(None, config.train.batch_size, steps)))
+
+    return Samples(steps, batches, validation, prepared)
 
 
 def _cut(config: ConfigDict, plan: RunPlan) -> tuple[int, ...] | None:
