@@ -82,12 +82,17 @@ def _validation_slices(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Batches of slices spread evenly over the validation side, and so are those of each; few slices are repeated."""
     slices = Slices(cases, index, config.data.slab, weigh, config.data.neighbours)
-    size = config.train.batch_size
-    number = number_of_batches(len(slices), size, steps_per_epoch)
+    size, number = _validation_batches(config, len(slices), steps_per_epoch)
     places = np.arange(number * size) * len(slices) // (number * size)
     rows = pipeline.share_of(size, jax.process_index(), jax.process_count())
     for first in range(number):
         yield slices.gather(places[first::number][rows.start : rows.stop])
+
+
+def _validation_batches(config: ConfigDict, samples: int | None, steps_per_epoch: int) -> tuple[int, int]:
+    """The size and the number of the batches: those that go through the network at a time in training."""
+    size = config.train.batch_size // config.train.accumulate
+    return size, number_of_batches(samples, size, steps_per_epoch * config.train.accumulate)
 
 
 def of_patches(config: ConfigDict, data: DataSet, index: Index, plan: RunPlan) -> Samples:
@@ -112,10 +117,12 @@ def of_patches(config: ConfigDict, data: DataSet, index: Index, plan: RunPlan) -
         return pipeline.batches_of_steps(batch_at, range(start_step, config.train.epochs * steps), config.data.workers)
 
     def validation() -> Iterator[dict[str, np.ndarray]]:
+        size, number = _validation_batches(config, None, steps)
         # As the network sees them: nothing is turned or scaled.
-        uncut = dataclasses.replace(sampling, drawn=None)
+        uncut = dataclasses.replace(sampling, batch_size=size, drawn=None)
         drawn = Patches([prepared[position] for position in val.tolist()], val, uncut, config.seed)
-        return (drawn.at(step, rows) for step in range(number_of_batches(None, config.train.batch_size, steps)))
+        rows = pipeline.share_of(size, jax.process_index(), jax.process_count())
+        return (drawn.at(step, rows) for step in range(number))
 
     return Samples(steps, batches, validation, prepared)
 

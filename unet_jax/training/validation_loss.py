@@ -23,12 +23,12 @@ SHARE = 0.1
 
 
 def number_of_batches(samples: int | None, batch_size: int, steps_per_epoch: int) -> int:
-    """How many batches the loss is taken of: at most `SHARE` of an epoch's steps, and at least one.
+    """How many batches the loss is taken of: at most `SHARE` of those of training, and at least one.
 
     Args:
         samples: of the validation side, all of which fit into so many batches at most; None for endless patches.
         batch_size: samples a batch.
-        steps_per_epoch: of training.
+        steps_per_epoch: batches of this size in an epoch of training.
     """
     most = max(int(SHARE * steps_per_epoch), 1)
     return most if samples is None else min(most, -(-samples // batch_size))
