@@ -730,7 +730,7 @@ def test_a_file_that_changes_while_it_is_read_is_known_by_what_was_decoded(whole
 
 def test_a_file_larger_than_the_limit_is_answered(whole, monkeypatch):
     monkeypatch.setattr(image_file, "MAX_FILE_BYTES", 100)
-    with pytest.raises(InputError, match=rf"{IMAGE}: has \d+ bytes, and up to 100 are read: split it\."):
+    with pytest.raises(InputError, match=rf"{IMAGE}: has [\d,]+ bytes, and up to 100 are read: split it\."):
         image_file.read_file(whole, Path(IMAGE))
 
 

@@ -54,7 +54,7 @@ def check_finite(case: Case) -> None:
     if bad.any():
         slices = np.flatnonzero(bad.any(axis=(1, 2, 3))).tolist()
         numbers = ", ".join(map(str, slices[:5])) + (", …" if len(slices) > 5 else "")
-        pixels = count(np.count_nonzero(bad), "pixel of the image is", "pixels of the image are")
+        pixels = count(int(np.count_nonzero(bad)), "pixel of the image is", "pixels of the image are")
         raise InputError(
             f"{shown(case.name)}: {pixels} NaN or infinite (slices {numbers}, counted from 0): restore or remove it."
         )

@@ -209,7 +209,7 @@ def _whole(mask: np.ndarray) -> np.ndarray:
         return mask
     whole = np.rint(mask)
     if not np.isfinite(mask).all():
-        values = wording.count(np.count_nonzero(~np.isfinite(mask)), "value that is", "values that are")
+        values = wording.count(int(np.count_nonzero(~np.isfinite(mask))), "value that is", "values that are")
         raise InputError(
             f"the mask has {values} NaN or infinite: save it with one "
             "number per class, and 0 where there is none; or set config.data.mask_threshold=1, which takes NaN as "

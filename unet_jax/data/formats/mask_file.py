@@ -64,7 +64,7 @@ def union(masks: Sequence[UInt8[np.ndarray, "d h w"]], paths: Sequence[Path]) ->
     for mask, path in zip(masks[1:], paths[1:], strict=True):
         both = (np.minimum(result, mask) > 0) & (np.maximum(result, mask) < label_maps.IGNORED) & (result != mask)
         if both.any():
-            pixels = count(np.count_nonzero(both), "pixel")
+            pixels = count(int(np.count_nonzero(both)), "pixel")
             mistake = f"has {pixels} of another class than {shown(paths[0])}: mend one of them."
             raise FaultsError([Fault(path, mistake, "two classes")])
         np.maximum(result, mask, out=result)
