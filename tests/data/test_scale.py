@@ -82,16 +82,16 @@ def test_clipped_images_are_named_with_the_share_at_their_maximum():
     """Of 20 to 119, the 20 values from 100 on become 100."""
     (line,) = said(trained(image()), image(), clipped(100))
     assert line == (
-        "1 of 2 cases have more voxels at the image's maximum than training, as clipped images do (b: 20.0% at 100 "
-        "(float32), where training had at most 1.0%): give images whose brightness is not cut off."
+        "1 of 2 cases have more voxels at the image's maximum than training, as clipped images do (b: 20 % at 100 "
+        "(float32), where training had at most 1 %): give images whose brightness is not cut off."
     )
     # Five times as bright, and cut off at 255: of 20 to 119 those from 51 on.
     eight, bright = image(dtype=np.uint8), clipped(255, np.uint8, factor=5)
     for mode in ("range", "auto"):
         line = said(trained(eight, mode=mode), bright)[-1]
         assert line.startswith("1 case has more voxels")
-        assert "69.0% at 255 (uint8)" in line
-    assert "20.0% at 100" in said(trained(image(), mode="volume", matters=[False]), clipped(100))[0]
+        assert "69 % at 255 (uint8)" in line
+    assert "20 % at 100" in said(trained(image(), mode="volume", matters=[False]), clipped(100))[0]
 
 
 def test_a_small_clipped_part_is_no_reason_to_warn():

@@ -137,8 +137,8 @@ def _clipped(scale: Scale, one: Measured, names: Sequence[str]) -> str | None:
             channel = f" of {names[number]}" if len(names) > 1 else ""
             value = highest * (255 if one.type == "uint8" else 1)
             return (
-                f"{share:.1%}{channel} at {value:.4g} ({one.type}), where training had at most "
-                f"{known['at_maximum'][1]:.1%}"
+                f"{100 * share:.3g} %{channel} at {value:.4g} ({one.type}), where training had at most "
+                f"{100 * known['at_maximum'][1]:.3g} %"
             )
     return None
 
