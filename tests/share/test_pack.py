@@ -145,7 +145,7 @@ def test_a_pack_names_no_case_unless_asked(run, packed, image, tmp_path, capsys)
     named = b"".join(of for name, of in members(packed).items() if not name.endswith(".npy")).decode()
     assert all(name in named for name in cases)
     with pack_file.opened(tmp_path / "model.zip") as folder:
-        with pytest.raises(InputError, match=r"model\.zip has no split\.json: a pack has it with --case_names alone"):
+        with pytest.raises(InputError, match=r"model has no split\.json: a pack has it with --case_names alone"):
             evaluate(folder)
         root = Path(read_config(run).data.root)
         metrics = evaluate(folder, side="all", data=root, output=tmp_path / "scores")
