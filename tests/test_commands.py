@@ -131,14 +131,8 @@ def test_forty_commands(newcomer, tmp_path, monkeypatch):
             wrong.append(f"{' '.join(arguments)}: more than a line a mistake: {ended.err}")
     assert not wrong, "\n\n".join(wrong)
     # Nothing is left that was not asked for.
-    assert {path.name for path in newcomer.iterdir()} - before == {
-        "runs",
-        "masks",
-        "network.zip",
-        "model.zip",
-        "again",
-        "again.zip",
-    }
+    written = {"runs", "masks", "network.zip", "model.zip", "again", "again.zip"}
+    assert {path.name for path in newcomer.iterdir()} - before == written
 
 
 def test_a_run_finds_its_data_from_another_folder_and_after_a_move(newcomer, tmp_path, monkeypatch):

@@ -111,8 +111,8 @@ def export(
     file = form.pack(program, facts)
     write_bytes(output, file)
     print(
-        f"Exported step {restored.step} of {facts['run']} to {output} ({len(file) / 1e6:,.1f} MB). Largest difference from "
-        f"the checkpoint's probabilities, over {image[..., 0].size:,} real pixels: {difference:.1e}.",
+        f"Exported step {restored.step} of {facts['run']} to {output} ({len(file) / 1e6:,.1f} MB). Largest difference "
+        f"from the checkpoint's probabilities, over {image[..., 0].size:,} real pixels: {difference:.1e}.",
         flush=True,
     )
     return facts
