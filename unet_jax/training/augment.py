@@ -9,8 +9,20 @@ import jax.numpy as jnp
 from jax.scipy.ndimage import map_coordinates
 from jaxtyping import Array, Float, Key
 
+from unet_jax.errors import InputError
+
 # In-plane axes, counted from the end, so that slices and volumes share them.
 ROWS, COLUMNS = -3, -2
+
+
+def check(settings: Mapping) -> None:
+    """Raises InputError unless config.augment may be `settings`."""
+    nodes = settings["elastic"]["grid"]
+    if nodes < 2:
+        raise InputError(
+            f"config.augment.elastic.grid is {nodes}; it must be at least 2, as its outer nodes lie on the outermost "
+            "pixels."
+        )
 
 
 def augment(
