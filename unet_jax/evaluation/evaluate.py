@@ -140,6 +140,7 @@ def score(
         tolerance=config.eval.surface_tolerance,
         stages=functools.partial(postprocess.stages, settings=settings.postprocess),
         classes=classes,
+        cldice=config.eval.cldice,
     )
     stages = _of_all_processes(data, index, own, settings, stages)
     parts = exchange.collect(packed_masks.to_bytes(masks)) if exchange.count() > 1 else []

@@ -11,7 +11,7 @@ from jaxtyping import Int32, Int64, UInt8
 from unet_jax.data import labels, regions
 from unet_jax.data.case import Case
 from unet_jax.data.regions import Classes
-from unet_jax.metrics import lesions, overlap, statistics, surface
+from unet_jax.metrics import centre_lines, lesions, overlap, statistics, surface
 
 # A case's; with several classes, `CLASSES` holds the row of each by its name, and all else is taken over them.
 Row = dict[str, "str | int | float | dict[str, Row] | None"]
@@ -27,6 +27,8 @@ DISTANCES = ("hd95", "average_surface_distance", "surface_dice", "volume_differe
 LESIONS = ("lesions_true_positive", "lesions_false_positive", "lesions_false_negative")
 # what only a whole case has; None where slices of it are missing
 WHOLE_CASE = (*DISTANCES, *LESIONS)
+# where config.eval.cldice asks for it; None for cases of several slices
+CLDICE = "cldice"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +52,7 @@ def score_cases(
     tolerance: float,
     stages: Stages,
     classes: Classes = (),
+    cldice: bool = False,
 ) -> dict[str, Scores]:
     """Scores the masks as they were predicted, and again after each step of post-processing.
 
@@ -66,6 +69,7 @@ def score_cases(
         stages: the mask as predicted and after each step of post-processing, each with a name: `postprocess.stages`.
             Steps need whole cases.
         classes: several, of which the masks hold the numbers; empty for one, of 0 and 1.
+        cldice: whether rows have this as well.
 
     Returns:
         The scores at each stage, from "as_predicted" to those of the final masks.
@@ -84,6 +88,7 @@ def score_cases(
             units=units,
             tolerance=tolerance,
             stages=stages,
+            cldice=cldice,
         )
         if classes:
             each = [score(_of_class(mask, its), _of_class(truth, its)) for its in regions.members(classes)]
@@ -124,6 +129,7 @@ def _score_stages(
     units: Mapping[str, str],
     tolerance: float,
     stages: Stages,
+    cldice: bool,
 ) -> dict[str, tuple[Row, Int64[np.ndarray, "s 3"]]]:
     """The row of a case and the counts of its slices, by stage of post-processing.
 
@@ -138,6 +144,8 @@ def _score_stages(
         if scored is None or not np.array_equal(final, scored):
             scored, found = final, overlap.count(final, truth)
             scores = whole_case_scores(final, truth, spacing, tolerance) if whole else dict.fromkeys(WHOLE_CASE)
+            if cldice:
+                scores[CLDICE] = centre_lines.cldice(final[0], truth[0]) if len(case.mask) == 1 else None
         found_at[stage] = (overlap_row(case, found, ignored) | scores | units, found)
     return found_at
 
@@ -158,7 +166,7 @@ def over_classes(rows: Mapping[str, Row]) -> Row:
     """A case's row from those of its classes: pixels and lesions are summed, scores are the mean where defined."""
     several, first = list(rows.values()), next(iter(rows.values()))
     row = dict(first)
-    for name in (*OVERLAP, *DISTANCES):
+    for name in (*OVERLAP, *DISTANCES, CLDICE):
         if name in row:
             row[name] = statistics.mean_of_defined(one[name] for one in several)
     for name in (*PIXELS, *LESIONS):
