@@ -76,7 +76,7 @@ def _load_runs(workdir: Path, batch_size: int | None) -> "Segmenter":
         return segment_stream(network, wanted, settings, keep_probabilities=keep)
 
     def finish(mask: Mask) -> Mask:
-        return postprocess.apply(mask, settings.postprocess)
+        return postprocess.apply(mask, settings.postprocess, classes)
 
     channels = image_channels(first, config)
     names, trained = _of_images(first, config, channels)

@@ -133,12 +133,16 @@ def score(
     prepared = (
         prepare_cases(config, data, settings.plan, np.unique(index[:, 0]).tolist()) if config.plan.previous else None
     )
+    if regions.overlap(classes):
+        stages_of = functools.partial(postprocess.stages_of_regions, settings=settings.postprocess, classes=classes)
+    else:
+        stages_of = functools.partial(postprocess.stages, settings=settings.postprocess)
     predicted = segment_cases(probability, data.cases, own, settings, title=f"scoring {side}", prepared=prepared)
     stages = score_cases(
         data.cases,
         packed_masks.keep(predicted, masks),
         tolerance=config.eval.surface_tolerance,
-        stages=functools.partial(postprocess.stages, settings=settings.postprocess),
+        stages=stages_of,
         classes=classes,
         cldice=config.eval.cldice,
     )

@@ -59,7 +59,7 @@ def check(config: ConfigDict, mesh: Mesh, classes: Classes = ()) -> None:
         )
     overlap, loss, count = regions.overlap(classes), config.loss.to_dict(), len(classes) or 1
     losses.check_weights(losses.for_overlap(loss, count) if overlap else loss, count, overlap=overlap)
-    postprocess.check(config.eval.postprocess.to_dict(), config.data.split_by, overlap=overlap)
+    postprocess.check(config.eval.postprocess.to_dict(), config.data.split_by)
     augment.check(config.augment.to_dict())
     optimizer_and_schedule(config, steps_per_epoch=1)
     model = nnx.eval_shape(lambda: models.of_config(config.model, 1, 1, nnx.Rngs(0)))
