@@ -90,9 +90,9 @@ def test_pictures_have_it_where_it_is_asked_for_and_volumes_do_not():
     assert {row["case"]: row["cldice"] for row in found.rows} == {"0": 2 / 3, "1": None, "2": None}
     summary = summarise(found.rows, found.counts)
     assert (summary["cldice_per_patient"]["mean"], summary["cldice_per_patient"]["patients"]) == (2 / 3, 1)
-    header = {"split": "test", "split_by": "by patient", "seconds_per_case": 0.1, "surface_tolerance": 1.0}
-    assert "clDice per patient" in scores.table(summary | header | {"postprocess": []})
-    [tile] = [each for each in sections._tiles(summary | header) if "clDice" in each[0]]
+    header = scored_cases.SCORED_HOW
+    assert "clDice per patient" in scores.table(header | summary)
+    [tile] = [each for each in sections._tiles(header | summary) if "clDice" in each[0]]
     assert tile[1] == "0.667"
     assert ("cldice", "clDice", ".3f") in report_cases._columns(found.rows)
 
