@@ -58,9 +58,7 @@ def score_slices(
         cldice=config.eval.cldice,
     )
     stages = _of_all_processes(data, index, own, settings, stages)
-    parts = exchange.collect(packed_masks.to_bytes(masks)) if exchange.count() > 1 else []
-    masks |= {position: mask for part in parts for position, mask in packed_masks.from_bytes(part).items()}
-    return stages, masks
+    return stages, packed_masks.of_all_processes(masks)
 
 
 def _stages(settings: SegmentSettings, classes: LabelMap) -> Stages:

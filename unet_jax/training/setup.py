@@ -57,7 +57,7 @@ def check(config: ConfigDict, mesh: Mesh, classes: Classes = ()) -> None:
         raise InputError(
             "config.eval.choose_threshold is set, and of several classes a pixel is of the likeliest: set it to False."
         )
-    overlap, loss, count = regions.overlap(classes), config.loss.to_dict(), len(classes) or 1
+    overlap, loss, count = regions.overlap(classes), config.loss.to_dict(), regions.count(classes)
     losses.check_weights(losses.for_overlap(loss, count) if overlap else loss, count, overlap=overlap)
     postprocess.check(config.eval.postprocess.to_dict(), config.data.split_by)
     augment.check(config.augment.to_dict())
