@@ -11,7 +11,7 @@ from unet_jax.data.names import UNUSABLE, shown
 from unet_jax.errors import InputError
 
 # Class name → its values in the files. The first name is class 1, the second class 2; 0 is background, and so are the
-# values of the name BACKGROUND, which is no class. Neither is IGNORE, whose pixels are left out of loss and scores. A
+# values of the name BACKGROUND, which is not a class. Nor is IGNORE, whose pixels are left out of loss and scores. A
 # colour is COLOUR with red, green and blue in the lower bytes. Classes that share values overlap: see `regions`.
 LabelMap = Mapping[str, tuple[int, ...]]
 BACKGROUND, IGNORE = RESERVED = ("background", "ignore")

@@ -123,7 +123,7 @@ def _elastic(key: Key[Array, ""], image: Array, mask: Array, settings: Mapping) 
     nodes = settings["grid"]
     drawn = settings["std"] * jax.random.normal(_draw(key, "displacement"), (nodes, nodes, 2))
     size = jnp.array([image.shape[ROWS], image.shape[COLUMNS]])
-    # A pixel's centre lies half a pixel from its edge, and a node's likewise; the outer ones coincide.
+    # The centre of a pixel lies half a pixel from its edge, as that of a node does; the outer ones coincide.
     scale = (size - 1) / (nodes - 1)
     displacement = jax.image.scale_and_translate(
         drawn, (*image.shape[ROWS:-1], 2), (0, 1), scale, (1 - scale) / 2, "cubic", antialias=False
