@@ -54,15 +54,19 @@ def write(folder: Path, entries: Iterable[tuple[Mapping[str, Any], Mapping[str, 
     while entry is not None:
         with open(_pool_path(folder, pool), "xb") as file:
             while entry is not None and (file.tell() == 0 or file.tell() + _size(entry[1]) <= POOL_BYTES):
-                facts, arrays = entry
-                places = {name: None if array is None else _append(file, pool, array) for name, array in arrays.items()}
-                records.append(Record(dict(facts), places))
+                records.append(_stored(file, pool, *entry))
+                entry = None  # not held while the next one is made
                 entry = next(entries, None)
             _flush(file)
         pool += 1
     with open(folder / pool_index.NAME, "xb") as file:
         file.write(pool_index.content_of(records))
         _flush(file)
+
+
+def _stored(file: BinaryIO, pool: int, facts: Mapping[str, Any], arrays: Mapping[str, Array | None]) -> Record:
+    places = {name: None if array is None else _append(file, pool, array) for name, array in arrays.items()}
+    return Record(dict(facts), places)
 
 
 def _size(arrays: Mapping[str, Array | None]) -> int:
