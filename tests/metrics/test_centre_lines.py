@@ -24,7 +24,7 @@ NOTHING = np.zeros_like(BAR)
 
 def test_the_skeleton_of_a_bar_lies_in_its_middle_row():
     found = skeleton(BAR)
-    assert not (found & ~(LINE > 0)).any()
+    assert not found[LINE == 0].any()
     # It is as long as the bar but for the half width that each end may lose.
     assert found.sum() >= 6
 
@@ -46,10 +46,10 @@ def test_a_skeleton_has_the_parts_and_the_holes_of_its_mask():
         for _ in range(8):
             mask = (rng.random((17, 23)) < share).astype(np.uint8)
             line = skeleton(mask)
-            assert not (line & (mask == 0)).any()
+            assert not line[mask == 0].any()
             assert ndimage.label(line, np.ones((3, 3)))[1] == ndimage.label(mask, np.ones((3, 3)))[1]
-            assert ndimage.label(~np.pad(line, 1))[1] == ndimage.label(np.pad(mask, 1) == 0)[1]
-            np.testing.assert_array_equal(skeleton(line.astype(np.uint8)), line)
+            assert ndimage.label(np.pad(line, 1) == 0)[1] == ndimage.label(np.pad(mask, 1) == 0)[1]
+            np.testing.assert_array_equal(skeleton(line), line)
 
 
 @pytest.mark.parametrize(

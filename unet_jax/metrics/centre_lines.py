@@ -21,13 +21,13 @@ def cldice(predicted: UInt8[np.ndarray, "h w"], truth: UInt8[np.ndarray, "h w"])
     found, existing = (int(np.count_nonzero(line)) for line in lines)
     if not found or not existing:
         return 0.0 if found or existing else None
-    precision = np.count_nonzero(lines[0] & (truth > 0)) / found
-    sensitivity = np.count_nonzero(lines[1] & (predicted > 0)) / existing
+    precision = np.count_nonzero(lines[0] & truth) / found
+    sensitivity = np.count_nonzero(lines[1] & predicted) / existing
     return 2 * precision * sensitivity / (precision + sensitivity) if precision and sensitivity else 0.0
 
 
-def skeleton(mask: UInt8[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
-    """The centre lines of a mask, a pixel wide, with as many connected parts as the mask has.
+def skeleton(mask: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
+    """The centre lines of a mask, both of 0 and 1: a pixel wide, in as many connected parts as the mask.
 
     The thinning of Guo & Hall 1989 (algorithm A1): pixels of the border go, from the one side and then from the other,
     as long as that neither parts what is connected nor shortens a line. Beyond the picture is background.
@@ -58,7 +58,7 @@ def skeleton(mask: UInt8[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
             gone = places[(parts == 1) & (neighbours >= 2) & (neighbours <= 3) & on_this_side]
             flat[gone] = False
             thinner |= len(gone) > 0
-    return padded[1:-1, 1:-1]
+    return padded[1:-1, 1:-1].astype(np.uint8)
 
 
 def _sum(*conditions: Bool[np.ndarray, " n"]) -> np.ndarray:
