@@ -41,7 +41,7 @@ def dice(found, there):
         (REGIONS | {"ignore": 3}, (1, 2), ("2d",)),
         (IGNORED, None, ("2d", "3d_fullres")),
     ],
-    ids=["regions, cascade", "regions, ignored", "ignored"],
+    ids=["regions_cascade", "regions_ignored", "labels_ignored"],
 )
 def test_plan_train_choose_predict(labels, order, configurations, tmp_path):
     raw = nnunet_raw.write(tmp_path / "Dataset008_Parts", labels=labels, order=order)
