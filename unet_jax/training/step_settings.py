@@ -75,7 +75,7 @@ class StepSettings:
             loss=for_overlap(loss, len(classes), ignored=ignores) if overlap else loss,
             augment=config.augment.to_dict(),
             seed=config.seed,
-            classes=len(classes) or 1,
+            classes=regions.count(classes),
             members=regions.members(classes) if overlap else (),
             skip_nonfinite=config.train.nonfinite == "skip",
             spike_factor=config.train.spike_factor,
