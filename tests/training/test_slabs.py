@@ -79,7 +79,7 @@ def train(case, mesh):
     graphdef, params, batch_stats = split_model(model)
     params, batch_stats = jax.tree.map(np.array, (params, batch_stats))
     optimizer = optax.sgd(0.1)
-    settings = steps.StepSettings(**settings, slabs=by_slab(mesh))
+    settings = steps.StepSettings(**settings, mesh=mesh)
     state = jax.device_put(steps.init_state(params, batch_stats, optimizer), replicated(mesh))
     step = steps.make_train_step(graphdef, optimizer, settings, optax.constant_schedule(0.1))
     batches = [global_batch({"image": image[n], "mask": mask[n]}, mesh) for n in range(2)]
