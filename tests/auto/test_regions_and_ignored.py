@@ -80,5 +80,5 @@ def test_plan_train_choose_predict(labels, order, configurations, tmp_path):
     assert segment.classes == tuple(names)
     found = np.asarray(nibabel.load(tmp_path / "masks" / "ball_0_mask.nii.gz").dataobj)
     assert set(np.unique(found)) <= {0, 1, 2}
-    case = load(config).cases[0]
-    np.testing.assert_array_equal(segment(case.image, case.spacing), np.transpose(found))
+    image = np.asarray(nibabel.load(raw / "imagesTr" / "ball_0_0000.nii.gz").dataobj, np.float32)
+    np.testing.assert_array_equal(segment(image.T[..., None], (2.0, 2.0, 2.0)), found.T)
