@@ -17,7 +17,11 @@ from unet_jax.errors import InputError
 def measured(settings, configure, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("benchmark")
     # The phantom's own size: resizing takes matrix products too.
-    config = configure(settings | {"benchmark.seconds": 0.05, "benchmark.trace": True, "data.image_size": 32})
+    config = configure(
+        settings
+        | {"benchmark.seconds": 0.05, "benchmark.trace": True, "data.image_size": 32}
+        | {"benchmark.feeding": True}
+    )
     order = []
     with pytest.MonkeyPatch.context() as patch:
         for module, name in ((benchmark.memory, "peaks"), (benchmark.rates, "peak_tflops")):
@@ -53,7 +57,21 @@ def test_rates_follow_from_the_medians(measured, settings):
     step = results["step"]
     assert step["tflops_a_device"] == pytest.approx(step["gflop"] / step["p50_ms"])
     assert step["share_of_measured_peak"] == pytest.approx(step["tflops_a_device"] / results["peak_tflops"]["float32"])
+    assert step["floor_ms"] == pytest.approx(step["gflop"] / results["peak_tflops"]["float32"])
     assert results["end_to_end"]["of_step_only"] > 0
+
+
+def test_every_way_of_feeding_is_measured(measured):
+    results, *_ = measured
+    assert {name: one["steps"] for name, one in results["feeding"].items()} == {
+        "in_turn": 1,
+        "ahead": 1,
+        "resident": 1,
+        "together": 8,
+    }
+    assert all(one["p50_ms"] > 0 and one["of_step_only"] > 0 for one in results["feeding"].values())
+    line = next(line for line in table(results).splitlines() if "with batches in turn" in line)
+    assert f"of 8 steps a program {results['feeding']['together']['p50_ms']:.2f} (" in line
 
 
 def test_operations_are_those_of_the_network(measured, settings):

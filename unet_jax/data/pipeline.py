@@ -53,6 +53,7 @@ def training_batches(
     shards: int = 1,
     workers: int = 0,
     tumour_share: float = 0.0,
+    gathered: bool = True,
 ) -> grain.IterDataset:
     """Shuffled batches, in a new order each epoch.
 
@@ -74,9 +75,10 @@ def training_batches(
         tumour_share: from 0 to 1. The last `round(tumour_share * batch_size)` slices of each batch (a half rounds to
             the even number) are replaced by slices with tumour, drawn with replacement. nnU-Net takes a third
             (Isensee et al. 2021, supplementary note 4).
+        gathered: whether batches have their pixels; else they say whose they would be, as `Slices.named` does.
 
     Returns:
-        Batches as `Slices.gather` makes them, of batch_size / shards slices.
+        Batches as `Slices.gather` or `Slices.named` makes them, of batch_size / shards slices.
 
     Raises:
         InputError: as `steps_per_epoch`; or no slice has tumour, and some should be drawn.
@@ -92,7 +94,8 @@ def training_batches(
         raise InputError(f"config.data.tumour_share={tumour_share}: no slice to train on has tumour: set it to 0.")
     # Not grain's own shuffle and batch: they cost 37 microseconds a slice, more than copying it does, and
     # draw epoch e of seed s as epoch 0 of seed s + e.
-    batch_at = functools.partial(_batch_at, slices, batch_size, part, seed, tumour, count)
+    make = slices.gather if gathered else slices.named
+    batch_at = functools.partial(_batch_at, make, len(slices), batch_size, part, seed, tumour, count)
     return batches_of_steps(batch_at, range(start_step, epochs * steps), workers)
 
 
@@ -183,7 +186,8 @@ def _end_with_parent(index: int, count: int) -> None:
 
 
 def _batch_at(
-    slices: Slices,
+    make: Callable[[Int[np.ndarray, " b"]], dict[str, np.ndarray]],
+    length: int,
     batch_size: int,
     part: slice,
     seed: int,
@@ -191,13 +195,13 @@ def _batch_at(
     count: int,
     step: int,
 ) -> dict[str, np.ndarray]:
-    epoch, step_in_epoch = divmod(step, len(slices) // batch_size)
+    epoch, step_in_epoch = divmod(step, length // batch_size)
     start = step_in_epoch * batch_size
-    positions = _order(len(slices), seed, epoch)[start : start + batch_size]
+    positions = _order(length, seed, epoch)[start : start + batch_size]
     if count:
         drawn = np.random.default_rng((seed, epoch, step)).choice(tumour, count)
         positions = np.concatenate([positions[: batch_size - count], drawn])
-    return slices.gather(positions[part])
+    return make(positions[part])
 
 
 @functools.lru_cache(maxsize=4)

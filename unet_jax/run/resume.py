@@ -22,7 +22,9 @@ RESUME = ("auto", "must", "never")
 # devices the same numbers are computed. The data are identified by
 # their fingerprint. A group stands for all its keys.
 HARMLESS = (
+    "data.ahead",
     "data.cache",
+    "data.resident",
     "data.root",
     "data.wait_seconds",
     "data.workers",
@@ -37,6 +39,7 @@ HARMLESS = (
     "train.log_every_steps",
     "train.loggers",
     "train.spatial",
+    "train.steps_per_dispatch",
     "train.tensorboard",
     "watchdog_seconds",
     "benchmark",

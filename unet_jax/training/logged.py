@@ -11,12 +11,21 @@ from unet_jax.errors import NumbersError
 from unet_jax.run import history
 from unet_jax.runtime import exchange
 from unet_jax.runtime.mesh import is_primary
+from unet_jax.training.feed import Fed
 from unet_jax.training.running import Run
 from unet_jax.training.step import FAULTS
 
 
 class LoggedStep:
-    """A step that was started, and which slices it saw or where its patches began; what it logs is fetched together."""
+    """A step that was started, and which slices it saw or where its patches began; what it logs is fetched together.
+
+    Args:
+        number: of the run, from 1.
+        logged: by the step's program.
+        case: positions in the data.
+        place: slices, or the first voxels of patches.
+        row: which of the program's steps it is; None where it has one.
+    """
 
     def __init__(
         self,
@@ -24,16 +33,18 @@ class LoggedStep:
         logged: dict[str, jax.Array],
         case: Int32[np.ndarray, " b"],
         place: Int32[np.ndarray, " b"] | Int32[np.ndarray, "b 3"],
+        row: int | None = None,
     ):
         self.number = number
         self.case, self.place = case, place
         self.checked = False
-        self._logged = logged
+        self._logged, self._row = logged, row
 
     @functools.cached_property
     def logged(self) -> dict[str, np.ndarray]:
         """What the step logs; the first look waits for its end."""
-        return jax.device_get(self._logged)
+        values = jax.device_get(self._logged)
+        return values if self._row is None else {key: value[self._row, ...] for key, value in values.items()}
 
     def record(self) -> dict[str, Any]:
         """The step's line in the history; what is not finite in a step that was skipped is None."""
@@ -45,6 +56,13 @@ class LoggedStep:
             "skipped": int(self.logged["skipped"]),
             "learning_rate": float(self.logged["learning_rate"]),
         }
+
+
+def logged_steps(first: int, logged: dict[str, jax.Array], fed: Fed) -> list[LoggedStep]:
+    """The steps of a program, of which `first` is the number of the first."""
+    if fed.steps == 1:
+        return [LoggedStep(first, logged, *fed.seen[0])]
+    return [LoggedStep(first + row, logged, *seen, row) for row, seen in enumerate(fed.seen)]
 
 
 def check_numbers(run: Run, step: LoggedStep) -> None:

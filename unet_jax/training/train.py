@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from unet_jax.data import leaks, load, pipeline, regions, splits
+from unet_jax.data import leaks, load, regions, splits
 from unet_jax.evaluation import threshold
 from unet_jax.evaluation.evaluate import score
 from unet_jax.inference.network import make_step
@@ -21,9 +21,10 @@ from unet_jax.runtime.mesh import data_mesh, is_primary, prediction_mesh
 from unet_jax.runtime.out_of_memory import explained
 from unet_jax.runtime.signals import StopRequest
 from unet_jax.runtime.watchdog import Watchdog
-from unet_jax.training import budget, loggers, loop, progress, samples, setup, state_on_disk
+from unet_jax.training import budget, dispatch, feed, loggers, loop, progress, samples, setup, state_on_disk
+from unet_jax.training.pace import Pace
 from unet_jax.training.running import Run
-from unet_jax.training.step import make_train_step
+from unet_jax.training.step import make_train_step, make_train_steps
 from unet_jax.training.step_settings import StepSettings
 from unet_jax.training.tensorboard import EventFile
 from unet_jax.training.trial import run_trial
@@ -150,6 +151,7 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
         data=data,
         validation=index["val"],
         train_step=make_train_step(graphdef, optimizer, step_settings, schedule),
+        train_steps=make_train_steps(graphdef, optimizer, step_settings, schedule),
         network_step=make_step(graphdef, config, own_mesh, overlap=regions.overlap(classes)),
         settings=SegmentSettings.of(config, own_mesh, plan, classes),
         steps_per_epoch=steps_per_epoch,
@@ -162,10 +164,12 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
         prepared=sampled.prepared,
     )
     stop.anywhere(lambda: f"nothing was trained since step {resumed}; run the same command to resume.")
-    stream = pipeline.stream(sampled.batches(resumed))
+    pace, periods = Pace(), (steps_per_epoch, config.train.checkpoint_every_steps)
+    wanted = functools.partial(dispatch.chosen, config.train.steps_per_dispatch, pace)
+    fed = feed.opened(config, sampled, mesh, resumed, dispatch.counts(resumed, total_steps, periods, wanted))
     closing_events = contextlib.closing(events) if events else contextlib.nullcontext()
-    with host_memory.thawing(), contextlib.closing(stream) as batches, closing_events, logging as logs:
-        epochs = loop.train_epochs(dataclasses.replace(run, loggers=logs), state, batches, epochs)
+    with host_memory.thawing(), fed as batches, closing_events, logging as logs:
+        epochs = loop.train_epochs(dataclasses.replace(run, loggers=logs), state, batches, epochs, pace)
 
     # The scores.
     stop.anywhere(lambda: "trained to the end and saved; run the same command to score it.")
