@@ -2,9 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
-import grain
 import jax
 import numpy as np
 from jaxtyping import Int32
@@ -13,6 +12,7 @@ from ml_collections import ConfigDict
 from unet_jax.data import labels, pipeline
 from unet_jax.data.case import Case
 from unet_jax.data.load import DataSet
+from unet_jax.data.pipeline import Batch
 from unet_jax.data.slices import Slices
 from unet_jax.losses import weight_maps
 from unet_jax.plan.enlarged_patch import enlarged_patch
@@ -42,9 +42,9 @@ class Samples:
     """
 
     steps_per_epoch: int
-    batches: Callable[[int], grain.IterDataset]
+    batches: Callable[[int], Iterable[Batch]]
     slices: Slices | None = None
-    positions: Callable[[int], grain.IterDataset] | None = None
+    positions: Callable[[int], Iterable[Batch]] | None = None
     prepared: Mapping[int, PreparedCase] = dataclasses.field(default_factory=dict)
 
 
@@ -58,7 +58,7 @@ def of_slices(config: ConfigDict, cases: list[Case], index: Index) -> Samples:
     slices = Slices(cases, index["train"], config.data.slab, weigh, config.data.neighbours)
     steps = pipeline.steps_per_epoch(len(slices), config.train.batch_size, jax.process_count())
 
-    def batches(start_step: int, *, gathered: bool = True) -> grain.IterDataset:
+    def batches(start_step: int, *, gathered: bool = True) -> Iterable[Batch]:
         return pipeline.training_batches(
             slices,
             batch_size=config.train.batch_size,
@@ -92,7 +92,7 @@ def of_patches(config: ConfigDict, data: DataSet, index: Index, plan: RunPlan) -
     rows = pipeline.share_of(config.train.batch_size, jax.process_index(), jax.process_count())
     steps = config.train.steps_per_epoch or STEPS_PER_EPOCH
 
-    def batches(start_step: int) -> grain.IterDataset:
+    def batches(start_step: int) -> Iterable[Batch]:
         batch_at = functools.partial(patches.at, rows=rows)
         return pipeline.batches_of_steps(batch_at, range(start_step, config.train.epochs * steps), config.data.workers)
 
