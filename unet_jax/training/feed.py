@@ -78,16 +78,16 @@ def opened(
         batches, send = sampled.positions(done), resident.gathering(resident.upload(sampled.slices, mesh), mesh)
     else:
         batches, send = sampled.batches(done), functools.partial(sent, mesh=mesh)
-    ahead = _on_device(AHEAD) if config.data.ahead is None else config.data.ahead
+    ahead = _ahead() if config.data.ahead is None else config.data.ahead
     with contextlib.closing(pipeline.stream(batches)) as stream:
         feed = fed(stream, counts, send)
         with contextlib.closing(drawn_ahead(feed, ahead) if ahead else feed) as drawn:
             yield drawn
 
 
-def _on_device(ahead: int) -> int:
-    # On a CPU there is nowhere to send a batch, and the thread takes a core from the step.
-    return 0 if jax.default_backend() == "cpu" else ahead
+def _ahead() -> int:
+    """For None: on a CPU there is nowhere to send a batch, and the thread takes time from the step."""
+    return 0 if jax.default_backend() == "cpu" else AHEAD
 
 
 def fed(

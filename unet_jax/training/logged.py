@@ -1,6 +1,7 @@
 """What a step logs, once it has ended, and what is said where its numbers are not finite."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -21,7 +22,7 @@ class LoggedStep:
 
     Args:
         number: of the run, from 1.
-        logged: by the step's program.
+        fetch: waits for the step's program and gives what that logs.
         case: positions in the data.
         place: slices, or the first voxels of patches.
         row: which of the program's steps it is; None where it has one.
@@ -30,7 +31,7 @@ class LoggedStep:
     def __init__(
         self,
         number: int,
-        logged: dict[str, jax.Array],
+        fetch: Callable[[], dict[str, np.ndarray]],
         case: Int32[np.ndarray, " b"],
         place: Int32[np.ndarray, " b"] | Int32[np.ndarray, "b 3"],
         row: int | None = None,
@@ -38,12 +39,12 @@ class LoggedStep:
         self.number = number
         self.case, self.place = case, place
         self.checked = False
-        self._logged, self._row = logged, row
+        self._fetch, self._row = fetch, row
 
     @functools.cached_property
     def logged(self) -> dict[str, np.ndarray]:
         """What the step logs; the first look waits for its end."""
-        values = jax.device_get(self._logged)
+        values = self._fetch()
         return values if self._row is None else {key: value[self._row, ...] for key, value in values.items()}
 
     def record(self) -> dict[str, Any]:
@@ -60,9 +61,10 @@ class LoggedStep:
 
 def logged_steps(first: int, logged: dict[str, jax.Array], fed: Fed) -> list[LoggedStep]:
     """The steps of a program, of which `first` is the number of the first."""
+    fetch = functools.cache(lambda: jax.device_get(logged))
     if fed.steps == 1:
-        return [LoggedStep(first, logged, *fed.seen[0])]
-    return [LoggedStep(first + row, logged, *seen, row) for row, seen in enumerate(fed.seen)]
+        return [LoggedStep(first, fetch, *fed.seen[0])]
+    return [LoggedStep(first + row, fetch, *seen, row) for row, seen in enumerate(fed.seen)]
 
 
 def check_numbers(run: Run, step: LoggedStep) -> None:
