@@ -11,6 +11,7 @@ script in PyTorch has the same weights, needs torch, OpenCV and nibabel, and its
 interpreter of --torch_python has no torch, it is left out.
 """
 
+import argparse
 import json
 import subprocess
 import sys
@@ -22,14 +23,9 @@ from pathlib import Path
 import cv2
 import nibabel
 import numpy as np
-from absl import app, flags
 
 from benchmarks import prediction_data, results
 
-TORCH_PYTHON = flags.DEFINE_string("torch_python", sys.executable, "The interpreter for the script in PyTorch.")
-ROUNDS = flags.DEFINE_integer("rounds", 3, "Predictions that are timed; medians count.")
-TINY = flags.DEFINE_bool("tiny", False, "Toy sizes, one round, nothing kept: a check.")
-ONLY = flags.DEFINE_string("only", "", "Rows whose name has this in it; all by default.")
 # Of all pixels, at least so many have the same mask on both sides.
 SAME = 0.99
 DESCRIBE = "import json; from unet_jax.runtime import environment as e; print(json.dumps(e.describe()))"
@@ -125,27 +121,38 @@ def _torch_version(python: str) -> str | None:
     return None if done.returncode else done.stdout.strip()
 
 
-def main(_) -> None:
+def _arguments() -> argparse.Namespace:
+    # Not flags of absl: a process that imports several of these modules would have some twice.
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--torch_python", default=sys.executable, help="the interpreter for the script in PyTorch")
+    parser.add_argument("--rounds", type=int, default=3, help="predictions that are timed; medians count")
+    parser.add_argument("--tiny", action="store_true", help="toy sizes, one round, nothing kept: a check")
+    parser.add_argument("--only", default="", help="rows whose name (scan, pictures, ct) has this in it")
+    return parser.parse_args()
+
+
+def main() -> None:
     """Measures every row, prints them and keeps them."""
+    given = _arguments()
     # By a process of its own: this one leaves the device to the programs that it starts.
     described = subprocess.run((sys.executable, "-c", DESCRIBE), capture_output=True, text=True, check=True)
     found = json.loads(described.stdout.splitlines()[-1]) | {"rows": []}
-    version = _torch_version(TORCH_PYTHON.value)
+    version = _torch_version(given.torch_python)
     if version:
         found["versions"]["torch"] = version
     else:
-        print(f"{TORCH_PYTHON.value} has no torch: its script is left out.", flush=True)
+        print(f"{given.torch_python} has no torch: its script is left out.", flush=True)
     device = "cpu" if found["device"] == "cpu" else "gpu"
     with tempfile.TemporaryDirectory(prefix="prediction_") as folder:
-        for row in prediction_data.rows(device, tiny=TINY.value):
-            if ONLY.value in row.name:
-                rounds = 1 if TINY.value else ROUNDS.value
-                one = measure(row, Path(folder), rounds, TORCH_PYTHON.value if version else None)
+        for row in prediction_data.rows(device, tiny=given.tiny):
+            if given.only in row.name:
+                rounds = 1 if given.tiny else given.rounds
+                one = measure(row, Path(folder), rounds, given.torch_python if version else None)
                 found["rows"].append(one)
                 print(json.dumps(one), flush=True)
-    if not TINY.value:
+    if not given.tiny:
         print(f"written to {results.write(f'prediction_{device}', found)}")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    main()

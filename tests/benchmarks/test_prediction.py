@@ -1,3 +1,8 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -67,3 +72,21 @@ def test_the_table_has_a_line_a_program():
     assert "| one scan | unet_jax | 7.0 | 4.0 | 2.5 | 0.5 | 20.0 |" in lines
     assert "| one scan | torch | 9.0 | 4.0 | 2.5 | 0.5 |  |" in lines
     assert lines[-1].startswith("Of all pixels, 99.87% or more")
+
+
+@pytest.mark.slow
+def test_every_row_at_toy_size():
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.prediction", "--tiny"], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert [row["title"].split(" (")[0] for row in rows] == [
+        "one scan of 5 slices of 32×32×3",
+        "3 ultrasound pictures of about 30×24",
+        "one CT of 16×16×12",
+    ]
+    for row in rows:
+        assert row["seconds"]["unet_jax"] > 0
+        assert all(seconds > 0 for seconds in row["split"]["unet_jax"].values())
