@@ -163,9 +163,10 @@ def gpu_round(found: Mapping) -> str:
 
 # marker → what writes the section, the command that measures, and why it may be missing
 SECTIONS: dict[str, tuple[Callable[[Mapping], str], str, str]] = {
-    "against_torch_cpu": (against_torch, "python -m benchmarks.against_torch", "no quiet machine was at hand"),
+    "against_torch_cpu_avx2": (against_torch, "python -m benchmarks.against_torch", "no such CPU was at hand"),
+    "against_torch_cpu_avx512": (against_torch, "python -m benchmarks.against_torch", "no such CPU was at hand"),
     "against_torch_gpu": (against_torch, "python -m benchmarks.against_torch", "no GPU was at hand"),
-    "volumes_against_torch_cpu": (
+    "volumes_against_torch_cpu_avx512": (
         against_torch,
         "python -m benchmarks.volumes_against_torch",
         "no quiet machine was at hand",

@@ -314,6 +314,9 @@ def get_config() -> ConfigDict:
     config.eval.tiles = False
     # How far apart two outlines may lie and still count as one in the surface Dice: mm, or pixels without spacing.
     config.eval.surface_tolerance = 2.0
+    # Whether cases of one slice are scored by clDice as well, how well the centre lines of vessels or membranes agree
+    # (Shit et al. 2021). It is undefined for volumes.
+    config.eval.cldice = False
     # Connected parts of a case's mask that are dropped: those under so many voxels (0: none), all but the largest.
     config.eval.postprocess = ConfigDict({"minimum_voxels": 0, "largest_component": False})
 

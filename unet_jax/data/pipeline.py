@@ -107,14 +107,14 @@ def training_batches(
     steps = steps_per_epoch(len(slices), batch_size, shards)
     rows = share_of(batch_size, shard, shards)
     part = slice(rows.start, rows.stop)
-    count = round(tumour_share * batch_size)
-    tumour = slices.with_tumour() if count else np.zeros(0, np.int64)
-    if count and not len(tumour):
+    replaced = round(tumour_share * batch_size)
+    tumour = slices.with_tumour() if replaced else np.zeros(0, np.int64)
+    if replaced and not len(tumour):
         raise InputError(f"config.data.tumour_share={tumour_share}: no slice to train on has tumour: set it to 0.")
     # Not grain's own shuffle and batch: they cost 37 microseconds a slice, more than copying it does, and
     # draw epoch e of seed s as epoch 0 of seed s + e.
     make = slices.gather if gathered else slices.named
-    batch_at = functools.partial(_batch_at, make, len(slices), batch_size, part, seed, tumour, count)
+    batch_at = functools.partial(_batch_at, make, len(slices), batch_size, part, seed, tumour, replaced)
     return batches_of_steps(batch_at, range(start_step, epochs * steps), workers)
 
 
@@ -209,15 +209,15 @@ def _batch_at(
     part: slice,
     seed: int,
     tumour: Int[np.ndarray, " m"],
-    count: int,
+    replaced: int,
     step: int,
 ) -> Batch:
     epoch, step_in_epoch = divmod(step, length // batch_size)
     start = step_in_epoch * batch_size
     positions = _order(length, seed, epoch)[start : start + batch_size]
-    if count:
-        drawn = np.random.default_rng((seed, epoch, step)).choice(tumour, count)
-        positions = np.concatenate([positions[: batch_size - count], drawn])
+    if replaced:
+        drawn = np.random.default_rng((seed, epoch, step)).choice(tumour, replaced)
+        positions = np.concatenate([positions[: batch_size - replaced], drawn])
     return make(positions[part])
 
 

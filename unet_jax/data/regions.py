@@ -30,9 +30,14 @@ def values(classes: Mapping[str, tuple[int, ...]]) -> list[int]:
     return sorted(set(_all(classes)))
 
 
+def count(classes: Classes) -> int:
+    """How many classes there are beside the background; a single one has no name."""
+    return len(classes) or 1
+
+
 def count_numbers(classes: Classes) -> int:
     """How many numbers a mask holds beside background's; 1 for a single class, which has no name."""
-    return len(values(classes)) if overlap(classes) else len(classes) or 1
+    return len(values(classes)) if overlap(classes) else count(classes)
 
 
 def members(classes: Classes) -> Members:

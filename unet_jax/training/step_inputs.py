@@ -22,7 +22,7 @@ def augmented(
     # What is ignored goes through resizing and augmentation as a number after the others.
     sizes, labels = batch.get("size"), settings.numbers + settings.ignores
     if settings.patches is not None:
-        given = batch["image"], batch["mask"], settings.patches, batch.get("previous")
+        given = batch["image"], batch["mask"], settings.patches, batch.get("previous"), settings.mesh
         image, mask = patch_augment.augment(key, *given)
         return image, _of_classes(jax.nn.one_hot(mask, labels + 1)[..., 1:], settings)
     image = prepare_image(batch["image"], settings.image_size, sizes)
