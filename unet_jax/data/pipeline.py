@@ -1,13 +1,12 @@
-"""Cases to batches of slices: numpy gathers the batch of each step; with worker processes, grain hands steps out."""
+"""Cases to batches of slices: grain walks the steps, numpy gathers each batch."""
 
 import contextlib
-import dataclasses
 import functools
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from multiprocessing import resource_tracker
 
 import numpy as np
@@ -18,23 +17,6 @@ from unet_jax.errors import InputError, RunError, StuckError
 from unet_jax.wording import count
 
 Batch = dict[str, np.ndarray]
-
-
-@dataclasses.dataclass(frozen=True)
-class InTurn:
-    """The batches of steps, one after the other, made by this process; each iteration begins anew.
-
-    Attributes:
-        batch_at: gives the batch of a step.
-        steps: which.
-    """
-
-    batch_at: Callable[[int], Batch]
-    steps: range
-
-    def __iter__(self) -> Generator[Batch, None, None]:
-        for step in self.steps:
-            yield self.batch_at(step)
 
 
 def steps_per_epoch(slices: int, batch_size: int, shards: int = 1) -> int:
@@ -126,16 +108,18 @@ def batches_of_steps(batch_at: Callable[[int], Batch], steps: range, workers: in
         steps: which.
         workers: see `training_batches`.
     """
-    if not workers:
-        return InTurn(batch_at, steps)
-    import grain  # here: a run's first step need not wait for it
+    import grain  # here: it imports orbax, for which prediction need not wait
 
-    return (
+    batches = (
         grain.MapDataset.range(steps.start, steps.stop)
         .map(batch_at)
         .to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
-        .mp_prefetch(grain.MultiprocessingOptions(num_workers=workers), worker_init_fn=_end_with_parent)
     )
+    if workers:
+        batches = batches.mp_prefetch(
+            grain.MultiprocessingOptions(num_workers=workers), worker_init_fn=_end_with_parent
+        )
+    return batches
 
 
 def share_of(batch_size: int, shard: int, shards: int) -> range:
