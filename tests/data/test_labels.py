@@ -79,11 +79,6 @@ def test_values_that_mean_nothing_are_listed(values, label_map, complaint):
         labels.to_classes(np.array([values]), label_map)
 
 
-def test_a_single_class_has_no_name():
-    assert labels.count({}) == 1
-    assert labels.count(["edema", "core"]) == 2
-
-
 def test_colours_are_values_of_their_own():
     label_map = labels.parse("tumour=#ff0000, node=#00FF00+#0000ff, background=#000000+#808080")
     red, green, blue, grey = (labels.COLOUR | value for value in (0xFF0000, 0x00FF00, 0x0000FF, 0x808080))

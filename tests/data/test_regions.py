@@ -82,3 +82,8 @@ def test_nnunets_description_keeps_its_order_in_the_config(tmp_path):
     # Without one, as config.data.labels.
     path.write_text(json.dumps(description))
     assert regions.painted(labels.classes_of(dataset_json.label_map(dataset_json.read(path), path))) == (1, 3, 2)
+
+
+def test_a_single_class_has_no_name():
+    assert regions.count({}) == 1
+    assert regions.count(("edema", "core")) == 2

@@ -17,10 +17,9 @@ from PIL import Image
 
 from unet_jax.data.load import load
 from unet_jax.errors import InputError, StorageError
-from unet_jax.evaluation import evaluate as evaluation
 from unet_jax.evaluation.evaluate import evaluate
 from unet_jax.files import write_json
-from unet_jax.inference import ensemble, prediction_task
+from unet_jax.inference import ensemble, postprocess, prediction_task
 from unet_jax.inference import predict as prediction
 from unet_jax.inference.network import load_network
 from unet_jax.inference.predict import predict
@@ -90,7 +89,7 @@ def test_predict_writes_the_masks_that_evaluate_scores_bit_for_bit(
     workdir, config, scans, tmp_path, monkeypatch, flips, tiles
 ):
     scored = {}
-    original = evaluation.postprocess.stages
+    original = postprocess.stages
 
     def noting(mask, settings):
         for stage, found in original(mask, settings):
@@ -99,7 +98,7 @@ def test_predict_writes_the_masks_that_evaluate_scores_bit_for_bit(
 
     # Without cropping, what is scored is a whole mask.
     monkeypatch.setattr(scoring, "_cropped", lambda predicted, truth: (predicted, truth))
-    monkeypatch.setattr(evaluation.postprocess, "stages", noting)
+    monkeypatch.setattr(postprocess, "stages", noting)
     metrics = evaluate(workdir, side="all", flips=flips, tiles=tiles)
     final = scored["minimum_voxels"][: metrics["cases"]]
     monkeypatch.undo()

@@ -6,9 +6,9 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from scored_cases import SCORED_HOW, stages
 
 from unet_jax.data.case import Case
-from unet_jax.inference import postprocess
 from unet_jax.metrics import cases as scoring
 from unet_jax.metrics.summary import summarise
 from unet_jax.report import case_view, charts, page, pages, search
@@ -32,24 +32,12 @@ def written(folder, count, pictured=2):
         cases,
         [(n, numbers, mask) for n, mask in enumerate(masks)],
         tolerance=2.0,
-        stages=lambda mask: postprocess.stages(mask, {"minimum_voxels": 0, "largest_component": False}),
+        stages=stages(),
     )["as_predicted"]
-    summary = {
-        "split": "test",
-        "split_by": "by patient",
-        "checkpoint": "best",
-        "checkpoint_step": 30,
-        "damaged_checkpoints": [],
-        "data_fingerprint": "0123abcd",
-        "threshold": 0.5,
-        "surface_tolerance": 2.0,
-        "postprocess": [],
-        "seconds_per_case": 1.0,
-    }
     page.write(
         folder / pages.FIRST,
         title="run",
-        summary=summary | summarise(scores.rows, scores.counts),
+        summary=SCORED_HOW | summarise(scores.rows, scores.counts),
         rows=scores.rows,
         epochs=[],
         config={"seed": 7},

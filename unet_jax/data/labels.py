@@ -1,6 +1,6 @@
 """Which values, or colours, in a mask file mean which class: label maps such as "edema=1, core=2+3"."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
@@ -12,7 +12,7 @@ from unet_jax.data.names import UNUSABLE, shown
 from unet_jax.errors import InputError
 
 # Class name → its values in the files. The first name is class 1, the second class 2; 0 is background, and so are the
-# values of the name BACKGROUND, which is no class. Neither is IGNORE, whose pixels are left out of loss and scores. A
+# values of the name BACKGROUND, which is not a class. Nor is IGNORE, whose pixels are left out of loss and scores. A
 # colour is COLOUR with red, green and blue in the lower bytes. Classes that share values overlap: see `regions`.
 LabelMap = Mapping[str, tuple[int, ...]]
 BACKGROUND, IGNORE = RESERVED = ("background", "ignore")
@@ -109,11 +109,6 @@ def numbers(labels: LabelMap) -> dict[int, tuple[int, ...]]:
     classes = classes_of(labels)
     parts = [(value,) for value in regions.values(classes)] if regions.overlap(classes) else classes.values()
     return dict(enumerate(parts, 1)) | ({IGNORED: labels[IGNORE]} if IGNORE in labels else {})
-
-
-def count(classes: Collection[str]) -> int:
-    """The number of classes beside the background; a single class has no name."""
-    return len(classes) or 1
 
 
 def check(labels: LabelMap, source: str, reserved: LabelMap = MappingProxyType({})) -> None:

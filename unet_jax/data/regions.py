@@ -11,8 +11,8 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 from jaxtyping import Bool, Shaped, UInt8
 
+from unet_jax import wording
 from unet_jax.errors import InputError
-from unet_jax.wording import count
 
 # Names alone are of classes that exclude each other; a mapping has each one's values too, as `labels.LabelMap`.
 Classes = Collection[str] | Mapping[str, tuple[int, ...]]
@@ -31,9 +31,14 @@ def values(classes: Mapping[str, tuple[int, ...]]) -> list[int]:
     return sorted(set(_all(classes)))
 
 
+def count(classes: Classes) -> int:
+    """How many classes there are beside the background; a single one has no name."""
+    return len(classes) or 1
+
+
 def count_numbers(classes: Classes) -> int:
     """How many numbers a mask holds beside background's; 1 for a single class, which has no name."""
-    return len(values(classes)) if overlap(classes) else len(classes) or 1
+    return len(values(classes)) if overlap(classes) else count(classes)
 
 
 def members(classes: Classes) -> Members:
@@ -74,7 +79,7 @@ def painted_with(
     """
     if len(order) != len(classes):
         raise InputError(
-            f"{source} has {count(len(order), 'value')}, and there are {len(classes)} classes ({', '.join(classes)}): "
+            f"{source} has {wording.count(len(order), 'value')}, and there are {len(classes)} classes ({', '.join(classes)}): "
             "give one for each, in their order."
         )
     wrong = [(value, name) for value, (name, its) in zip(order, classes.items(), strict=True) if value not in its]

@@ -57,7 +57,7 @@ def export(
         data: a folder of cases to try it on; None for those that the run was trained on.
         overwrite: whether to replace `output` if it exists.
         shape: of the cases that the file of a run on patches is for; None for that of the case it is tried on.
-        spacing: of these, in mm; None likewise.
+        spacing: of these, in mm; None for that of the case it is tried on.
 
     Returns:
         the facts in the file.

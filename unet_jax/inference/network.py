@@ -164,7 +164,7 @@ def input_channels(config: ConfigDict, channels: int, classes: Classes = ()) -> 
 
 def output_channels(classes: Classes) -> int:
     """How many channels of logits the network has for these classes; empty for one."""
-    return logit_channels(len(classes) or 1, overlap=regions.overlap(classes))
+    return logit_channels(regions.count(classes), overlap=regions.overlap(classes))
 
 
 def _structure(config: ConfigDict, channels: int, classes: Classes) -> tuple[nnx.GraphDef, dict]:

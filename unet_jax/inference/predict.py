@@ -77,7 +77,7 @@ def predict(
         return write_cases(
             task,
             lambda wanted: segment_stream(probability, wanted, settings, keep_probabilities=task.probabilities),
-            lambda mask: postprocess.apply(mask, settings.postprocess),
+            lambda mask: postprocess.apply(mask, settings.postprocess, task.classes),
         )
 
 

@@ -128,11 +128,15 @@ def read_classes(workdir: Path) -> LabelMap:
     return found
 
 
+def fold_numbers(workdir: Path) -> list[int]:
+    """The folds of which there is a folder, `fold<k>`, in order."""
+    names = [path.name for path in workdir.iterdir()] if workdir.is_dir() else []
+    return sorted(int(name.removeprefix("fold")) for name in names if _FOLD.fullmatch(name))
+
+
 def folds_of(workdir: Path) -> list[Path]:
     """The folders of a cross-validation's folds, `fold<k>`, in order; only those in which a run has begun."""
-    names = [path.name for path in workdir.iterdir()] if workdir.is_dir() else []
-    numbers = sorted(int(name.removeprefix("fold")) for name in names if _FOLD.fullmatch(name))
-    folders = [workdir / f"fold{number}" for number in numbers]
+    folders = [workdir / f"fold{number}" for number in fold_numbers(workdir)]
     return [folder for folder in folders if (folder / CONFIG).exists()]
 
 

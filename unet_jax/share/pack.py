@@ -1,5 +1,6 @@
 """Packs a run, the folds of a cross-validation, or what a choice predicts with, into one file to share."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -122,7 +123,7 @@ def _of_run(workdir: Path, case_names: bool) -> dict[str, bytes]:
     config = read_config(workdir)
     _, restored = load_network(workdir, config, data_mesh())
     for line in checkpoint.warnings(workdir / run_folder.CHECKPOINTS, restored):
-        print(f"warning: {line}", flush=True)
+        print(f"warning: {line}", file=sys.stderr, flush=True)
     found = {
         run_folder.CONFIG: sealed_json(_config(workdir, case_names)),
         run_folder.HISTORY: history.encode(history.epochs_of(history.read(workdir))),

@@ -38,12 +38,12 @@ def epoch_record(state: TrainState, epoch: int, validation: dict, loss: float | 
 
     `loss` is the validation side's; None where it is not finite, or not taken.
     """
-    count = int(state.totals["steps"]) or 1  # every step of the epoch was skipped
+    steps = int(state.totals["steps"]) or 1  # every step of the epoch was skipped
     return {
         "step": int(state.step),
         "epoch": epoch,
-        "train_loss": float(state.totals["loss"]) / count,
-        "train_dice": float(state.totals["dice"]) / count,
+        "train_loss": float(state.totals["loss"]) / steps,
+        "train_dice": float(state.totals["dice"]) / steps,
         "val_loss": loss,
         "val_dice": validation["dice_per_patient"]["mean"],
         "val_dice_per_slice": validation["dice_per_slice"]["mean"],
@@ -98,4 +98,4 @@ def resumption(config: ConfigDict, workdir: Path, step: int, epochs: list[dict],
     """What a resumed run says."""
     if finished(config, epochs, total_steps):
         return f"{workdir} is trained to its end; to train again, name another --workdir or delete it."
-    return f"Going on from step {step}, in epoch {len(epochs) + 1}."
+    return f"Resuming from step {step}, in epoch {len(epochs) + 1}."

@@ -22,7 +22,7 @@ def augmented(
     These are the mask of each class, where pixels are ignored the mask of these, and then weights where there are.
     """
     if settings.patches is not None:
-        given = batch["image"], batch["mask"], settings.patches, batch.get("previous")
+        given = batch["image"], batch["mask"], settings.patches, batch.get("previous"), settings.mesh
         image, mask = patch_augment.augment(key, *given)
         return image, _of_classes(_one_hot(mask, settings), settings)
     image, targets = augment(key, *_resized(batch, settings), settings.augment)
