@@ -79,8 +79,8 @@ def painted_with(
     """
     if len(order) != len(classes):
         raise InputError(
-            f"{source} has {wording.count(len(order), 'value')}, and there are {len(classes)} classes ({', '.join(classes)}): "
-            "give one for each, in their order."
+            f"{source} has {wording.count(len(order), 'value')}, and there are {len(classes)} classes "
+            f"({', '.join(classes)}): give one for each, in their order."
         )
     wrong = [(value, name) for value, (name, its) in zip(order, classes.items(), strict=True) if value not in its]
     if wrong:
