@@ -17,7 +17,7 @@ from unet_jax.evaluation.evaluate import evaluate
 from unet_jax.export.export import export
 from unet_jax.inference.predict import predict
 from unet_jax.run import history
-from unet_jax.training import loop
+from unet_jax.training import feed
 from unet_jax.training.train import train
 
 
@@ -120,6 +120,9 @@ def test_what_cannot_be_trained_is_said_before_anything_is_written(settings, con
         ({"train.epochs": 0}, r"config\.train\.epochs is 0"),
         ({"train.steps": 0}, r"config\.train\.steps is 0; it must be above 0"),
         ({"train.minutes": -1.0}, r"config\.train\.minutes is -1\.0"),
+        ({"train.steps_per_dispatch": 0}, r"config\.train\.steps_per_dispatch is 0; it must be at least 1"),
+        ({"data.ahead": -1}, r"config\.data\.ahead is -1; it must be at least 0"),
+        ({"data.resident": "yes"}, r"config\.data\.resident is 'yes'; it must be one of auto, must, never"),
         ({"train.loggers": ("neptune",)}, r"config\.train\.loggers names 'neptune'"),
         ({"data.slab": 4}, r"config\.model\.rank is 2 and config\.data\.slab is 4"),
         ({"optim.ema_decay": 1.0}, r"config\.optim\.ema_decay is 1\.0"),
@@ -154,7 +157,7 @@ def test_a_state_that_is_no_number_is_not_saved(settings, configure, tmp_path):
 @pytest.fixture
 def step_5_fails(monkeypatch):
     """The training step, with infinite pixel weights in step 5, and so an infinite loss."""
-    make = loop.global_batch
+    make = feed.global_batch
     number = itertools.count(1)
 
     def global_batch(batch, mesh):
@@ -162,7 +165,7 @@ def step_5_fails(monkeypatch):
             batch["weights"] = batch["weights"] * np.float32(np.inf)
         return make(batch, mesh)
 
-    monkeypatch.setattr(loop, "global_batch", global_batch)
+    monkeypatch.setattr(feed, "global_batch", global_batch)
 
 
 @pytest.mark.usefixtures("step_5_fails")

@@ -23,7 +23,9 @@ RESUME = ("auto", "must", "never")
 # which parts and on which devices the same numbers are computed. The data are identified by their fingerprint. A group
 # stands for all its keys.
 HARMLESS = (
+    "data.ahead",
     "data.cache",
+    "data.resident",
     "data.root",
     "data.wait_seconds",
     "data.workers",
@@ -38,6 +40,7 @@ HARMLESS = (
     "train.log_every_steps",
     "train.loggers",
     "train.spatial",
+    "train.steps_per_dispatch",
     "train.tensorboard",
     "watchdog_seconds",
     "eval.cldice",

@@ -32,6 +32,7 @@ class Run:
         data: that is trained and validated on.
         validation: (position in cases, slice) of what is validated on.
         train_step: see `step.make_train_step`.
+        train_steps: see `step.make_train_steps`.
         network_step: see `network.make_step`.
         settings: how the validation side is segmented.
         prepared: for patches, the preprocessed cases of the validation side by their position in the data.
@@ -51,6 +52,7 @@ class Run:
     data: DataSet
     validation: Int32[np.ndarray, "n 2"]
     train_step: Callable
+    train_steps: Callable
     network_step: Callable
     settings: SegmentSettings
     steps_per_epoch: int

@@ -2,9 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
-import grain
 import jax
 import numpy as np
 from jaxtyping import Int32
@@ -13,6 +12,7 @@ from ml_collections import ConfigDict
 from unet_jax.data import labels, pipeline
 from unet_jax.data.case import Case
 from unet_jax.data.load import DataSet
+from unet_jax.data.pipeline import Batch
 from unet_jax.data.slices import Slices
 from unet_jax.losses import weight_maps
 from unet_jax.plan.enlarged_patch import enlarged_patch
@@ -36,11 +36,15 @@ class Samples:
     Attributes:
         steps_per_epoch: how many.
         batches: the batches from a step on, to the end of the last epoch; this process's part of each.
+        slices: all of the training side; None for patches.
+        positions: for slices, those of `batches` in `slices`, without their pixels.
         prepared: for patches, the preprocessed cases of training and validation by their position in the data.
     """
 
     steps_per_epoch: int
-    batches: Callable[[int], grain.IterDataset]
+    batches: Callable[[int], Iterable[Batch]]
+    slices: Slices | None = None
+    positions: Callable[[int], Iterable[Batch]] | None = None
     prepared: Mapping[int, PreparedCase] = dataclasses.field(default_factory=dict)
 
 
@@ -54,7 +58,7 @@ def of_slices(config: ConfigDict, cases: list[Case], index: Index) -> Samples:
     slices = Slices(cases, index["train"], config.data.slab, weigh, config.data.neighbours)
     steps = pipeline.steps_per_epoch(len(slices), config.train.batch_size, jax.process_count())
 
-    def batches(start_step: int) -> grain.IterDataset:
+    def batches(start_step: int, *, gathered: bool = True) -> Iterable[Batch]:
         return pipeline.training_batches(
             slices,
             batch_size=config.train.batch_size,
@@ -63,11 +67,12 @@ def of_slices(config: ConfigDict, cases: list[Case], index: Index) -> Samples:
             start_step=start_step,
             shard=jax.process_index(),
             shards=jax.process_count(),
-            workers=config.data.workers,
+            workers=config.data.workers if gathered else 0,
             tumour_share=config.data.tumour_share,
+            gathered=gathered,
         )
 
-    return Samples(steps, batches)
+    return Samples(steps, batches, slices, functools.partial(batches, gathered=False))
 
 
 def of_patches(config: ConfigDict, data: DataSet, index: Index, plan: RunPlan) -> Samples:
@@ -87,11 +92,11 @@ def of_patches(config: ConfigDict, data: DataSet, index: Index, plan: RunPlan) -
     rows = pipeline.share_of(config.train.batch_size, jax.process_index(), jax.process_count())
     steps = config.train.steps_per_epoch or STEPS_PER_EPOCH
 
-    def batches(start_step: int) -> grain.IterDataset:
+    def batches(start_step: int) -> Iterable[Batch]:
         batch_at = functools.partial(patches.at, rows=rows)
         return pipeline.batches_of_steps(batch_at, range(start_step, config.train.epochs * steps), config.data.workers)
 
-    return Samples(steps, batches, prepared)
+    return Samples(steps, batches, prepared=prepared)
 
 
 def _cut(config: ConfigDict, plan: RunPlan) -> tuple[int, ...] | None:

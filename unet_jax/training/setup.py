@@ -22,7 +22,7 @@ from unet_jax.inference.network import input_channels, output_channels
 from unet_jax.models.functional import split_model
 from unet_jax.models.layers import each_axis
 from unet_jax.runtime.mesh import check_batch_size, replicated
-from unet_jax.training import augment, loggers, optim, parts, start
+from unet_jax.training import augment, dispatch, feed, loggers, optim, parts, start
 from unet_jax.training.step import TrainState, init_state
 
 CHECKPOINTS = ("best", "newest")
@@ -40,6 +40,8 @@ def check(config: ConfigDict, mesh: Mesh, classes: Classes = ()) -> None:
         raise InputError(f"config.train.epochs is {config.train.epochs}; it must be at least 1.")
     _check_budget(config)
     loggers.check(config.train.loggers)
+    dispatch.check(config)
+    feed.check(config)
     if config.eval.checkpoint not in CHECKPOINTS:
         raise InputError(
             f"config.eval.checkpoint is {config.eval.checkpoint!r}; it must be one of {', '.join(CHECKPOINTS)}."

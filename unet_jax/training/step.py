@@ -57,6 +57,10 @@ class TrainState:
         return chosen["params"], chosen["batch_stats"]
 
 
+# (state, batch) → (state, what to log)
+Step = Callable[[TrainState, Mapping[str, Array]], tuple[TrainState, dict[str, Shaped[Array, "*steps"]]]]
+
+
 def zero_totals() -> dict[str, Array]:
     """Sums of loss and Dice, and the number of steps, of an epoch that has not begun.
 
@@ -85,7 +89,7 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     settings: StepSettings,
     schedule: optax.Schedule,
-) -> Callable[[TrainState, Mapping[str, Array]], tuple[TrainState, dict[str, Shaped[Array, ""]]]]:
+) -> Step:
     """The compiled step: (state, batch) → (state, what to log). The state passed in is used up.
 
     A batch holds `image`, uint8 or float32 [b, h, w, c], and `mask`, uint8 [b, h, w] of 0 to `numbers`, in 3-D with d
@@ -94,6 +98,35 @@ def make_train_step(
     are the loss, the batch's Dice, the gradient's norm, the step's learning rate as `schedule` has it, `fault` (a place
     in FAULTS), and how many steps so far were spikes or were skipped.
     """
+    step = _step(graphdef, optimizer, settings, schedule)
+    return jax.jit(step, donate_argnums=0, compiler_options=compiler_options(settings.rank))
+
+
+def make_train_steps(
+    graphdef: nnx.GraphDef,
+    optimizer: optax.GradientTransformation,
+    settings: StepSettings,
+    schedule: optax.Schedule,
+) -> Step:
+    """Several steps of `make_train_step` as one program: their batches, and what they log, have an axis of steps first.
+
+    A program is compiled for each number of steps.
+    """
+    step = _step(graphdef, optimizer, settings, schedule)
+
+    def train_steps(state: TrainState, batches: Mapping[str, Array]):
+        return jax.lax.scan(step, state, batches)
+
+    return jax.jit(train_steps, donate_argnums=0, compiler_options=compiler_options(settings.rank))
+
+
+def _step(
+    graphdef: nnx.GraphDef,
+    optimizer: optax.GradientTransformation,
+    settings: StepSettings,
+    schedule: optax.Schedule,
+) -> Step:
+    """The step, to be compiled."""
     classes = settings.classes
     labels = classes + settings.ignores
 
@@ -161,7 +194,7 @@ def make_train_step(
         logged = {"loss": loss, "dice": dice, "gradient_norm": norm, "learning_rate": rate, "fault": fault}
         return after, logged | counts
 
-    return jax.jit(train_step, donate_argnums=0, compiler_options=compiler_options(settings.rank))
+    return train_step
 
 
 def _in_slabs(x: Shaped[Array, "b *spatial c"], slabs: NamedSharding | None) -> Shaped[Array, "b *spatial c"]:

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from jaxtyping import Int32
 from ml_collections import ConfigDict
 
-from unet_jax.data import leaks, load, pipeline, regions, splits
+from unet_jax.data import leaks, load, regions, splits
 from unet_jax.data.load import DataSet
 from unet_jax.data.splits import Split
 from unet_jax.evaluation import threshold
@@ -28,9 +28,10 @@ from unet_jax.runtime.mesh import data_mesh, is_primary, prediction_mesh
 from unet_jax.runtime.out_of_memory import explained
 from unet_jax.runtime.signals import StopRequest
 from unet_jax.runtime.watchdog import Watchdog
-from unet_jax.training import budget, loggers, loop, progress, samples, setup, state_on_disk
+from unet_jax.training import budget, dispatch, feed, loggers, loop, progress, samples, setup, state_on_disk
+from unet_jax.training.pace import Pace
 from unet_jax.training.running import Run
-from unet_jax.training.step import TrainState, make_train_step
+from unet_jax.training.step import TrainState, make_train_step, make_train_steps
 from unet_jax.training.step_settings import StepSettings
 from unet_jax.training.tensorboard import EventFile
 from unet_jax.training.trial import run_trial
@@ -119,6 +120,7 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
         data=data,
         validation=index["val"],
         train_step=make_train_step(graphdef, optimizer, step_settings, schedule),
+        train_steps=make_train_steps(graphdef, optimizer, step_settings, schedule),
         network_step=make_step(graphdef, config, own_mesh, overlap=regions.overlap(data.classes)),
         settings=SegmentSettings.of(config, own_mesh, plan, data.classes),
         steps_per_epoch=steps_per_epoch,
@@ -131,9 +133,11 @@ def _train(config: ConfigDict, workdir: Path, stop: StopRequest, watchdog: Watch
         prepared=sampled.prepared,
     )
     stop.anywhere(lambda: f"nothing was trained since step {resumed}; run the same command to resume.")
-    stream = pipeline.stream(sampled.batches(resumed))
-    with host_memory.thawing(), contextlib.closing(stream) as batches, _logging(run, resumed, records) as logged:
-        epochs = loop.train_epochs(logged, state, batches, epochs)
+    pace, periods = Pace(), (steps_per_epoch, config.train.checkpoint_every_steps)
+    wanted = functools.partial(dispatch.chosen, config.train.steps_per_dispatch, pace)
+    fed = feed.opened(config, sampled, mesh, resumed, dispatch.counts(resumed, total_steps, periods, wanted))
+    with host_memory.thawing(), fed as batches, _logging(run, resumed, records) as logged:
+        epochs = loop.train_epochs(logged, state, batches, epochs, pace)
 
     # The scores.
     stop.anywhere(lambda: "trained to the end and saved; run the same command to score it.")
