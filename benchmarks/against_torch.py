@@ -207,7 +207,7 @@ def main(_) -> None:
         )
         print(f"{row.title}: {times}; unet_jax against {ratios}", flush=True)
     if not TINY.value:
-        print(f"written to {results.write(f'against_torch_{device}', found)}")
+        print(f"written to {results.write(results.name_for('against_torch', device), found)}")
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ def main() -> None:
         said = io.StringIO()
         with contextlib.redirect_stderr(said):
             metrics = evaluate(folder / "run", side="all", data=root)
-        lines = [line for line in said.getvalue().splitlines() if "another scale" in line]
+        lines = [line for line in said.getvalue().splitlines() if "than training" in line]
         print(f"{name}: Dice {metrics['dice_per_patient']['mean']:.3f}; {' '.join(lines) or 'no warning'}")
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from absl import app, flags
 
-from unet_jax.data import cache, pipeline, pools, splits
+from unet_jax.data import cache, pipeline, pool_index, pools, splits
 from unet_jax.data.case import Case
 from unet_jax.data.reader import CaseFiles, Reader
 from unet_jax.data.slices import Slices
@@ -62,7 +62,7 @@ def measure(cases: int, size: int, folder: Path) -> dict[str, float]:
     timed("decode", cache.load, made, Path(), folder)
     opened, *_ = timed("start", cache.load, made, Path(), folder)
     [decoded] = folder.glob("*.pools-1")
-    timed("verify", lambda: pools.damaged(decoded, pools.read_index(decoded)))
+    timed("verify", lambda: pools.damaged(decoded, pool_index.read(decoded)))
     split = timed("split", splits.make, opened)
 
     def epoch() -> None:

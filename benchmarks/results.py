@@ -4,8 +4,15 @@ import re
 from pathlib import Path
 
 from unet_jax.files import read_json, write_json
+from unet_jax.runtime import environment
 
 FOLDER = Path(__file__).parent / "results"
+
+
+def name_for(script: str, device: str) -> str:
+    """The name of a script's results on a device, "cpu" or "gpu": CPUs are told apart by their widest vectors."""
+    vectors = environment.vectors().lower().replace("-", "") if device == "cpu" else ""
+    return "_".join(filter(None, (script, device, vectors)))
 
 
 def write(name: str, results: dict, folder: Path = FOLDER) -> Path:

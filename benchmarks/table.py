@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from benchmarks import results
+from unet_jax.benchmark.table import NAMES
 
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 NOT_MEASURED = "Not measured: {why}. This fills it in:\n\n```\n{command}\npython -m benchmarks.table\n```"
@@ -96,6 +97,25 @@ def memory(found: Mapping) -> str:
     return "\n".join(lines)
 
 
+def prediction(found: Mapping) -> str:
+    """Seconds from the command to the masks, and their parts."""
+    lines = [
+        _origin(found),
+        "",
+        "| work | by | seconds | start | network | the rest | programs not compiled yet |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in found["rows"]:
+        for name, seconds in row["seconds"].items():
+            split = (f"{row['split'][name][part]:.1f}" for part in ("start", "network", "rest"))
+            first = f"{row['first_seconds']:.1f}" if name == "unet_jax" else ""
+            lines.append(f"| {row['title']} | {name} | {seconds:.1f} | {' | '.join(split)} | {first} |")
+    same = [row["same_pixels"] for row in found["rows"] if row["same_pixels"] is not None]
+    if same:
+        lines += ["", f"Of all pixels, {min(same):.2%} or more have the same mask on both sides."]
+    return "\n".join(lines)
+
+
 def gpu_round(found: Mapping) -> str:
     """What `--mode=benchmark` measured at full size, and the trainings."""
     measured = {name: one["benchmark"] for name, one in found.items() if "benchmark" in one}
@@ -110,10 +130,9 @@ def gpu_round(found: Mapping) -> str:
             "|---" * 9 + "|",
         ]
     for one in measured.values():
-        config, step, starts = one["config"], one["step"], one["first_step"]
-        shape, dtype = "×".join(map(str, config["size"])), config["model"].get("dtype", "float32")
+        step, starts = one["step"], one["first_step"]
         cells = [
-            f"{config['model']['name']}, {shape}, batch {config['batch_size']}, {dtype}",
+            _recipe(one),
             f"{one['data']['p50_ms']:.2f}",
             f"{one['augmentation']['p50_ms']:.2f} ({one['augmentation']['of_step']:.1%})",
             f"{step['p50_ms']:.2f} ({step['share_of_measured_peak']:.0%})",
@@ -124,6 +143,13 @@ def gpu_round(found: Mapping) -> str:
             ", ".join(f"{starts[key]['seconds']:.1f}" for key in ("cold", "warm")) if starts else "",
         ]
         lines.append(f"| {' | '.join(cells)} |")
+    for one in measured.values():
+        if one["feeding"]:
+            ways = ", ".join(
+                f"{NAMES[name].format(**way)} {way['p50_ms']:.2f} ms ({way['of_step_only']:.1%})"
+                for name, way in one["feeding"].items()
+            )
+            lines += ["", f"{_recipe(one)}: a step, and its speed by that of the step alone, with batches {ways}."]
     for name, one in found.items():
         if one.get("newest"):
             newest = one["newest"][-1]
@@ -137,9 +163,10 @@ def gpu_round(found: Mapping) -> str:
 
 # marker → what writes the section, the command that measures, and why it may be missing
 SECTIONS: dict[str, tuple[Callable[[Mapping], str], str, str]] = {
-    "against_torch_cpu": (against_torch, "python -m benchmarks.against_torch", "no quiet machine was at hand"),
+    "against_torch_cpu_avx2": (against_torch, "python -m benchmarks.against_torch", "no such CPU was at hand"),
+    "against_torch_cpu_avx512": (against_torch, "python -m benchmarks.against_torch", "no such CPU was at hand"),
     "against_torch_gpu": (against_torch, "python -m benchmarks.against_torch", "no GPU was at hand"),
-    "volumes_against_torch_cpu": (
+    "volumes_against_torch_cpu_avx512": (
         against_torch,
         "python -m benchmarks.volumes_against_torch",
         "no quiet machine was at hand",
@@ -149,6 +176,10 @@ SECTIONS: dict[str, tuple[Callable[[Mapping], str], str, str]] = {
         "python -m benchmarks.volumes_against_torch",
         "no GPU was at hand since the script has rows for one",
     ),
+    **{
+        f"prediction_{device}": (prediction, "python -m benchmarks.prediction", f"no {machine} was at hand")
+        for device, machine in (("cpu", "quiet machine"), ("gpu", "GPU"))
+    },
     "gpu_round": (gpu_round, "python -m benchmarks.gpu_round", "no GPU was at hand since the script was written"),
     "input_pipeline": (input_pipeline, "python -m benchmarks.input_pipeline", "no quiet machine was at hand"),
     "first_step": (
@@ -167,6 +198,13 @@ def fill(page: str, folder: Path = results.FOLDER) -> str:
         text = write(found) if found else NOT_MEASURED.format(why=why, command=command)
         page = results.fill_section(page, name, text)
     return page
+
+
+def _recipe(one: Mapping) -> str:
+    """The network, its input and its type, of what `--mode=benchmark` measured."""
+    config = one["config"]
+    shape, dtype = "×".join(map(str, config["size"])), config["model"].get("dtype", "float32")
+    return f"{config['model']['name']}, {shape}, batch {config['batch_size']}, {dtype}"
 
 
 def _origin(found: Mapping) -> str:

@@ -249,7 +249,7 @@ def main(_) -> None:
     for row in rows:
         found = measure(row, 0.5 if tiny else flags.FLAGS.seconds / 2)
         if not tiny:
-            keep(f"volumes_against_torch_{device}", origin, found)
+            keep(results.name_for("volumes_against_torch", device), origin, found)
 
 
 if __name__ == "__main__":

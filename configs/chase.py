@@ -43,6 +43,7 @@ def get_config() -> ConfigDict:
     # The cosine ends where the training does.
     config.train.patience = 0
     config.eval.checkpoint = "newest"
+    config.eval.cldice = True
     # On the other folds.
     config.eval.choose = ("threshold",)
     config.eval.tta = True

@@ -102,6 +102,13 @@ def get_config() -> ConfigDict:
     # Seconds without a batch from those processes after which the run ends, as one of them is stuck; four times as many
     # while they start.
     config.data.wait_seconds = 45.0
+    # Batches that a thread makes and sends to the device while earlier steps run; 0: each in turn. None: 2, on a CPU 0,
+    # where there is nowhere to send them.
+    config.data.ahead = placeholder(int)
+    # Whether the training slices stay on the device, so that only their numbers are sent: "must", "never", or "auto":
+    # on an accelerator of whose free memory they take a fifth or less. Patches are cut on the host in any case. The
+    # batches are the same, and their order.
+    config.data.resident = "auto"
 
     # What is planned for, by nnU-Net's rules: docs/nnunet.md.
     config.plan = ConfigDict()
@@ -249,6 +256,11 @@ def get_config() -> ConfigDict:
     # Into how many parts a batch is divided, one after the other, so that a device holds the features of one part only:
     # loss and gradient are those of the whole batch, also of Dice over a batch. Not with batch normalisation.
     config.train.accumulate = 1
+    # Steps that one program does, for networks so small that the device waits for the host between steps. None: 8 on an
+    # accelerator, once a step has turned out to take under 3 ms. Checkpoints, validation and a stop come between
+    # programs.
+    config.train.steps_per_dispatch = placeholder(int)
+    config.train.steps_per_dispatch = 1
     # Into how many slabs each volume is cut along its first axis (each slice along its rows), one a device, for volumes
     # that one device cannot hold: (4,) makes groups of four devices. The axis has to be a multiple of that times the
     # network's strides. None: each device has whole ones.
@@ -302,6 +314,9 @@ def get_config() -> ConfigDict:
     config.eval.tiles = False
     # How far apart two outlines may lie and still count as one in the surface Dice: mm, or pixels without spacing.
     config.eval.surface_tolerance = 2.0
+    # Whether cases of one slice are scored by clDice as well, how well the centre lines of vessels or membranes agree
+    # (Shit et al. 2021). It is undefined for volumes.
+    config.eval.cldice = False
     # Connected parts of a case's mask that are dropped: those under so many voxels (0: none), all but the largest.
     config.eval.postprocess = ConfigDict({"minimum_voxels": 0, "largest_component": False})
 
@@ -311,6 +326,9 @@ def get_config() -> ConfigDict:
     config.benchmark.seconds = 5.0
     # Whether training is started twice, without and with compiled programs on disk, to time its first step.
     config.benchmark.first_step = True
+    # Whether the other ways are measured in which batches can come: in turn with the steps, sent ahead, staying on the
+    # device, and several steps as one program.
+    config.benchmark.feeding = False
     # Whether <workdir>/trace gets a profile of a few steps, for xprof or TensorBoard with its profile plugin.
     config.benchmark.trace = False
 

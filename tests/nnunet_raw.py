@@ -14,10 +14,28 @@ from unet_jax.plan.fingerprint import take_fingerprint
 from unet_jax.plan.plans import Plans
 
 SHAPE = (24, 28, 32)
+# Of a data set where something is ignored, so many voxels along the last axis.
+UNLABELLED = 12
+LABELS = {"background": 0, "shell": 1, "core": 2}
 
 
-def write(root: Path, count: int = 6, shape: tuple[int, int, int] = SHAPE) -> Path:
-    """Volumes of 2 mm voxels; label 1 around label 2, which the image shows a little brighter."""
+def write(
+    root: Path,
+    count: int = 6,
+    shape: tuple[int, int, int] = SHAPE,
+    *,
+    labels: dict = LABELS,
+    order: tuple[int, ...] | None = None,
+) -> Path:
+    """Volumes of 2 mm voxels; label 1 around label 2, which the image shows a little brighter.
+
+    Args:
+        root: the folder to make.
+        count: of cases.
+        shape: of each.
+        labels: of dataset.json; with "ignore", nobody labelled the first voxels along the last axis.
+        order: its regions_class_order, for regions.
+    """
     rng = np.random.default_rng(0)
     for folder in ("imagesTr", "labelsTr"):
         (root / folder).mkdir(parents=True)
@@ -26,14 +44,17 @@ def write(root: Path, count: int = 6, shape: tuple[int, int, int] = SHAPE) -> Pa
         distance = np.sqrt(sum((axis - at) ** 2 for axis, at in zip(np.indices(shape), middle, strict=True)))
         mask = ((distance < 8).astype(np.uint8) + (distance < 5)).astype(np.uint8)
         image = (mask * 2 + rng.normal(0, 0.3, shape)).astype(np.float32)
+        if "ignore" in labels:
+            mask[..., :UNLABELLED] = labels["ignore"]
         affine = np.diag([2, 2, 2, 1])
         nibabel.save(nibabel.Nifti1Image(image, affine), root / "imagesTr" / f"ball_{number}_0000.nii.gz")
         nibabel.save(nibabel.Nifti1Image(mask, affine), root / "labelsTr" / f"ball_{number}.nii.gz")
     description = {
         "channel_names": {"0": "MRI"},
-        "labels": {"background": 0, "shell": 1, "core": 2},
+        "labels": labels,
         "numTraining": count,
         "file_ending": ".nii.gz",
+        **({"regions_class_order": order} if order else {}),
     }
     (root / "dataset.json").write_text(json.dumps(description))
     return root

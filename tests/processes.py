@@ -1,6 +1,7 @@
-"""Runs of the program on several real processes of this machine, which meet on the loopback interface."""
+"""Programs in processes of their own: on several that meet on the loopback interface, or on several devices."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -9,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 PROJECT = Path(__file__).parents[1]
 
@@ -122,3 +124,18 @@ def started(
         yield running
     finally:
         running.kill()
+
+
+def on_cpu_devices(program: str, count: int, seconds: float = 300) -> Any:
+    """Runs a program in a process for which the CPU is so many devices, and returns the JSON of its last line."""
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={count}"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=PROJECT,
+        env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])

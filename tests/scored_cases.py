@@ -19,6 +19,19 @@ INDEX = np.array([[0, 0], [0, 1], [1, 0], [2, 0], [2, 1]], np.int32)
 # (true positive, false positive, false negative) of each slice
 COUNTS = np.array([[4, 1, 1], [0, 0, 0], [0, 0, 2], [3, 0, 0], [0, 0, 0]], np.int64)
 NOTHING = np.zeros_like(COUNTS)
+# What evaluation adds to the summary of scores.
+SCORED_HOW = {
+    "split": "test",
+    "split_by": "by patient",
+    "checkpoint": "best",
+    "checkpoint_step": 30,
+    "damaged_checkpoints": [],
+    "data_fingerprint": "0123abcd",
+    "threshold": 0.5,
+    "surface_tolerance": 2.0,
+    "postprocess": [],
+    "seconds_per_case": 1.0,
+}
 
 
 def rows(counts: np.ndarray = COUNTS) -> list[scoring.Row]:

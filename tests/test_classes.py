@@ -5,28 +5,26 @@ import json
 import shutil
 from pathlib import Path
 
+import class_runs
 import cv2
 import nibabel
 import numpy as np
 import pytest
+from class_runs import SIZE
 
 import unet_jax
 from unet_jax.colours import rgb_of
 from unet_jax.crossval.crossval import crossval
-from unet_jax.data.load import load
 from unet_jax.errors import InputError
 from unet_jax.evaluation.evaluate import evaluate
 from unet_jax.export.export import export
 from unet_jax.files import read_json
 from unet_jax.inference import postprocess
-from unet_jax.inference.network import load_network
 from unet_jax.inference.predict import predict
-from unet_jax.runtime.mesh import data_mesh
 from unet_jax.training.train import train
 
 LABELS = "edema=50, core=200"
 NAMES = ("edema", "core")
-SIZE = 16
 
 
 def write_pairs(root, patients=20, slices=4, seed=0):
@@ -39,37 +37,15 @@ def write_pairs(root, patients=20, slices=4, seed=0):
             mask[top : top + 8, left : left + 8] = 50
             mask[top + 2 : top + 6, left + 2 : left + 6] = 200 if patient else 50
             image = np.select([mask == 50, mask == 200], [120, 230], 20) + rng.integers(-15, 16, mask.shape)
-            for folder, pixels in (("images", image), ("masks", mask)):
-                (root / folder).mkdir(parents=True, exist_ok=True)
-                cv2.imwrite(str(root / folder / f"p{patient}_{number}.png"), pixels.astype(np.uint8))
+            class_runs.write_pair(root, patient, number, image, mask)
 
 
 @pytest.fixture(scope="module")
 def config(configure, tmp_path_factory):
     root = tmp_path_factory.mktemp("classes") / "data"
     write_pairs(root)
-    return configure(
-        {
-            "data.source": "pairs",
-            "data.root": str(root),
-            "data.cache": str(root.parent / "cache"),
-            "data.labels": LABELS,
-            "data.patient_pattern": "(?P<patient>p[0-9]+)_(?P<slice>[0-9]+)",
-            "data.image_size": SIZE,
-            "data.val_fraction": 0.1,
-            "data.test_fraction": 0.2,
-            "model.width": 4,
-            "model.depth": 2,
-            "train.batch_size": 4,
-            "train.epochs": 6,
-            "train.patience": 0,
-            "train.checkpoint_every_steps": 0,
-            "optim.learning_rate": 0.02,
-            "optim.warmup_steps": 1,
-            "loss": {"ce": 1.0, "dice": 1.0},
-            "eval.postprocess.minimum_voxels": 2,
-        }
-    )
+    changes = {"train.epochs": 6, "optim.learning_rate": 0.02, "eval.postprocess.minimum_voxels": 2}
+    return configure(class_runs.settings(root, LABELS) | changes)
 
 
 @pytest.fixture(scope="module")
@@ -81,12 +57,7 @@ def workdir(config, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def by_hand(config, workdir):
-    """Each case's name, image, mask and probabilities [d, h, w, 3], slice by slice from the network."""
-    network, _ = load_network(workdir, config, data_mesh())
-    return [
-        (case.name, np.asarray(case.image), np.asarray(case.mask), np.asarray(network(np.asarray(case.image))))
-        for case in load(config).cases
-    ]
+    return class_runs.answers(config, workdir)
 
 
 def _dice(predicted, truth):

@@ -1,4 +1,4 @@
-"""Forty commands that a newcomer types, right and wrong, outside of a checkout: how each ends, and one of its lines."""
+"""Forty commands and more that a newcomer types, right and wrong, outside of a checkout: how each ends, and a line."""
 
 import re
 import shutil
@@ -95,7 +95,13 @@ COMMANDS = [
     (["--mode=predict", RUN, "--input=picture.png", "--output=masks"], 0, r"masks, cases\.csv and slices\.csv are in"),
     (["--mode=predict", RUN, "--input=picture.png", "--output=masks"], 2, r"already: name another --output, or add"),
     (["--mode=export", RUN, "--output=network.pt"], 2, r"the file's name must end with \.zip or \.onnx"),
-    (["--mode=export", RUN, "--output=network.zip"], 0, r"Exported step \d+ of runs/first to network\.zip"),
+    (["--mode=export", RUN, "--output=network.zip"], 0, r"Exported step \d+ of first to network\.zip"),
+    # A pack.
+    (["--mode=pack", RUN, "--output=model.zip"], 0, r"It names no case"),
+    (["--mode=predict", "--workdir=model.zip", "--input=picture.png", "--output=again"], 0, r"masks, cases\.csv and"),
+    (["--mode=evaluate", "--workdir=model.zip"], 2, r"model\.zip has no split\.json: .* --split=all --data=DIR"),
+    (["--mode=export", "--workdir=model.zip", "--output=again.zip"], 0, r"Exported step \d+ of model to again\.zip"),
+    (["--mode=predict", "--workdir=network.zip", "--input=picture.png", "--output=x"], 2, r"network\.zip"),
 ]
 
 
@@ -125,7 +131,8 @@ def test_forty_commands(newcomer, tmp_path, monkeypatch):
             wrong.append(f"{' '.join(arguments)}: more than a line a mistake: {ended.err}")
     assert not wrong, "\n\n".join(wrong)
     # Nothing is left that was not asked for.
-    assert {path.name for path in newcomer.iterdir()} - before == {"runs", "masks", "network.zip"}
+    written = {"runs", "masks", "network.zip", "model.zip", "again", "again.zip"}
+    assert {path.name for path in newcomer.iterdir()} - before == written
 
 
 def test_a_run_finds_its_data_from_another_folder_and_after_a_move(newcomer, tmp_path, monkeypatch):

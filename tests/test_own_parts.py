@@ -8,6 +8,7 @@ import sys
 from pathlib import Path, PurePath
 from types import SimpleNamespace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -117,6 +118,19 @@ def test_a_registered_loss_is_summed_with_its_options_and_they_are_checked(unreg
         losses.check_weights({"squared": {"scale": "much"}})
     with pytest.raises(InputError, match="it may have weight, scale"):
         losses.check_weights({"squared": {"beta": 1.0}})
+
+
+def test_a_registered_loss_is_for_classes_that_overlap_as_well(unregistered):
+    def with_sigmoid(logits, mask, pixel_weights=None, *, sigmoid=False):
+        assert sigmoid
+        return jnp.mean((jax.nn.sigmoid(logits) - mask) ** 2)
+
+    losses.register("squared", lambda logits, mask, pixel_weights=None: jnp.mean((logits - mask) ** 2))
+    losses.register("with_sigmoid", with_sigmoid)
+    weights = losses.for_overlap({"squared": 0.5, "with_sigmoid": 2.0}, 3)
+    losses.check_weights(weights, 3, overlap=True)
+    logits, mask = jnp.zeros((1, 2, 2, 3)), jnp.ones((1, 2, 2, 3))
+    assert float(losses.total_loss(logits, mask, weights)) == 0.5 * 1 + 2 * 0.25
 
 
 def test_a_registered_format_is_read_and_listed(unregistered, tmp_path):

@@ -15,6 +15,20 @@ def test_every_package_and_the_configs_are_installed():
     assert packages == sorted(["unet_jax.configs", *(".".join(folder.parts) for folder in folders)])
 
 
+def test_files_that_are_no_modules_are_installed_and_built_ones_ignored():
+    given = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    found = {
+        path
+        for name, patterns in given.items()
+        for each in patterns
+        for path in (ROOT / name.replace(".", "/")).glob(each)
+    }
+    others = {path for path in ROOT.glob("unet_jax/**/*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert others
+    assert others <= found
+    assert "/build/" in (ROOT / ".gitignore").read_text().splitlines()
+
+
 def test_the_version_and_the_lint_are_the_same_everywhere():
     assert f"\nversion: {VERSION}\n" in (ROOT / "CITATION.cff").read_text()
     [ruff] = re.findall(r"^ruff.*$", (ROOT / "requirements-dev.txt").read_text(), re.MULTILINE)

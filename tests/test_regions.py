@@ -4,29 +4,34 @@ import json
 import shutil
 from pathlib import Path
 
+import class_runs
 import cv2
 import jax
 import jax.numpy as jnp
 import nibabel
 import numpy as np
 import pytest
+from class_runs import SIZE
 
 import unet_jax
 from unet_jax.data.load import load
 from unet_jax.errors import InputError
 from unet_jax.evaluation.evaluate import evaluate
 from unet_jax.export.export import export
-from unet_jax.inference.network import load_network
+from unet_jax.files import read_json, write_sealed_json
+from unet_jax.inference import postprocess
 from unet_jax.inference.predict import predict
 from unet_jax.run.config import read_config
-from unet_jax.runtime.mesh import data_mesh
 from unet_jax.training.step_inputs import augmented
 from unet_jax.training.step_settings import StepSettings
 from unet_jax.training.train import train
 
 LABELS = "whole=1+2+4, core=1+4, enhancing=4"
 VALUES = {"whole": (1, 2, 4), "core": (1, 4), "enhancing": (4,)}
-SIZE = 16
+# What is painted first.
+PAINTED = VALUES | {"whole": (2, 1, 4)}
+# By their numbers in a mask.
+NUMBERS = np.array([0, 1, 2, 4])
 
 
 def nested(rng, shape):
@@ -44,31 +49,9 @@ def config(configure, tmp_path_factory):
     root, rng = tmp_path_factory.mktemp("regions") / "data", np.random.default_rng(0)
     for patient in range(16):
         for number in range(3):
-            for folder, pixels in zip(("images", "masks"), nested(rng, (SIZE, SIZE)), strict=True):
-                (root / folder).mkdir(parents=True, exist_ok=True)
-                cv2.imwrite(str(root / folder / f"p{patient}_{number}.png"), pixels)
-    return configure(
-        {
-            "data.source": "pairs",
-            "data.root": str(root),
-            "data.cache": str(root.parent / "cache"),
-            "data.labels": LABELS,
-            "data.patient_pattern": "(?P<patient>p[0-9]+)_(?P<slice>[0-9]+)",
-            "data.image_size": SIZE,
-            "data.val_fraction": 0.1,
-            "data.test_fraction": 0.2,
-            "model.width": 4,
-            "model.depth": 2,
-            "train.batch_size": 4,
-            "train.epochs": 8,
-            "train.patience": 0,
-            "train.checkpoint_every_steps": 0,
-            "train.tensorboard": False,
-            "optim.learning_rate": 0.03,
-            "optim.warmup_steps": 1,
-            "loss": {"ce": 1.0, "dice": 1.0},
-        }
-    )
+            class_runs.write_pair(root, patient, number, *nested(rng, (SIZE, SIZE)))
+    changes = {"train.epochs": 8, "train.tensorboard": False, "optim.learning_rate": 0.03}
+    return configure(class_runs.settings(root, LABELS) | changes)
 
 
 @pytest.fixture(scope="module")
@@ -81,11 +64,9 @@ def workdir(config, tmp_path_factory):
 @pytest.fixture(scope="module")
 def by_hand(config, workdir):
     """Each case's name, image, true values [d, h, w], and probabilities [d, h, w, 3] from the network."""
-    network, _ = load_network(workdir, config, data_mesh())
-    values = np.array([0, 1, 2, 4])
     return [
-        (case.name, np.asarray(case.image), values[case.mask], np.asarray(network(np.asarray(case.image))))
-        for case in load(config).cases
+        (name, image, NUMBERS[mask], probability)
+        for name, image, mask, probability in class_runs.answers(config, workdir)
     ]
 
 
@@ -131,7 +112,28 @@ def test_a_run_is_loaded_with_the_numbers_of_each_region(workdir, by_hand):
     assert segment.members == ((1, 2, 3), (1, 3), (3,))
     _, image, _, probability = by_hand[1]
     np.testing.assert_allclose(segment.probabilities(image), probability, atol=1e-6)
-    np.testing.assert_array_equal(np.array([0, 1, 2, 4])[segment(image)], painted(probability))
+    np.testing.assert_array_equal(NUMBERS[segment(image)], painted(probability))
+
+
+def test_post_processing_cleans_each_region_and_paints_them_again(workdir, by_hand, tmp_path):
+    folder = tmp_path / "cleaned"
+    shutil.copytree(workdir, folder)
+    settings = {"minimum_voxels": 30, "largest_component": True}
+    content = read_json(folder / "config.json")
+    content["eval"]["postprocess"] = settings
+    write_sealed_json(folder / "config.json", content)
+    metrics = evaluate(folder, side="all")
+    assert [effect["step"] for effect in metrics["postprocess"]] == ["minimum_voxels", "largest_component"]
+    dices = {name: [] for name in VALUES}
+    for _, _, truth, probability in by_hand:
+        mask = np.searchsorted(NUMBERS, painted(probability)).astype(np.uint8)
+        cleaned = NUMBERS[postprocess.apply(mask, settings, PAINTED)]
+        for name, of_class in VALUES.items():
+            found, there = np.isin(cleaned, of_class), np.isin(truth, of_class)
+            dices[name].append(2 * (found & there).sum() / (found.sum() + there.sum()))
+    for name, of_class in dices.items():
+        assert metrics["classes"][name]["dice_per_patient"]["mean"] == pytest.approx(np.mean(of_class)), name
+    np.testing.assert_array_equal(NUMBERS[unet_jax.load(folder)(by_hand[-1][1])], cleaned)
 
 
 @pytest.mark.parametrize("suffix", ["zip", "onnx"])
@@ -163,10 +165,6 @@ def test_what_does_not_suit_regions_is_refused(config, workdir, tmp_path):
     with changed.unlocked():
         changed.loss = {"focal": 1.0}
     with pytest.raises(InputError, match=r"config\.loss\.focal is a loss for classes that exclude each other"):
-        train(changed, tmp_path / "run")
-    changed = config.copy_and_resolve_references()
-    changed.eval.postprocess.minimum_voxels = 2
-    with pytest.raises(InputError, match=r"cleans each class by itself, and the classes of the masks overlap"):
         train(changed, tmp_path / "run")
     shutil.copytree(workdir, tmp_path / "other")
     (tmp_path / "other" / "classes.json").write_text('{"whole": [2, 1, 4], "core": [1, 2], "enhancing": [4]}')

@@ -100,7 +100,7 @@ def test_a_run_of_one_is_resumed_by_two(one, chosen, tmp_path):
     workdir = without_newest_checkpoint(one, tmp_path / "run")
     with started([*flags(chosen), f"--workdir={workdir}"], tmp_path) as running:
         assert running.codes() == [0, 0], running.said()
-        assert "Going on from step" in running.outputs[0].read_text(), running.said()
+        assert "Resuming from step" in running.outputs[0].read_text(), running.said()
     assert_same_run(workdir, one)
 
 

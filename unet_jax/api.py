@@ -76,7 +76,7 @@ def _load_runs(workdir: Path, batch_size: int | None) -> "Segmenter":
         return segment_stream(network, wanted, settings, keep_probabilities=keep)
 
     def finish(mask: Mask) -> Mask:
-        return postprocess.apply(mask, settings.postprocess)
+        return postprocess.apply(mask, settings.postprocess, classes)
 
     channels = image_channels(first, config)
     names, trained = _of_images(first, config, channels)
@@ -116,8 +116,8 @@ def _of_images(workdir: Path, config: ConfigDict, channels: int) -> tuple[tuple[
 class Segmenter:
     """A trained network as a function from images to masks; `load` makes it.
 
-    Images are numbers of any type, channels last. They are read as a file of that type is: 8 bits as 0 to 1, 16 bits
-    of pictures likewise, and all others on their own scale, which must be that of the run's files:
+    Images are numbers of any type, channels last. They are read as a file of that type is: 8 bits, and 16 bits of
+    pictures, as 0 to 1, and all others on their own scale, which must be that of the run's files:
 
         [h, w, c]           a picture
         [d, h, w, c]        a volume, slice by slice
@@ -160,7 +160,7 @@ class Segmenter:
         names = ", ".join(self.channel_names)
         finds = ", ".join(self.classes) or "one class"
         step = "" if self.step is None else f", step {self.step}"
-        return f"<Segmenter: {self.config.model.name}{step}; {self.channels} channels ({names}) → {finds}>"
+        return f"<Segmenter: {self.config.model.name}{step}; {count(self.channels, 'channel')} ({names}) → {finds}>"
 
     def __call__(
         self, image: ArrayLike, spacing: tuple[float, float, float] | None = None

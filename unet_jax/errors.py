@@ -21,7 +21,7 @@ class InputError(RunError):
 
 
 class StopRequestedError(RunError):
-    """A signal asked the run to stop; it has saved, and the same command resumes it. That is no error."""
+    """A signal asked the run to stop; it has saved, and the same command resumes it. That is not an error."""
 
     exit_code = 3
     prefix = ""

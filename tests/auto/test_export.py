@@ -51,7 +51,7 @@ def test_before_the_choice_its_runs_are_named(copied, tmp_path):
 
 
 def test_a_pack_of_the_choice_segments_as_its_folder_does(workdir, tmp_path):
-    pack(workdir, tmp_path / "choice.zip", case_names=False)
+    pack(workdir, tmp_path / "choice.zip")
     image = np.random.default_rng(0).normal(size=(4, 20, 20, 1)).astype(np.float32)
     of_folder, of_pack = unet_jax.load(workdir), unet_jax.load(tmp_path / "choice.zip")
     both = [each.probabilities(image, (1.0, 1.0, 1.0)) for each in (of_folder, of_pack)]

@@ -7,7 +7,7 @@ from unet_jax.auto.runs import Run
 from unet_jax.data import splits
 from unet_jax.data.case import Case
 from unet_jax.data.load import DataSet
-from unet_jax.data.pools import Record
+from unet_jax.data.pool_index import Record
 from unet_jax.data.splits import Split
 from unet_jax.files import write_json
 from unet_jax.plan import cascade, previous_masks, run_plan

@@ -1,7 +1,6 @@
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from nnunet_arrays import arrays, plans_of
@@ -30,13 +29,6 @@ def cases(count, shape=(3, 8, 8, 1)):
 
 def brighter_than(limit):
     return lambda image: jax.nn.sigmoid(20 * (image[..., 0] - limit))
-
-
-def test_the_mean_of_networks():
-    image = jnp.ones((1, 2, 2, 1))
-    networks = [lambda image: image[..., 0], lambda image: 3 * image[..., 0]]
-    np.testing.assert_array_equal(members.mean_of(networks)(image), 2 * np.ones((1, 2, 2)))
-    assert members.mean_of(networks[:1]) is networks[0]
 
 
 def test_every_member_segments_every_case_as_alone(settings):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from volumes import write
 
+from configs import nnunet
 from unet_jax.benchmark import benchmark
 from unet_jax.benchmark.subject import for_device, random_like
 from unet_jax.benchmark.table import table
@@ -17,7 +18,11 @@ from unet_jax.errors import InputError
 def measured(settings, configure, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("benchmark")
     # The phantom's own size: resizing takes matrix products too.
-    config = configure(settings | {"benchmark.seconds": 0.05, "benchmark.trace": True, "data.image_size": 32})
+    config = configure(
+        settings
+        | {"benchmark.seconds": 0.05, "benchmark.trace": True, "data.image_size": 32}
+        | {"benchmark.feeding": True}
+    )
     order = []
     with pytest.MonkeyPatch.context() as patch:
         for module, name in ((benchmark.memory, "peaks"), (benchmark.rates, "peak_tflops")):
@@ -53,7 +58,21 @@ def test_rates_follow_from_the_medians(measured, settings):
     step = results["step"]
     assert step["tflops_a_device"] == pytest.approx(step["gflop"] / step["p50_ms"])
     assert step["share_of_measured_peak"] == pytest.approx(step["tflops_a_device"] / results["peak_tflops"]["float32"])
+    assert step["floor_ms"] == pytest.approx(step["gflop"] / results["peak_tflops"]["float32"])
     assert results["end_to_end"]["of_step_only"] > 0
+
+
+def test_every_way_of_feeding_is_measured(measured):
+    results, *_ = measured
+    assert {name: one["steps"] for name, one in results["feeding"].items()} == {
+        "in_turn": 1,
+        "ahead": 1,
+        "resident": 1,
+        "together": 8,
+    }
+    assert all(one["p50_ms"] > 0 and one["of_step_only"] > 0 for one in results["feeding"].values())
+    line = next(line for line in table(results).splitlines() if "with batches in turn" in line)
+    assert f"of 8 steps a program {results['feeding']['together']['p50_ms']:.2f} (" in line
 
 
 def test_operations_are_those_of_the_network(measured, settings):
@@ -122,6 +141,24 @@ def test_patches_are_measured_as_slices_are(configure, volumes, tmp_path):
     )
     assert table(results).startswith("nnunet, 8×8×8, batch 2, on ")
     assert json.loads((tmp_path / "benchmark.json").read_text())["config"]["size"] == [8, 8, 8]
+
+
+def test_the_configuration_of_a_plan_is_measured_with_the_same_floors(volumes, tmp_path):
+    config = nnunet.get_config()
+    given = volumes | {"data.folds": 0, "plan.configuration": "3d_fullres", "model.features": (2, 2, 2)}
+    config.update_from_flattened_dict(given | {"benchmark.seconds": 0.05, "train.batch_size": 2})
+    results = benchmark.benchmark(config.copy_and_resolve_references(), tmp_path)
+    size = results["config"]["size"]
+    assert len(size) == 3
+    # Strides of 2; multiply-adds as above, with two features at every stage.
+    stages = 27 * ((1 * 2 + 2 * 2) + (2 * 2 + 2 * 2) * (1 / 8 + 1 / 64))
+    up = (2 * 2 + 27 * (4 * 2 + 2 * 2)) * (1 + 1 / 8) + 2 * 3
+    assert results["inference"]["gflop"] == pytest.approx(2 * (stages + up) * np.prod(size) * 2 / 1e9)
+    for part in ("step", "end_to_end", "inference"):
+        row = results[part]
+        assert row["floor_ms"] == pytest.approx(row["gflop"] / results["peak_tflops"]["float32"])
+        assert row["share_of_measured_peak"] == pytest.approx(row["floor_ms"] / row["p50_ms"])
+        assert f"{row['floor_ms']:.2f}" in next(line for line in table(results).splitlines() if f"  {part}  " in line)
 
 
 def test_of_several_configurations_one_is_to_be_named(configure, volumes, tmp_path):

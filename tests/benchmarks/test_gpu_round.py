@@ -80,6 +80,7 @@ def test_the_table_has_a_row_a_recipe_and_a_line_a_training():
         "augmentation": {"p50_ms": 1.0, "of_step": 0.1},
         "step": {"p50_ms": 10.0, "share_of_measured_peak": 0.25},
         "end_to_end": {"p50_ms": 10.5, "of_step_only": 0.952},
+        "feeding": {"together": {"p50_ms": 10.25, "steps": 8, "of_step_only": 0.975}},
         "inference": {"p50_ms": 4.0},
         "memory_gb": {"step_by_xla": 1.5},
         "compiling": {"compile_seconds": 12.3},
@@ -88,4 +89,5 @@ def test_the_table_has_a_row_a_recipe_and_a_line_a_training():
     trained = {"seconds": 300.0, "code": 1, "epochs": 4, "newest": [{"val_dice": 0.5}]}
     text = table.gpu_round({"volumes": {"code": 0, "benchmark": one}, "lgg_gpu": trained})
     assert "| nnunet, 4×5×6, batch 2, bfloat16 | 3.00 | 1.00 (10.0%) | 10.00 (25%) | 10.50 (95.2%) | 4.00 |" in text
+    assert "the step alone, with batches of 8 steps a program 10.25 ms (97.5%)." in text
     assert text.endswith("lgg_gpu, trained for 300 s: 4 epochs, validation Dice 0.500.")

@@ -13,7 +13,7 @@ def test_a_growing_data_set_is_started_with_scored_and_reported(kind, cases, tmp
     assert list(warm) == ["start", "split", "score", "summarise", "report", "MB resident", "open files"]
     assert all(figure >= 0 for figure in warm.values())
     written = {path.name for path in (tmp_path / "report").iterdir()}
-    pages = {"report.html", "cases-0002.html"} if cases > 100 else {"report.html"}
+    pages = {"report.html", "cases-0002.html", "cases-search.html"} if cases > 100 else {"report.html"}
     assert written == {"metrics.json", "cases.csv"} | pages
 
 

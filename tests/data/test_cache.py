@@ -13,7 +13,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from unet_jax.data import cache, pools, threads
+from unet_jax.data import cache, pool_arrays, pool_index, pools, threads
 from unet_jax.data.case import Case
 from unet_jax.data.formats import lgg, sources
 from unet_jax.data.reader import CaseFiles, Reader
@@ -133,7 +133,7 @@ def test_a_write_cut_short_leaves_nothing_that_looks_whole(root, tmp_path, monke
         file.write(array.tobytes())
 
     with monkeypatch.context() as patch:
-        patch.setattr(pools, "_write_array", full_disk)
+        patch.setattr(pool_arrays, "write", full_disk)
         with pytest.raises(StorageError, match=r"No space left on device\): name a folder .*, on a disk with room\."):
             cache.load(lgg, root, tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
@@ -172,7 +172,7 @@ def _spoilt(whole: bytes, offset: int, size: int) -> bytes:
 
 
 def _places(folder):
-    return {record.facts["name"]: record.places for record in pools.read_index(folder)}
+    return {record.facts["name"]: record.places for record in pool_index.read(folder)}
 
 
 # What is done to a cache of two cases, and which are decoded again.
@@ -322,15 +322,21 @@ def test_what_another_process_has_made_whole_meanwhile_is_kept(root, tmp_path, m
         (errno.ESTALE, InputError, "name another folder"),
     ],
 )
-@pytest.mark.parametrize("where", ["read_index", "damaged", "open_arrays"])
-def test_what_the_system_refuses_is_not_called_damage(number, kind, remedy, where, root, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize(
+    ("module", "where"),
+    [(pool_index, "read"), (pools, "damaged"), (pools, "open_arrays")],
+    ids=["read", "damaged", "open"],
+)
+def test_what_the_system_refuses_is_not_called_damage(
+    number, kind, remedy, module, where, root, tmp_path, capsys, monkeypatch
+):
     _, fingerprint, _ = cache.load(lgg, root, tmp_path / "cache")
     before = sorted((tmp_path / "cache" / f"{fingerprint}.pools-1").iterdir())
 
     def refuse(folder, *_):
         raise OSError(number, os.strerror(number), str(folder / "pool-0000.bin"))
 
-    monkeypatch.setattr(pools, where, refuse)
+    monkeypatch.setattr(module, where, refuse)
     with pytest.raises(kind) as caught:
         cache.load(lgg, root, tmp_path / "cache")
     [line] = str(caught.value).splitlines()

@@ -301,7 +301,7 @@ def _(root):
 
 @row(
     "one patient in two sequences, a picture each",
-    "* masks are the same on two sides of the split, such as those of * and *: are they of one patient?",
+    "* the same on two sides of the split, such as those of * and *: are they of one patient?",
     "by picture",
     never=NEVER,
 )
@@ -491,7 +491,7 @@ def _(root):
 
 @row(
     "a fold that nnU-Net's file lacks",
-    "*: has 1 folds, and config.data.fold=3 of folds=5 is asked for: set fold from 0 *",
+    "*: has 1 fold, and config.data.fold=3 of folds=5 is asked for: set fold from 0 *",
 )
 def _(root):
     volumes(root, "abcdef")

@@ -297,7 +297,7 @@ ALIKE = "in capital letters or accents alone: rename one of them."
 BROKEN_NAME = "the name has a line break, control character or broken letter: rename it."
 NO_TIFF = "config.data.root={root}: no TIFF was found one level down in its *; name the folder that directly holds *"
 BILLION = 31623  # its square is 10⁹
-TOO_MANY = f"claims {BILLION}x{BILLION} pixels, and up to 268435456 are read: cut it up, or restore it."
+TOO_MANY = f"claims {BILLION}x{BILLION} pixels, and up to 268,435,456 are read: cut it up, or restore it."
 IMPOSSIBLE = "claims 16000x16000 pixels, which * bytes of file cannot hold: restore it."
 PALETTE = "has a palette: save it as grey or RGB."
 PAGES = "has more than one page: save each page as a file of its own."
@@ -730,7 +730,7 @@ def test_a_file_that_changes_while_it_is_read_is_known_by_what_was_decoded(whole
 
 def test_a_file_larger_than_the_limit_is_answered(whole, monkeypatch):
     monkeypatch.setattr(image_file, "MAX_FILE_BYTES", 100)
-    with pytest.raises(InputError, match=rf"{IMAGE}: has \d+ bytes, and up to 100 are read: split it\."):
+    with pytest.raises(InputError, match=rf"{IMAGE}: has [\d,]+ bytes, and up to 100 are read: split it\."):
         image_file.read_file(whole, Path(IMAGE))
 
 

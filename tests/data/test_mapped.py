@@ -2,7 +2,7 @@ import pickle
 
 import numpy as np
 
-from unet_jax.data import mapped, pools
+from unet_jax.data import mapped, pool_index, pools
 
 
 def travelled(arrays):
@@ -17,7 +17,7 @@ def test_views_of_maps_travel_by_name_and_others_by_value(tmp_path):
     np.save(tmp_path / "image.npy", image)
     (tmp_path / "pools").mkdir()
     pools.write(tmp_path / "pools", [({}, {"a": image, "b": image.astype(np.float32)})])
-    [pooled] = pools.open_arrays(tmp_path / "pools", pools.read_index(tmp_path / "pools"))
+    [pooled] = pools.open_arrays(tmp_path / "pools", pool_index.read(tmp_path / "pools"))
     loaded = np.load(tmp_path / "image.npy", mmap_mode="r")
     small = np.arange(6)
     arrays = [loaded, loaded[1:3], pooled["a"], pooled["b"], pooled["b"][2:], small, loaded[:, ::16, ::16]]

@@ -14,5 +14,5 @@ def test_the_folds_are_nnunets(count):
 
 def test_too_few_cases_are_refused_as_by_nnunet():
     assert answers()["splits"]["3"].startswith("ValueError")
-    with pytest.raises(InputError, match="draws 5 folds, and there are 3 cases"):
+    with pytest.raises(InputError, match="draws 5 folds, and the data have 3 cases"):
         folds_of(["a", "b", "c"])

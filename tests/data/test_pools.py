@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unet_jax.data import pools
+from unet_jax.data import pool_index, pools
 from unet_jax.errors import DamageError, InputError
 
 
@@ -27,7 +27,7 @@ def folder(tmp_path):
 
 
 def assert_as_written(folder, count=5):
-    records = pools.read_index(folder)
+    records = pool_index.read(folder)
     assert pools.damaged(folder, records) == []
     found = pools.open_arrays(folder, records)
     for record, arrays, (facts, expected) in zip(records, found, entries(count), strict=True):
@@ -47,7 +47,7 @@ def test_what_is_read_is_what_was_written(folder):
 
 
 def test_arrays_are_aligned_read_only_views_of_one_map(folder):
-    records = pools.read_index(folder)
+    records = pool_index.read(folder)
     arrays = [one for arrays in pools.open_arrays(folder, records) for one in arrays.values() if one is not None]
     assert len({id(array.base) for array in arrays}) == 1
     assert all(isinstance(array.base, np.memmap) for array in arrays)
@@ -58,9 +58,9 @@ def test_arrays_are_aligned_read_only_views_of_one_map(folder):
 def test_a_digest_is_that_of_type_shape_bytes_and_padding(tmp_path):
     array = np.arange(10, dtype="<i4").reshape(2, 5)
     pools.write(tmp_path, [({}, {"one": array})])
-    [record] = pools.read_index(tmp_path)
+    [record] = pool_index.read(tmp_path)
     expected = hashlib.sha256(b"<i4 [2, 5]\n" + array.tobytes() + bytes(24)).hexdigest()
-    assert record.places["one"] == pools.Place(0, 0, "<i4", (2, 5), expected)
+    assert record.places["one"] == pool_index.Place(0, 0, "<i4", (2, 5), expected)
     head, line = (tmp_path / "index.jsonl").read_bytes().split(b"\n", 1)
     assert json.loads(head) == {"sha256": hashlib.sha256(line).hexdigest()}
 
@@ -70,7 +70,7 @@ def test_a_pool_that_is_full_is_followed_by_another(tmp_path, monkeypatch):
     monkeypatch.setattr(pools, "GROUP_BYTES", 100)
     monkeypatch.setattr(pools, "STEP_BYTES", 64)
     pools.write(tmp_path, entries(20))
-    pools_of = [{place.pool for place in one.places.values() if place} for one in pools.read_index(tmp_path)]
+    pools_of = [{place.pool for place in one.places.values() if place} for one in pool_index.read(tmp_path)]
     assert all(len(numbers) == 1 for numbers in pools_of)
     numbers = [number for [number] in pools_of]
     assert numbers == sorted(numbers)
@@ -93,7 +93,7 @@ def test_every_flipped_bit_is_found_and_in_its_record_alone(folder, monkeypatch)
     monkeypatch.setattr(pools, "STEP_BYTES", 64)
     path = folder / "pool-0000.bin"
     whole = path.read_bytes()
-    records = pools.read_index(folder)
+    records = pool_index.read(folder)
     places = [(place, number) for number, one in enumerate(records) for place in one.places.values() if place]
     for byte in range(len(whole)):
         path.write_bytes(whole[:byte] + bytes([whole[byte] ^ 1 << byte % 8]) + whole[byte + 1 :])
@@ -119,10 +119,10 @@ def test_every_change_of_the_index_is_found(folder):
         ):
             path.write_bytes(content)
             with pytest.raises(DamageError, match=r"index\.jsonl: the index is damaged"):
-                pools.read_index(folder)
+                pool_index.read(folder)
     path.unlink()
     with pytest.raises(DamageError, match=r"index\.jsonl: the index is missing"):
-        pools.read_index(folder)
+        pool_index.read(folder)
 
 
 @pytest.mark.parametrize(
@@ -138,16 +138,16 @@ def test_every_change_of_the_index_is_found(folder):
 )
 def test_a_forged_index_is_refused(line, tmp_path):
     body = line.encode() + b"\n"
-    (tmp_path / "index.jsonl").write_bytes(pools._head(body) + body)
+    (tmp_path / "index.jsonl").write_bytes(pool_index._head(body) + body)
     with pytest.raises(DamageError, match="not of this layout"):
-        pools.read_index(tmp_path)
+        pool_index.read(tmp_path)
 
 
 def test_what_was_damaged_is_restored_to_the_bit(folder):
     path = folder / "pool-0000.bin"
     whole = path.read_bytes()
     given = [arrays for _, arrays in entries()]
-    records = pools.read_index(folder)
+    records = pool_index.read(folder)
     for spoil in (
         lambda: path.write_bytes(whole[:200] + bytes(100) + whole[300:]),
         lambda: os.truncate(path, 400),
@@ -162,7 +162,7 @@ def test_what_was_damaged_is_restored_to_the_bit(folder):
 def test_other_arrays_are_not_put_in_their_place(folder):
     path = folder / "pool-0000.bin"
     whole = path.read_bytes()
-    [first, *_, last] = pools.read_index(folder)
+    [first, *_, last] = pool_index.read(folder)
     [(_, arrays), *_] = entries()
     for other in (
         arrays | {"mask": None},
@@ -180,7 +180,7 @@ def test_other_arrays_are_not_put_in_their_place(folder):
 def test_links_and_pipes_are_neither_followed_nor_waited_for(folder, tmp_path_factory):
     victim = tmp_path_factory.mktemp("victim") / "file"
     victim.write_bytes(b"whole")
-    records = pools.read_index(folder)
+    records = pool_index.read(folder)
     [(_, arrays), *_] = entries()
     pool, index = folder / "pool-0000.bin", folder / "index.jsonl"
     for make in (lambda path: path.symlink_to(victim), os.mkfifo, Path.mkdir):
@@ -188,7 +188,7 @@ def test_links_and_pipes_are_neither_followed_nor_waited_for(folder, tmp_path_fa
             kept = path.rename(folder / "kept")
             make(path)
             with pytest.raises(InputError, match=rf"{path.name}: is a link, folder or pipe, not a file"):
-                pools.damaged(folder, records) if path is pool else pools.read_index(folder)
+                pools.damaged(folder, records) if path is pool else pool_index.read(folder)
             if path is pool:
                 with pytest.raises(InputError, match="is a link, folder or pipe"):
                     pools.restore(folder, records[0], arrays)
@@ -198,7 +198,7 @@ def test_links_and_pipes_are_neither_followed_nor_waited_for(folder, tmp_path_fa
 
 
 def test_what_the_system_refuses_is_not_damage(folder, monkeypatch):
-    records = pools.read_index(folder)
+    records = pool_index.read(folder)
 
     def refuse(*_, **__):
         raise OSError(errno.EMFILE, "Too many open files")

@@ -55,7 +55,7 @@ def test_ignored_and_dropped_values_stay_what_they_are():
 @pytest.mark.parametrize(
     ("text", "order", "complaint"),
     [
-        ("a=1+2, b=2", (1,), "has 1 values, and there are 2 classes"),
+        ("a=1+2, b=2", (1,), "has 1 value, and there are 2 classes"),
         ("a=1+2, b=2", (1, 1), r"has 1 for b, whose values are 2: give one of these"),
         ("a=1, b=2", (1, 2), "is for classes that overlap"),
         (None, (1, 2), "there are no config.data.labels that it is for"),
@@ -82,3 +82,8 @@ def test_nnunets_description_keeps_its_order_in_the_config(tmp_path):
     # Without one, as config.data.labels.
     path.write_text(json.dumps(description))
     assert regions.painted(labels.classes_of(dataset_json.label_map(dataset_json.read(path), path))) == (1, 3, 2)
+
+
+def test_a_single_class_has_no_name():
+    assert regions.count({}) == 1
+    assert regions.count(("edema", "core")) == 2

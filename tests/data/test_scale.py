@@ -73,6 +73,39 @@ def test_silence_where_it_does_not_matter():
     assert said(trained(np.zeros((1, 4, 4, 1), np.float32)), image()) == []
 
 
+def clipped(at, dtype=np.float32, **options):
+    """Of 100 values, each equally often, those above `at` are `at`."""
+    return np.minimum(image(**options), at).astype(dtype)
+
+
+def test_clipped_images_are_named_with_the_share_at_their_maximum():
+    """Of 20 to 119, the 20 values from 100 on become 100."""
+    (line,) = said(trained(image()), image(), clipped(100))
+    assert line == (
+        "1 of 2 cases have more voxels at the image's maximum than training, as clipped images do (b: 20 % at 100 "
+        "(float32), where training had at most 1 %): give images whose brightness is not cut off."
+    )
+    # Five times as bright, and cut off at 255: of 20 to 119 those from 51 on.
+    eight, bright = image(dtype=np.uint8), clipped(255, np.uint8, factor=5)
+    for mode in ("range", "auto"):
+        line = said(trained(eight, mode=mode), bright)[-1]
+        assert line.startswith("1 case has more voxels")
+        assert "69 % at 255 (uint8)" in line
+    assert "20 % at 100" in said(trained(image(), mode="volume", matters=[False]), clipped(100))[0]
+
+
+def test_a_small_clipped_part_is_no_reason_to_warn():
+    assert said(trained(image()), clipped(115)) == []  # 5 %, and 1 % in training
+    assert said(trained(clipped(80)), clipped(78)) == []  # as much of it in training
+    assert said(trained(image()), np.full((1, 4, 4, 1), 50, np.float32)) == []
+
+
+def test_a_run_that_did_not_record_it_says_nothing_of_it():
+    record = scale.record([Case("a", "", image(), None)])
+    del record["channels"][0]["at_maximum"]
+    assert said(scale.read(record, "range", [True]), clipped(100)) == []
+
+
 def test_the_channel_is_named_and_cases_are_summed_up():
     odd = image(channels=2) * np.array([1, 300], np.float32)
     (line,) = said(trained(image(channels=2)), *[odd] * 5, names=("T1", "FLAIR"))

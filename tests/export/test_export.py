@@ -135,20 +135,25 @@ def test_onnx_works_as_the_docs_say_without_this_package(workdir, network, tmp_p
     pytest.importorskip("onnx", reason="the extra onnx is not installed")
     pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
     facts = export.export(workdir, tmp_path / "tumour.onnx")
-    assert facts["input"] == {"shape": ["batch", 32, 32, 3], "dtype": "uint8"}
+    assert facts["input"] == {"shape": ["batch", "height", "width", 3], "dtype": "uint8"}
     assert facts["max_difference"] <= 1e-6
-    np.save(tmp_path / "images.npy", images(5, 32, 32, 3))
+    assert facts["channels"] == ["pre-contrast", "FLAIR", "post-contrast"]
+    batches = {"as trained": images(5, 32, 32, 3), "odd": images(2, 21, 33, 3)}
+    np.savez(tmp_path / "images.npz", **batches)
     (tmp_path / "facts.json").write_text(json.dumps(facts))
     code = """
-images = np.load("images.npy")
+images = np.load("images.npz")
 assert facts == json.load(open("facts.json"))
-found = [session.run(["probability"], {"image": some})[0] for some in (images, images[:1])]
-np.save("found.npy", np.concatenate(found))
-np.testing.assert_array_equal(segment(images), found[0] >= 0.5)
+found = {name: session.run(["probability"], {"image": images[name]})[0] for name in images}
+np.savez("found.npz", **found)
+for name in images:
+    np.testing.assert_array_equal(segment(images[name]), found[name] >= 0.5)
+    np.testing.assert_allclose(session.run(["probability"], {"image": images[name][:1]})[0], found[name][:1], atol=1e-6)
 """
     run_alone(documented("onnxruntime") + code, tmp_path)
-    expected = np.asarray(network(images(5, 32, 32, 3)))
-    np.testing.assert_allclose(np.load(tmp_path / "found.npy"), [*expected, expected[0]], atol=1e-6)
+    found = np.load(tmp_path / "found.npz")
+    for name, batch in batches.items():
+        np.testing.assert_allclose(found[name], np.asarray(network(batch)), atol=1e-6)
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxruntime"])

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import networks
@@ -13,16 +15,17 @@ onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
 pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
 
 
-def largest_difference(function, x):
-    """Between the function and the ONNX model made for one image, on several images and on one."""
-    program = onnx_file.trace(function, x[:1])
+def largest_difference(function, x, trace=onnx_file.trace_fixed, others=()):
+    """Between the function and the ONNX model made for one image: on several, on one, and on batches of other sizes."""
+    program = trace(function, x[:1])
     onnx.checker.check_model(program, full_check=True)
-    expected = np.asarray(function(x))
     differences = []
-    for batch in (x, x[:1]):
-        found = onnx_file.run(program, batch)
-        assert found.shape == (len(batch), *expected.shape[1:])
-        differences.append(np.abs(found - expected[: len(batch)]).max())
+    for images in (x, *others):
+        expected = np.asarray(function(images))
+        for count in (len(images), 1):
+            found = onnx_file.run(program, images[:count])
+            assert found.shape == (count, *expected.shape[1:])
+            differences.append(np.abs(found - expected[:count]).max())
     return np.max(differences)  # NaN counts, which the built-in max may pass over
 
 
@@ -65,6 +68,21 @@ def test_operations_that_round(function):
     assert largest_difference(function, FLOATS) <= 1e-5
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: jnp.pad(x, [(0, 0), (x.shape[1] // 2, 1), (0, x.shape[2] % 4), (0, 0)]),
+        lambda x: x[:, x.shape[1] // 3 : x.shape[1] - 1, jax.core.min_dim(x.shape[2] - 1, 2) :],
+        lambda x: x + jnp.arange(x.shape[2])[:, None] + jnp.ones(x.shape[1:]).sum() * x.shape[1],
+        lambda x: x - (x.shape[1] - 2 * x.shape[2]) // 4 + x.shape[1] ** 2,
+        lambda x: x.reshape(-1, x.shape[1] * x.shape[2], 2),
+    ],
+)
+def test_operations_on_open_sizes(function):
+    others = [np.ones((2, *size, 2), np.float32) for size in ((9, 5), (4, 13))]
+    assert largest_difference(function, FLOATS, onnx_file.trace, others) == 0
+
+
 NETWORKS = {
     "tutorial": ("tutorial", {"width": 2, "depth": 2}, (20, 16)),
     "attention": ("tutorial", {"width": 2, "depth": 2, "norm": "group", "attention": True, "up": "nearest"}, (16, 16)),
@@ -85,7 +103,21 @@ def test_every_network(name, options, size):
     assert largest_difference(lambda image: step(params, batch_stats, image), images) <= 1e-5
 
 
+@pytest.mark.parametrize(
+    ("options", "slab", "sizes"),
+    [({}, (), [(20, 16), (16, 16), (9, 33)]), ({"norm": "instance", "rank": 3}, (4,), [(20, 16), (7, 24)])],
+    ids=["2-D", "3-D"],
+)
+def test_a_network_on_images_of_other_rows_and_columns(options, slab, sizes):
+    graphdef, params, batch_stats = split_model(networks.make("tutorial", 3, 1, width=2, depth=2, **options))
+    step = make_probability_step(graphdef, image_size=16)
+    random = np.random.default_rng(0)
+    images, *others = (random.integers(0, 256, (2, *slab, *size, 3), np.uint8) for size in sizes)
+    function = functools.partial(step, params, batch_stats)
+    assert largest_difference(function, images, onnx_file.trace, others) <= 1e-5
+
+
 @pytest.mark.parametrize("function", [jnp.sort, lambda x: jax.lax.pad(x, 0.0, [(0, 0, 1)] * 4), lambda x: x[:, [0, 2]]])
 def test_what_is_not_known_is_said(function):
     with pytest.raises(InputError, match=r"cannot be translated to ONNX: export to \.zip"):
-        onnx_file.trace(function, FLOATS)
+        onnx_file.trace_fixed(function, FLOATS)

@@ -20,7 +20,6 @@ def test_a_network_of_slabs_keeps_their_depth_and_leaves_the_rest_open():
     graphdef, params, batch_stats = split_model(model)
     step = make_probability_step(graphdef, image_size=16)
     program = stablehlo.trace(lambda image: step(params, batch_stats, image), VOLUMES)
-    assert stablehlo.axes(VOLUMES) == ["batch", 4, "height", "width"]
     for some in (VOLUMES, VOLUMES[:1, :, :9]):
         np.testing.assert_allclose(stablehlo.run(program, some), step(params, batch_stats, some), atol=1e-6)
     with pytest.raises(ValueError, match="shape"):

@@ -73,7 +73,7 @@ def test_the_zip_file_makes_predicts_masks_without_this_package(workdir, root, t
     seen = image[::-1, ::-1].transpose(2, 1, 0)[..., None]  # as radiologists look at it
     assert facts["input"] == {"shape": list(seen.shape), "dtype": "float32"}
     assert facts["output"]["probability"]["shape"] == [*seen.shape[:3], 3]
-    assert facts["classes"] == ["a", "b"]
+    assert (facts["channels"], facts["classes"]) == (["MRI"], ["a", "b"])
     assert facts["spacing"] == pytest.approx((1.2, 1, 1))
     assert facts["mirror_axes"] == [[0, 1, 2]]
     assert (facts["axes"], facts["checkpoint_step"], facts["mask_differs"]) == ("patient", 7, 0)
@@ -126,6 +126,7 @@ def test_the_onnx_file_has_the_network_and_says_what_is_left(workdir, tmp_path, 
     session = onnxruntime.InferenceSession(tmp_path / "a.onnx")
     assert json.loads(session.get_modelmeta().custom_metadata_map["unet_jax"]) == facts
     assert facts["input"]["shape"] == ["batch", 8, 8, 8, 1]
+    assert (facts["channels"], facts["classes"]) == (["MRI"], ["a", "b"])
     assert facts["spacing"] == [1.2, 1.1, 0.9]
     assert facts["normalisation"][0]["scheme"] == "zscore"
     assert facts["left"][2].startswith("normalise")

@@ -87,7 +87,7 @@ def test_a_run_that_is_struck_again_and_again_leaves_the_same_to_the_bit(
     workdir, resumed = folder / f"struck{len(strikes)}", []
     for fault in [*strikes, None]:
         answer = server.train(workdir, settings, fault)
-        resumed += [int(step) for step in re.findall(r"Going on from step (\d+)", answer["output"])]
+        resumed += [int(step) for step in re.findall(r"Resuming from step (\d+)", answer["output"])]
         if fault:
             assert answer["struck"], (fault, answer)
             assert answer["code"] == (3 if "signal" in fault else -signal.SIGKILL), answer["output"]
@@ -105,7 +105,7 @@ def test_a_second_signal_ends_a_slow_step_and_loses_that_alone(server, settings,
     assert re.fullmatch(r"stopping after this step, up to (\d+ s|a second); again to stop now", said[0])
     assert said[1:] == ["saved step 4; run the same command to resume."]
     answer = server.train(workdir, settings)
-    assert "Going on from step 4, in epoch 1." in answer["output"]
+    assert "Resuming from step 4, in epoch 1." in answer["output"]
     assert kill.left_by(workdir) == undisturbed
 
 

@@ -25,3 +25,9 @@ def test_the_mean_over_all_flips_of_the_axes_and_networks():
     assert len(seen) == 4
     for axes in ((), (2,), (3,), (2, 3)):
         assert any(np.array_equal(np.flip(image, axes), each) for each in seen)
+
+
+def test_what_follows_the_image_goes_to_every_network():
+    networks = [lambda image, sizes: image[..., 0] + sizes.sum(), lambda image, sizes: 3 * image[..., 0]]
+    found = averaged(networks)(jnp.ones((1, 2, 2, 1)), jnp.array([[2, 2]]))
+    np.testing.assert_array_equal(found, np.full((1, 2, 2), 4.0))

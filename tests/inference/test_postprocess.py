@@ -96,3 +96,41 @@ def test_settings_that_cannot_be_used_are_refused():
     for one in ({"minimum_voxels": 20}, {"largest_component": True}):
         with pytest.raises(InputError, match=r"needs whole cases, and config\.data\.split_by is 'slice'"):
             postprocess.check(OFF | one, "slice")
+
+
+NESTED = {"whole": (2, 1, 4), "core": (1, 4), "enhancing": (4,)}
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, [2, 2, 1, 3, 2, 0, 1, 0, 2, 3]),
+        # The core and what enhances in it, a voxel each, become edema; alone, they go.
+        ({"minimum_voxels": 2}, [2, 2, 1, 1, 2, 0, 0, 0, 2, 2]),
+        ({"largest_component": True}, [2, 2, 1, 3, 2, 0, 0, 0, 0, 0]),
+    ],
+    ids=str,
+)
+def test_classes_that_overlap_are_processed_one_by_one_and_painted_again(settings, expected):
+    """The numbers 1, 2 and 3 are of the values 1, 2 and 4."""
+    mask = np.array([[[2, 2, 1, 3, 2, 0, 1, 0, 2, 3]]], np.uint8)
+    found = postprocess.apply(mask, OFF | settings, NESTED)
+    assert found[0, 0].tolist() == expected
+    assert found.dtype == np.uint8
+
+
+def test_stages_of_regions_are_the_steps_that_are_switched_on():
+    rng = np.random.default_rng(0)
+    mask = (rng.integers(0, 4, (3, 8, 8)) * (rng.random((3, 8, 8)) < 0.3)).astype(np.uint8)
+    both = {"minimum_voxels": 3, "largest_component": True}
+    found = dict(postprocess.stages_of_regions(mask, both, NESTED))
+    assert list(found) == ["as_predicted", "minimum_voxels", "largest_component"]
+    np.testing.assert_array_equal(found["as_predicted"], mask)
+    for step, settings in (("minimum_voxels", OFF | {"minimum_voxels": 3}), ("largest_component", both)):
+        cleaned = [
+            postprocess.apply(np.isin(mask, its).astype(np.uint8), settings) for its in ((1, 2, 3), (1, 3), (3,))
+        ]
+        expected = np.zeros_like(mask)
+        for number, of_class in zip((2, 1, 3), cleaned, strict=True):
+            expected[of_class > 0] = number
+        np.testing.assert_array_equal(found[step], expected)

@@ -17,10 +17,9 @@ from PIL import Image
 
 from unet_jax.data.load import load
 from unet_jax.errors import InputError, StorageError
-from unet_jax.evaluation import evaluate as evaluation
 from unet_jax.evaluation.evaluate import evaluate
 from unet_jax.files import write_json
-from unet_jax.inference import ensemble, prediction_task, segment
+from unet_jax.inference import ensemble, postprocess, prediction_task, segment
 from unet_jax.inference import predict as prediction
 from unet_jax.inference.network import load_network
 from unet_jax.inference.predict import predict
@@ -90,7 +89,7 @@ def test_predict_writes_the_masks_that_evaluate_scores_bit_for_bit(
     workdir, config, scans, tmp_path, monkeypatch, flips, tiles
 ):
     scored = {}
-    original = evaluation.postprocess.stages
+    original = postprocess.stages
 
     def noting(mask, settings):
         for stage, found in original(mask, settings):
@@ -99,7 +98,7 @@ def test_predict_writes_the_masks_that_evaluate_scores_bit_for_bit(
 
     # Without cropping, what is scored is a whole mask.
     monkeypatch.setattr(scoring, "_cropped", lambda predicted, truth: (predicted, truth))
-    monkeypatch.setattr(evaluation.postprocess, "stages", noting)
+    monkeypatch.setattr(postprocess, "stages", noting)
     metrics = evaluate(workdir, side="all", flips=flips, tiles=tiles)
     final = scored["minimum_voxels"][: metrics["cases"]]
     monkeypatch.undo()
@@ -258,7 +257,7 @@ def test_real_networks_take_other_sizes_than_they_were_trained_at(workdir, tmp_p
 
 def test_images_of_another_kind_are_named_with_what_the_network_needs(workdir, tmp_path):
     cv2.imwrite(str(tmp_path / "grey.png"), np.zeros((8, 8), np.uint8))
-    with pytest.raises(InputError, match=r"1 of 1 cases .* no others:\ngrey: has 1 channels, and .* trained on 3"):
+    with pytest.raises(InputError, match=r"1 of 1 case .* no others:\ngrey: has 1 channel, and .* trained on 3"):
         predict(workdir, tmp_path / "grey.png", tmp_path / "out")
 
 

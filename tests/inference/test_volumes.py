@@ -246,7 +246,7 @@ def memory(key):
 random, network, of = np.random.default_rng(0), test_volumes.steps_of(32), test_volumes.labelled(32)
 settings = test_volumes.VolumeSettings(1, test_volumes.ONE_DEVICE, step=1.0)
 # The first case compiles what the second one runs.
-for depth in (24, 160):
+for depth in (24, 400):
     image = random.uniform(0, 31, (depth, 192, 192, 1)).astype(np.float32)
     given = test_volumes.plain(image.shape[:3], (8, 64, 64), of, pathlib.Path(FOLDER))
     give_back()
@@ -254,13 +254,14 @@ for depth in (24, 160):
     before = memory("VmRSS")
     mask, _ = test_volumes.segment_case(network, image, *given, settings)
 assert (mask == np.rint(image[..., 0])).mean() > 0.999
-print((memory("VmHWM") - before - mask.nbytes) / image.nbytes)
+print((memory("VmHWM") - before - mask.nbytes) / image.nbytes + 1)
 """
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells a process its peak")
 def test_peak_memory_of_a_volume_of_32_classes(tmp_path):
-    # A CPU holds the device's sums as well: 8 slices of 160, of 32 classes, are 1.6 volumes.
+    # The image itself, and on a CPU the device's sums: 8 slices of 400, of 32 classes, are 0.64 volumes. Windows under
+    # way, and XLA's threads, take 25 MB more or less, which the volume of 59 MB leaves room for.
     script = MEMORY.replace("FOLDER", repr(str(tmp_path)))
     here = Path(__file__).parent
     paths = os.pathsep.join(map(str, (here, here.parent, here.parents[1])))

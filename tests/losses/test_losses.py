@@ -118,9 +118,18 @@ def test_a_right_answer_costs_nothing(extreme, index):
     right = np.arange(0, 9, 3)  # of the random, the empty and the full mask
     np.testing.assert_allclose(values[right], 0, atol=1e-6)
     np.testing.assert_allclose(gradients[right], 0, atol=1e-6)
-    # An image that is filled, the last two, has no centre line.
-    wrong = right[:1] + 1 if EXTREME[index][0] == "cldice" else right + 1
-    assert (values[wrong] > 0.1).all()
+
+
+@pytest.mark.parametrize("index", range(len(EXTREME)), ids=map(str, EXTREME))
+def test_a_wrong_answer_costs(extreme, index):
+    values, _ = extreme[index]
+    of_random, *of_filled = values[np.arange(1, 9, 3)]
+    assert of_random > 0.1
+    if EXTREME[index][0] == "cldice":
+        # Masks and predictions that are empty or fill the image have no centre lines to compare.
+        assert of_filled == [0, 0]
+    else:
+        assert min(of_filled) > 0.1
 
 
 def test_losses_of_one_class_are_refused_for_several():

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from unet_jax import losses
 from unet_jax.losses import skeleton
@@ -28,8 +29,8 @@ BAR = _picture(*[".........", *[".#######."] * 3, "........."])
 CENTRE = _picture(*[".........", ".........", "..#####..", ".........", "........."])
 
 
-def test_the_skeleton_of_a_bar_is_its_centre_line_and_its_corners():
-    """A cross leaves 1×5 of 3×7; a square around that is the bar less nothing, so only the line itself is a ridge."""
+def test_the_skeleton_of_a_bar_is_its_centre_line():
+    """A cross leaves 1×5 of 3×7, which a square makes the bar again: so only the line itself is a ridge."""
     np.testing.assert_array_equal(skeleton.soft_skeleton(BAR, 1), CENTRE)
     np.testing.assert_array_equal(skeleton.soft_skeleton(BAR, 0), jnp.zeros_like(BAR))  # too few erosions
 
@@ -49,15 +50,12 @@ def test_the_centre_line_alone_has_all_precision_and_sensitivity():
         assert cldice(_sure(predicted), mask, smooth=0.0) == pytest.approx(0)
 
 
-def test_half_of_a_line_by_its_closed_form():
+def test_part_of_a_line_by_its_closed_form():
     """Of a line of eight pixels, six and two others are predicted: P is 6/8, S is 6/8; with smooth 7/9 each."""
-    mask = _picture("..........", ".########.", "..........")
-    predicted = _picture("..........", "...######.", "..........").at[0, 1, 9, 0].set(1.0).at[0, 2, 9, 0].set(1.0)
-    eight = _picture("..........", "...######.", "..........", "..........", "..##......")
-    longer = jnp.pad(mask, ((0, 0), (0, 2), (0, 0), (0, 0)))
-    assert predicted.sum() == 8
-    assert cldice(_sure(eight), longer, smooth=0.0) == pytest.approx(1 - 6 / 8)
-    assert cldice(_sure(eight), longer) == pytest.approx(1 - 7 / 9)
+    mask = _picture("..........", ".########.", "..........", "..........", "..........")
+    predicted = _picture("..........", "...######.", "..........", "..........", "..##......")
+    assert cldice(_sure(predicted), mask, smooth=0.0) == pytest.approx(1 - 6 / 8)
+    assert cldice(_sure(predicted), mask) == pytest.approx(1 - 7 / 9)
 
 
 def test_unequal_shares_are_averaged_harmonically():
@@ -65,6 +63,13 @@ def test_unequal_shares_are_averaged_harmonically():
     mask = _picture("..........", ".########.", "..........")
     half = _picture("..........", ".####.....", "..........")
     assert cldice(_sure(half), mask, smooth=0.0) == pytest.approx(1 - 2 * 1 * 0.5 / 1.5)
+
+
+def test_a_prediction_that_fills_the_image_has_no_centre_line():
+    """So none of it lies outside the mask: with `smooth`, P is 1, as S is. Without, P is 0."""
+    everything = _sure(jnp.ones_like(BAR))
+    assert cldice(everything, BAR) == 0
+    assert cldice(everything, BAR, smooth=0.0) == 1
 
 
 def test_samples_and_classes_are_regions():
@@ -104,6 +109,31 @@ def test_volumes_have_skeletons_as_well():
     volume = jnp.zeros((1, 5, 5, 9, 1)).at[:, 1:4, 1:4, 1:8].set(1.0)
     axis = jnp.zeros_like(volume).at[:, 2, 2, 2:7].set(1.0)
     np.testing.assert_array_equal(skeleton.soft_skeleton(volume, 2), axis)
+
+
+@pytest.mark.parametrize("shape", [(9, 7), (5, 6, 7)], ids=str)
+def test_it_is_the_papers_loss_written_with_scipy(shape):
+    """Algorithms 1 and 2 of Shit et al. 2021, with the cross and the square of their code."""
+    rng = np.random.default_rng(2)
+    logits, mask = 3 * rng.normal(size=shape), (rng.random(shape) < 0.6).astype(float)
+    cross, square = ndimage.generate_binary_structure(len(shape), 1), (3,) * len(shape)
+
+    def skeleton_of(x):
+        found = np.zeros_like(x)
+        for _ in range(3):
+            eroded = ndimage.grey_erosion(x, footprint=cross, mode="nearest")
+            ridge = np.maximum(x - ndimage.grey_dilation(eroded, square, mode="nearest"), 0)
+            found, x = found + np.maximum(ridge - found * ridge, 0), eroded
+        return found
+
+    predicted = 1 / (1 + np.exp(-logits))
+    lines = [skeleton_of(x) for x in (predicted, mask)]
+    precision, sensitivity = (
+        (np.sum(line * other) + 1) / (np.sum(line) + 1) for line, other in zip(lines, (mask, predicted), strict=True)
+    )
+    expected = 1 - 2 * precision * sensitivity / (precision + sensitivity)
+    given = (jnp.asarray(x, jnp.float32)[None, ..., None] for x in (logits, mask))
+    assert cldice(*given, iterations=2) == pytest.approx(expected, rel=1e-5)
 
 
 def test_iterations_must_be_a_whole_number():

@@ -1,9 +1,12 @@
+import functools
+
 import numpy as np
 import pytest
 import scored_cases
 
 from unet_jax import metrics
 from unet_jax.data.case import Case
+from unet_jax.inference import postprocess
 from unet_jax.metrics import cases as scoring
 from unet_jax.metrics import summary, surface
 
@@ -169,3 +172,17 @@ def test_what_is_ignored_is_left_out_after_post_processing():
     found = scoring.score_cases([case_of(truth)], whole(predicted), tolerance=1.0, stages=stages)
     assert found["as_predicted"].counts.tolist() == [[1, 4, 7]]
     assert found["largest_component"].counts.tolist() == [[0, 4, 8]]
+
+
+def test_classes_that_overlap_are_scored_in_the_mask_that_is_painted_of_them():
+    rng, nested = np.random.default_rng(2), {"whole": (2, 1, 4), "core": (1, 4), "enhancing": (4,)}
+    predicted, truth = (rng.integers(0, 4, (2, 3, 9, 9)) * (rng.random((2, 3, 9, 9)) < 0.3)).astype(np.uint8)
+    settings = {"minimum_voxels": 3, "largest_component": True}
+    stages = functools.partial(postprocess.stages_of_regions, settings=settings, classes=nested)
+    found = scoring.score_cases([case_of(truth)], whole(predicted), tolerance=1.0, stages=stages, classes=nested)
+    assert list(found) == ["as_predicted", "minimum_voxels", "largest_component"]
+    for stage, mask in stages(predicted):
+        for name, numbers in (("whole", (1, 2, 3)), ("core", (1, 3)), ("enhancing", (3,))):
+            both = (np.isin(one, numbers).astype(np.uint8) for one in (mask, truth))
+            expected = metrics.dice(metrics.count(*both).sum(0))
+            assert found[stage].rows[0]["classes"][name]["dice"] == expected, (stage, name)

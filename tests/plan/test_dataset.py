@@ -56,7 +56,7 @@ MALFORMED = {
     "regions without an order": ({"labels": REGIONS}, "regions_class_order is missing: regions need it"),
     "an order of another length": (
         {"labels": REGIONS, "regions_class_order": [1]},
-        "regions_class_order has 1 numbers and labels 2 regions: give one for each.",
+        "regions_class_order has 1 number and labels 2 regions: give one for each.",
     ),
 }
 

@@ -153,7 +153,7 @@ def test_a_plans_name_leads_nowhere_else(config, tmp_path, name):
 def test_a_plan_of_other_images_is_refused(config, tmp_path):
     config.plan.file = str(write_plans(tmp_path, NAME))
     change(Path(config.data.root, "dataset.json"), channel_names={"0": "T1", "1": "T2"})
-    with pytest.raises(InputError, match=r"is for images of 1 channels, and .*dataset.json has 2 \(T1, T2\)"):
+    with pytest.raises(InputError, match=r"is for images of 1 channel, and .*dataset.json has 2 \(T1, T2\)"):
         make.make_plan(config, tmp_path / "run")
 
 

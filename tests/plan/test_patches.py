@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from nnunet_arrays import answers
 
-from unet_jax.data import pools
+from unet_jax.data import pool_index, pools
 from unet_jax.errors import InputError
 from unet_jax.plan import foreground, patches
 from unet_jax.plan.patches import Sampling
@@ -18,7 +18,7 @@ def prepared(folder, shape, mask, keys, name="case"):
     voxels = {f"locations {key}": places if len(places) else None for key, places in found}
     (folder / name).mkdir()
     pools.write(folder / name, [({}, {"image": image, "mask": mask, **voxels})])
-    [record] = pools.read_index(folder / name)
+    [record] = pool_index.read(folder / name)
     geometry = Geometry((1.0, 1.0, 1.0), shape, tuple((0, n) for n in shape))
     return PreparedCase(name, geometry, shape, tuple(keys), folder / name, record)
 

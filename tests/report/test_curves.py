@@ -10,7 +10,7 @@ def _size(path):
 
 def _epochs(*dices):
     return [
-        {"epoch": number, "train_loss": 1 / number, "train_dice": dice / 2, "val_dice": dice}
+        {"epoch": number, "train_loss": 1 / number, "val_loss": 2 / number, "train_dice": dice / 2, "val_dice": dice}
         for number, dice in enumerate(dices, 1)
     ]
 
@@ -18,8 +18,10 @@ def _epochs(*dices):
 def test_curves_show_every_epoch_and_mark_the_first_best(tmp_path, drawn):
     write(tmp_path / "new" / "curves.png", _epochs(0.2, 0.8, 0.5, 0.8))
     loss, dice = drawn[0].axes
-    [training] = loss.lines
+    training, validation = loss.lines
     np.testing.assert_allclose(training.get_xydata(), [(1, 1), (2, 1 / 2), (3, 1 / 3), (4, 1 / 4)])
+    np.testing.assert_allclose(validation.get_ydata(), [2, 1, 2 / 3, 1 / 2])
+    assert [text.get_text() for text in loss.get_legend().get_texts()] == ["training", "validation"]
     train, validation, best = dice.lines
     np.testing.assert_allclose(train.get_ydata(), [0.1, 0.4, 0.25, 0.4])
     np.testing.assert_allclose(validation.get_ydata(), [0.2, 0.8, 0.5, 0.8])
@@ -32,9 +34,9 @@ def test_curves_show_every_epoch_and_mark_the_first_best(tmp_path, drawn):
 def test_curves_of_folds_have_a_line_a_fold_and_a_label_a_kind(tmp_path, drawn):
     write_folds(tmp_path / "curves.png", [_epochs(0.2, 0.8), _epochs(0.4, 0.6, 0.7)])
     loss, dice = drawn[0].axes
-    assert [line.get_xdata().tolist() for line in loss.lines] == [[1, 2], [1, 2, 3]]
+    assert [line.get_xdata().tolist() for line in loss.lines] == [[1, 2], [1, 2], [1, 2, 3], [1, 2, 3]]
     assert [line.get_ydata().tolist() for line in dice.lines[1::2]] == [[0.2, 0.8], [0.4, 0.6, 0.7]]
-    assert [text.get_text() for text in loss.get_legend().get_texts()] == ["training"]
+    assert [text.get_text() for text in loss.get_legend().get_texts()] == ["training", "validation"]
     assert len(dice.get_legend().get_texts()) == 2
 
 
@@ -52,6 +54,17 @@ def test_one_epoch_makes_a_curve_too(tmp_path, recwarn):
     write(tmp_path / "curves.png", _epochs(0.0))
     assert _size(tmp_path / "curves.png") == (374, 990)
     assert [str(warning.message) for warning in recwarn] == []
+
+
+def test_an_old_run_has_no_validation_loss_and_one_that_was_not_finite_leaves_a_gap(tmp_path, drawn):
+    epochs = _epochs(0.2, 0.4, 0.6)
+    epochs[1]["val_loss"] = None
+    write(tmp_path / "curves.png", epochs)
+    np.testing.assert_array_equal(drawn[0].axes[0].lines[1].get_ydata(), [2, np.nan, 2 / 3])
+    for record in epochs:
+        del record["val_loss"]
+    write(tmp_path / "curves.png", epochs)
+    assert [line.get_label() for line in drawn[1].axes[0].lines] == ["training"]
 
 
 def test_epochs_whose_dice_is_undefined_leave_a_gap_and_none_is_the_best(tmp_path, drawn):

@@ -1,16 +1,15 @@
 """The page as it is written, and as Chromium shows it, without network, from the disk."""
 
 import dataclasses
-import functools
 import re
 from html.parser import HTMLParser
 
 import cv2
 import numpy as np
 import pytest
+from scored_cases import SCORED_HOW, stages
 
 from unet_jax.data.case import Case
-from unet_jax.inference import postprocess
 from unet_jax.metrics import cases as scoring
 from unet_jax.metrics.summary import summarise
 from unet_jax.report import case_view
@@ -48,18 +47,7 @@ EPOCHS = [
     {"step": 10 * n, "epoch": n, "train_loss": 1 / n, "train_dice": 0.1 * n, "val_dice": 0.8 - (n - 3) ** 2 / 10}
     for n in range(1, 6)
 ]
-SUMMARY = {
-    "split": "test",
-    "split_by": "by patient",
-    "checkpoint": "best",
-    "checkpoint_step": 30,
-    "damaged_checkpoints": [],
-    "data_fingerprint": "0123abcd",
-    "threshold": 0.5,
-    "surface_tolerance": 2.0,
-    "postprocess": [],
-    "seconds_per_case": 1.234,
-}
+SUMMARY = SCORED_HOW | {"seconds_per_case": 1.234}
 
 
 def scored_classes():
@@ -78,8 +66,7 @@ def write(
     scored = {case.name: (dataclasses.replace(case, spacing=spacing), numbers, mask) for case, numbers, mask in several}
     predicted = [(n, numbers, mask) for n, (_, numbers, mask) in enumerate(scored.values())]
     cases = [case for case, _, _ in scored.values()]
-    stages = functools.partial(postprocess.stages, settings={"minimum_voxels": 0, "largest_component": False})
-    scores = scoring.score_cases(cases, predicted, tolerance=2.0, stages=stages, classes=classes)
+    scores = scoring.score_cases(cases, predicted, tolerance=2.0, stages=stages(), classes=classes)
     rows = scores["as_predicted"].rows
     report_page.write(
         path,

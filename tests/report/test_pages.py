@@ -1,16 +1,17 @@
 """Reports of more than a hundred cases: which case is on which page, and the way from one to another."""
 
 import dataclasses
+import json
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from scored_cases import SCORED_HOW, stages
 
 from unet_jax.data.case import Case
-from unet_jax.inference import postprocess
 from unet_jax.metrics import cases as scoring
 from unet_jax.metrics.summary import summarise
-from unet_jax.report import case_view, charts, page, pages
+from unet_jax.report import case_view, charts, page, pages, search
 
 
 @dataclasses.dataclass
@@ -31,24 +32,12 @@ def written(folder, count, pictured=2):
         cases,
         [(n, numbers, mask) for n, mask in enumerate(masks)],
         tolerance=2.0,
-        stages=lambda mask: postprocess.stages(mask, {"minimum_voxels": 0, "largest_component": False}),
+        stages=stages(),
     )["as_predicted"]
-    summary = {
-        "split": "test",
-        "split_by": "by patient",
-        "checkpoint": "best",
-        "checkpoint_step": 30,
-        "damaged_checkpoints": [],
-        "data_fingerprint": "0123abcd",
-        "threshold": 0.5,
-        "surface_tolerance": 2.0,
-        "postprocess": [],
-        "seconds_per_case": 1.0,
-    }
     page.write(
         folder / pages.FIRST,
         title="run",
-        summary=summary | summarise(scores.rows, scores.counts),
+        summary=SCORED_HOW | summarise(scores.rows, scores.counts),
         rows=scores.rows,
         epochs=[],
         config={"seed": 7},
@@ -95,10 +84,11 @@ def test_up_to_a_hundred_cases_are_one_page_without_links(tmp_path):
     assert list(found.files) == [pages.FIRST]
     assert Parsed(found.files[pages.FIRST]).links == []
     assert "<nav" not in found.files[pages.FIRST]
+    assert 'role="search"' not in found.files[pages.FIRST].partition("<body>")[2]
 
 
 def test_every_case_is_on_one_page_and_the_worst_are_on_the_first(report):
-    assert list(report.files) == ["cases-0002.html", "cases-0003.html", "report.html"]
+    assert list(report.files) == ["cases-0002.html", "cases-0003.html", "cases-search.html", "report.html"]
     found = {name: Parsed(text).names for name, text in report.files.items()}
     assert found["report.html"] == [f"case {n}" for n in range(100)]
     assert found["cases-0002.html"] == [f"case {n}" for n in range(100, 200)]
@@ -119,6 +109,50 @@ def test_each_page_leads_to_its_neighbours_and_by_the_first_to_all(report):
         )
         assert ('href="report.html#all-pages"' in report.files[name]) == (number > 0)
     assert '<details id="all-pages"' in report.files["report.html"]
+
+
+def test_a_case_on_another_page_is_found_by_a_part_of_its_name(browser, tmp_path):
+    """From the disk, with the keyboard; one has pictures and is opened, the other has scores and is scrolled to."""
+    written(tmp_path, 230)
+    faults = []
+    context = browser.new_context(offline=True)
+    tab = context.new_page()
+    tab.on("console", lambda message: faults.append(message.text))
+    tab.on("pageerror", lambda error: faults.append(str(error)))
+
+    def fits():
+        for width, height in ((1600, 900), (1280, 720), (820, 390), (390, 844)):
+            tab.set_viewport_size({"width": width, "height": height})
+            assert tab.evaluate("document.documentElement.scrollWidth") <= width
+
+    tab.goto((tmp_path / "cases-0003.html").as_uri())
+    fits()
+    tab.get_by_role("searchbox", name="Find a case").press_sequentially("CASE 1\n")
+    tab.wait_for_url("**/cases-search.html?q=CASE+1")
+    # 1, 10 to 19, 100 to 199
+    assert tab.get_by_role("status").inner_text() == "111 of 230 cases."
+    tab.get_by_role("searchbox").fill("case 150")
+    assert tab.get_by_role("status").inner_text() == "1 of 230 cases."
+    assert tab.locator("#found").inner_text() == "case 150 Dice 0.789"  # 2 * 150 / (150 + 230)
+    fits()
+    tab.get_by_role("link", name="case 150").click()
+    tab.wait_for_url("**/cases-0002.html#case=case%20150")
+    assert tab.locator("tr.found th").inner_text() == "case 150"
+    assert 0 < tab.locator("tr.found").bounding_box()["y"] < 844
+    tab.go_back()
+    tab.get_by_role("searchbox").fill("case 1")
+    tab.locator("#found").get_by_role("link", name="case 1", exact=True).click()
+    assert tab.locator("#viewed").inner_text() == "case 1"
+    context.close()
+    assert faults == []
+
+
+def test_names_on_the_page_that_finds_them_stay_text():
+    rows = [{"case": "</script><script>alert(1)</script>", "patient": "a<b", "dice": None}] * 101
+    text = search.page("run", rows)
+    assert text.count("</script>") == 2
+    content = text.partition('id="everyone">')[2].partition("</script>")[0]
+    assert json.loads(content)["cases"][0] == [rows[0]["case"], None, "a<b"]
 
 
 def test_scores_of_the_run_stand_on_the_first_page_alone(report):

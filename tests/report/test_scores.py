@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 import scored_cases
-from scored_cases import COUNTS, NOTHING
+from scored_cases import COUNTS, NOTHING, SCORED_HOW
 
 from unet_jax.data.case import Case
 from unet_jax.metrics import cases as scoring
@@ -12,13 +12,7 @@ from unet_jax.metrics.summary import effects, summarise
 from unet_jax.report import scores
 
 # what evaluation adds to a summary
-HEADER = {
-    "split": "test",
-    "split_by": "by patient",
-    "seconds_per_case": 0.256,
-    "surface_tolerance": 1.5,
-    "postprocess": [],
-}
+HEADER = SCORED_HOW | {"seconds_per_case": 0.256, "surface_tolerance": 1.5}
 
 
 def test_an_undefined_score_is_null_in_the_file_and_an_empty_cell_in_the_table_of_cases(tmp_path):

@@ -191,7 +191,7 @@ def test_training_goes_on_from_the_last_good_checkpoint_as_if_there_had_been_no_
     printed = capsys.readouterr()
     assert f"warning: checkpoint {newest} in {folder} is damaged: {name} has " in printed.err
     assert f"step {good}, the newest that is whole, is used." in printed.err
-    assert f"Going on from step {good}" in printed.out
+    assert f"Resuming from step {good}" in printed.out
 
     def history(workdir):
         return [

@@ -93,6 +93,21 @@ def test_each_key_that_differs_is_listed_with_both_values(workdir, config):
     ]
 
 
+def test_the_flags_that_resume_a_run_as_it_was_begun_are_told(workdir, config):
+    """As where a recipe has another value than when the run was begun; data that are decoded otherwise are others."""
+    config.data.axes = "file"
+    head, *listed = compare(workdir, config, "xyz")
+    assert "; to resume it as it was begun, add --config.data.axes=patient, or name another --workdir:" in head
+    assert listed[0] == "  config.data.axes: the run has 'patient', this command 'file'"
+    assert "undo the change" in compare(workdir, config, "xyz", DIGESTS | {Path("c.tif"): (1, "3" * 64)})[0]
+
+    config.data.axes, config.phantom.slices, config.train.minutes = "patient", (4, 6), 5.0
+    flags = "'--config.phantom.slices=(20, 28)' --config.train.minutes=None"
+    assert f"add {flags}, or name" in compare(workdir, config)[0]
+    # Without a key that differs, no flag makes the data the same again.
+    assert "undo the change" in compare(workdir, config, "xyz")[0]
+
+
 def test_more_epochs_are_another_run_and_the_error_says_why(workdir, config):
     config.train.epochs = 40
     assert "20, this command 40; the learning rate's schedule depends on it" in compare(workdir, config)[1]

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from unet_jax.data import pools, verified
+from unet_jax.data import pool_index, verified
 from unet_jax.data.load import load
 from unet_jax.errors import InputError
 from unet_jax.evaluation.evaluate import evaluate
@@ -95,7 +95,7 @@ def test_what_no_time_and_size_tells_is_found_where_all_is_read(workdir, root, t
 def inverted(folder: Path, kind: str, cases: list[int]) -> None:
     """Inverts the images or the masks of some decoded cases: 0 becomes 1 in a mask, 255 in an image."""
     [decoded] = folder.glob("*.pools-1")
-    records = pools.read_index(decoded)
+    records = pool_index.read(decoded)
     for number in cases:
         place = records[number].places[kind]
         pool = np.memmap(decoded / "pool-0000.bin", np.uint8, "r+")

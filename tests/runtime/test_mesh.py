@@ -1,11 +1,6 @@
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
+from processes import on_cpu_devices
 
 from unet_jax.errors import InputError
 from unet_jax.runtime.mesh import by_batch, data_mesh, global_batch, is_primary, slabs_of
@@ -71,20 +66,7 @@ print(json.dumps(result))
 
 @pytest.fixture(scope="module")
 def runs():
-    environment = os.environ | {
-        "XLA_FLAGS": os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=4",
-        "JAX_PLATFORMS": "cpu",
-    }
-    child = subprocess.run(
-        [sys.executable, "-c", CHILD],
-        cwd=Path(__file__).parents[2],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert child.returncode == 0, child.stderr
-    return json.loads(child.stdout.splitlines()[-1])
+    return on_cpu_devices(CHILD, 4)
 
 
 @pytest.mark.parametrize("norm", ["none", "batch"])

@@ -3,6 +3,7 @@ import json
 import shutil
 import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ def run(folds):
 @pytest.fixture(scope="module")
 def packed(run, tmp_path_factory):
     path = tmp_path_factory.mktemp("packed") / "model.zip"
-    pack(run, path, licence="CC-BY-4.0")
+    pack(run, path, licence="CC-BY-4.0", case_names=True)
     return path
 
 
@@ -131,8 +132,9 @@ def test_folds_of_other_recipes_are_not_averaged(folds, tmp_path):
         ensemble.find(tmp_path / "folds")
 
 
-def test_a_pack_without_names_names_no_case(run, packed, image, tmp_path):
-    pack(run, tmp_path / "model.zip", case_names=False)
+def test_a_pack_names_no_case_unless_asked(run, packed, image, tmp_path, capsys):
+    pack(run, tmp_path / "model.zip")
+    assert "It names no case" in capsys.readouterr().out
     found = members(tmp_path / "model.zip")
     cases = {case.name for case in load.load(read_config(run)).cases}
     text = b"".join(of for name, of in found.items() if not name.endswith(".npy")).decode()
@@ -142,6 +144,12 @@ def test_a_pack_without_names_names_no_case(run, packed, image, tmp_path):
     np.testing.assert_array_equal(unet_jax.load(tmp_path / "model.zip")(image), unet_jax.load(packed)(image))
     named = b"".join(of for name, of in members(packed).items() if not name.endswith(".npy")).decode()
     assert all(name in named for name in cases)
+    with pack_file.opened(tmp_path / "model.zip") as folder:
+        with pytest.raises(InputError, match=r"model has no split\.json: a pack has it with --case_names alone"):
+            evaluate(folder)
+        root = Path(read_config(run).data.root)
+        metrics = evaluate(folder, side="all", data=root, output=tmp_path / "scores")
+    assert metrics["split_by"] == f"every case of {root}, cases of the run's data included"
 
 
 def test_what_lies_there_is_kept_and_names_end_with_zip(run, packed, tmp_path):

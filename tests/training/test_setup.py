@@ -92,3 +92,9 @@ def test_what_contradicts_slabs_and_parts_of_a_batch_is_said_in_a_line(configure
     with pytest.raises(InputError, match=message) as raised:
         setup.check(configure(settings | changes), GROUPS_OF_4)
     assert "\n" not in str(raised.value)
+
+
+def test_an_elastic_grid_has_an_outer_node_on_either_side(configure, settings):
+    setup.check(configure(settings | {"augment.elastic.grid": 2}), data_mesh())
+    with pytest.raises(InputError, match=r"^config\.augment\.elastic\.grid is 1; it must be at least 2, .*\.$"):
+        setup.check(configure(settings | {"augment.elastic.grid": 1}), data_mesh())

@@ -1,13 +1,8 @@
 """Volumes in slabs, each on a device of its own: the numbers of one device, and what devices send to each other."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
+from processes import on_cpu_devices
 
 from benchmarks import scaling
 
@@ -84,7 +79,7 @@ def train(case, mesh):
     graphdef, params, batch_stats = split_model(model)
     params, batch_stats = jax.tree.map(np.array, (params, batch_stats))
     optimizer = optax.sgd(0.1)
-    settings = steps.StepSettings(**settings, slabs=by_slab(mesh))
+    settings = steps.StepSettings(**settings, mesh=mesh)
     state = jax.device_put(steps.init_state(params, batch_stats, optimizer), replicated(mesh))
     step = steps.make_train_step(graphdef, optimizer, settings, optax.constant_schedule(0.1))
     batches = [global_batch({"image": image[n], "mask": mask[n]}, mesh) for n in range(2)]
@@ -133,20 +128,7 @@ SPACES = MESHES[1:]
 
 @pytest.fixture(scope="module")
 def runs():
-    environment = os.environ | {
-        "XLA_FLAGS": os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=8",
-        "JAX_PLATFORMS": "cpu",
-    }
-    child = subprocess.run(
-        [sys.executable, "-c", CHILD],
-        cwd=Path(__file__).parents[2],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert child.returncode == 0, child.stderr
-    return json.loads(child.stdout.splitlines()[-1])
+    return on_cpu_devices(CHILD, 8)
 
 
 def _check_equal(found, expected):

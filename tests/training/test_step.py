@@ -39,11 +39,11 @@ NO_AUGMENTATION = {
 }
 
 
-def _start(model, optimizer, schedule=RATE, **options):
+def _start(model, optimizer, schedule=RATE, make=steps.make_train_step, **options):
     """The compiled step and the state before it, as training makes them."""
     graphdef, params, batch_stats = split_model(model)
     settings = {"image_size": SIZE, "loss": {"bce": 1.0}, "augment": NO_AUGMENTATION, "seed": 0} | options
-    step = steps.make_train_step(graphdef, optimizer, StepSettings(**settings), schedule)
+    step = make(graphdef, optimizer, StepSettings(**settings), schedule)
     averaged = "ema_decay" in options
     state = steps.init_state(params, batch_stats, optimizer, averaged=averaged)
     return step, jax.device_put(state, mesh.replicated(MESH))
@@ -75,13 +75,17 @@ def line():
     return _start(Line(), optax.sgd(0.5))
 
 
-@pytest.fixture(scope="module")
-def unet():
+def _unet(**options):
     model = models.build("tutorial", 3, 1, nnx.Rngs(params=0), width=4, depth=1, norm="batch")
     schedule = optim.learning_rate_schedule("constant", peak=0.03, warmup_steps=2, steps_per_epoch=5, total_steps=20)
     optimizer = optim.optimizer("adam", schedule, weight_decay=0.0, clip_norm=None)
     loss, augmentation = {"bce": 1.0, "dice": 1.0}, NO_AUGMENTATION | {"flip_columns": 0.5}
-    return _start(model, optimizer, schedule, loss=loss, augment=augmentation)
+    return _start(model, optimizer, schedule, loss=loss, augment=augmentation, **options)
+
+
+@pytest.fixture(scope="module")
+def unet():
+    return _unet()
 
 
 def test_one_step_by_hand(line):
@@ -483,3 +487,19 @@ def test_spikes_are_counted_against_the_running_mean_of_the_norm():
         expected.append(spikes)
     assert counted == expected == [0, 0, 0, 1, 1, 2, 2, 2]
     assert float(state.watch["usual_norm"]) == pytest.approx(usual, rel=1e-5)
+
+
+def test_several_steps_as_one_program_are_the_steps_one_by_one(unet):
+    """A network with batch normalisation, Adam and random flips: states and logged numbers, to rounding."""
+    step, state = unet
+    steps_at_once, same = _unet(make=steps.make_train_steps)
+    batches = [_batch(seed) for seed in range(3)]
+    stacked = {key: np.stack([batch[key] for batch in batches]) for key in batches[0]}
+    found, logged_at_once = steps_at_once(_copy(same), mesh.global_batch(stacked, MESH, several=True))
+    state, logged = _copy(state), []
+    for batch in batches:
+        state, one = step(state, batch)
+        logged.append(one)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), found, state)
+    for key, values in logged_at_once.items():
+        np.testing.assert_allclose(values, [one[key] for one in logged], rtol=1e-5, atol=1e-6)

@@ -17,7 +17,7 @@ from unet_jax.evaluation.evaluate import evaluate
 from unet_jax.export.export import export
 from unet_jax.inference.predict import predict
 from unet_jax.run import history
-from unet_jax.training import loop
+from unet_jax.training import feed
 from unet_jax.training.train import train
 
 
@@ -64,6 +64,7 @@ def test_a_run_leaves_what_the_design_says(settings, configure, tmp_path, capsys
     # The totals that live with the state are the mean of the steps' losses.
     last = [r["loss"] for r in records(workdir) if "epoch" not in r and r["step"] > epochs[1]["step"]]
     assert epochs[2]["train_loss"] == pytest.approx(np.mean(last), rel=1e-5)
+    assert all(0 < record["val_loss"] < 2 for record in epochs)
     saved = {int(path.name) for path in (workdir / "checkpoints").iterdir()}
     best = max(epochs, key=lambda record: record["val_dice"])
     newest = epochs[-1]["step"]
@@ -120,6 +121,9 @@ def test_what_cannot_be_trained_is_said_before_anything_is_written(settings, con
         ({"train.epochs": 0}, r"config\.train\.epochs is 0"),
         ({"train.steps": 0}, r"config\.train\.steps is 0; it must be above 0"),
         ({"train.minutes": -1.0}, r"config\.train\.minutes is -1\.0"),
+        ({"train.steps_per_dispatch": 0}, r"config\.train\.steps_per_dispatch is 0; it must be at least 1"),
+        ({"data.ahead": -1}, r"config\.data\.ahead is -1; it must be at least 0"),
+        ({"data.resident": "yes"}, r"config\.data\.resident is 'yes'; it must be one of auto, must, never"),
         ({"train.loggers": ("neptune",)}, r"config\.train\.loggers names 'neptune'"),
         ({"data.slab": 4}, r"config\.model\.rank is 2 and config\.data\.slab is 4"),
         ({"optim.ema_decay": 1.0}, r"config\.optim\.ema_decay is 1\.0"),
@@ -154,7 +158,7 @@ def test_a_state_that_is_no_number_is_not_saved(settings, configure, tmp_path):
 @pytest.fixture
 def step_5_fails(monkeypatch):
     """The training step, with infinite pixel weights in step 5, and so an infinite loss."""
-    make = loop.global_batch
+    make = feed.global_batch
     number = itertools.count(1)
 
     def global_batch(batch, mesh):
@@ -162,7 +166,7 @@ def step_5_fails(monkeypatch):
             batch["weights"] = batch["weights"] * np.float32(np.inf)
         return make(batch, mesh)
 
-    monkeypatch.setattr(loop, "global_batch", global_batch)
+    monkeypatch.setattr(feed, "global_batch", global_batch)
 
 
 @pytest.mark.usefixtures("step_5_fails")

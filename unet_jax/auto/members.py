@@ -12,7 +12,7 @@ from jaxtyping import Float32, UInt8
 
 from unet_jax.auto import runs
 from unet_jax.data import regions
-from unet_jax.inference.ensemble import mean_of
+from unet_jax.inference.averaged import averaged
 from unet_jax.inference.network import Logits, Probability, load_network
 from unet_jax.inference.segment import segment_stream
 from unet_jax.inference.settings import SegmentSettings
@@ -94,7 +94,7 @@ def _member(
         for line in checkpoint.warnings(folder / run_folder.CHECKPOINTS, restored):
             print(f"warning: {line}", file=sys.stderr, flush=True)
         networks.append(network)
-    return Member(name, mean_of(networks), SegmentSettings.of_run(folder, config, mesh), previous)
+    return Member(name, averaged(networks), SegmentSettings.of_run(folder, config, mesh), previous)
 
 
 def segment(

@@ -175,7 +175,7 @@ def _is_there(path: Path, origin: str, count: int) -> bool:
     try:
         return _read(path, count)[0] == origin
     except InputError as error:
-        print(f"{error} It is made anew.", file=sys.stderr, flush=True)
+        print(f"{error} It is made again.", file=sys.stderr, flush=True)
         return False
 
 

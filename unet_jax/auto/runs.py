@@ -64,7 +64,7 @@ def begun(workdir: Path) -> list[Run]:
     return [
         run
         for name in names
-        for run in runs_of(workdir, [name], folds.numbers(workdir / name))
+        for run in runs_of(workdir, [name], run_folder.fold_numbers(workdir / name))
         if run.state != "not begun"
     ]
 

@@ -1,6 +1,8 @@
 """How fast a recipe runs on the device at hand, part by part, and how much of the device that is."""
 
+import contextlib
 import functools
+import itertools
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,17 +13,17 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from unet_jax.benchmark import first_step, flops, memory, rates, timing
+from unet_jax.benchmark import feeding, first_step, flops, memory, rates, timing
 from unet_jax.benchmark.subject import Subject, for_device, random_like
 from unet_jax.benchmark.table import table
-from unet_jax.benchmark.training_steps import Training, alternate
-from unet_jax.data import regions
+from unet_jax.benchmark.training_steps import Training, Way, alternate
+from unet_jax.data import pipeline, regions
 from unet_jax.files import write_json
 from unet_jax.inference.network import make_step
 from unet_jax.runtime import compilation_cache, environment
 from unet_jax.runtime.mesh import data_mesh, global_batch
 from unet_jax.training import setup
-from unet_jax.training.step import make_train_step
+from unet_jax.training.step import make_train_step, make_train_steps
 from unet_jax.training.step_inputs import augmented
 
 RESULTS, TRACE = "benchmark.json", "trace"
@@ -50,34 +52,39 @@ def benchmark(config: ConfigDict, workdir: Path, command: Sequence[str] = ()) ->
     mesh = data_mesh(config.train.spatial)
     setup.check(config, mesh, subject.classes)
 
-    batches, steps_per_epoch = subject.batches()
-    data = _measure_data(config, batches, steps_per_epoch)
-    optimizer, schedule = setup.optimizer_and_schedule(config, steps_per_epoch)
+    sampled = subject.samples()
+    with contextlib.closing(pipeline.stream(sampled.batches(0))) as batches:
+        data = _measure_data(config, batches, sampled.steps_per_epoch)
+        drawn = random_like(for_device(next(batches)))
+    optimizer, schedule = setup.optimizer_and_schedule(config, sampled.steps_per_epoch)
     graphdef, state = setup.initial_state(config, subject.data.channels, optimizer, mesh, subject.classes)
     step_settings = subject.step_settings(mesh)
-    train_step = make_train_step(graphdef, optimizer, step_settings, schedule)
-    drawn = random_like(for_device(next(batches)))
+    of_step = graphdef, optimizer, step_settings, schedule
+    train_step, train_steps = make_train_step(*of_step), make_train_steps(*of_step)
     random_batch = global_batch(drawn, mesh)
     compiled, compiling = _compile(train_step, state, random_batch)
     flops_a_step = flops.count(train_step, state, random_batch)
 
-    fed = (global_batch(for_device(batch), mesh) for batch in batches)
-    training = Training(train_step, state)
-    still, moving, of_step_only = alternate(training, random_batch, fed, seconds)
-    augment = jax.jit(functools.partial(augmented, jax.random.key(config.seed), settings=step_settings))
-    augmenting = timing.sample(lambda: augment(random_batch), seconds / 5)
     network = make_step(graphdef, config, mesh, overlap=regions.overlap(subject.classes))
     image = global_batch({"image": subject.network_input(drawn)}, mesh)["image"]
+    training = Training(state)
 
     def predict() -> jax.Array:
         return network(*training.state.weights, image)
 
-    predicting = timing.sample(predict, seconds)
+    ways = {"end_to_end": feeding.as_configured(config)}
+    ways |= feeding.others(config) if config.benchmark.feeding else {}
+    with feeding.opened(ways, config, sampled, mesh, train_step, train_steps) as fed:
+        still = Way(train_step, itertools.repeat(random_batch))
+        stepping, of_step_only = alternate(training, {"step": still, **fed}, seconds)
+        predicting = timing.sample(predict, seconds)
+        if config.benchmark.trace:
+            with jax.profiler.trace(str(workdir / TRACE)):
+                training.run(fed["end_to_end"], count=TRACED_STEPS)
+                jax.block_until_ready(predict())
+    augment = jax.jit(functools.partial(augmented, jax.random.key(config.seed), settings=step_settings))
+    augmenting = timing.sample(lambda: augment(random_batch), seconds / 5)
     flops_a_prediction = flops.count(network, *training.state.weights, image)
-    if config.benchmark.trace:
-        with jax.profiler.trace(str(workdir / TRACE)):
-            training.run(fed, count=TRACED_STEPS)
-            jax.block_until_ready(predict())
 
     # Before the matrix products, whose matrices may take more than all of that.
     peaks = memory.peaks(compiled)
@@ -97,12 +104,17 @@ def benchmark(config: ConfigDict, workdir: Path, command: Sequence[str] = ()) ->
             "batch_size": config.train.batch_size,
         },
         "data": data,
-        "step": speeds(still, flops=flops_a_step) | {"gflop_by_xla": flops.gflop_by_xla(compiled)},
-        "end_to_end": speeds(moving, flops=flops_a_step) | {"of_step_only": of_step_only},
+        "step": speeds(stepping["step"], flops=flops_a_step) | {"gflop_by_xla": flops.gflop_by_xla(compiled)},
+        "end_to_end": speeds(stepping["end_to_end"], flops=flops_a_step) | {"of_step_only": of_step_only["end_to_end"]},
+        "feeding": {
+            name: timing.milliseconds(stepping[name]) | ways[name] | {"of_step_only": of_step_only[name]}
+            for name in ways
+            if name != "end_to_end"
+        },
         "augmentation": timing.milliseconds(augmenting)
         | {
             "images_per_second": rates.images_per_second(augmenting, config.train.batch_size),
-            "of_step": float(np.median(augmenting) / np.median(still)),
+            "of_step": float(np.median(augmenting) / np.median(stepping["step"])),
         },
         "inference": speeds(predicting, flops=flops_a_prediction),
         "compiling": compiling,

@@ -19,7 +19,7 @@ def images_per_second(samples: list[float], images: int) -> float:
 def speeds(
     samples: list[float], images: int, flops: int, dtype: str, devices: int, peak: Mapping[str, float | None]
 ) -> dict[str, float | None]:
-    """The speeds of a program, by the median of its samples.
+    """The speeds of a program, by the median of its samples, and its floor: no faster than at the measured peak.
 
     Args:
         samples: the seconds of each call.
@@ -34,6 +34,7 @@ def speeds(
     return timing.milliseconds(samples) | {
         "images_per_second": images_per_second(samples, images),
         "gflop": flops / GIGA,
+        "floor_ms": flops / peak[dtype] / devices / TERA * 1e3,
         "tflops_a_device": tflops,
         "share_of_measured_peak": tflops / peak[dtype],
         "share_of_published_peak": tflops / published if published else None,

@@ -2,7 +2,6 @@
 
 import dataclasses
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -78,15 +77,13 @@ class Subject:
         configuration = self.plan and self.plan.configuration
         return StepSettings.of(self.config, self.classes, configuration, ignores=self.data.ignores, mesh=mesh)
 
-    def batches(self) -> tuple[Iterator[dict[str, np.ndarray]], int]:
-        """Training batches without end, and how many an epoch has."""
+    def samples(self) -> samples.Samples:
+        """The training side, with batches without end."""
         endless = self.config.copy_and_resolve_references()
         endless.train.epochs = ENDLESS
         if self.plan is None:
-            sampled = samples.of_slices(endless, self.data.cases, self.index)
-        else:
-            sampled = samples.of_patches(endless, self.data, self.index, self.plan)
-        return iter(sampled.batches(0)), sampled.steps_per_epoch
+            return samples.of_slices(endless, self.data.cases, self.index)
+        return samples.of_patches(endless, self.data, self.index, self.plan)
 
     def network_input(self, batch: dict[str, np.ndarray]) -> np.ndarray:
         """What the network predicts at a time: the batch's images, or windows, which are smaller than what is cut."""

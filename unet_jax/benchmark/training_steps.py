@@ -2,67 +2,87 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 
 import jax
 import numpy as np
 
 from unet_jax.benchmark.timing import FEWEST
-from unet_jax.training.step import TrainState
+from unet_jax.training.step import Step, TrainState
 
-# Steps with a resident batch and with new ones take turns, so that whatever else the machine does slows both; each pair
-# of turns is compared by itself, as a machine's speed drifts.
+# Steps with a resident batch and with new ones take turns, so that whatever else the machine does slows all; each round
+# is compared by itself, as a machine's speed drifts.
 TURNS = 9
+
+
+@dataclasses.dataclass(frozen=True)
+class Way:
+    """How steps get their batches.
+
+    Attributes:
+        program: of one step, or of several.
+        batches: what it is given, on the devices, without end.
+        steps: of the program.
+    """
+
+    program: Step
+    batches: Iterator[dict]
+    steps: int = 1
 
 
 @dataclasses.dataclass
 class Training:
-    """Steps as a run takes them: one is computed while the next is prepared.
+    """Steps as a run takes them: a program is computed while the next is prepared.
 
     Attributes:
-        step: (state, batch) → (state, what is logged).
         state: before the next step.
     """
 
-    step: Callable
     state: TrainState
 
-    def run(self, batches: Iterator[dict], *, seconds: float = 0.0, count: int = FEWEST) -> list[float]:
-        """Takes steps for `seconds`, and at least `count`; returns the seconds from each step's end to the next."""
-        self.state, previous = self.step(self.state, next(batches))
+    def run(self, way: Way, *, seconds: float = 0.0, count: int = FEWEST) -> list[float]:
+        """Takes steps for `seconds`, and at least `count` programs.
+
+        Returns:
+            The seconds from each program's end to the next, a step.
+        """
+        previous = self._next(way)
         jax.block_until_ready(previous)
         ends = [time.perf_counter()]
-        self.state, previous = self.step(self.state, next(batches))
+        previous = self._next(way)
         while len(ends) <= count or ends[-1] - ends[0] < seconds:
-            self.state, logged = self.step(self.state, next(batches))
+            logged = self._next(way)
             jax.block_until_ready(previous)
             previous = logged
             ends.append(time.perf_counter())
         jax.block_until_ready(previous)
-        return np.diff(ends).tolist()
+        return (np.diff(ends) / way.steps).tolist()
+
+    def _next(self, way: Way) -> dict:
+        self.state, logged = way.program(self.state, next(way.batches))
+        return logged
 
 
 def alternate(
-    training: Training, resident: dict, fed: Iterator[dict], seconds: float
-) -> tuple[list[float], list[float], float]:
-    """Times steps with both kinds of batches in turns.
+    training: Training, ways: Mapping[str, Way], seconds: float
+) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """Times steps with batches that come in several ways, in turns.
 
     Args:
         training: takes the steps.
-        resident: a batch on the device.
-        fed: new batches.
-        seconds: for each kind.
+        ways: by their names; the first is what the others are compared with.
+        seconds: for each.
 
     Returns:
-        The seconds of the steps with the resident batch, of those with new ones, and the speed of the second by that of
-        the first.
+        The seconds of the steps of each way, and its speed by that of the first.
     """
-    still, moving, ratios = [], [], []
+    names = list(ways)
+    samples, ratios = {name: [] for name in names}, {name: [] for name in names}
     for turn in range(TURNS):
         found = {}
-        for fresh in (False, True) if turn % 2 else (True, False):
-            found[fresh] = training.run(fed if fresh else iter(lambda: resident, None), seconds=seconds / TURNS)
-        still += found[False]
-        moving += found[True]
-        ratios.append(np.median(found[False]) / np.median(found[True]))
-    return still, moving, float(np.median(ratios))
+        for name in names if turn % 2 else reversed(names):
+            found[name] = training.run(ways[name], seconds=seconds / TURNS)
+        for name in names:
+            samples[name] += found[name]
+            ratios[name].append(np.median(found[names[0]]) / np.median(found[name]))
+    return samples, {name: float(np.median(of_turns)) for name, of_turns in ratios.items()}

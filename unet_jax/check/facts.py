@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from unet_jax.check.survey import Surveyed
-from unet_jax.data import splits
+from unet_jax.data import regions, splits
 from unet_jax.data.load import DataSet
 from unet_jax.data.names import shown
 from unet_jax.data.splits import SIDES, Split
@@ -76,7 +76,7 @@ def of_epoch(config: ConfigDict, data: DataSet, cases: Sequence[Surveyed], steps
         what = "slice" if config.data.slab is None else "slab"
     channels = data.channels * (1 + 2 * config.data.neighbours)
     # The mask of a patch is one number a voxel, that of a slice or slab one for each class.
-    of_mask = 1 if config.data.patch else len(data.classes) or 1
+    of_mask = 1 if config.data.patch else regions.count(data.classes)
     batch = config.train.batch_size * math.prod(size) * (channels + of_mask) * 4
     prepared = f" and about {_bytes(_prepared(config, data, cases))} of preprocessed ones" if config.data.patch else ""
     batch_text = f"{config.train.batch_size} {what}{'es' if what == 'patch' else 's'} of {'x'.join(map(str, size))}"

@@ -10,6 +10,7 @@ from unet_jax.check.survey import Surveyed
 from unet_jax.colours import TRUE, colour_of
 from unet_jax.report import static_page
 from unet_jax.report.markup import tag
+from unet_jax.wording import count
 
 
 def write(
@@ -34,7 +35,7 @@ def write(
         classes: the names of several; empty for one.
     """
     verdict = "training would refuse it" if refusals else "training would take it"
-    chips = [f"{len(cases):,} cases", verdict, f"{len(findings):,} findings"]
+    chips = [count(len(cases), "case"), verdict, count(len(findings), "finding")]
     sections = [
         *_notice("Training with this config would refuse: ", refusals, "refusals"),
         *_notice("To look at: ", findings, "findings"),

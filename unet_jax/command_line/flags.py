@@ -57,5 +57,5 @@ COORDINATOR = flags.DEFINE_string(
 PROCESSES = flags.DEFINE_integer("processes", None, "With --coordinator: how many processes there are.")
 PROCESS = flags.DEFINE_integer("process", None, "With --coordinator: this one's number, from 0.")
 LICENCE = flags.DEFINE_string("licence", None, "pack: of the weights, for the model card, such as CC-BY-4.0.")
-CASE_NAMES = flags.DEFINE_boolean("case_names", True, "pack: also packs the names of the data's cases and files.")
+CASE_NAMES = flags.DEFINE_boolean("case_names", False, "pack: also packs the split and the names of the data's files.")
 VERIFY = flags.DEFINE_boolean("verify-data", False, "Only compares the data's files with the run's, by SHA-256.")

@@ -57,7 +57,7 @@ def tried(config: ConfigDict) -> dict[str, tuple]:
 
 
 def choose(found: Sequence[Fold], recipe: ConfigDict) -> dict:
-    """Chooses for each fold, and scores those anew that were scored with something else.
+    """Chooses for each fold, and scores those again that were scored with something else.
 
     Args:
         found: folds of one cross-validation, two at least.
@@ -84,7 +84,7 @@ def choose(found: Sequence[Fold], recipe: ConfigDict) -> dict:
 
 
 def _counts(fold: Fold, values: Mapping[str, tuple]) -> Counts:
-    """Of the fold's test patients: those on disk if they are of this network and these values, else made anew."""
+    """Of the fold's test patients: those on disk if they are of this network and these values, else counted again."""
     path = fold.folder / run_folder.EVALUATION / COUNTS
     made_of = {
         "checkpoint_step": fold.metrics["checkpoint_step"],

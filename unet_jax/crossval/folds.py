@@ -8,13 +8,12 @@ from pathlib import Path
 
 from unet_jax.errors import InputError
 from unet_jax.files import read_json
-from unet_jax.metrics.cases import Row
+from unet_jax.metrics.cases import CLDICE, Row
 from unet_jax.run import folder as run_folder
 from unet_jax.run import history, manifest, resume
 from unet_jax.run.config import read_config, read_flat_config
 from unet_jax.training import budget, progress
 
-_NAME = re.compile("fold(0|[1-9][0-9]*)")
 # What the masks of a fold were scored with; all folds need the same.
 SCORED_WITH = ("tta", "tiles", "surface_tolerance")
 # Columns of cases.csv that are not numbers, whatever they look like.
@@ -47,12 +46,6 @@ def folder_of(workdir: Path, number: int) -> Path:
     return workdir / f"fold{number}"
 
 
-def numbers(workdir: Path) -> list[int]:
-    """The folds of which there is a folder in `workdir`, in order."""
-    names = [path.name for path in workdir.iterdir()] if workdir.is_dir() else []
-    return sorted(int(name.removeprefix("fold")) for name in names if _NAME.fullmatch(name))
-
-
 def is_scored(workdir: Path) -> bool:
     """Whether the run in `workdir` is trained to its end, and its test side is scored with the checkpoint of that."""
     metrics = workdir / run_folder.EVALUATION / "test" / "metrics.json"
@@ -73,7 +66,9 @@ def read(workdir: Path) -> list[Fold]:
     Raises:
         InputError: there is none, or they are not folds of one cross-validation.
     """
-    folds = [_read(workdir, number) for number in numbers(workdir) if is_scored(folder_of(workdir, number))]
+    folds = [
+        _read(workdir, number) for number in run_folder.fold_numbers(workdir) if is_scored(folder_of(workdir, number))
+    ]
     if not folds:
         raise InputError(
             f"{workdir} holds no fold that is trained and scored: train them with --mode=crossval --config=…, or one "
@@ -133,6 +128,7 @@ def _check_alike(folds: Sequence[Fold]) -> None:
             if key != "data.fold" and not resume.is_harmless(key) and first.config.get(key) != fold.config.get(key)
         ]
         keys += [key for key in SCORED_WITH if first.metrics[key] != fold.metrics[key]]
+        keys += [CLDICE] if (CLDICE in first.rows[0]) != (CLDICE in fold.rows[0]) else []
         if keys:
             raise InputError(
                 f"{first.folder} and {fold.folder} differ in {', '.join(keys)}: train or score one of them as the "

@@ -10,6 +10,7 @@ from unet_jax.metrics import statistics
 from unet_jax.metrics.cases import PIXELS, Row, worst_first
 from unet_jax.metrics.summary import dice_by_patient, summarise
 from unet_jax.report.scores import share, spread
+from unet_jax.wording import count
 
 # An error names so many patients and counts the others.
 LISTED = 5
@@ -113,14 +114,14 @@ def table(results: Mapping) -> str:
 def _in_words(fold: Mapping) -> str:
     dice = fold["dice_per_patient"]
     return (
-        f"{share(dice['mean'])} mean, {share(dice['median'])} median, {fold['patients']} patients; "
-        f"{fold['epochs']} epochs in {fold['minutes']:.1f} min"
+        f"{share(dice['mean'])} mean, {share(dice['median'])} median, {count(fold['patients'], 'patient')}; "
+        f"{count(fold['epochs'], 'epoch')} in {fold['minutes']:.1f} min"
     )
 
 
 def _chosen(found: Mapping) -> str:
     return (
-        f"threshold {found['threshold']}, parts of {found['minimum_voxels']} voxels on, by all folds: "
+        f"threshold {found['threshold']}, parts of {count(found['minimum_voxels'], 'voxel')} on, by all folds: "
         f"{share(found['dice'])} on them; above, each fold has what the others chose"
     )
 
@@ -130,6 +131,6 @@ def difference(found: Mapping) -> str:
     low, high = found["ci95"]
     p_value = "none differs" if found["p_value"] is None else f"Wilcoxon p = {found['p_value']:.2g}"
     return (
-        f"{found['mean_difference']:+.3f} mean Dice (95 % {low:+.3f} to {high:+.3f}); {found['better']} patients "
-        f"better, {found['worse']} worse, {found['equal']} equal; {p_value}"
+        f"{found['mean_difference']:+.3f} mean Dice (95 % {low:+.3f} to {high:+.3f}); "
+        f"{count(found['better'], 'patient')} better, {found['worse']} worse, {found['equal']} equal; {p_value}"
     )

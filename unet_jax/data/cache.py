@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from unet_jax.data import pools, verified
+from unet_jax.data import pool_index, pools, verified
 from unet_jax.data.case import Case, check_finite
 from unet_jax.data.faults import FULL_LIST, lines_of, summary
 from unet_jax.data.names import name_faults, shown
@@ -184,7 +184,7 @@ def _with_name_faults(listing: Sequence[CaseFiles]) -> list[CaseFiles]:
     ]
 
 
-def _verified(data: _DataSet, cache: Path, files: _Files, known: Verified) -> tuple[list[pools.Record], _Files]:
+def _verified(data: _DataSet, cache: Path, files: _Files, known: Verified) -> tuple[list[pool_index.Record], _Files]:
     """The records of a folder of decoded cases, once all of it is as it was written; and what its files are.
 
     Pools in `known` are taken to be.
@@ -195,7 +195,7 @@ def _verified(data: _DataSet, cache: Path, files: _Files, known: Verified) -> tu
     folder = files.folder(cache)
     try:
         with _explained(cache, "read"):
-            records = pools.read_index(folder)
+            records = pool_index.read(folder)
             damaged = pools.damaged(folder, records, known)
         if damaged:
             _restore(data, folder, records, damaged)
@@ -204,10 +204,10 @@ def _verified(data: _DataSet, cache: Path, files: _Files, known: Verified) -> tu
         _warn(f"{error}: all {len(data.listing):,} cases are decoded again.")
     files = _decode_all(data, cache, damaged=folder)
     with _explained(cache, "read"):
-        return pools.read_index(files.folder(cache)), files
+        return pool_index.read(files.folder(cache)), files
 
 
-def _restore(data: _DataSet, folder: Path, records: Sequence[pools.Record], damaged: Sequence[int]) -> None:
+def _restore(data: _DataSet, folder: Path, records: Sequence[pool_index.Record], damaged: Sequence[int]) -> None:
     """Decodes damaged cases again and writes them where their records say.
 
     Raises:
@@ -273,7 +273,7 @@ def _decode_all(data: _DataSet, cache: Path, damaged: Path | None = None) -> _Fi
 
 def _is_whole(folder: Path) -> bool:
     try:
-        return not pools.damaged(folder, pools.read_index(folder))
+        return not pools.damaged(folder, pool_index.read(folder))
     except DamageError:
         return False
 

@@ -7,6 +7,7 @@ from jaxtyping import Float32, UInt8
 
 from unet_jax.data.names import shown
 from unet_jax.errors import InputError
+from unet_jax.wording import count
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +54,7 @@ def check_finite(case: Case) -> None:
     if bad.any():
         slices = np.flatnonzero(bad.any(axis=(1, 2, 3))).tolist()
         numbers = ", ".join(map(str, slices[:5])) + (", …" if len(slices) > 5 else "")
+        pixels = count(int(np.count_nonzero(bad)), "pixel of the image is", "pixels of the image are")
         raise InputError(
-            f"{shown(case.name)}: {np.count_nonzero(bad)} pixels of the image are NaN or infinite (slices {numbers}, "
-            "counted from 0): restore or remove it."
+            f"{shown(case.name)}: {pixels} NaN or infinite (slices {numbers}, counted from 0): restore or remove it."
         )

@@ -1,17 +1,18 @@
 """Which values, or colours, in a mask file mean which class: label maps such as "edema=1, core=2+3"."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import UInt8, UInt16
 
+from unet_jax import wording
 from unet_jax.data import regions
 from unet_jax.data.names import UNUSABLE, shown
 from unet_jax.errors import InputError
 
 # Class name → its values in the files. The first name is class 1, the second class 2; 0 is background, and so are the
-# values of the name BACKGROUND, which is no class. Neither is IGNORE, whose pixels are left out of loss and scores. A
+# values of the name BACKGROUND, which is not a class. Nor is IGNORE, whose pixels are left out of loss and scores. A
 # colour is COLOUR with red, green and blue in the lower bytes. Classes that share values overlap: see `regions`.
 LabelMap = Mapping[str, tuple[int, ...]]
 BACKGROUND, IGNORE = RESERVED = ("background", "ignore")
@@ -110,11 +111,6 @@ def numbers(labels: LabelMap) -> dict[int, tuple[int, ...]]:
     return dict(enumerate(parts, 1)) | ({IGNORED: labels[IGNORE]} if IGNORE in labels else {})
 
 
-def count(classes: Collection[str]) -> int:
-    """The number of classes beside the background; a single class has no name."""
-    return len(classes) or 1
-
-
 def check(labels: LabelMap, source: str, reserved: LabelMap = MappingProxyType({})) -> None:
     """Raises InputError, starting with `source`, unless classes differ and 0 is background.
 
@@ -208,8 +204,9 @@ def _whole(mask: np.ndarray) -> np.ndarray:
         return mask
     whole = np.rint(mask)
     if not np.isfinite(mask).all():
+        values = wording.count(int(np.count_nonzero(~np.isfinite(mask))), "value that is", "values that are")
         raise InputError(
-            f"the mask has {np.count_nonzero(~np.isfinite(mask)):,} values that are NaN or infinite: save it with one "
+            f"the mask has {values} NaN or infinite: save it with one "
             "number per class, and 0 where there is none; or set config.data.mask_threshold=1, which takes NaN as "
             "background."
         )

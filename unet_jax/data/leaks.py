@@ -16,6 +16,7 @@ from unet_jax.data.reader import CaseFiles, Digests
 from unet_jax.data.regions import Classes, Members
 from unet_jax.data.splits import SIDES, Split, slices_of
 from unet_jax.errors import InputError
+from unet_jax.wording import count
 
 # What `check_leaks` may write in a run's folder.
 FULL_LIST = "leaks.txt"
@@ -63,7 +64,10 @@ def check_leaks(
     notes = []
     if within:
         one, other = map(name, within[0])
-        notes.append(f"{len(within):,} images are on their side of the split twice, such as {one} and {other}.")
+        notes.append(
+            f"{count(len(within), 'image is', 'images are')} on their side of the split twice, such as {one} and "
+            f"{other}."
+        )
     notes += [*_same_masks(cases, side_of, name), *_names_alike(split)]
     if not across:
         return notes
@@ -168,8 +172,8 @@ def _same_masks(cases: Sequence[Case], side_of: Mapping[Place, str], name: Calla
         return []
     one, other = (f"{name(place)} ({side_of[place]})" for place in across[0])
     return [
-        f"{len(across):,} masks are the same on two sides of the split, such as those of {one} and {other}: are they "
-        "of one patient?"
+        f"{count(len(across), 'mask is', 'masks are')} the same on two sides of the split, such as those of {one} and "
+        f"{other}: are they of one patient?"
     ]
 
 

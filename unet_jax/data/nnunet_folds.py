@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from unet_jax.errors import InputError
+from unet_jax.wording import count
 
 FOLDS = 5
 SEED = 12345
@@ -24,8 +25,8 @@ def folds_of(names: Sequence[str]) -> list[list[str]]:
     """
     if len(names) < FOLDS:
         raise InputError(
-            f"config.data.split_by='nnunet' draws {FOLDS} folds, and there are {len(names)} cases: add cases, or make "
-            "it 'patient' with fewer config.data.folds."
+            f"config.data.split_by='nnunet' draws {FOLDS} folds, and the data have {count(len(names), 'case')}: add "
+            "cases, or make it 'patient' with fewer config.data.folds."
         )
     ordered, places = sorted(names), np.arange(len(names))
     # Not default_rng: nnU-Net's draw comes from this generator.

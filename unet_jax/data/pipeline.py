@@ -6,16 +6,17 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from multiprocessing import resource_tracker
 
-import grain
 import numpy as np
 from jaxtyping import Int
 
 from unet_jax.data.slices import Slices
 from unet_jax.errors import InputError, RunError, StuckError
 from unet_jax.wording import count
+
+Batch = dict[str, np.ndarray]
 
 
 def steps_per_epoch(slices: int, batch_size: int, shards: int = 1) -> int:
@@ -53,7 +54,8 @@ def training_batches(
     shards: int = 1,
     workers: int = 0,
     tumour_share: float = 0.0,
-) -> grain.IterDataset:
+    gathered: bool = True,
+) -> Iterable[Batch]:
     """Shuffled batches, in a new order each epoch.
 
     No slice is in two batches of an epoch, or twice in one, unless it is among those drawn for `tumour_share`, which
@@ -74,9 +76,10 @@ def training_batches(
         tumour_share: from 0 to 1. The last `round(tumour_share * batch_size)` slices of each batch (a half rounds to
             the even number) are replaced by slices with tumour, drawn with replacement. nnU-Net takes a third
             (Isensee et al. 2021, supplementary note 4).
+        gathered: whether batches have their pixels; else they say whose they would be, as `Slices.named` does.
 
     Returns:
-        Batches as `Slices.gather` makes them, of batch_size / shards slices.
+        Batches as `Slices.gather` or `Slices.named` makes them, of batch_size / shards slices.
 
     Raises:
         InputError: as `steps_per_epoch`; or no slice has tumour, and some should be drawn.
@@ -86,19 +89,18 @@ def training_batches(
     steps = steps_per_epoch(len(slices), batch_size, shards)
     rows = share_of(batch_size, shard, shards)
     part = slice(rows.start, rows.stop)
-    count = round(tumour_share * batch_size)
-    tumour = slices.with_tumour() if count else np.zeros(0, np.int64)
-    if count and not len(tumour):
+    replaced = round(tumour_share * batch_size)
+    tumour = slices.with_tumour() if replaced else np.zeros(0, np.int64)
+    if replaced and not len(tumour):
         raise InputError(f"config.data.tumour_share={tumour_share}: no slice to train on has tumour: set it to 0.")
     # Not grain's own shuffle and batch: they cost 37 microseconds a slice, more than copying it does, and
     # draw epoch e of seed s as epoch 0 of seed s + e.
-    batch_at = functools.partial(_batch_at, slices, batch_size, part, seed, tumour, count)
+    make = slices.gather if gathered else slices.named
+    batch_at = functools.partial(_batch_at, make, len(slices), batch_size, part, seed, tumour, replaced)
     return batches_of_steps(batch_at, range(start_step, epochs * steps), workers)
 
 
-def batches_of_steps(
-    batch_at: Callable[[int], dict[str, np.ndarray]], steps: range, workers: int = 0
-) -> grain.IterDataset:
+def batches_of_steps(batch_at: Callable[[int], Batch], steps: range, workers: int = 0) -> Iterable[Batch]:
     """The batches of steps, one after the other.
 
     Args:
@@ -106,6 +108,8 @@ def batches_of_steps(
         steps: which.
         workers: see `training_batches`.
     """
+    import grain  # here: it imports orbax, for which prediction need not wait
+
     batches = (
         grain.MapDataset.range(steps.start, steps.stop)
         .map(batch_at)
@@ -124,7 +128,7 @@ def share_of(batch_size: int, shard: int, shards: int) -> range:
     return range(shard * share, (shard + 1) * share)
 
 
-def stream(batches: grain.IterDataset) -> Iterator[dict[str, np.ndarray]]:
+def stream(batches: Iterable[Batch]) -> Iterator[Batch]:
     """The batches; however the stream ends, its worker processes end with it.
 
     Workers get neither SIGTERM nor SIGINT, which a terminal or a scheduler sends to the whole group of processes: the
@@ -183,21 +187,22 @@ def _end_with_parent(index: int, count: int) -> None:
 
 
 def _batch_at(
-    slices: Slices,
+    make: Callable[[Int[np.ndarray, " b"]], Batch],
+    length: int,
     batch_size: int,
     part: slice,
     seed: int,
     tumour: Int[np.ndarray, " m"],
-    count: int,
+    replaced: int,
     step: int,
-) -> dict[str, np.ndarray]:
-    epoch, step_in_epoch = divmod(step, len(slices) // batch_size)
+) -> Batch:
+    epoch, step_in_epoch = divmod(step, length // batch_size)
     start = step_in_epoch * batch_size
-    positions = _order(len(slices), seed, epoch)[start : start + batch_size]
-    if count:
-        drawn = np.random.default_rng((seed, epoch, step)).choice(tumour, count)
-        positions = np.concatenate([positions[: batch_size - count], drawn])
-    return slices.gather(positions[part])
+    positions = _order(length, seed, epoch)[start : start + batch_size]
+    if replaced:
+        drawn = np.random.default_rng((seed, epoch, step)).choice(tumour, replaced)
+        positions = np.concatenate([positions[: batch_size - replaced], drawn])
+    return make(positions[part])
 
 
 @functools.lru_cache(maxsize=4)

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 from jaxtyping import Bool, Shaped, UInt8
 
+from unet_jax import wording
 from unet_jax.errors import InputError
 
 # Names alone are of classes that exclude each other; a mapping has each one's values too, as `labels.LabelMap`.
@@ -30,9 +31,14 @@ def values(classes: Mapping[str, tuple[int, ...]]) -> list[int]:
     return sorted(set(_all(classes)))
 
 
+def count(classes: Classes) -> int:
+    """How many classes there are beside the background; a single one has no name."""
+    return len(classes) or 1
+
+
 def count_numbers(classes: Classes) -> int:
     """How many numbers a mask holds beside background's; 1 for a single class, which has no name."""
-    return len(values(classes)) if overlap(classes) else len(classes) or 1
+    return len(values(classes)) if overlap(classes) else count(classes)
 
 
 def members(classes: Classes) -> Members:
@@ -73,8 +79,8 @@ def painted_with(
     """
     if len(order) != len(classes):
         raise InputError(
-            f"{source} has {len(order)} values, and there are {len(classes)} classes ({', '.join(classes)}): give one "
-            "for each, in their order."
+            f"{source} has {wording.count(len(order), 'value')}, and there are {len(classes)} classes "
+            f"({', '.join(classes)}): give one for each, in their order."
         )
     wrong = [(value, name) for value, (name, its) in zip(order, classes.items(), strict=True) if value not in its]
     if wrong:

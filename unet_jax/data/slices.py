@@ -103,6 +103,11 @@ class Slices:
             batch["weights"] = np.stack([self._weigh(one) for one in labels.without_ignored(mask)])
         return batch
 
+    def named(self, positions: Sequence[int] | Int[np.ndarray, " b"]) -> dict[str, np.ndarray]:
+        """What `gather` copies, without the pixels: position in `index`, case and slice, int32 [b] each."""
+        chosen = np.asarray(positions, np.int32)
+        return {"position": chosen, "case": self.index[chosen, 0], "slice": self.index[chosen, 1]}
+
     def with_tumour(self) -> Int[np.ndarray, " m"]:
         """The positions in `index` of slices with tumour."""
         found = [labels.without_ignored(mask).any((1, 2)) for mask in self._masks]

@@ -15,6 +15,7 @@ from unet_jax.data.reader import CaseFiles
 from unet_jax.data.sides import side_named
 from unet_jax.data.splits import SIDES, names_of
 from unet_jax.errors import InputError
+from unet_jax.wording import count
 
 KEY = "config.data.split_file"
 # What the rows of a CSV may name; of several columns, the first here counts.
@@ -92,8 +93,8 @@ def _rows(content: Any, where: str, fold: int, folds: int) -> list[_Row]:
     if isinstance(content, list):
         if folds not in (0, len(content)) or not 0 <= fold < len(content):
             raise InputError(
-                f"{where}: has {len(content)} folds, and config.data.fold={fold} of folds={folds} is asked for: set "
-                f"fold from 0 to {len(content) - 1}, and folds to {len(content)} or 0."
+                f"{where}: has {count(len(content), 'fold')}, and config.data.fold={fold} of folds={folds} is asked "
+                f"for: set fold from 0 to {len(content) - 1}, and folds to {len(content)} or 0."
             )
         content = content[fold]
     if isinstance(content, dict) and content.get("split_by", "patient") != "patient":

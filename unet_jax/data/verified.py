@@ -40,7 +40,7 @@ class Stamp(NamedTuple):
 
 
 def stamp(place: Path | str) -> Stamp | None:
-    """The file's, or None of what is missing or is no file, such as a link."""
+    """The file's, or None of what is missing or is not a file, such as a link."""
     try:
         found = os.lstat(place)
     except OSError:

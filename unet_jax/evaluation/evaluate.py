@@ -1,32 +1,26 @@
 """Scores a run on one side of its split, from the run's folder alone."""
 
-import functools
 import sys
 import time
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import Int
 from ml_collections import ConfigDict
 
 from unet_jax.data import leaks, load, regions, scale, splits
 from unet_jax.data.labels import LabelMap, written
 from unet_jax.data.load import DataSet
-from unet_jax.data.slices import all_slices, slices_by_case
+from unet_jax.data.slices import all_slices
 from unet_jax.data.splits import Split
 from unet_jax.errors import InputError
+from unet_jax.evaluation.scored import score_slices
 from unet_jax.files import read_json
-from unet_jax.inference import postprocess, shared
 from unet_jax.inference.network import load_network
-from unet_jax.inference.segment import in_order, segment_cases
 from unet_jax.inference.settings import SegmentSettings, keeps_scale
-from unet_jax.metrics.cases import Scores, score_cases, worst_first
 from unet_jax.metrics.summary import effects, summarise
-from unet_jax.plan.prepared_data import prepare_cases
-from unet_jax.report import evaluation_files, packed_masks
-from unet_jax.report.packed_masks import PackedMask
+from unet_jax.report import evaluation_files
 from unet_jax.run import checkpoint, history, resume
 from unet_jax.run import folder as run_folder
+from unet_jax.run.checkpoint import Restored
 from unet_jax.run.config import read_config
 from unet_jax.runtime import compilation_cache, exchange
 from unet_jax.runtime.mesh import is_primary, prediction_mesh
@@ -66,6 +60,11 @@ def evaluate(
     if side not in SIDES:
         raise InputError(f"--split is {side!r}; it must be one of {', '.join(SIDES)}.")
     config = read_config(workdir, flips=flips, tiles=tiles)
+    if side != "all" and not (workdir / run_folder.SPLIT).exists():
+        raise InputError(
+            f"{workdir} has no {run_folder.SPLIT}: a pack has it with --case_names alone. Score all cases of a folder "
+            "with --split=all --data=DIR."
+        )
     elsewhere = data if side == "all" else None
     if elsewhere is not None:
         load.take_cases_from(elsewhere, config)
@@ -114,36 +113,14 @@ def score(
     )
     if split is not None:
         resume.check_record(restored, resume.trained_on(data, split))
-    epochs = len(history.epochs_of(history.read(workdir)))
-    if epochs < restored.record.get("epochs", 0):
-        notes.append(
-            f"{run_folder.HISTORY} has {epochs} of the {restored.record['epochs']} epochs before this checkpoint."
-        )
-    warnings = checkpoint.warnings(workdir / run_folder.CHECKPOINTS, restored) + notes
-    if config.eval.choose_threshold and not (workdir / run_folder.THRESHOLD).exists():
-        warnings.append(f"the run has not chosen a threshold yet: {config.eval.threshold} is used.")
+    warnings = _warnings(workdir, config, restored, notes)
     if is_primary():
         for line in warnings:
             print(f"warning: {line}", file=sys.stderr, flush=True)
     settings = SegmentSettings.of_run(workdir, config, mesh)
     began = time.perf_counter()
-    masks: dict[int, PackedMask] = {}
-    own = shared.own_part(data.cases, index)
-    # Of a cascade's second network, whose first stage's masks are those of training.
-    prepared = (
-        prepare_cases(config, data, settings.plan, np.unique(index[:, 0]).tolist()) if config.plan.previous else None
-    )
-    predicted = segment_cases(probability, data.cases, own, settings, title=f"scoring {side}", prepared=prepared)
-    stages = score_cases(
-        data.cases,
-        packed_masks.keep(predicted, masks),
-        tolerance=config.eval.surface_tolerance,
-        stages=functools.partial(postprocess.stages, settings=settings.postprocess),
-        classes=classes,
-    )
-    stages = _of_all_processes(data, index, own, settings, stages)
-    parts = exchange.collect(packed_masks.to_bytes(masks)) if exchange.count() > 1 else []
-    masks |= {position: mask for part in parts for position, mask in packed_masks.from_bytes(part).items()}
+    title = f"scoring {side}"
+    stages, masks = score_slices(probability, config, data, index, settings, classes, title=title)
     seconds = time.perf_counter() - began
 
     summaries = {stage: summarise(scores.rows, scores.counts) for stage, scores in stages.items()}
@@ -173,34 +150,17 @@ def score(
     return summary
 
 
-def _of_all_processes(
-    data: DataSet,
-    index: Int[np.ndarray, "n 2"],
-    own: Int[np.ndarray, "m 2"],
-    settings: SegmentSettings,
-    stages: dict[str, Scores],
-) -> dict[str, Scores]:
-    """The scores of all cases, in the order of `segment_cases`, from those that each process has of its own."""
-    if exchange.count() == 1:
-        return stages
-    slices = slices_by_case(index)
-    rows: dict[int, dict] = {}
-    names = {case.name: position for position, case in enumerate(data.cases)}
-    ordered = in_order(data.cases, slices_by_case(own), settings)
-    ends = np.cumsum([len(slices[position]) for position in ordered])[:-1]
-    for stage, scores in stages.items():
-        counts = dict(zip(ordered, np.split(scores.counts, ends), strict=True))
-        for row in scores.rows:
-            position = names[row["case"]]
-            rows.setdefault(position, {})[stage] = [row, counts[position].tolist()]
-    found = shared.by_position(rows, in_order(data.cases, slices, settings))
-    return {
-        stage: Scores(
-            worst_first(of_case[stage][0] for of_case in found.values()),
-            np.concatenate([np.array(of_case[stage][1], np.int64) for of_case in found.values()]),
+def _warnings(workdir: Path, config: ConfigDict, restored: Restored, notes: list[str]) -> list[str]:
+    """What a reader of the scores must know, `notes` on the data included."""
+    lines = checkpoint.warnings(workdir / run_folder.CHECKPOINTS, restored) + notes
+    epochs = len(history.epochs_of(history.read(workdir)))
+    if epochs < restored.record.get("epochs", 0):
+        lines.append(
+            f"{run_folder.HISTORY} has {epochs} of the {restored.record['epochs']} epochs before this checkpoint."
         )
-        for stage in next(iter(found.values()))
-    }
+    if config.eval.choose_threshold and not (workdir / run_folder.THRESHOLD).exists():
+        lines.append(f"the run has not chosen a threshold yet: {config.eval.threshold} is used.")
+    return lines
 
 
 def _on_another_scale(workdir: Path, config: ConfigDict, data: DataSet) -> list[str]:
@@ -232,7 +192,9 @@ def _listed(classes: LabelMap) -> str:
 def _label(split: Split | None, side: str, elsewhere: Path | None, workdir: Path, data: DataSet) -> str:
     """What a reader of the scores must know of the split."""
     if split is None:
-        return f"every case of {elsewhere}" + (", training cases included" if _trained_on(workdir, data) else "")
+        # A pack without its split does not say on which side they are.
+        whose = "training cases" if (workdir / run_folder.SPLIT).exists() else "cases of the run's data"
+        return f"every case of {elsewhere}" + (f", {whose} included" if _trained_on(workdir, data) else "")
     return "training cases included" if side == "all" else split.label
 
 

@@ -2,7 +2,7 @@
 
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -57,7 +57,7 @@ def export(
         data: a folder of cases to try it on; None for those that the run was trained on.
         overwrite: whether to replace `output` if it exists.
         shape: of the cases that the file of a run on patches is for; None for that of the case it is tried on.
-        spacing: of these, in mm; None likewise.
+        spacing: of these, in mm; None for that of the case it is tried on.
 
     Returns:
         the facts in the file.
@@ -97,7 +97,7 @@ def export(
         "run": workdir.resolve().name,
         "checkpoint_step": restored.step,
         "model": config.model.to_dict(),
-        **_interface(form.axes(image), image, classes),
+        **_interface(image, classes),
         "channels": list(run_folder.read_channel_names(workdir, config, case.image.shape[-1])),
         **(describe(classes) if classes else {}),
         **{key: config.data[key] for key in ("image_size", "slab", "intensity", "neighbours")},
@@ -111,8 +111,8 @@ def export(
     file = form.pack(program, facts)
     write_bytes(output, file)
     print(
-        f"Exported step {restored.step} of {workdir} to {output} ({len(file) / 1e6:,.1f} MB). Largest difference from "
-        f"the checkpoint's probabilities, over {image[..., 0].size:,} real pixels: {difference:.1e}.",
+        f"Exported step {restored.step} of {facts['run']} to {output} ({len(file) / 1e6:,.1f} MB). Largest difference "
+        f"from the checkpoint's probabilities, over {image[..., 0].size:,} real pixels: {difference:.1e}.",
         flush=True,
     )
     return facts
@@ -161,8 +161,9 @@ def _volumes(
         return volumes.write(output, [part], expected, facts, config.data.axes)
 
 
-def _interface(axes: Sequence[str | int], image: np.ndarray, classes: LabelMap) -> dict[str, dict]:
-    """What goes into a program whose image has these axes before its channels, and what comes out."""
+def _interface(image: np.ndarray, classes: LabelMap) -> dict[str, dict]:
+    """What goes into a program of any number of images like `image`, of any rows and columns, and what comes out."""
+    axes = ["batch", *image.shape[1:-3], "height", "width"]
     names = list(classes) if regions.overlap(classes) else ["background", *classes]
     channels = [len(names)] if classes else []
     meaning = f"probabilities of {', '.join(names)}" if classes else "probability of tumour"

@@ -1,10 +1,7 @@
-"""A function of jax as an ONNX file, with its facts among the metadata.
-
-The batch is open; rows and columns are those of the given image.
-"""
+"""A function of jax as an ONNX file, with its facts among the metadata."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,7 +9,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from unet_jax.errors import InputError
-from unet_jax.export.onnx_graph import Graph
+from unet_jax.export.onnx_graph import BATCH, Graph
+from unet_jax.export.onnx_sizes import is_open
 
 OPSET, FILE_VERSION = 20, 10
 INPUT, OUTPUT = "image", "probability"
@@ -21,24 +19,39 @@ MISSING = "ONNX needs the packages onnx and onnxruntime: pip install .[onnx]"
 
 
 def trace(network: Callable[[jax.Array], jax.Array], image: np.ndarray) -> bytes:
-    """The bytes of an ONNX model of `network` for any number of images like `image`.
+    """The bytes of an ONNX model of `network` for any number of images, of any rows and columns.
+
+    Args:
+        network: of images, [b, h, w, c] or [b, slab, h, w, c].
+        image: one of them, for its other sizes and its type.
 
     Raises:
         InputError: the package onnx is missing, or the network has an operation that has no translation here.
     """
+    *_, channels = image.shape
+    return _translated(network, [BATCH, *image.shape[1:-3], "height", "width", channels], image.dtype)
+
+
+def trace_fixed(network: Callable[[jax.Array], jax.Array], image: np.ndarray) -> bytes:
+    """As `trace`, for any number of images of the size of `image`."""
+    return _translated(network, [BATCH, *image.shape[1:]], image.dtype)
+
+
+def _translated(network: Callable[[jax.Array], jax.Array], shape: Sequence[str | int], dtype: np.dtype) -> bytes:
     try:
         import onnx
     except ImportError:
         raise InputError(MISSING) from None
-    batch, *rest = jax.export.symbolic_shape(", ".join(["batch", *map(str, image.shape[1:])]))
-    closed = jax.make_jaxpr(network)(jax.ShapeDtypeStruct((batch, *rest), image.dtype))
+    sizes = jax.export.symbolic_shape(", ".join(map(str, shape)))
+    closed = jax.make_jaxpr(network)(jax.ShapeDtypeStruct(sizes, dtype))
     graph = Graph()
+    graph.sizes.measure(INPUT, sizes)
     [result] = graph.add(closed.jaxpr, [np.asarray(one) for one in closed.consts], [INPUT])
     graph.node("Identity", [result], output=OUTPUT)
 
     def tensor(name: str, aval: Any) -> onnx.ValueInfoProto:
         kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(aval.dtype))
-        return onnx.helper.make_tensor_value_info(name, kind, ["batch", *aval.shape[1:]])
+        return onnx.helper.make_tensor_value_info(name, kind, [str(n) if is_open(n) else n for n in aval.shape])
 
     model = onnx.helper.make_model(
         onnx.helper.make_graph(
@@ -53,11 +66,6 @@ def trace(network: Callable[[jax.Array], jax.Array], image: np.ndarray) -> bytes
         producer_name="unet_jax",
     )
     return model.SerializeToString()
-
-
-def axes(image: np.ndarray) -> list[str | int]:
-    """The axes of a model of `trace` before its channels: a name for the one that is open."""
-    return ["batch", *image.shape[1:-1]]
 
 
 def run(program: bytes, image: np.ndarray) -> Float32[np.ndarray, "*batch"]:

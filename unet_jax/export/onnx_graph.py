@@ -1,7 +1,7 @@
 """jax's operations as ONNX nodes: those that the networks here consist of.
 
-What does not depend on the image is computed while the graph is made: the weights of a resizing become constants, for
-instance.
+What depends neither on the image nor on its size is computed while the graph is made: the weights of a resizing between
+fixed sizes become constants, for instance.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ import numpy as np
 from jax.extend.core import Jaxpr, JaxprEqn, Literal, Var
 
 from unet_jax.errors import InputError
+from unet_jax.export.onnx_sizes import Sizes, Value, is_open
 
 # jax's name → ONNX's, where arguments and meaning agree.
 SAME = {
@@ -45,9 +46,8 @@ WRAPPERS = {
     "custom_vjp_call": "call_jaxpr",
 }
 RESHAPES = ("reshape", "expand_dims", "squeeze")
-
-# The name of a tensor that depends on the image, or an array that does not.
-Value = str | np.ndarray
+# The symbol for the number of images.
+BATCH = "batch"
 
 
 class Graph:
@@ -56,11 +56,13 @@ class Graph:
     Attributes:
         nodes: in the order of computation.
         constants: arrays by name.
+        sizes: of the image's open axes.
     """
 
     def __init__(self):
         self.nodes: list[Any] = []
         self.constants: dict[str, np.ndarray] = {}
+        self.sizes = Sizes(self.node)
 
     def add(self, jaxpr: Jaxpr, consts: Sequence[Value], arguments: Sequence[Value]) -> list[Value]:
         """Adds the operations of `jaxpr`, and returns its results."""
@@ -102,7 +104,7 @@ class Graph:
         if name == "cond" and isinstance(inputs[0], np.ndarray):
             inner = params["branches"][int(inputs[0])]
             return self.add(inner.jaxpr, inner.consts, inputs[1:])
-        if not any(isinstance(value, str) for value in inputs):
+        if not any(isinstance(value, str) for value in inputs) and not _depends_on_size(eqn):
             return _computed(eqn, inputs)
         if name in SAME:
             return [self.node(SAME[name], inputs)]
@@ -114,15 +116,17 @@ class Graph:
         return method(eqn, *inputs)
 
     def _reshape(self, x: Value, shape: Sequence[Any]) -> str:
-        """To `shape`, of which at most one size may be open."""
-        return self.node("Reshape", [x, np.array([-1 if _is_open(n) else n for n in shape], np.int64)])
+        if sum(map(is_open, shape)) == 1:
+            shape = [-1 if is_open(n) else n for n in shape]
+        return self.node("Reshape", [x, self.sizes.of(shape)])
 
     def _broadcast_in_dim(self, eqn: JaxprEqn, x: Value) -> list[Value]:
         shape = eqn.params["shape"]
         before = dict(zip(eqn.params["broadcast_dimensions"], eqn.invars[0].aval.shape, strict=True))
         x = self._reshape(x, [before.get(axis, 1) for axis in range(len(shape))])
         # Expanding to 1 leaves an axis as it is.
-        return [self.node("Expand", [x, np.array([1 if _is_open(n) else n for n in shape], np.int64)])]
+        shape = [1 if is_open(n) and (n == before.get(axis) or str(n) == BATCH) else n for axis, n in enumerate(shape)]
+        return [self.node("Expand", [x, self.sizes.of(shape)])]
 
     def _concatenate(self, eqn: JaxprEqn, *parts: Value) -> list[Value]:
         return [self.node("Concat", parts, axis=eqn.params["dimension"])]
@@ -149,9 +153,12 @@ class Graph:
         return [self.node("Transpose", [x], perm=np.argsort(numbers.out_spec).tolist())]
 
     def _convert_element_type(self, eqn: JaxprEqn, x: Value) -> list[Value]:
+        return self._converted(x, eqn.params["new_dtype"])
+
+    def _converted(self, x: Value, dtype: Any) -> list[Value]:
         import onnx
 
-        return [self.node("Cast", [x], to=onnx.helper.np_dtype_to_tensor_dtype(_type(eqn.params["new_dtype"])))]
+        return [self.node("Cast", [x], to=onnx.helper.np_dtype_to_tensor_dtype(_type(dtype)))]
 
     def _dot_general(self, eqn: JaxprEqn, left: Value, right: Value) -> list[Value]:
         (left_sums, right_sums), (left_batch, right_batch) = eqn.params["dimension_numbers"]
@@ -169,19 +176,29 @@ class Graph:
         equation = f"{''.join(names[0])},{''.join(names[1])}->{''.join([*batch, *free])}"
         return [self.node("Einsum", [left, right], equation=equation)]
 
-    def _gather(self, eqn: JaxprEqn, x: Value, start: np.ndarray) -> list[Value]:
-        """A block at a constant place, as from indexing with slices and numbers."""
-        if np.ndim(start) != 1:
+    def _dim_as_value(self, eqn: JaxprEqn) -> list[Value]:
+        return self._converted(self.sizes.scalar(eqn.params["dim"]), eqn.outvars[0].aval.dtype)
+
+    def _gather(self, eqn: JaxprEqn, x: Value, start: Value) -> list[Value]:
+        """A block at one place, as from indexing with slices and numbers."""
+        if len(eqn.invars[1].aval.shape) != 1:
             raise _unknown("gather from several places")
         numbers, sizes = eqn.params["dimension_numbers"], eqn.params["slice_sizes"]
         axes = list(numbers.start_index_map)
-        starts = np.asarray(start, np.int64)
-        ends = starts + [sizes[axis] for axis in axes]
+        [starts] = self._converted(start, np.int64)
+        ends = self.node("Add", [starts, self.sizes.of([sizes[axis] for axis in axes])])
         x = self.node("Slice", [x, starts, ends, np.array(axes, np.int64)])
         return [self._reshape(x, eqn.outvars[0].aval.shape)]
 
     def _integer_pow(self, eqn: JaxprEqn, x: Value) -> list[Value]:
         return [self.node("Pow", [x, np.array(eqn.params["y"], _type(eqn.invars[0].aval.dtype))])]
+
+    def _iota(self, eqn: JaxprEqn) -> list[Value]:
+        shape, axis = eqn.params["shape"], eqn.params["dimension"]
+        numbers = self.node("Range", [np.array(0, np.int64), self.sizes.scalar(shape[axis]), np.array(1, np.int64)])
+        numbers = self._reshape(numbers, [n if place == axis else 1 for place, n in enumerate(shape)])
+        numbers = self.node("Expand", [numbers, self.sizes.of(shape)])
+        return self._converted(numbers, eqn.params["dtype"])
 
     def _ne(self, eqn: JaxprEqn, left: Value, right: Value) -> list[Value]:
         del eqn
@@ -191,7 +208,7 @@ class Graph:
         lows, highs, inner = zip(*eqn.params["padding_config"], strict=True)
         if any(inner):
             raise _unknown("pad between samples")
-        return [self.node("Pad", [x, np.array([*lows, *highs], np.int64), value])]
+        return [self.node("Pad", [x, self.sizes.of([*lows, *highs]), value])]
 
     def _reduce_max(self, eqn: JaxprEqn, x: Value) -> list[Value]:
         return [self.node("ReduceMax", [x, np.array(eqn.params["axes"], np.int64)], keepdims=0)]
@@ -213,11 +230,9 @@ class Graph:
         return [self.node("Where", [which, true, false])]
 
     def _slice(self, eqn: JaxprEqn, x: Value) -> list[Value]:
-        params, end = eqn.params, np.iinfo(np.int64).max
-        ends = [end if _is_open(n) else n for n in params["limit_indices"]]
-        steps = params["strides"] or [1] * len(ends)
-        numbers = (params["start_indices"], ends, range(len(ends)), steps)
-        return [self.node("Slice", [x, *(np.array(its, np.int64) for its in numbers)])]
+        starts, ends, strides = (eqn.params[key] for key in ("start_indices", "limit_indices", "strides"))
+        numbers = (starts, ends, range(len(ends)), strides or [1] * len(ends))
+        return [self.node("Slice", [x, *map(self.sizes.of, numbers)])]
 
     def _square(self, eqn: JaxprEqn, x: Value) -> list[Value]:
         del eqn
@@ -227,19 +242,21 @@ class Graph:
         return [self.node("Transpose", [x], perm=eqn.params["permutation"])]
 
 
+def _depends_on_size(eqn: JaxprEqn) -> bool:
+    """Whether an operation has an open size besides that of the batch."""
+    sizes = [size for size in jax.tree.leaves(eqn.params, is_leaf=is_open) if is_open(size)]
+    return eqn.primitive.name == "dim_as_value" or any(str(size) != BATCH for size in sizes)
+
+
 def _computed(eqn: JaxprEqn, inputs: list[Value]) -> list[Value]:
     """The results of an operation on constants, with 1 for the size of the batch: ONNX repeats that by itself."""
-    params = jax.tree.map(lambda one: 1 if _is_open(one) else one, eqn.params, is_leaf=_is_open)
+    params = jax.tree.map(lambda one: 1 if is_open(one) else one, eqn.params, is_leaf=is_open)
     results = eqn.primitive.bind(*inputs, **params)
     return [np.asarray(one) for one in (results if eqn.primitive.multiple_results else [results])]
 
 
 def _unknown(operation: str) -> InputError:
     return InputError(f"The network has the operation {operation}, which cannot be translated to ONNX: export to .zip.")
-
-
-def _is_open(number: Any) -> bool:
-    return jax.export.is_symbolic_dim(number)
 
 
 def _type(dtype: Any) -> np.dtype:

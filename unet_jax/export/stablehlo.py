@@ -39,11 +39,6 @@ def _serialised(function: Callable[[jax.Array], Any], like: jax.ShapeDtypeStruct
     return bytes(jax.export.export(jax.jit(function), platforms=PLATFORMS)(like).serialize())
 
 
-def axes(image: np.ndarray) -> list[str | int]:
-    """The axes of a program of `trace` before its channels: names for those that are open."""
-    return ["batch", *image.shape[1:-3], "height", "width"]
-
-
 def run(program: bytes, image: np.ndarray) -> Any:
     """The result, or results, of a program for `image`."""
     return jax.tree.map(np.asarray, jax.export.deserialize(bytearray(program)).call(image))

@@ -101,17 +101,19 @@ def write(output: Path, parts: Sequence[Part], expected: Segmented, facts: dict[
         InputError: the file differs too much from the program, or ONNX cannot have it.
         StorageError: the file cannot be written.
     """
-    case, is_onnx = expected.wanted.case, output.suffix == ".onnx"
+    form, trace = (onnx_file, _onnx) if output.suffix == ".onnx" else (stablehlo, _stablehlo)
+    traced, of_program, said = trace(output, parts, expected)
+    case = expected.wanted.case
     facts = facts | {"axes": axes, "spacing": list(case.spacing), "threshold": parts[0].settings.threshold}
-    packed, facts, said = (_onnx if is_onnx else _stablehlo)(output, parts, expected, facts)
+    facts |= of_program | {"jax": jax.__version__}
+    packed = form.pack(traced, facts)
     write_bytes(output, packed)
     print(f"Exported {facts['run']} to {output} ({len(packed) / 1e6:,.1f} MB). {said}", flush=True)
     return facts
 
 
-def _stablehlo(
-    output: Path, parts: Sequence[Part], expected: Segmented, facts: dict[str, Any]
-) -> tuple[bytes, dict, str]:
+def _stablehlo(output: Path, parts: Sequence[Part], expected: Segmented) -> tuple[bytes, dict[str, Any], str]:
+    """The whole way from a case to its mask as a program, its facts, and how exact it is."""
     case = expected.wanted.case
     traced = stablehlo.trace_fixed(program(parts, case.image.shape[:3], case.spacing), case.image)
     mask, probability = stablehlo.run(traced, case.image)
@@ -125,7 +127,7 @@ def _stablehlo(
             f"most {LARGEST_SHARE:.1%} may.{why}"
         )
     *sizes, channels = case.image.shape
-    facts = facts | {
+    facts = {
         "input": {"shape": [*sizes, channels], "dtype": "float32"},
         "output": {
             "mask": {"shape": sizes, "dtype": "uint8"},
@@ -134,13 +136,12 @@ def _stablehlo(
         "mirror_axes": [list(part.settings.mirror_axes) for part in parts],
         "mask_differs": share,
         "max_difference": difference,
-        "jax": jax.__version__,
     }
     said = (
         f"In {case.name}, {int((mask != expected.mask).sum()):,} of {mask.size:,} voxels of the mask differ from "
         f"predict's, and probabilities by at most {difference:.1e}."
     )
-    return stablehlo.pack(traced, facts), facts, said
+    return traced, facts, said
 
 
 def _is_cropped(case: Case) -> bool:
@@ -148,8 +149,8 @@ def _is_cropped(case: Case) -> bool:
     return any(not nonzero.take(end, axis).any() for axis in range(3) for end in (0, -1))
 
 
-def _onnx(output: Path, parts: Sequence[Part], expected: Segmented, facts: dict[str, Any]) -> tuple[bytes, dict, str]:
-    """The network and its softmax or sigmoids alone: a translation to ONNX knows no loops, of which windows are one."""
+def _onnx(output: Path, parts: Sequence[Part], expected: Segmented) -> tuple[bytes, dict[str, Any], str]:
+    """As `_stablehlo`, of the network and its softmax or sigmoids alone: ONNX gets no loops, and windows are one."""
     if len(parts) > 1:
         raise InputError(
             f"{output}: {len(parts)} configurations predict together, on patches of their own, and an ONNX file holds "
@@ -164,7 +165,7 @@ def _onnx(output: Path, parts: Sequence[Part], expected: Segmented, facts: dict[
         return probabilities(part.logits(patch), plan.dataset)
 
     patch = _patch(prepared, configuration.patch_size)
-    model = onnx_file.trace(network, patch)
+    model = onnx_file.trace_fixed(network, patch)
     difference = float(np.abs(onnx_file.run(model, patch) - np.asarray(network(jax.device_put(patch)))).max())
     if not difference <= TOLERANCE:
         raise InputError(
@@ -172,7 +173,7 @@ def _onnx(output: Path, parts: Sequence[Part], expected: Segmented, facts: dict[
             f"of {case.name}, and at most {TOLERANCE:.0e} is allowed: export to .zip."
         )
     shape = ["batch", *patch.shape[1:-1]]
-    facts = facts | {
+    facts = {
         "input": {"shape": [*shape, patch.shape[-1]], "dtype": "float32", "is": "patches of preprocessed cases"},
         "output": {"shape": [*shape, plan.dataset.outputs], "dtype": "float32", "is": "probabilities"},
         "left": _left(plan.dataset),
@@ -187,14 +188,13 @@ def _onnx(output: Path, parts: Sequence[Part], expected: Segmented, facts: dict[
         "window_step": STEP,
         "mirror_axes": list(part.settings.mirror_axes),
         "max_difference": difference,
-        "jax": jax.__version__,
     }
     last = "softmax" if plan.dataset.regions is None else "sigmoids"
     said = (
         f"It holds the network and its {last} alone; its metadata say what is left to do. In a patch of {case.name}, "
         f"probabilities differ by at most {difference:.1e}."
     )
-    return onnx_file.pack(model, facts), facts, said
+    return model, facts, said
 
 
 def _left(dataset: Dataset) -> list[str]:

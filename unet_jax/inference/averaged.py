@@ -1,4 +1,4 @@
-"""The mean of logits over networks of several folds and over mirrored images."""
+"""The mean of what networks of several folds answer, and of what each answers to mirrored images."""
 
 import functools
 import itertools
@@ -6,20 +6,21 @@ from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float32
+from jaxtyping import Array
 
-# [b, *patch, c] → float32 [b, *patch, k], with its parameters inside, compiled.
-Network = Callable[[jax.Array], jax.Array]
+# [b, *window, c] → [b, *window] or [b, *window, k], with its parameters inside, compiled. More arguments may follow.
+Network = Callable[..., jax.Array]
 
 
 def averaged(networks: Sequence[Network], mirror_axes: Sequence[int] = ()) -> Network:
     """One network in place of several, each asked once for every set of mirrored axes.
 
-    They are asked one after the other, so that each is one program, and the memory is that of one.
+    They are asked one after the other, so that each is one program, and the memory is that of one. Windows are put
+    together by weighted sums, so this is the mean of what each would say of a whole case.
 
     Args:
         networks: of the same outputs.
-        mirror_axes: of the patch, from 0.
+        mirror_axes: of the window, from 0.
     """
     axes = [axis + 1 for axis in mirror_axes]
     flips = [several for count in range(len(axes) + 1) for several in itertools.combinations(axes, count)]
@@ -27,12 +28,12 @@ def averaged(networks: Sequence[Network], mirror_axes: Sequence[int] = ()) -> Ne
     if count == 1:
         return networks[0]
 
-    def mean(image: Float32[Array, "b *patch c"]) -> Float32[Array, "b *patch k"]:
+    def mean(image: Array, *rest: Array) -> Array:
         total = None
         for several in flips:
-            mirrored = _flip(image, several)
+            mirrored = _flip(image, several) if several else image
             for network in networks:
-                found = network(mirrored)
+                found = network(mirrored, *rest)
                 total = _flip(found, several) if total is None else _add_flipped(total, found, several)
         return total / count
 

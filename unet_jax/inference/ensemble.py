@@ -1,15 +1,15 @@
 """What a folder predicts with: a run's network, or the mean over those of a cross-validation's folds."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from unet_jax.errors import InputError
+from unet_jax.inference.averaged import averaged
 from unet_jax.inference.network import Logits, Probability, load_network
 from unet_jax.run import checkpoint, resume
 from unet_jax.run import folder as run_folder
@@ -93,18 +93,4 @@ def load(runs: Runs, mesh: Mesh) -> tuple[Probability | Logits, list[Restored], 
         networks.append(network)
         checkpoints.append(restored)
         lines += checkpoint.warnings(folder / run_folder.CHECKPOINTS, restored)
-    return mean_of(networks), checkpoints, lines
-
-
-def mean_of(networks: Sequence[Probability | Logits]) -> Probability | Logits:
-    """The mean of what several networks answer to a window.
-
-    Windows are put together by weighted sums, so that this is the mean of what each would say of a whole case.
-    """
-    if len(networks) == 1:
-        return networks[0]
-
-    def averaged(*window: jax.Array) -> jax.Array:
-        return sum(network(*window) for network in networks) / len(networks)
-
-    return averaged
+    return averaged(networks), checkpoints, lines

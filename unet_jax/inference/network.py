@@ -56,7 +56,7 @@ def make_logits_step(
     """
 
     def logits_step(params: dict, batch_stats: dict, window: Array) -> Float32[Array, "*window k"]:
-        logits = forward(_predicting(graphdef, params, batch_stats), window, slabs).astype(jnp.float32)
+        logits = forward(predicting(graphdef, params, batch_stats), window, slabs).astype(jnp.float32)
         return jnp.concatenate([jnp.zeros_like(logits), logits], axis=-1) if logits.shape[-1] == 1 else logits
 
     return jax.jit(logits_step, compiler_options=compiler_options(rank))
@@ -82,7 +82,7 @@ def make_probability_step(
     def probability_step(
         params: dict, batch_stats: dict, image: Array, sizes: Int32[Array, "b 2"] | None = None
     ) -> Float32[Array, "*batch"]:
-        model = _predicting(graphdef, params, batch_stats)
+        model = predicting(graphdef, params, batch_stats)
         logits = forward(model, prepare_image(image, image_size, sizes), slabs).astype(jnp.float32)
         logits = restore_logits(logits, *image.shape[-3:-1], sizes)
         if overlap:
@@ -97,7 +97,8 @@ def within_a_program(network: functools.partial) -> Probability | Logits:
     return functools.partial(network.func.__wrapped__, *network.args)
 
 
-def _predicting(graphdef: nnx.GraphDef, params: dict, batch_stats: dict) -> nnx.Module:
+def predicting(graphdef: nnx.GraphDef, params: dict, batch_stats: dict) -> nnx.Module:
+    """The network without dropout, and with running statistics where it has them."""
     return nnx.view(
         nnx.merge(graphdef, params, batch_stats),
         deterministic=True,
@@ -163,7 +164,7 @@ def input_channels(config: ConfigDict, channels: int, classes: Classes = ()) -> 
 
 def output_channels(classes: Classes) -> int:
     """How many channels of logits the network has for these classes; empty for one."""
-    return logit_channels(len(classes) or 1, overlap=regions.overlap(classes))
+    return logit_channels(regions.count(classes), overlap=regions.overlap(classes))
 
 
 def _structure(config: ConfigDict, channels: int, classes: Classes) -> tuple[nnx.GraphDef, dict]:

@@ -77,7 +77,7 @@ def predict(
         return write_cases(
             task,
             lambda wanted: segment_stream(probability, wanted, settings, keep_probabilities=task.probabilities),
-            lambda mask: postprocess.apply(mask, settings.postprocess),
+            lambda mask: postprocess.apply(mask, settings.postprocess, task.classes),
         )
 
 
@@ -123,7 +123,8 @@ def write_cases(
     if found.faults:
         rest = "all others are written" if written else "there were no others"
         lines = summary("\n".join(found.faults.values()).splitlines(), task.output / FULL_LIST)
-        raise InputError(f"{len(found.faults)} of {len(task.listing)} cases have no mask; {rest}:\n{lines}")
+        of_all = f"{len(found.faults):,} of {count(len(task.listing), 'case')}"
+        raise InputError(f"{of_all} {'has' if len(found.faults) == 1 else 'have'} no mask; {rest}:\n{lines}")
     return [row for of_case in found.rows.values() for row in of_case]
 
 
@@ -191,8 +192,8 @@ def _decoded(task: Task, own: Sequence[int], found: _Found) -> Iterator[Wanted]:
             channels = case.image.shape[-1]
             if channels != task.channels:
                 raise InputError(
-                    f"{shown(files.name)}: has {channels} channels, and the network was trained on {task.channels}: "
-                    "give it images of the same kind."
+                    f"{shown(files.name)}: has {count(channels, 'channel')}, and the network was trained on "
+                    f"{task.channels}: give it images of the same kind."
                 )
         except InputError as error:
             found.faults[position] = str(error)

@@ -148,12 +148,14 @@ def _overlapping(weights: Mapping[str, Any], classes: int) -> list[str]:
     example = '--config.loss=\'{"bce": 1.0, "dice": {"sigmoid": true}}\''
     faults = []
     for name, entry in weights.items():
+        options = entry if isinstance(entry, Mapping) else {}
         if name in EXCLUSIVE:
             faults.append(
                 f"config.loss.{name} is a loss for classes that exclude each other, and the masks have {classes} that "
                 f"may overlap: use bce, as in {example}."
             )
-        elif name in LOSSES and name != "bce" and not (isinstance(entry, Mapping) and entry.get("sigmoid")):
+        # bce has no such option, and a registered loss that has none takes the logits as it likes.
+        elif name in LOSSES and "sigmoid" in _options(name) and not options.get("sigmoid"):
             faults.append(
                 f"config.loss.{name} needs sigmoid, as the masks have {classes} classes that may overlap: {example}."
             )

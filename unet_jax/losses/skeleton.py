@@ -24,9 +24,10 @@ def cldice(
 
     s is `soft_skeleton`: P is the share of the predicted centre line within the mask, S that of the mask's centre line
     within the prediction, so a thin vessel counts as much as a wide one (Shit et al. 2021, algorithms 1 and 2). From 0
-    to 1. It does not say how wide a vessel is, so it is for a sum with `dice` or `bce`. Logits, mask and the options
-    that are not `iterations` are those of `losses.region`; a pixel of weight 0 is background to both skeletons.
-    `iterations` is the number of erosions: at least the radius, in pixels, of the widest vessel.
+    to 1. It does not say how wide a vessel is, and costs nothing where the prediction fills the image, which then has
+    no centre line: so it is for a sum with `dice` or `bce`. Logits, mask and the options that are not `iterations` are
+    those of `losses.region`; a pixel of weight 0 is background to both skeletons. `iterations` is the number of
+    erosions: at least the radius, in pixels, of the widest vessel.
     """
     predicted, mask = probability(logits, sigmoid), mask.astype(jnp.float32)
     if logits.shape[-1] > 1 and not (background or sigmoid):

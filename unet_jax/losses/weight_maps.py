@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable
 
 import numpy as np
+import scipy  # its parts are imported when first used: none before a run's first step
 from jaxtyping import Float32, UInt8
 
 
@@ -41,15 +42,13 @@ def border_weight_map(
         w0: weight that a gap of width 0 would add.
         sigma: how slowly that falls with the width of the gap, in pixels.
     """
-    from scipy import ndimage  # here, as importing it takes 0.2 s, before a run's first step
-
-    objects, _ = ndimage.label(mask)
+    objects, _ = scipy.ndimage.label(mask)
     nearest, second = np.full((2, *mask.shape), np.inf)
     # Farther than seven sigma from an object, the term is below w0 × 3e-11, which float32 loses beside w_c.
     margin = math.ceil(7 * sigma)
-    for number, box in enumerate(ndimage.find_objects(objects), start=1):
+    for number, box in enumerate(scipy.ndimage.find_objects(objects), start=1):
         window = tuple(slice(max(0, side.start - margin), side.stop + margin) for side in box)
-        distance = ndimage.distance_transform_edt(objects[window] != number)
+        distance = scipy.ndimage.distance_transform_edt(objects[window] != number)
         second[window] = np.minimum(second[window], np.maximum(nearest[window], distance))
         nearest[window] = np.minimum(nearest[window], distance)
     border = w0 * np.exp(-((nearest + second) ** 2) / (2 * sigma**2))

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Int32, Int64, UInt8
@@ -11,15 +11,16 @@ from jaxtyping import Int32, Int64, UInt8
 from unet_jax.data import labels, regions
 from unet_jax.data.case import Case
 from unet_jax.data.regions import Classes
-from unet_jax.metrics import lesions, overlap, statistics, surface
+from unet_jax.metrics import centre_lines, lesions, overlap, statistics, surface
 
 # A case's; with several classes, `CLASSES` holds the row of each by its name, and all else is taken over them.
 Row = dict[str, "str | int | float | dict[str, Row] | None"]
 CLASSES = "classes"
 # the position of a case, the numbers of its slices, their masks; axes have no names, as cases differ in size
 Predicted = tuple[int, Int32[np.ndarray, " _"], UInt8[np.ndarray, "_ _ _"]]
-# a mask of 0 and 1 → the name of each stage of post-processing, and the mask then
-Stages = Callable[[UInt8[np.ndarray, "s h w"]], Iterable[tuple[str, UInt8[np.ndarray, "s h w"]]]]
+# the name of each stage of post-processing, and a mask then
+Staged = Iterable[tuple[str, UInt8[np.ndarray, "s h w"]]]
+Stages = Callable[[UInt8[np.ndarray, "s h w"]], Staged]
 
 OVERLAP = ("dice", "iou", "precision", "recall", "specificity")
 PIXELS = ("true_positive", "false_positive", "false_negative")
@@ -27,6 +28,8 @@ DISTANCES = ("hd95", "average_surface_distance", "surface_dice", "volume_differe
 LESIONS = ("lesions_true_positive", "lesions_false_positive", "lesions_false_negative")
 # what only a whole case has; None where slices of it are missing
 WHOLE_CASE = (*DISTANCES, *LESIONS)
+# where config.eval.cldice asks for it; None for cases of several slices
+CLDICE = "cldice"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +53,7 @@ def score_cases(
     tolerance: float,
     stages: Stages,
     classes: Classes = (),
+    cldice: bool = False,
 ) -> dict[str, Scores]:
     """Scores the masks as they were predicted, and again after each step of post-processing.
 
@@ -63,9 +67,11 @@ def score_cases(
         cases: of the data set, all with masks.
         predicted: each case once, as `inference.segment_cases` gives it.
         tolerance: of the surface Dice, in mm or pixels.
-        stages: the mask as predicted and after each step of post-processing, each with a name: `postprocess.stages`.
-            Steps need whole cases.
+        stages: the mask as predicted and after each step of post-processing, each with a name: `postprocess.stages` of
+            the mask of a class, or `postprocess.stages_of_regions` of that of all classes, where they overlap. Steps
+            need whole cases.
         classes: several, of which the masks hold the numbers; empty for one, of 0 and 1.
+        cldice: whether rows have this as well.
 
     Returns:
         The scores at each stage, from "as_predicted" to those of the final masks.
@@ -83,13 +89,13 @@ def score_cases(
             spacing=case.spacing if in_mm else None,
             units=units,
             tolerance=tolerance,
-            stages=stages,
+            cldice=cldice,
         )
+        each = [score(*of_class) for of_class in _staged(mask, truth, classes, stages)]
         if classes:
-            each = [score(_of_class(mask, its), _of_class(truth, its)) for its in regions.members(classes)]
             scored = {stage: _together(tuple(classes), [one[stage] for one in each]) for stage in each[0]}
         else:
-            scored = score(mask, truth)
+            [scored] = each
         for stage, (row, found) in scored.items():
             rows.setdefault(stage, []).append(row)
             counts.setdefault(stage, []).append(found)
@@ -114,30 +120,46 @@ def count_slices(
     return np.array(index, np.int32), np.concatenate(counts)
 
 
+def _staged(
+    mask: UInt8[np.ndarray, "s h w"], marked: UInt8[np.ndarray, "s h w"], classes: Classes, stages: Stages
+) -> Iterator[tuple[Staged, UInt8[np.ndarray, "s r c"]]]:
+    """The stages of each class, and its true mask, of 0 and 1; the latter may have pixels that are IGNORED."""
+    if not classes:
+        predicted, truth = _cropped(mask, marked)
+        yield stages(predicted), truth
+    elif regions.overlap(classes):
+        names, masks = zip(*stages(mask), strict=True)
+        for its in regions.members(classes):
+            *found, truth = _cropped(*(_of_class(one, its) for one in (*masks, marked)))
+            yield zip(names, found, strict=True), truth
+    else:
+        for its in regions.members(classes):
+            predicted, truth = _cropped(_of_class(mask, its), _of_class(marked, its))
+            yield stages(predicted), truth
+
+
 def _score_stages(
     case: Case,
-    mask: UInt8[np.ndarray, "s h w"],
-    marked: UInt8[np.ndarray, "s h w"],
+    staged: Staged,
+    marked: UInt8[np.ndarray, "s r c"],
     *,
     whole: bool,
     spacing: surface.Spacing | None,
     units: Mapping[str, str],
     tolerance: float,
-    stages: Stages,
+    cldice: bool,
 ) -> dict[str, tuple[Row, Int64[np.ndarray, "s 3"]]]:
-    """The row of a case and the counts of its slices, by stage of post-processing.
-
-    Both masks hold 0 and 1; `marked` is the true one, and may have pixels that are IGNORED.
-    """
-    mask, marked = _cropped(mask, marked)
+    """The row of a case and the counts of its slices, by stage of post-processing: see `_staged`."""
     truth, ignored = labels.without_ignored(marked), int(np.count_nonzero(marked == labels.IGNORED))
     found_at, scored = {}, None
-    for stage, found_mask in stages(mask):
+    for stage, found_mask in staged:
         final = labels.where_labelled(found_mask, marked)
         # most steps change nothing in most cases
         if scored is None or not np.array_equal(final, scored):
             scored, found = final, overlap.count(final, truth)
             scores = whole_case_scores(final, truth, spacing, tolerance) if whole else dict.fromkeys(WHOLE_CASE)
+            if cldice:
+                scores[CLDICE] = centre_lines.cldice(final[0], truth[0]) if len(case.mask) == 1 else None
         found_at[stage] = (overlap_row(case, found, ignored) | scores | units, found)
     return found_at
 
@@ -158,7 +180,7 @@ def over_classes(rows: Mapping[str, Row]) -> Row:
     """A case's row from those of its classes: pixels and lesions are summed, scores are the mean where defined."""
     several, first = list(rows.values()), next(iter(rows.values()))
     row = dict(first)
-    for name in (*OVERLAP, *DISTANCES):
+    for name in (*OVERLAP, *DISTANCES, CLDICE):
         if name in row:
             row[name] = statistics.mean_of_defined(one[name] for one in several)
     for name in (*PIXELS, *LESIONS):
@@ -225,13 +247,11 @@ def worst_first(rows: Iterable[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: (row["dice"] is None, row["dice"] or 0.0, row["case"]))
 
 
-def _cropped(
-    predicted: UInt8[np.ndarray, "s h w"], truth: UInt8[np.ndarray, "s h w"]
-) -> tuple[UInt8[np.ndarray, "s r c"], UInt8[np.ndarray, "s r c"]]:
-    """Both masks without the rows and columns that are empty in both: no score depends on those."""
-    occupied = (predicted | truth).any(0)
+def _cropped(*masks: UInt8[np.ndarray, "s h w"]) -> list[UInt8[np.ndarray, "s r c"]]:
+    """Masks without the rows and columns that are empty in all of them: no score depends on those."""
+    occupied = np.logical_or.reduce([mask.any(0) for mask in masks])
     box = []
     for axis in (1, 0):
         lines = np.flatnonzero(occupied.any(axis))
         box.append(slice(lines[0], lines[-1] + 1) if len(lines) else slice(1))
-    return predicted[:, *box], truth[:, *box]
+    return [mask[:, *box] for mask in masks]

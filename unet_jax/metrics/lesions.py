@@ -1,6 +1,7 @@
 """Lesions: the connected components of a mask, and how many of them were found."""
 
 import numpy as np
+import scipy  # its parts are imported when first used: none before a run's first step
 from jaxtyping import Bool, Int32, Int64, UInt8
 
 # Voxels are connected if they share a face, an edge or a corner.
@@ -9,9 +10,7 @@ TOUCHING = np.ones((3, 3, 3), bool)
 
 def label(mask: UInt8[np.ndarray, "d h w"]) -> tuple[Int32[np.ndarray, "d h w"], int]:
     """The mask (0 and 1) with its lesions numbered from 1, in the order of their first voxels; and their number."""
-    from scipy import ndimage  # here, as importing it takes 0.2 s, before a run's first step
-
-    return ndimage.label(mask, TOUCHING)
+    return scipy.ndimage.label(mask, TOUCHING)
 
 
 def box(mask: UInt8[np.ndarray, "d h w"] | Bool[np.ndarray, "d h w"]) -> tuple[slice, slice, slice]:

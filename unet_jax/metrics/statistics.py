@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 import numpy as np
+import scipy  # its parts are imported when first used: none before a run's first step
 from jaxtyping import Float64
 
 # Patients that a bootstrap draws at once, over all of its resamples: 32 MB, whatever the number of patients.
@@ -62,8 +63,6 @@ def paired_comparison(
         better, worse and equal; and the two-sided p-value of Wilcoxon's signed-rank test (Wilcoxon 1945; equal patients
         left out), None where all are equal. Without any patient, mean and interval are None too.
     """
-    import scipy.stats  # here, as importing it takes a while, before a run's first step
-
     both = [patient for patient in ours if ours[patient] is not None and theirs[patient] is not None]
     differences = np.array([ours[patient] - theirs[patient] for patient in both], np.float64)
     better, worse = int((differences > 0).sum()), int((differences < 0).sum())

@@ -8,7 +8,7 @@ from jaxtyping import Int32, Int64
 
 from unet_jax.data.case import Case
 from unet_jax.metrics import overlap, statistics
-from unet_jax.metrics.cases import CLASSES, LESIONS, PIXELS, Row, over_classes, overlap_row, worst_first
+from unet_jax.metrics.cases import CLASSES, CLDICE, LESIONS, PIXELS, Row, over_classes, overlap_row, worst_first
 
 # what post-processing can be seen to change
 CHANGED = ("dice_per_patient", "dice_global", "precision", "recall", "hd95_per_patient", "lesions")
@@ -49,7 +49,7 @@ def summarise(rows: list[Row], counts: Int64[np.ndarray, "n 3"] | Int64[np.ndarr
     and a slice's first; lesions are summed, and what is empty in both is so in all classes.
 
     Overlap is counted over all of a patient's scans as one volume. Where the rows have them, distances and
-    volumes follow, a patient's being the mean over the scans where they are defined, and lesions.
+    volumes follow, a patient's being the mean over the scans where they are defined, and lesions; clDice too.
 
     Args:
         rows: of `case_rows`, or of `cases.score_cases`.
@@ -133,6 +133,8 @@ def _of_whole_cases(patients: Mapping[str, list[Row]]) -> dict:
         "volume_difference": {"unit": rows[0]["volume_unit"]},
         "relative_volume_difference": {},
     }
+    if CLDICE in rows[0]:
+        units[CLDICE] = {}
     return {
         f"{name}_per_patient": _of_defined([[row[name] for row in of] for of in patients.values()]) | unit
         for name, unit in units.items()

@@ -7,6 +7,7 @@ nearest voxel of the other surface. This is MONAI's definition (`monai.metrics`,
 """
 
 import numpy as np
+import scipy  # its parts are imported when first used: none before a run's first step
 from jaxtyping import Float64, UInt8
 
 Spacing = tuple[float, float, float]
@@ -84,6 +85,4 @@ def _to_nearest(points: Float64[np.ndarray, "n 3"], others: Float64[np.ndarray, 
     # tumour, in a volume of 256×256×40, it takes 0.03 s, and a transform of the box around both 0.3 s.
     if not len(points) or not len(others):
         return np.full(len(points), np.inf)
-    from scipy.spatial import KDTree  # here, as importing it takes 0.2 s, before a run's first step
-
-    return KDTree(others, leafsize=32).query(points)[0]
+    return scipy.spatial.KDTree(others, leafsize=32).query(points)[0]

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from unet_jax.wording import count
+
 Arrays = Mapping[str, np.ndarray]
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -134,7 +136,7 @@ def _to_channels(
         made[number] = kernels[place]
     if rest_there and rest_here:
         made[rest_here] = kernels[rest_there].mean(0) * (len(rest_there) / len(rest_here))
-    how = f"from {before} channels to {inputs}"
+    how = f"from {count(before, 'channel')} to {inputs}"
     if places:
         named = dict.fromkeys(here.channels[number % len(here.channels)] for number in places)
         how += f", {', '.join(named)} by name"

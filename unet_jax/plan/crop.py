@@ -1,8 +1,8 @@
 """The part of a scan that holds something: its smallest box, and which voxels of the box lie outside of the body."""
 
 import numpy as np
+import scipy  # its parts are imported when first used: none before a run's first step
 from jaxtyping import Bool, Int8, Int16, Num
-from scipy import ndimage
 
 # As nnU-Net does it: nnunetv2 2.8.1, preprocessing/cropping/cropping.py.
 OUTSIDE = -1
@@ -63,7 +63,7 @@ def _any_channel(image: Num[np.ndarray, "d h w c"]) -> Bool[np.ndarray, "d h w"]
 
 def _fill_holes(nonzero: Bool[np.ndarray, "d h w"]) -> Bool[np.ndarray, "d h w"]:
     # The box's own faces are as good as the volume's: whatever lies beyond them is 0 and reaches the volume's edge.
-    return nonzero if nonzero.all() else ndimage.binary_fill_holes(nonzero)
+    return nonzero if nonzero.all() else scipy.ndimage.binary_fill_holes(nonzero)
 
 
 def _signed(mask: Num[np.ndarray, "d h w"]) -> Int8[np.ndarray, "d h w"] | Int16[np.ndarray, "d h w"]:

@@ -13,6 +13,7 @@ from typing import Any
 from unet_jax.data import regions
 from unet_jax.data.regions import Classes
 from unet_jax.plan.fields import OBJECT, TEXT, Fields, Kind, raise_faults, read_object, sequence, whole, written
+from unet_jax.wording import count
 
 # nnU-Net's readers with their endings, in the order in which they are tried.
 READERS = {
@@ -177,8 +178,8 @@ def _contradictions(dataset: Dataset) -> list[str]:
         faults.append("regions_class_order is missing: regions need it, one number for each in their order.")
     elif regions is not None and len(dataset.regions_order) != len(regions):
         faults.append(
-            f"regions_class_order has {len(dataset.regions_order)} numbers and labels {len(regions)} regions: "
-            "give one for each."
+            f"regions_class_order has {count(len(dataset.regions_order), 'number')} and labels "
+            f"{count(len(regions), 'region')}: give one for each."
         )
     return faults
 

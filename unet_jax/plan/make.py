@@ -17,6 +17,7 @@ from unet_jax.plan.fingerprint import Fingerprint, take_fingerprint
 from unet_jax.plan.planner import Settings
 from unet_jax.plan.plans import Plans
 from unet_jax.plan.table import table
+from unet_jax.wording import count
 
 FINGERPRINT = "fingerprint.json"
 # What nnU-Net calls it.
@@ -129,7 +130,7 @@ def _read(path: Path, config: ConfigDict) -> Plans:
         channels, planned = read_dataset(description).channels, len(plans.intensities)
         if len(channels) != planned:
             raise InputError(
-                f"{path} is for images of {planned} channels, and {description} has {len(channels)} "
+                f"{path} is for images of {count(planned, 'channel')}, and {description} has {len(channels)} "
                 f"({', '.join(channels)}): give a plan of this data set."
             )
     return plans

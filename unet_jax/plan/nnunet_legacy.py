@@ -4,8 +4,7 @@ Source: nnunetv2 2.8.1, utilities/plans_handling/plans_handler.py, `Configuratio
 """
 
 from unet_jax.plan.fields import LIST, Fields, one_of, whole
-
-_CLASSES = ("PlainConvUNet", "ResidualEncoderUNet")
+from unet_jax.plan.nnunet_network import PLAIN, RESIDUAL, blocks_key, fixed_options
 
 
 def modernise(fields: Fields) -> None:
@@ -13,7 +12,7 @@ def modernise(fields: Fields) -> None:
     if "UNet_class_name" not in fields or "architecture" in fields:
         return
     before = len(fields.faults)
-    name = fields.take("UNet_class_name", one_of(_CLASSES))
+    name = fields.take("UNet_class_name", one_of((PLAIN, RESIDUAL)))
     first, most = fields.take("UNet_base_num_features", whole(1)), fields.take("unet_max_num_features", whole(1))
     blocks, decoder = fields.take("n_conv_per_stage_encoder", LIST), fields.take("n_conv_per_stage_decoder", LIST)
     strides, kernels = fields.take("pool_op_kernel_sizes", LIST), fields.take("conv_kernel_sizes", LIST)
@@ -27,15 +26,8 @@ def modernise(fields: Fields) -> None:
         "features_per_stage": [min(first * 2**stage, most) for stage in range(len(blocks))],
         "kernel_sizes": kernels,
         "strides": strides,
-        "n_conv_per_stage" if name == _CLASSES[0] else "n_blocks_per_stage": blocks,
+        blocks_key(name == RESIDUAL): blocks,
         "n_conv_per_stage_decoder": decoder,
-        "conv_op": f"torch.nn.modules.conv.Conv{axes}d",
-        "conv_bias": True,
-        "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{axes}d",
-        "norm_op_kwargs": {"eps": 1e-05, "affine": True},
-        "dropout_op": None,
-        "dropout_op_kwargs": None,
-        "nonlin": "torch.nn.LeakyReLU",
-        "nonlin_kwargs": {"inplace": True},
+        **fixed_options(axes),
     }
     fields.put("architecture", {"network_class_name": f"architectures.{name}", "arch_kwargs": options})

@@ -6,12 +6,10 @@ Source: nnunetv2 2.8.1, experiment_planning/experiment_planners and utilities/pl
 from typing import Any
 
 from unet_jax.errors import InputError
-from unet_jax.plan import inheritance, intensities
+from unet_jax.plan import inheritance, intensities, nnunet_network
 from unet_jax.plan.dataset import READERS
 from unet_jax.plan.fields import (
-    ANYTHING,
     FLAG,
-    LIST,
     SIZE,
     TEXT,
     Fields,
@@ -23,7 +21,6 @@ from unet_jax.plan.fields import (
     sequence,
     whole,
 )
-from unet_jax.plan.network import Network
 from unet_jax.plan.nnunet_legacy import modernise
 from unet_jax.plan.normalisation import NNUNET
 from unet_jax.plan.plans import Configuration, Plans
@@ -33,12 +30,9 @@ from unet_jax.plan.spacing import inverse
 PREPROCESSOR = "DefaultPreprocessor"
 LABELS = "LabelManager"
 RESAMPLE, KEEP = "resample_data_or_seg_to_shape", "no_resampling_hack"
-NETWORK = "dynamic_network_architectures.architectures.unet."
-PLAIN, RESIDUAL = "PlainConvUNet", "ResidualEncoderUNet"
 SCHEMES = {theirs: ours for ours, theirs in NNUNET.items()}
 # What the file calls the arrays of a case, and whether they are masks.
 KINDS = {"images": ("data", False), "masks": ("seg", True), "logits": ("probabilities", False)}
-_IMPORTED = ["conv_op", "norm_op", "dropout_op", "nonlin"]
 
 
 def to_json(plans: Plans) -> dict[str, Any]:
@@ -88,7 +82,7 @@ def _configuration(each: Configuration) -> dict[str, Any]:
         "resampling_fn_seg_kwargs": how["masks"][1],
         "resampling_fn_probabilities": how["logits"][0],
         "resampling_fn_probabilities_kwargs": how["logits"][1],
-        "architecture": _architecture(each.network, each.axes),
+        "architecture": nnunet_network.to_json(each.network, each.axes),
         "batch_dice": each.batch_dice,
     }
     if each.next_stages:
@@ -105,61 +99,11 @@ def _resampling(how: Resampling, is_mask: bool) -> tuple[str, dict[str, Any]]:
     return RESAMPLE, {"is_seg": is_mask, **options}
 
 
-def _architecture(network: Network, axes: int) -> dict[str, Any]:
-    return {
-        "network_class_name": NETWORK + (RESIDUAL if network.residual else PLAIN),
-        "arch_kwargs": {
-            "n_stages": len(network.features),
-            "features_per_stage": list(network.features),
-            "conv_op": _fixed(axes)["conv_op"],
-            "kernel_sizes": [list(kernel) for kernel in network.kernels],
-            "strides": [list(stride) for stride in network.strides],
-            _blocks_key(network.residual): list(network.blocks),
-            "n_conv_per_stage_decoder": list(network.decoder_blocks),
-            **{key: value for key, value in _fixed(axes).items() if key != "conv_op"},
-        },
-        "_kw_requires_import": list(_IMPORTED),
-    }
-
-
-def _blocks_key(residual: bool) -> str:
-    return "n_blocks_per_stage" if residual else "n_conv_per_stage"
-
-
-def _fixed(axes: int) -> dict[str, Any]:
-    """What every network of nnU-Net's planners has, and `models.nnunet` builds."""
-    return {
-        "conv_op": f"torch.nn.modules.conv.Conv{axes}d",
-        "conv_bias": True,
-        "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{axes}d",
-        "norm_op_kwargs": {"eps": 1e-05, "affine": True},
-        "dropout_op": None,
-        "dropout_op_kwargs": None,
-        "nonlin": "torch.nn.LeakyReLU",
-        "nonlin_kwargs": {"inplace": True},
-    }
-
-
-def _read_class(value: Any) -> str:
-    name = value.rpartition(".")[2] if isinstance(value, str) else None
-    if name not in (PLAIN, RESIDUAL):
-        raise ValueError
-    return name
-
-
 def _read_stages(value: Any) -> tuple[str, ...]:
     return sequence(TEXT).read([value] if isinstance(value, str) else value)
 
 
-def _read_counts(value: Any) -> int | tuple[int, ...]:
-    if isinstance(value, list):
-        return tuple(whole(1).read(each) for each in value)
-    return whole(1).read(value)
-
-
-NETWORK_CLASS = Kind(f"{NETWORK}{PLAIN} or {NETWORK}{RESIDUAL}", _read_class)
 STAGES = Kind("a configuration's name, or a list of them", _read_stages)
-COUNTS = Kind("a whole number from 1, or a list of one for each stage", _read_counts)
 
 
 def from_json(values: dict[str, Any], faults: list[str]) -> Plans | None:
@@ -199,7 +143,7 @@ def _read_configuration(fields: Fields) -> Configuration | None:
         "median_shape": fields.take("median_image_size_in_voxels", sequence(SIZE, [2, 3])),
         "normalisation": fields.take("normalization_schemes", sequence(one_of(SCHEMES))),
         "inside_only": fields.take("use_mask_for_norm", sequence(FLAG)),
-        "network": _read_architecture(fields.inner("architecture"), len(patch or ())),
+        "network": nnunet_network.read(fields.inner("architecture"), len(patch or ())),
         "batch_dice": fields.take("batch_dice", FLAG),
         **{ours: _read_resampling(fields, theirs, is_mask) for ours, (theirs, is_mask) in KINDS.items()},
         "data": fields.take("data_identifier", TEXT),
@@ -230,35 +174,6 @@ def _read_resampling(fields: Fields, theirs: str, is_mask: bool) -> Resampling |
     if order is None or order_z is None:
         return None
     return Resampling(order=order, order_z=order_z, separate_z=separate)
-
-
-def _read_architecture(fields: Fields, axes: int) -> Network | None:
-    name = fields.take("network_class_name", NETWORK_CLASS)
-    fields.take("_kw_requires_import", LIST, None)
-    options = fields.inner("arch_kwargs")
-    fields.close()
-    if name is None:
-        return None
-    residual = name == RESIDUAL
-    stages = options.take("n_stages", whole(1))
-    features = options.take("features_per_stage", sequence(whole(1), [stages or 0]))
-    network = {
-        "kernels": options.take("kernel_sizes", sequence(sequence(whole(1)))),
-        "strides": options.take("strides", sequence(sequence(whole(1)))),
-        "blocks": options.take(_blocks_key(residual), COUNTS),
-        "decoder_blocks": options.take("n_conv_per_stage_decoder", COUNTS),
-    }
-    for key, value in _fixed(axes).items():
-        # Without a patch, nobody knows how many axes there are.
-        options.take(key, one_of([value]) if axes else ANYTHING)
-    options.close()
-    if options.faults or features is None:
-        return None
-    lengths = {"blocks": stages, "decoder_blocks": stages - 1}
-    for key, length in lengths.items():
-        if isinstance(network[key], int):
-            network[key] = (network[key],) * length
-    return Network(residual, features, **network)
 
 
 def _renamed(values: dict[str, Any]) -> dict[str, Any]:

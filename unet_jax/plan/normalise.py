@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float32, Integer, Num
 
 from unet_jax.errors import InputError
 from unet_jax.plan.intensities import Intensities
+from unet_jax.wording import count
 
 # What a spread of zero is replaced by.
 LEAST = 1e-8
@@ -43,7 +44,9 @@ def normalise(
             channels.
     """
     if image.shape[-1] != len(schemes):
-        raise InputError(f"the image has {image.shape[-1]} channels, and the plan {len(schemes)}: give it all of them.")
+        raise InputError(
+            f"the image has {count(image.shape[-1], 'channel')}, and the plan {len(schemes)}: give it all of them."
+        )
     result = np.array(image, np.float32)
     for index, scheme in enumerate(schemes):
         channel = result[..., index]
@@ -61,13 +64,13 @@ def normalise(
 
 
 def _zscore(channel: Channel, inside: Bool[np.ndarray, "d h w"] | None) -> None:
-    count = channel.size if inside is None else np.count_nonzero(inside)
-    if not count:
+    voxels = channel.size if inside is None else np.count_nonzero(inside)
+    if not voxels:
         return
     # Slice by slice: in float64, a whole volume is twice its own size.
     places = [(at, ...) if inside is None else (at, inside[at]) for at in range(len(channel))]
-    mean = sum(float(channel[place].sum(dtype=np.float64)) for place in places) / count
-    spread = sum(float(((channel[place].astype(np.float64) - mean) ** 2).sum()) for place in places) / count
+    mean = sum(float(channel[place].sum(dtype=np.float64)) for place in places) / voxels
+    spread = sum(float(((channel[place].astype(np.float64) - mean) ** 2).sum()) for place in places) / voxels
     for place in places:
         channel[place] = (channel[place] - mean) / max(spread**0.5, LEAST)
 

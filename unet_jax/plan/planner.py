@@ -26,6 +26,7 @@ from unet_jax.plan.plans import Configuration, Plans
 from unet_jax.plan.presets import PRESETS
 from unet_jax.plan.resample import IMAGES, LOGITS, MASKS, new_shape
 from unet_jax.plan.spacing import target_spacing, transposition
+from unet_jax.wording import count
 
 # nnU-Net's ResEnc planners share the cases that the default one preprocesses.
 SHARED = "nnUNetPlans"
@@ -96,8 +97,8 @@ def _check(fingerprint: Fingerprint, dataset: Dataset, settings: Settings) -> No
     names, found = dataset.channels, len(fingerprint.intensities)
     if len(names) != found:
         raise InputError(
-            f"{dataset.name} has {len(names)} channels ({', '.join(names)}) and its fingerprint {found}: take the "
-            "fingerprint again."
+            f"{dataset.name} has {count(len(names), 'channel')} ({', '.join(names)}) and its fingerprint {found}: take "
+            "the fingerprint again."
         )
 
 

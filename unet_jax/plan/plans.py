@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from unet_jax.plan.intensities import Intensities
 from unet_jax.plan.network import Network
 from unet_jax.plan.resample import Resampling
+from unet_jax.wording import count
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +118,8 @@ def _of_configuration(each: Configuration, plans: Plans) -> list[str]:
         faults += [] if faults else _indivisible(each.patch_size, each.network)
     channels = len(plans.intensities)
     faults += [
-        f"{what} is given for {len(values)} channels and the plan has intensities of {channels}: give both as many."
+        f"{what} is given for {count(len(values), 'channel')} and the plan has intensities of {channels}: give "
+        "both as many."
         for what, values in (("the normalisation", each.normalisation), ("the use of the mask", each.inside_only))
         if len(values) != channels
     ]

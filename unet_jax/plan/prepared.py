@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Float32, Int32, Integer
 from tqdm import tqdm
 
-from unet_jax.data import pools, verified
+from unet_jax.data import pool_arrays, pool_index, pools, verified
 from unet_jax.data.verified import Verified
 from unet_jax.errors import DamageError, InputError
 from unet_jax.files import replace_folder
@@ -64,7 +64,7 @@ class PreparedCase:
     shape: tuple[int, int, int]
     classes: tuple[Key, ...]
     folder: Path
-    record: pools.Record
+    record: pool_index.Record
     previous: PreviousMask | None = None
 
     @property
@@ -92,7 +92,7 @@ class PreparedCase:
         place = self.record.places[f"locations {key}"]
         return 0 if place is None else place.shape[0]
 
-    def _open(self, name: str) -> pools.Array | None:
+    def _open(self, name: str) -> pool_arrays.Array | None:
         return pools.open_arrays(self.folder, [self.record])[0][name]
 
 
@@ -199,7 +199,9 @@ def _prepared(
     return PreparedCase(source.name, geometry, record.places["mask"].shape, _tuple(facts["classes"]), folder, record)
 
 
-def _made(opened: Opened, dataset: Dataset, plans: Plans, configuration: Configuration, folder: Path) -> pools.Record:
+def _made(
+    opened: Opened, dataset: Dataset, plans: Plans, configuration: Configuration, folder: Path
+) -> pool_index.Record:
     case = opened.load()
     found = preprocess(case.image, case.mask, spacing_of(case), plans, configuration)
     del case
@@ -209,16 +211,16 @@ def _made(opened: Opened, dataset: Dataset, plans: Plans, configuration: Configu
     arrays |= {f"locations {key}": voxels[key] if len(voxels[key]) else None for key in classes}
     with replace_folder(folder) as unfinished:
         pools.write(unfinished, [({"classes": classes, **dataclasses.asdict(found.geometry)}, arrays)])
-    [record] = pools.read_index(folder)
+    [record] = pool_index.read(folder)
     return record
 
 
-def _whole(folder: Path, known: Verified) -> pools.Record | None:
+def _whole(folder: Path, known: Verified) -> pool_index.Record | None:
     """What is in the cache, verified; None where there is nothing, or nothing whole."""
     if not folder.is_dir():
         return None
     with contextlib.suppress(DamageError):
-        records = pools.read_index(folder)
+        records = pool_index.read(folder)
         if not pools.damaged(folder, records, known):
             return records[0]
     print(f"{folder} is damaged: it is made again.", file=sys.stderr, flush=True)

@@ -94,7 +94,7 @@ def read(folder: Path, shapes: Mapping[str, Shape], labels: tuple[int, ...]) -> 
     damaged = [name for name in shapes if name in found and not _is_whole(found[name][0], found[name][2])]
     faults = [
         f"{folder}: {complaint}: {names_of(names)}: remove the folder, and train the cascade again: its masks are made "
-        "anew."
+        "again."
         for complaint, names in (
             ("these cases have no mask of the first stage", missing),
             ("these cases have masks of another shape", others),

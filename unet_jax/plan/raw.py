@@ -21,6 +21,7 @@ from unet_jax.errors import InputError
 from unet_jax.plan.dataset import Dataset, reader_of
 from unet_jax.plan.fields import TEXT, Fields, raise_faults, read_object, sequence
 from unet_jax.plan.raw_file import Read, decode
+from unet_jax.wording import count
 
 DESCRIPTION = "dataset.json"
 
@@ -168,7 +169,7 @@ def _disagreements(raw: RawCase, images: list[Read], masks: list[Read], dataset:
             )
     channels = sum(len(arrays) for arrays, _ in images)
     if channels != len(dataset.channels):
-        faults.append(f"it has {channels} channels and dataset.json {len(dataset.channels)}: make them agree.")
+        faults.append(f"it has {count(channels, 'channel')} and dataset.json {len(dataset.channels)}: make them agree.")
     for arrays, _ in masks:
         if len(arrays) != 1:
             faults.append(f"{raw.mask.name} has {len(arrays)} channels: a mask has one.")

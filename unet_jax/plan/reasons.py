@@ -24,6 +24,7 @@ from unet_jax.plan.plans import Plans
 from unet_jax.plan.presets import MIN_BATCH, REFERENCE_BATCH
 from unet_jax.plan.spacing import COARSE, FINE_PERCENTILE, coarse_axis
 from unet_jax.plan.topology import MIN_SIZE
+from unet_jax.wording import count
 
 
 def lines(
@@ -63,8 +64,8 @@ def _cases(fingerprint: Fingerprint, dataset: Dataset) -> list[str]:
     if found == dataset.training_cases:
         return []
     return [
-        f"The fingerprint is of {found} cases and dataset.json has numTraining {dataset.training_cases}: batch sizes "
-        "go by the latter, spacings and shapes by the former."
+        f"The fingerprint is of {count(found, 'case')} and dataset.json has numTraining {dataset.training_cases}: "
+        "batch sizes go by the latter, spacings and shapes by the former."
     ]
 
 
@@ -72,7 +73,7 @@ def _spacing(fingerprint: Fingerprint, target: Float64[np.ndarray, " 3"], *, giv
     start = f"Spacing {_shape(target)} mm (axes as they are read)"
     if given:
         return f"{start}: as given."
-    start = f"{start}: the median of {len(fingerprint.spacings)} cases"
+    start = f"{start}: the median of {count(len(fingerprint.spacings), 'case')}"
     median = np.percentile(fingerprint.spacings, 50, axis=0)
     axis = coarse_axis(median, np.percentile(fingerprint.shapes, 50, axis=0))
     if axis is None or target[axis] == median[axis]:

@@ -10,8 +10,8 @@ import functools
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import scipy  # its parts are imported when first used: none before a run's first step
 from jaxtyping import Float64, Num
-from scipy import ndimage
 
 # Output rows whose inputs are multiplied together. More rows are fewer calls, and more zeros beside the band.
 ROWS = 48
@@ -126,4 +126,4 @@ def matrix(size: int, new_size: int, order: int) -> Float64[np.ndarray, "m n"]:
     units = np.eye(size)
     if size == new_size:
         return units
-    return ndimage.zoom(units, (new_size / size, 1), order=order, mode="nearest", grid_mode=True)
+    return scipy.ndimage.zoom(units, (new_size / size, 1), order=order, mode="nearest", grid_mode=True)

@@ -6,8 +6,8 @@ The steps are those of nnunetv2 2.8.1, inference/export_prediction.py: resample 
 from collections.abc import Callable
 
 import numpy as np
+import scipy  # its parts are imported when first used: none before a run's first step
 from jaxtyping import Float, Float32, Shaped, UInt8, UInt16
-from scipy import special
 
 from unet_jax.errors import InputError
 from unet_jax.plan.crop import slices
@@ -56,7 +56,7 @@ def to_probabilities(
         InputError: as `to_mask`.
     """
     whole = np.zeros((*geometry.shape, logits.shape[-1]), np.float32)
-    nonlinear: Callable = special.expit
+    nonlinear: Callable = scipy.special.expit
     if dataset.regions is None:
         whole[..., 0] = 1
         nonlinear = _softmax
@@ -73,7 +73,7 @@ def decide(logits: Logits, dataset: Dataset) -> UInt8[np.ndarray, "d h w"] | UIn
         return logits.argmax(axis=-1).astype(label_type(dataset))
     mask = np.zeros(logits.shape[:-1], label_type(dataset))
     for region, label in enumerate(dataset.regions_order):
-        mask[special.expit(logits[..., region]) > 0.5] = label
+        mask[scipy.special.expit(logits[..., region]) > 0.5] = label
     return mask
 
 
@@ -106,4 +106,4 @@ def _paste(
 
 
 def _softmax(slab: Logits) -> Float[np.ndarray, "d h w k"]:
-    return special.softmax(slab, axis=-1)
+    return scipy.special.softmax(slab, axis=-1)

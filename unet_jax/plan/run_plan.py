@@ -22,6 +22,7 @@ from unet_jax.plan.normalisation import CROPPED
 from unet_jax.plan.plans import Configuration, Plans, contradictions
 from unet_jax.plan.preprocess import configuration_of
 from unet_jax.plan.resample import IMAGES, LOGITS, MASKS
+from unet_jax.wording import count
 
 # The configuration of a plan that is made of the config alone.
 OWN = "patches"
@@ -100,7 +101,9 @@ def resolve(config: ConfigDict, data: DataSet, workdir: Path) -> tuple[ConfigDic
     if plans is None or (config.plan.configuration is None and OWN not in plans.configurations):
         plans = _planned(config, data, dataset) if config.plan.configuration else _of_config(config, data, dataset)
     if len(plans.intensities) != data.channels:
-        raise InputError(f"the plan is for {len(plans.intensities)} channels, and the images have {data.channels}.")
+        raise InputError(
+            f"the plan is for {count(len(plans.intensities), 'channel')}, and the images have {data.channels}."
+        )
     planned = configuration_of(plans, name)
     if planned.previous_stage and not config.plan.previous:
         raise InputError(

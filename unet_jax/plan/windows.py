@@ -7,8 +7,8 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import scipy  # its parts are imported when first used: none before a run's first step
 from jaxtyping import Float16, Float32
-from scipy import ndimage
 
 # Of a window's size: the importance falls by this standard deviation.
 SIGMA = 1 / 8
@@ -36,7 +36,7 @@ def importance(window: Sequence[int]) -> Float32[np.ndarray, "..."]:
     """How much each voxel of a window counts: a Gaussian about its centre, PEAK there."""
     delta = np.zeros(window)
     delta[tuple(n // 2 for n in window)] = 1
-    blurred = ndimage.gaussian_filter(delta, [n * SIGMA for n in window], mode="constant")
+    blurred = scipy.ndimage.gaussian_filter(delta, [n * SIGMA for n in window], mode="constant")
     return (blurred / (blurred.max() / PEAK)).astype(np.float32)
 
 

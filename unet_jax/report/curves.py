@@ -58,10 +58,13 @@ def _curves(
         numbers = [record["epoch"] for record in epochs]
         for panel, key, colour, label in (
             (loss, "train_loss", TRAINING, "training"),
+            (loss, "val_loss", VALIDATION, "validation"),
             (dice, "train_dice", TRAINING, "training, mean over batches"),
             (dice, "val_dice", VALIDATION, "validation, mean over patients"),
         ):
-            panel.plot(numbers, np.array([record[key] for record in epochs], float), color=colour, label=label, **style)
+            if any(key in record for record in epochs):  # old runs have no validation loss
+                values = np.array([record.get(key) for record in epochs], float)
+                panel.plot(numbers, values, color=colour, label=label, **style)
     loss.set(xlabel="epoch", ylabel="loss", title="Loss")
     dice.set(xlabel="epoch", ylabel="Dice", title="Dice", ylim=(0, 1))
     for panel in (loss, dice):

@@ -53,7 +53,8 @@ def write(
 
     def scored(row: Row) -> case_view.Scored:
         position = positions[row["case"]]
-        mask = postprocess.apply(packed_masks.unpack(masks[position]), config.eval.postprocess.to_dict())
+        settings = config.eval.postprocess.to_dict()
+        mask = postprocess.apply(packed_masks.unpack(masks[position]), settings, data.classes)
         return data.cases[position], masks[position].numbers, mask
 
     examples = [

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from unet_jax.metrics.cases import Predicted
+from unet_jax.runtime import exchange
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +58,12 @@ def to_bytes(masks: Mapping[int, PackedMask]) -> bytes:
         for position, one in masks.items()
     ]
     return b"\n".join([json.dumps(header).encode(), b"".join(one.data for one in masks.values())])
+
+
+def of_all_processes(masks: Mapping[int, PackedMask]) -> dict[int, PackedMask]:
+    """The masks of this process and of all others."""
+    parts = exchange.collect(to_bytes(masks)) if exchange.count() > 1 else []
+    return dict(masks) | {position: mask for part in parts for position, mask in from_bytes(part).items()}
 
 
 def from_bytes(data: bytes) -> dict[int, PackedMask]:

@@ -206,10 +206,15 @@
   // A link from elsewhere names the case that it is about, or what is folded here.
   function openNamed() {
     const name = new URLSearchParams(location.hash.slice(1)).get("case");
-    const found = name && withPictures().find((one) => one.cells[0].dataset.value === name);
-    if (found) show(found);
     const folded = document.getElementById(location.hash.slice(1));
     if (folded && folded.tagName === "DETAILS") folded.open = true;
+    const found = name && [...body.rows].find((one) => one.cells[0].dataset.value === name);
+    if (!found) return;
+    if (found.classList.contains("clickable")) return show(found);
+    // of a case without pictures, its scores
+    body.querySelector(".found")?.classList.remove("found");
+    found.classList.add("found");
+    found.scrollIntoView({ block: "center", behavior: "instant" });
   }
   addEventListener("hashchange", openNamed);
   openNamed();

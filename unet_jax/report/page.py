@@ -1,14 +1,12 @@
 """The page that shows an evaluation: one HTML file with all it needs inside, for any browser and no network.
 
-Of more than a hundred cases, it has the hundred worst ones, and further pages the others: see `pages`.
+Of more than a hundred cases, it has the hundred worst ones, and further pages the others: see `pages`. Another finds
+them by name: see `search`.
 """
 
-import base64
-import hashlib
 import html
 import re
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +14,9 @@ from unet_jax.data.names import shown
 from unet_jax.files import write_text
 from unet_jax.metrics.cases import Row
 from unet_jax.report import cases as report_cases
-from unet_jax.report import pages, provenance, sections
+from unet_jax.report import pages, provenance, search, sections
 from unet_jax.report.markup import to_html
+from unet_jax.report.template import filled, resource, script_hash
 
 # What only the first page has.
 ONCE = re.compile(r'<section aria-labelledby="(?:scores|training|run)">.*?</section>\n', re.DOTALL)
@@ -54,13 +53,11 @@ def write(
     """
     classes = list(summary.get("classes", ()))
     script = resource("stage.js") + resource("page.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     parts = {
         "title": html.escape(shown(f"{title}: {summary['split']}")),
         "style": resource("page.css"),
         "script": script,
-        # what else might look like a script does not run
-        "script_hash": f"sha256-{digest}",
+        "script_hash": script_hash(script),
         "header": to_html(*sections.header(title, summary, origin or {})),
         "notices": to_html(*sections.notices(summary)),
         "scores": to_html(*sections.scores(summary, rows)),
@@ -75,9 +72,11 @@ def write(
         template = resource("page.html")
         of_page = _cases(number, rows, columns, pictures)
         if number:
-            write_text(path.with_name(name), _filled(ONCE.sub("", template), parts | of_page))
+            write_text(path.with_name(name), filled(ONCE.sub("", template), parts | of_page))
         else:
-            write_text(path, _filled(template, parts | of_page))
+            write_text(path, filled(template, parts | of_page))
+    if len(rows) > pages.CASES_A_PAGE:
+        write_text(path.with_name(pages.SEARCH), search.page(f"{title}: {summary['split']}", rows))
 
 
 def _cases(
@@ -95,13 +94,3 @@ def _cases(
             if row["case"] in pictures
         ),
     }
-
-
-def _filled(template: str, parts: Mapping[str, str]) -> str:
-    # All in one go: what is filled in is not looked through again.
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], template)
-
-
-def resource(name: str) -> str:
-    """The text of a file of the page, such as "page.css"."""
-    return resources.files("unet_jax.report").joinpath(name).read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ from unet_jax.metrics.cases import Row
 from unet_jax.report.markup import tag
 
 CASES_A_PAGE = 100
-FIRST = "report.html"
+FIRST, SEARCH = "report.html", "cases-search.html"
 # On the first page: the list of all.
 ALL = "all-pages"
 
@@ -57,10 +57,17 @@ def navigation(page: int, rows: Sequence[Row]) -> list[Element]:
             "nav",
             tag("p", f"Cases {first:,} to {last:,} of {len(rows):,}, on page {page + 1:,} of {count:,}. "),
             tag("p", *steps, class_="steps"),
+            search_form(),
             link if page else _all(title, rows),
             aria_label="Pages of cases",
         )
     ]
+
+
+def search_form() -> Element:
+    """Asks the page of `search` for a part of a case's name, without a script."""
+    box = tag("input", type="search", name="q", size=24, autocomplete="off", spellcheck="false")
+    return tag("form", tag("label", "Find a case ", box), tag("button", "Find"), action=SEARCH, role="search")
 
 
 def _all(title: str, rows: Sequence[Row]) -> Element:

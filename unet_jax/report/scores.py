@@ -72,6 +72,8 @@ def _lines_of_whole_cases(summary: dict) -> list[tuple[str, str]]:
             spread(summary["surface_dice_per_patient"]),
         ),
     ]
+    if "cldice_per_patient" in summary:
+        lines.append((f"clDice per {unit}", spread(summary["cldice_per_patient"])))
     if lesions:
         found, false, missed = (lesions[name] for name in PIXELS)
         lines.append(

@@ -153,6 +153,9 @@ def _tiles(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
                 f"{false} false, F1 {_score(lesions['f1'])}{doubt(summary)}",
             ),
         )
+    if "cldice_per_patient" in summary:
+        spread = _spread(summary["cldice_per_patient"], summary["patients"])
+        tiles.insert(5, (f"clDice per {_unit(summary)}, mean", *spread))
     return tiles
 
 

@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element
 from unet_jax.data.names import shown
 from unet_jax.files import write_text
 from unet_jax.report.markup import tag, to_html
-from unet_jax.report.page import resource
+from unet_jax.report.template import resource
 
 PAGE = """<!DOCTYPE html>
 <html lang="en">

@@ -21,6 +21,7 @@ from unet_jax.data.scale import Scale
 from unet_jax.errors import InputError
 from unet_jax.files import read_json
 from unet_jax.runtime import exchange, lock
+from unet_jax.wording import count
 
 CONFIG, DATA, HISTORY, SPLIT = "config.json", "data.json", "history.jsonl", "split.json"
 CLASSES, THRESHOLD, CHOSEN = "classes.json", "threshold.json", "chosen.json"
@@ -73,7 +74,7 @@ def read_channel_names(workdir: Path, config: ConfigDict, channels: int) -> tupl
     if names is None:
         return sources.channel_names(config.data.source, Path(config.data.root), channels, config.data.images)
     if not (isinstance(names, list) and len(names) == channels and all(isinstance(name, str) for name in names)):
-        raise InputError(f"{workdir / DATA}: channel_names is not {channels} names: restore it.")
+        raise InputError(f"{workdir / DATA}: channel_names is not {count(channels, 'name')}: restore it.")
     return tuple(names)
 
 
@@ -127,11 +128,15 @@ def read_classes(workdir: Path) -> LabelMap:
     return found
 
 
+def fold_numbers(workdir: Path) -> list[int]:
+    """The folds of which there is a folder, `fold<k>`, in order."""
+    names = [path.name for path in workdir.iterdir()] if workdir.is_dir() else []
+    return sorted(int(name.removeprefix("fold")) for name in names if _FOLD.fullmatch(name))
+
+
 def folds_of(workdir: Path) -> list[Path]:
     """The folders of a cross-validation's folds, `fold<k>`, in order; only those in which a run has begun."""
-    names = [path.name for path in workdir.iterdir()] if workdir.is_dir() else []
-    numbers = sorted(int(name.removeprefix("fold")) for name in names if _FOLD.fullmatch(name))
-    folders = [workdir / f"fold{number}" for number in numbers]
+    folders = [workdir / f"fold{number}" for number in fold_numbers(workdir)]
     return [folder for folder in folders if (folder / CONFIG).exists()]
 
 

@@ -1,6 +1,7 @@
 """Whether the run in a folder is the one that is asked for: its config, its data, and whether there is one."""
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,11 +19,13 @@ from unet_jax.run.config import as_json, default_config, flatten, read_flat_conf
 from unet_jax.run.folder import CHECKPOINTS, CLASSES, CONFIG, DATA, FINGERPRINT, SPLIT, read_data
 
 RESUME = ("auto", "must", "never")
-# What may change when a run resumes: where things lie, how long it waits, what it logs, and in which parts and on which
-# devices the same numbers are computed. The data are identified by
-# their fingerprint. A group stands for all its keys.
+# What may change when a run resumes: where things lie, how long it waits, what it logs, an additional score, and in
+# which parts and on which devices the same numbers are computed. The data are identified by their fingerprint. A group
+# stands for all its keys.
 HARMLESS = (
+    "data.ahead",
     "data.cache",
+    "data.resident",
     "data.root",
     "data.wait_seconds",
     "data.workers",
@@ -37,8 +40,10 @@ HARMLESS = (
     "train.log_every_steps",
     "train.loggers",
     "train.spatial",
+    "train.steps_per_dispatch",
     "train.tensorboard",
     "watchdog_seconds",
+    "eval.cldice",
     "benchmark",
 )
 # What may differ between processes of one run.
@@ -61,6 +66,8 @@ LAID_OUT = "; the learning rate's schedule depends on it, so that a longer run i
 REASONS = {"train.epochs": LAID_OUT, "train.steps": LAID_OUT, "train.minutes": LAID_OUT}
 # An error lists so many files and counts the others.
 LISTED = 20
+# An error proposes so many flags at most: with more, another recipe is meant.
+PROPOSED = 3
 
 
 def check_resume(workdir: Path, resume: str) -> None:
@@ -100,25 +107,40 @@ def compare(workdir: Path, config: ConfigDict, data: DataSet) -> list[str]:
         return []
     there, here = read_flat_config(workdir), flatten(as_json(config.to_dict()))
     known = flatten(as_json(default_config().to_dict()))
-    there = {key: known.get(key) for key in here} | there
+    there = {key: known[key] for key in here if key in known} | there
     data_there = there.pop(FINGERPRINT, None)
     differing = [key for key in sorted(there.keys() | here.keys()) if _differ(key, there.get(key), here.get(key))]
+    changed = [key for key in differing if not is_harmless(key)]
     lines = [
         f"config.{key}: the run has {there.get(key)!r}, this command {here.get(key)!r}{REASONS.get(key, '')}"
-        for key in differing
-        if not is_harmless(key)
+        for key in changed
     ]
+    files = file_differences(workdir, data.digests) if data_there != data.fingerprint else []
     if data_there != data.fingerprint:
         lines.append(f"the data's fingerprint: the run has {data_there!r}, this command {data.fingerprint!r}")
-        lines += file_differences(workdir, data.digests)
+        lines += files
     if lines:
-        head = f"{workdir} holds a run of another config or of other data; undo the change or name another --workdir:"
+        # The same files have another fingerprint where they are decoded by other keys.
+        decoded_alike = data_there == data.fingerprint or (
+            any(key.startswith("data.") for key in changed) and not files and read_files(workdir) is not None
+        )
+        flags = _flags(changed, there, here) if decoded_alike else None
+        advice = f"to resume it as it was begun, add {flags}" if flags else "undo the change"
+        head = f"{workdir} holds a run of another config or of other data; {advice}, or name another --workdir:"
         raise InputError("\n  ".join([head, *lines]))
     return [
         f"config.{key} is {here.get(key)!r} from now on; it was {there.get(key)!r}."
         for key in differing
         if is_harmless(key)
     ]
+
+
+def _flags(keys: Sequence[str], there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
+    """The flags that give these keys the run's values; None for many keys, or for one that is not in both configs."""
+    if len(keys) > PROPOSED or not all(key in there and key in here for key in keys):
+        return None
+    values = {key: tuple(there[key]) if isinstance(there[key], list) else there[key] for key in keys}
+    return " ".join(shlex.quote(f"--config.{key}={value}") for key, value in values.items())
 
 
 def _differ(key: str, there: Any, here: Any) -> bool:

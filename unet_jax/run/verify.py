@@ -10,6 +10,7 @@ from unet_jax.run import resume
 from unet_jax.run.config import read_config
 from unet_jax.run.folder import DATA
 from unet_jax.runtime import caches
+from unet_jax.wording import count
 
 
 def verify(workdir: Path, *, data: Path | None = None) -> int:
@@ -43,7 +44,7 @@ def verify(workdir: Path, *, data: Path | None = None) -> int:
     if lines:
         raise InputError("\n  ".join([f"{root} is not as it was when {workdir} was trained:", *lines]))
     decoded = cache.verify(reader, listing, root, folder, digests)
-    print(f"{len(recorded):,} files verified in {root}: they are those that {workdir} was trained on.", flush=True)
+    print(f"{count(len(recorded), 'file')} verified in {root}: those that {workdir} was trained on.", flush=True)
     if decoded is None:
         print(f"They are not decoded in {folder}; the next run does that.", flush=True)
     else:

@@ -27,3 +27,14 @@ def device_peak_gb() -> float | None:
     """The most memory of a device that was held so far, GB; None where it keeps no count."""
     peak = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
     return peak / 1e9 if peak else None
+
+
+def free_bytes() -> int | None:
+    """What jax may still take of the memory of one device here: of several, the one that has least; None if unknown.
+
+    A CPU does not say.
+    """
+    stats = [device.memory_stats() or {} for device in jax.local_devices()]
+    if not all("bytes_limit" in one and "bytes_in_use" in one for one in stats):
+        return None
+    return min(one["bytes_limit"] - one["bytes_in_use"] for one in stats)

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import jax
 
+CPUINFO = Path("/proc/cpuinfo")
+# By the flags of /proc/cpuinfo, the widest first.
+VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2"}
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "grain", "numpy")
 
 
@@ -23,11 +26,22 @@ def describe(packages: Sequence[str] = PACKAGES) -> dict:
     }
 
 
+def vectors() -> str:
+    """The widest vectors of this processor, on which its matrix products depend: AVX-512, AVX2, or "" if unknown."""
+    known = set(_cpuinfo("flags").split())
+    return next((name for flag, name in VECTORS.items() if flag in known), "")
+
+
 def _processor() -> str:
-    """The processor's name: in full only where Linux's /proc/cpuinfo has it."""
+    """The processor's name: in full only where Linux tells it."""
+    name = _cpuinfo("model name") or platform.processor() or platform.machine()
+    return f"{name} with {vectors()}" if vectors() else name
+
+
+def _cpuinfo(key: str) -> str:
+    """What Linux says of the first processor; "" where there is no such file or line."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = CPUINFO.read_text().splitlines()
     except OSError:
-        lines = []
-    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.partition("\t")[0] == key), "")

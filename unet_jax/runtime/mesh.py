@@ -93,6 +93,11 @@ def by_batch(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
+def by_step_and_batch(mesh: Mesh) -> NamedSharding:
+    """`by_batch` of each of several steps, which are the array's first axis."""
+    return NamedSharding(mesh, PartitionSpec(None, "data"))
+
+
 def by_slab(mesh: Mesh) -> NamedSharding | None:
     """Every device holds a slab of its share of the batch, of [b, *spatial, c]; None if the mesh has no "space"."""
     return NamedSharding(mesh, PartitionSpec("data", "space")) if "space" in mesh.shape else None
@@ -111,17 +116,19 @@ def check_batch_size(batch_size: int, mesh: Mesh, accumulate: int = 1) -> None:
     )
 
 
-def global_batch(local: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+def global_batch(local: dict[str, np.ndarray], mesh: Mesh, *, several: bool = False) -> dict[str, jax.Array]:
     """The batch spread over all devices; those that share samples each get them whole.
 
     Args:
-        local: this process's part of it, [b, ...] each.
+        local: this process's part of it, [b, ...] each; of several steps [steps, b, ...].
         mesh: whose devices share the batch evenly.
+        several: whether it is of several steps.
     """
+    sharding = by_step_and_batch(mesh) if several else by_batch(mesh)
     if jax.process_count() == 1:
         # The same as below, in half the time.
-        return jax.device_put(local, by_batch(mesh))
-    return {key: jax.make_array_from_process_local_data(by_batch(mesh), x) for key, x in local.items()}
+        return jax.device_put(local, sharding)
+    return {key: jax.make_array_from_process_local_data(sharding, x) for key, x in local.items()}
 
 
 def any_process(mesh: Mesh) -> Callable[[bool], jax.Array]:

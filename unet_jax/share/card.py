@@ -18,6 +18,7 @@ from unet_jax.report.scores import share, spread
 from unet_jax.run import folder as run_folder
 from unet_jax.run import resume
 from unet_jax.run.config import OPEN_GROUPS, as_json, default_config, flatten, read_config
+from unet_jax.wording import count
 
 NAME = "card.md"
 CROSSVAL = "crossval.json"
@@ -80,7 +81,7 @@ def _data(first: Path, config: Any, case_names: bool) -> list[str]:
         f"Channels: {', '.join(map(shown, names))}. Classes: {_classes(first)}.",
         "Split by "
         + str(config.data.split_by)
-        + (": " + ", ".join(f"{count} {side}" for side, count in sides.items()) if sides else "")
+        + (": " + ", ".join(f"{number:,} {side}" for side, number in sides.items()) if sides else "")
         + ".",
     ]
 
@@ -107,8 +108,9 @@ def _scores(workdir: Path, runs: Mapping[str, Path]) -> list[str]:
         found = read_json(path)
         unit = found.get("unit", "patient")
         lines.append(
-            f"{where}test side, {found['cases']} cases of {found['patients']} {unit}s ({found['split_by']}): "
-            f"{_dice(found)}; of all pixels, precision {share(found['precision'])}, recall {share(found['recall'])}."
+            f"{where}test side, {count(found['cases'], 'case')} of {count(found['patients'], unit)} "
+            f"({found['split_by']}): {_dice(found)}; of all pixels, precision "
+            f"{share(found['precision'])}, recall {share(found['recall'])}."
         )
         lines += [
             f"- {shown(label)}: Dice {spread(of['dice_per_patient'])}" for label, of in found.get("classes", {}).items()

@@ -1,5 +1,6 @@
 """Packs a run, the folds of a cross-validation, or what a choice predicts with, into one file to share."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,6 +17,7 @@ from unet_jax.run.config import as_json, default_config, read_config
 from unet_jax.runtime.mesh import data_mesh
 from unet_jax.share import card
 from unet_jax.version import VERSION
+from unet_jax.wording import count
 
 SUFFIX = ".zip"
 # Taken as they are, where the run has them.
@@ -33,7 +35,7 @@ def pack(
     output: Path,
     *,
     licence: str | None = None,
-    case_names: bool = True,
+    case_names: bool = False,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Writes one file with all that predicting, scoring, exporting and fine-tuning need of a run, and a model card.
@@ -43,8 +45,8 @@ def pack(
             the runs that predict are.
         output: the file, which ends with .zip.
         licence: of the weights, for the card; None says that nobody stated one.
-        case_names: whether the pack names the cases and files of its data. Without, the split is left out, so that it
-            can be scored by --split=all alone.
+        case_names: whether the pack names the cases and files of its data, which may be patients' names. Without, the
+            split is left out, so that it can be scored by --split=all alone.
         overwrite: whether to replace `output` if it exists.
 
     Returns:
@@ -121,7 +123,7 @@ def _of_run(workdir: Path, case_names: bool) -> dict[str, bytes]:
     config = read_config(workdir)
     _, restored = load_network(workdir, config, data_mesh())
     for line in checkpoint.warnings(workdir / run_folder.CHECKPOINTS, restored):
-        print(f"warning: {line}", flush=True)
+        print(f"warning: {line}", file=sys.stderr, flush=True)
     found = {
         run_folder.CONFIG: sealed_json(_config(workdir, case_names)),
         run_folder.HISTORY: history.encode(history.epochs_of(history.read(workdir))),
@@ -167,10 +169,7 @@ def _unnamed(data: dict[str, Any]) -> dict[str, Any]:
 
 def _on_names(parts: dict[str, Path], case_names: bool) -> str:
     """What whoever gives the file away should know of it."""
-    files = max(len((run_folder.read_data(folder) or {"files": ()})["files"]) for folder in parts.values())
     if not case_names:
-        return "It names no case; it can be scored with --split=all --data=DIR, and not by its own split."
-    return (
-        f"It names {files:,} files of the data and the cases of the split, which scoring its own split needs; "
-        "--nocase_names leaves the names out."
-    )
+        return "It names no case, and is scored with --split=all --data=DIR; with --case_names also by its own split."
+    files = max(len((run_folder.read_data(folder) or {"files": ()})["files"]) for folder in parts.values())
+    return f"It names {count(files, 'file')} of the data, and the cases of the split: be sure that all may know them."

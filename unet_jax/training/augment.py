@@ -9,8 +9,20 @@ import jax.numpy as jnp
 from jax.scipy.ndimage import map_coordinates
 from jaxtyping import Array, Float, Key
 
+from unet_jax.errors import InputError
+
 # In-plane axes, counted from the end, so that slices and volumes share them.
 ROWS, COLUMNS = -3, -2
+
+
+def check(settings: Mapping) -> None:
+    """Raises InputError unless config.augment may be `settings`."""
+    nodes = settings["elastic"]["grid"]
+    if nodes < 2:
+        raise InputError(
+            f"config.augment.elastic.grid is {nodes}; it must be at least 2, as its outer nodes lie on the outermost "
+            "pixels."
+        )
 
 
 def augment(
@@ -111,7 +123,7 @@ def _elastic(key: Key[Array, ""], image: Array, mask: Array, settings: Mapping) 
     nodes = settings["grid"]
     drawn = settings["std"] * jax.random.normal(_draw(key, "displacement"), (nodes, nodes, 2))
     size = jnp.array([image.shape[ROWS], image.shape[COLUMNS]])
-    # A pixel's centre lies half a pixel from its edge, and a node's likewise; the outer ones coincide.
+    # The centre of a pixel lies half a pixel from its edge, as that of a node does; the outer ones coincide.
     scale = (size - 1) / (nodes - 1)
     displacement = jax.image.scale_and_translate(
         drawn, (*image.shape[ROWS:-1], 2), (0, 1), scale, (1 - scale) / 2, "cubic", antialias=False

@@ -39,7 +39,7 @@ def _key(config: ConfigDict) -> str:
     tree = config.to_dict()
     made_from = {name: tree[name] for name in GROUPS} | {name: tree["data"][name] for name in DATA}
     device = jax.devices()[0].device_kind
-    where = [jax.__version__, device, jax.device_count(), config.train.batch_size]
+    where = [jax.__version__, device, jax.device_count(), config.train.batch_size, config.train.steps_per_dispatch]
     return hashlib.sha256(json.dumps([made_from, where], sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 

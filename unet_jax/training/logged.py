@@ -1,6 +1,7 @@
 """What a step logs, once it has ended, and what is said where its numbers are not finite."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,29 +12,40 @@ from unet_jax.errors import NumbersError
 from unet_jax.run import history
 from unet_jax.runtime import exchange
 from unet_jax.runtime.mesh import is_primary
+from unet_jax.training.feed import Fed
 from unet_jax.training.running import Run
 from unet_jax.training.step import FAULTS
 
 
 class LoggedStep:
-    """A step that was started, and which slices it saw or where its patches began; what it logs is fetched together."""
+    """A step that was started, and which slices it saw or where its patches began; what it logs is fetched together.
+
+    Args:
+        number: of the run, from 1.
+        fetch: waits for the step's program and gives what that logs.
+        case: positions in the data.
+        place: slices, or the first voxels of patches.
+        row: which of the program's steps it is; None where it has one.
+    """
 
     def __init__(
         self,
         number: int,
-        logged: dict[str, jax.Array],
+        fetch: Callable[[], dict[str, np.ndarray]],
         case: Int32[np.ndarray, " b"],
         place: Int32[np.ndarray, " b"] | Int32[np.ndarray, "b 3"],
+        row: int | None = None,
     ):
         self.number = number
         self.case, self.place = case, place
         self.checked = False
-        self._logged = logged
+        self._fetch, self._row = fetch, row
 
     @functools.cached_property
     def logged(self) -> dict[str, np.ndarray]:
         """What the step logs; the first look waits for its end."""
-        return jax.device_get(self._logged)
+        values = self._fetch()
+        return values if self._row is None else {key: value[self._row, ...] for key, value in values.items()}
 
     def record(self) -> dict[str, Any]:
         """The step's line in the history; what is not finite in a step that was skipped is None."""
@@ -45,6 +57,14 @@ class LoggedStep:
             "skipped": int(self.logged["skipped"]),
             "learning_rate": float(self.logged["learning_rate"]),
         }
+
+
+def logged_steps(first: int, logged: dict[str, jax.Array], fed: Fed) -> list[LoggedStep]:
+    """The steps of a program, of which `first` is the number of the first."""
+    fetch = functools.cache(lambda: jax.device_get(logged))
+    if fed.steps == 1:
+        return [LoggedStep(first, fetch, *fed.seen[0])]
+    return [LoggedStep(first + row, fetch, *seen, row) for row, seen in enumerate(fed.seen)]
 
 
 def check_numbers(run: Run, step: LoggedStep) -> None:

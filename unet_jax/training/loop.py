@@ -3,7 +3,7 @@
 import functools
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,31 +14,32 @@ from unet_jax.report import curves
 from unet_jax.report.packed_masks import PackedMask
 from unet_jax.run import history
 from unet_jax.runtime import exchange, host_memory
-from unet_jax.runtime.mesh import any_process, global_batch, is_primary, replicated
+from unet_jax.runtime.mesh import any_process, is_primary, replicated
 from unet_jax.training import first_step, progress, state_on_disk, tensorboard_pictures
-from unet_jax.training.logged import LoggedStep, check_numbers
+from unet_jax.training.feed import Fed
+from unet_jax.training.logged import LoggedStep, check_numbers, logged_steps
 from unet_jax.training.loggers import scalars
 from unet_jax.training.pace import Pace
 from unet_jax.training.progress_bar import ProgressBar
 from unet_jax.training.running import FIRST, Run, saved
-from unet_jax.training.step import ON_DEVICE, TrainState, zero_totals
+from unet_jax.training.step import TrainState, zero_totals
 from unet_jax.training.validation import validate
+from unet_jax.wording import count
 
 # Seconds from which a step is not worth waiting for when a second signal comes: the state before it is kept on the
 # host, which costs a copy a step, and the steps no longer overlap.
 SLOW = 5.0
 
 
-def train_epochs(
-    run: Run, state: TrainState, batches: Iterator[dict[str, np.ndarray]], epochs: list[dict]
-) -> list[dict]:
+def train_epochs(run: Run, state: TrainState, feed: Iterator[Fed], epochs: list[dict], pace: Pace) -> list[dict]:
     """Trains from `state` to the run's end.
 
     Args:
         run: the run.
         state: after a step, or after a whole epoch that is not validated yet. It is used up.
-        batches: those of the steps after it.
+        feed: the batches of the steps after it.
         epochs: the records of the epochs before.
+        pace: of this process, which has trained nothing yet.
 
     Returns:
         The records of all epochs.
@@ -47,15 +48,16 @@ def train_epochs(
         StopRequestedError: a signal asked for it; the state is saved.
         NumbersError: a step met NaN or infinity; the state is not saved.
     """
-    epochs, pace = list(epochs), Pace()
+    epochs, compiled = list(epochs), set()
     with ProgressBar(int(state.step), run.total_steps, run.steps_per_epoch, epochs, pace) as bar:
         while not progress.finished(run.config, epochs, run.total_steps):
             began = time.perf_counter()
-            state = _train_epoch(run, state, batches, pace, bar)
+            state = _train_epoch(run, state, feed, compiled, pace, bar)
             trained = time.perf_counter()
             bar.doing("validation")
             scores, masks = validate(run, state)
-            record = progress.epoch_record(state, len(epochs) + 1, scores, time.perf_counter() - began)
+            loss = run.validation_loss and run.validation_loss(state)
+            record = progress.epoch_record(state, len(epochs) + 1, scores, loss, time.perf_counter() - began)
             epochs.append(record)
             state = state.replace(
                 epochs=jax.device_put(np.int32(len(epochs)), replicated(run.mesh)),
@@ -64,7 +66,7 @@ def train_epochs(
             if is_primary():
                 _note(run, record, masks)
                 curves.write(run.workdir / "curves.png", epochs)
-            # Saved before the next batch is drawn: what is on disk always describes a step boundary.
+            # Saved before the next step begins: what is on disk always describes a step boundary.
             _save(run, pace, state, record["val_dice"])
             pace.validated(time.perf_counter() - trained)
             bar.validated(epochs, progress.epoch_line(epochs, run.total_steps, run.steps_per_epoch))
@@ -73,81 +75,99 @@ def train_epochs(
 
 
 def _train_epoch(
-    run: Run, state: TrainState, batches: Iterator[dict[str, np.ndarray]], pace: Pace, bar: ProgressBar
+    run: Run, state: TrainState, feed: Iterator[Fed], compiled: set[int], pace: Pace, bar: ProgressBar
 ) -> TrainState:
-    """Steps to the end of the epoch that `state` stands in, logging and saving on the way."""
+    """Steps to the end of the epoch that `state` stands in, logging and saving on the way.
+
+    `compiled` gathers how many steps the programs have that are compiled by now.
+    """
     settings, first = run.config.train, int(state.step)
     last = min((int(state.epochs) + 1) * run.steps_per_epoch, run.total_steps)
-    newest, began, since = None, time.perf_counter(), first
-    stops = _Stops(run)
-    for number in range(first + 1, last + 1):
-        longer = 1 if newest else FIRST
+    newest, began, since = [], time.perf_counter(), first
+    stops, done = _Stops(run), first
+    while done < last:
         if run.config.data.workers:
+            longer = 1 if newest else FIRST
             run.watchdog.expect("a batch from the worker processes", run.config.data.wait_seconds * longer)
-        batch = next(batches)
-        run.watchdog.expect(f"the end of step {number}", run.config.watchdog_seconds * longer)
+        fed = next(feed)
+        begun_at, done = done, done + fed.steps
+        longer = 1 if newest and fed.steps in compiled else FIRST
+        run.watchdog.expect(f"the end of step {done}", run.config.watchdog_seconds * longer)
         # Until the first step has ended, nobody knows how long one takes.
-        is_first = math.isinf(pace.longest_step)
-        if is_first:
+        if math.isinf(pace.longest_step):
             last_words = functools.partial(_untrained, first)
-            state, logged = _first_step(run, state, batch, bar)
-            pace.begin()
         else:
             is_slow = pace.longest_step >= SLOW and run.stop.listens and exchange.count() == 1
-            last_words = _saving(run, number - 1, jax.tree.map(np.array, state)) if is_slow else None
-            state, logged = _step(run, state, batch)
+            last_words = _saving(run, begun_at, jax.tree.map(np.array, state)) if is_slow else None
+        if fed.steps in compiled:
+            state, logged = _run_program(run, state, fed)
+        else:
+            state, logged = _compile_and_run(run, state, fed, pace, bar)
+            compiled.add(fed.steps)
         # Several processes agree on a stop in the step after it.
         under_way = 1 if last_words else 2 + (exchange.count() > 1)
         run.stop.between_steps(pace.until_stopped(under_way), last_words)
-        bar.step(number)
-        # One step runs while the next is prepared; more would only pile up batches in memory.
-        before, newest = newest, LoggedStep(number, logged, batch["case"], batch.get("slice", batch.get("place")))
-        if last_words:
-            check_numbers(run, newest)
-        elif before:
-            check_numbers(run, before)
+        bar.step(done)
+        # One program runs while the next is prepared; more would only pile up batches in memory.
+        before, newest = newest, logged_steps(begun_at + 1, logged, fed)
+        _check_all(run, newest if last_words else before)
         if not before:
             # By now the step is compiled; or, from the second epoch on, the validation before it is over.
             host_memory.give_back()
-        pace.step()
-        if number % settings.log_every_steps == 0:
-            check_numbers(run, newest)
+        pace.step(fed.steps)
+        due = [step for step in newest if step.number % settings.log_every_steps == 0]
+        if due:
+            _check_all(run, newest)
             seconds, began = time.perf_counter() - began, time.perf_counter()
-            record = newest.record() | {"images_per_second": settings.batch_size * (number - since) / seconds}
-            since = number
-            bar.logged(record)
-            if is_primary():
-                _note(run, record)
+            speed = settings.batch_size * (done - since) / seconds
+            since = done
+            _log(run, bar, [step.record() | {"images_per_second": speed} for step in due])
         stopping = stops.after_step()
         every = settings.checkpoint_every_steps
-        if stopping or (every and number % every == 0 and number < last):
-            check_numbers(run, newest)
+        if stopping or (every and done % every == 0 and done < last):
+            _check_all(run, newest)
             _save(run, pace, state, None)
         if stopping:
-            raise StopRequestedError(saved(number))
+            raise StopRequestedError(saved(done))
     if newest:
-        check_numbers(run, newest)
+        _check_all(run, newest)
         pace.end()
     return state
 
 
-def _first_step(
-    run: Run, state: TrainState, batch: dict[str, np.ndarray], bar: ProgressBar
+def _compile_and_run(
+    run: Run, state: TrainState, fed: Fed, pace: Pace, bar: ProgressBar
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """`_step` of a program that is not compiled yet; how long that takes is kept."""
-    bar.doing(first_step.text(run.config))
+    """`_run_program` of one that is not compiled yet; how long the first takes is kept."""
+    is_first = math.isinf(pace.longest_step)
+    bar.doing(first_step.text(run.config) if is_first else f"compiling {count(fed.steps, 'step')} as one program")
     began = time.perf_counter()
-    result = _step(run, state, batch)
-    if is_primary():
+    result = _run_program(run, state, fed)
+    if is_first and is_primary():
         first_step.keep(run.config, time.perf_counter() - began)
+    pace.begin()
     return result
 
 
-def _step(run: Run, state: TrainState, batch: dict[str, np.ndarray]) -> tuple[TrainState, dict[str, jax.Array]]:
-    """Starts a step. The batch is all that moves to the device, and nothing moves back unless it is asked for."""
-    on_device = global_batch({key: array for key, array in batch.items() if key in ON_DEVICE}, run.mesh)
+def _run_program(run: Run, state: TrainState, fed: Fed) -> tuple[TrainState, dict[str, jax.Array]]:
+    """Starts one or several steps. Nothing moves to the device but what was fed, and nothing back unless asked for."""
+    program = run.train_step if fed.steps == 1 else run.train_steps
     with jax.transfer_guard("disallow"):
-        return run.train_step(state, on_device)
+        return program(state, fed.on_device)
+
+
+def _check_all(run: Run, steps: Sequence[LoggedStep]) -> None:
+    """`check_numbers` of steps in their order."""
+    for step in steps:
+        check_numbers(run, step)
+
+
+def _log(run: Run, bar: ProgressBar, records: Sequence[dict[str, Any]]) -> None:
+    """Shows and notes the records of steps."""
+    for record in records:
+        bar.logged(record)
+        if is_primary():
+            _note(run, record)
 
 
 def _note(run: Run, record: dict[str, Any], masks: Mapping[int, PackedMask] | None = None) -> None:

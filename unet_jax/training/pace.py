@@ -14,7 +14,7 @@ class Pace:
         clock: seconds.
 
     Attributes:
-        longest_step: seconds; infinite before the first has ended.
+        longest_step: seconds, of a program of one or several; infinite before the first has ended.
         validation: seconds of the last one, checkpoint and pictures included; 0 before the first.
     """
 
@@ -27,12 +27,15 @@ class Pace:
         self.validation = 0.0
 
     def begin(self) -> None:
-        """The first step is compiled, and begins."""
+        """A program is compiled, and begins."""
         self._before = self._clock()
 
-    def step(self) -> None:
-        """The run turns to the next step: one has ended since it turned to the last, but for an epoch's first."""
-        self._steps += 1
+    def step(self, count: int = 1) -> None:
+        """The run turns to the next steps, `count` as one program.
+
+        A program has ended since it turned to the last, but for an epoch's first.
+        """
+        self._steps += count
         self.end()
 
     def end(self) -> None:
@@ -52,8 +55,12 @@ class Pace:
         self._longest_save = max(self._longest_save, seconds)
 
     def until_stopped(self, steps: int) -> float:
-        """Seconds until so many steps have ended and are saved, at most; infinite before the first has ended."""
+        """Seconds until so many programs have ended and are saved, at most; infinite before the first has ended."""
         return steps * self.longest_step + self._longest_save
+
+    def seconds_a_step(self, fewest: int) -> float | None:
+        """The mean; None before so many have ended."""
+        return self._seconds / self._steps if self._steps >= fewest else None
 
     def left(self, steps: int, epochs: int) -> float | None:
         """Seconds that so many steps take, and so many validations; None before the first has ended."""

@@ -33,14 +33,18 @@ def finished(config: ConfigDict, epochs: list[dict], most_steps: int | None = No
     return len(epochs) - best_epoch(epochs)["epoch"] >= config.train.patience
 
 
-def epoch_record(state: TrainState, epoch: int, validation: dict, seconds: float) -> dict:
-    """The history's record of an epoch: mean training loss and Dice, and validation scores of `summary.summarise`."""
-    count = int(state.totals["steps"]) or 1  # every step of the epoch was skipped
+def epoch_record(state: TrainState, epoch: int, validation: dict, loss: float | None, seconds: float) -> dict:
+    """The history's record of an epoch: mean training loss and Dice, and validation scores of `summary.summarise`.
+
+    `loss` is the validation side's; None where it is not finite, or not taken.
+    """
+    steps = int(state.totals["steps"]) or 1  # every step of the epoch was skipped
     return {
         "step": int(state.step),
         "epoch": epoch,
-        "train_loss": float(state.totals["loss"]) / count,
-        "train_dice": float(state.totals["dice"]) / count,
+        "train_loss": float(state.totals["loss"]) / steps,
+        "train_dice": float(state.totals["dice"]) / steps,
+        "val_loss": loss,
         "val_dice": validation["dice_per_patient"]["mean"],
         "val_dice_per_slice": validation["dice_per_slice"]["mean"],
         "spikes": int(state.watch["spikes"]),
@@ -94,4 +98,4 @@ def resumption(config: ConfigDict, workdir: Path, step: int, epochs: list[dict],
     """What a resumed run says."""
     if finished(config, epochs, total_steps):
         return f"{workdir} is trained to its end; to train again, name another --workdir or delete it."
-    return f"Going on from step {step}, in epoch {len(epochs) + 1}."
+    return f"Resuming from step {step}, in epoch {len(epochs) + 1}."

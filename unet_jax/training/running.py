@@ -15,6 +15,7 @@ from unet_jax.plan.prepared import PreparedCase
 from unet_jax.runtime.signals import StopRequest
 from unet_jax.runtime.watchdog import Watchdog
 from unet_jax.training.loggers import Logger
+from unet_jax.training.step import TrainState
 from unet_jax.training.tensorboard import EventFile
 
 # How much longer the first step and the first batch may take than others: programs are compiled, workers started.
@@ -32,6 +33,7 @@ class Run:
         data: that is trained and validated on.
         validation: (position in cases, slice) of what is validated on.
         train_step: see `step.make_train_step`.
+        train_steps: see `step.make_train_steps`.
         network_step: see `network.make_step`.
         settings: how the validation side is segmented.
         prepared: for patches, the preprocessed cases of the validation side by their position in the data.
@@ -43,6 +45,7 @@ class Run:
         watchdog: ends the run if nothing moves.
         events: where TensorBoard's events go, if anywhere.
         loggers: what else gets the numbers of the history.
+        validation_loss: of a state: see `validation_loss.make`; None where it is not taken.
     """
 
     config: ConfigDict
@@ -51,6 +54,7 @@ class Run:
     data: DataSet
     validation: Int32[np.ndarray, "n 2"]
     train_step: Callable
+    train_steps: Callable
     network_step: Callable
     settings: SegmentSettings
     steps_per_epoch: int
@@ -62,6 +66,7 @@ class Run:
     events: EventFile | None
     loggers: Sequence[Logger] = ()
     prepared: Mapping[int, PreparedCase] = dataclasses.field(default_factory=dict)
+    validation_loss: Callable[[TrainState], float | None] | None = None
 
 
 def saved(step: int) -> str:

@@ -22,7 +22,7 @@ from unet_jax.inference.network import input_channels, output_channels
 from unet_jax.models.functional import split_model
 from unet_jax.models.layers import each_axis
 from unet_jax.runtime.mesh import check_batch_size, replicated
-from unet_jax.training import loggers, optim, parts, start
+from unet_jax.training import augment, dispatch, feed, loggers, optim, parts, start
 from unet_jax.training.step import TrainState, init_state
 
 CHECKPOINTS = ("best", "newest")
@@ -40,6 +40,8 @@ def check(config: ConfigDict, mesh: Mesh, classes: Classes = ()) -> None:
         raise InputError(f"config.train.epochs is {config.train.epochs}; it must be at least 1.")
     _check_budget(config)
     loggers.check(config.train.loggers)
+    dispatch.check(config)
+    feed.check(config)
     if config.eval.checkpoint not in CHECKPOINTS:
         raise InputError(
             f"config.eval.checkpoint is {config.eval.checkpoint!r}; it must be one of {', '.join(CHECKPOINTS)}."
@@ -57,9 +59,10 @@ def check(config: ConfigDict, mesh: Mesh, classes: Classes = ()) -> None:
         raise InputError(
             "config.eval.choose_threshold is set, and of several classes a pixel is of the likeliest: set it to False."
         )
-    overlap, loss, count = regions.overlap(classes), config.loss.to_dict(), len(classes) or 1
+    overlap, loss, count = regions.overlap(classes), config.loss.to_dict(), regions.count(classes)
     losses.check_weights(losses.for_overlap(loss, count) if overlap else loss, count, overlap=overlap)
-    postprocess.check(config.eval.postprocess.to_dict(), config.data.split_by, overlap=overlap)
+    postprocess.check(config.eval.postprocess.to_dict(), config.data.split_by)
+    augment.check(config.augment.to_dict())
     optimizer_and_schedule(config, steps_per_epoch=1)
     model = nnx.eval_shape(lambda: models.of_config(config.model, 1, 1, nnx.Rngs(0)))
     _check_geometry(config, model)

@@ -33,7 +33,7 @@ def initialise(
     Args:
         config: of the run that begins.
         params: as they were drawn.
-        batch_stats: likewise.
+        batch_stats: as they were initialised.
         channels: what those of its images are called.
         classes: several; empty for one.
         mesh: the devices.

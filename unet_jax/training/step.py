@@ -7,14 +7,13 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx, struct
-from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int32, Shaped
 
 from unet_jax.losses import deep_supervision_loss, pools_samples
 from unet_jax.models.fast.layouts import compiler_options
 from unet_jax.models.functional import forward, plain
 from unet_jax.training import accumulate, parts
-from unet_jax.training.step_inputs import augmented
+from unet_jax.training.step_inputs import augmented, in_slabs, split_targets
 from unet_jax.training.step_settings import StepSettings
 
 # What of a batch goes to the devices; the rest says whose slices they are.
@@ -57,6 +56,10 @@ class TrainState:
         return chosen["params"], chosen["batch_stats"]
 
 
+# (state, batch) → (state, what to log)
+Step = Callable[[TrainState, Mapping[str, Array]], tuple[TrainState, dict[str, Shaped[Array, "*steps"]]]]
+
+
 def zero_totals() -> dict[str, Array]:
     """Sums of loss and Dice, and the number of steps, of an epoch that has not begun.
 
@@ -85,7 +88,7 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     settings: StepSettings,
     schedule: optax.Schedule,
-) -> Callable[[TrainState, Mapping[str, Array]], tuple[TrainState, dict[str, Shaped[Array, ""]]]]:
+) -> Step:
     """The compiled step: (state, batch) → (state, what to log). The state passed in is used up.
 
     A batch holds `image`, uint8 or float32 [b, h, w, c], and `mask`, uint8 [b, h, w] of 0 to `numbers`, in 3-D with d
@@ -94,19 +97,41 @@ def make_train_step(
     are the loss, the batch's Dice, the gradient's norm, the step's learning rate as `schedule` has it, `fault` (a place
     in FAULTS), and how many steps so far were spikes or were skipped.
     """
-    classes = settings.classes
-    labels = classes + settings.ignores
+    step = _step(graphdef, optimizer, settings, schedule)
+    return jax.jit(step, donate_argnums=0, compiler_options=compiler_options(settings.rank))
+
+
+def make_train_steps(
+    graphdef: nnx.GraphDef,
+    optimizer: optax.GradientTransformation,
+    settings: StepSettings,
+    schedule: optax.Schedule,
+) -> Step:
+    """Several steps of `make_train_step` as one program: their batches, and what they log, have an axis of steps first.
+
+    A program is compiled for each number of steps.
+    """
+    step = _step(graphdef, optimizer, settings, schedule)
+
+    def train_steps(state: TrainState, batches: Mapping[str, Array]):
+        return jax.lax.scan(step, state, batches)
+
+    return jax.jit(train_steps, donate_argnums=0, compiler_options=compiler_options(settings.rank))
+
+
+def _step(
+    graphdef: nnx.GraphDef,
+    optimizer: optax.GradientTransformation,
+    settings: StepSettings,
+    schedule: optax.Schedule,
+) -> Step:
+    """The step, to be compiled."""
 
     def train_step(state: TrainState, batch: Mapping[str, Array]):
         key = jax.random.fold_in(jax.random.key(settings.seed), state.step)
         augment_key, dropout_key = jax.random.split(key)
-        image, targets = (_in_slabs(x, settings.slabs) for x in augmented(augment_key, batch, settings))
-        mask, labelled = targets[..., :classes], 1 - targets[..., classes:labels] if settings.ignores else None
-        pixel_weights = targets[..., labels:] if "weights" in batch else None
-        if labelled is not None:
-            pixel_weights = labelled if pixel_weights is None else labelled * pixel_weights
-        if classes > 1 and not settings.members:  # only now, as what augmentation brings in from outside is background
-            mask = jnp.concatenate([1 - mask.sum(-1, keepdims=True), mask], axis=-1)
+        image, targets = (in_slabs(x, settings.slabs) for x in augmented(augment_key, batch, settings))
+        mask, labelled, pixel_weights = split_targets(targets, settings, weighted="weights" in batch)
 
         def network(params: dict, image: Array, dropout_key: Array):
             model = nnx.merge(graphdef, parts.without_gradient(settings.frozen, params), state.batch_stats)
@@ -161,19 +186,7 @@ def make_train_step(
         logged = {"loss": loss, "dice": dice, "gradient_norm": norm, "learning_rate": rate, "fault": fault}
         return after, logged | counts
 
-    return jax.jit(train_step, donate_argnums=0, compiler_options=compiler_options(settings.rank))
-
-
-def _in_slabs(x: Shaped[Array, "b *spatial c"], slabs: NamedSharding | None) -> Shaped[Array, "b *spatial c"]:
-    """The same array, in slabs on the devices that share samples.
-
-    Until then each of these has it whole: so augmentation, which may take a voxel from anywhere, is computed by all of
-    them, and none fetches slabs of another.
-    """
-    if slabs is None:
-        return x
-    whole = NamedSharding(slabs.mesh, PartitionSpec(slabs.spec[0]))
-    return jax.lax.with_sharding_constraint(jax.lax.with_sharding_constraint(x, whole), slabs)
+    return train_step
 
 
 def _fault(image: Array, loss: Float[Array, ""], norm: Float[Array, ""]) -> Int32[Array, ""]:

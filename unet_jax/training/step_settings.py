@@ -38,7 +38,7 @@ class StepSettings:
         rank: axes of what the network sees.
         frozen: the parts that a step leaves as they are, statistics included: see `parts`.
         accumulate: into how many parts, one after the other, a batch is divided for the gradient: see `accumulate`.
-        slabs: how samples lie on devices that share them; None where each has whole ones. See `mesh.by_slab`.
+        mesh: whose devices share a batch; None where there is one.
     """
 
     image_size: int | None
@@ -55,7 +55,7 @@ class StepSettings:
     frozen: tuple[str, ...] = ()
     members: Members = ()
     accumulate: int = 1
-    slabs: NamedSharding | None = None
+    mesh: Mesh | None = None
 
     @classmethod
     def of(
@@ -75,7 +75,7 @@ class StepSettings:
             loss=for_overlap(loss, len(classes), ignored=ignores) if overlap else loss,
             augment=config.augment.to_dict(),
             seed=config.seed,
-            classes=len(classes) or 1,
+            classes=regions.count(classes),
             members=regions.members(classes) if overlap else (),
             skip_nonfinite=config.train.nonfinite == "skip",
             spike_factor=config.train.spike_factor,
@@ -85,8 +85,13 @@ class StepSettings:
             ignores=ignores,
             frozen=parts.names(config.train.freeze),
             accumulate=config.train.accumulate,
-            slabs=None if mesh is None else by_slab(mesh),
+            mesh=mesh,
         )
+
+    @property
+    def slabs(self) -> NamedSharding | None:
+        """How samples lie on devices that share them; None where each has whole ones. See `mesh.by_slab`."""
+        return None if self.mesh is None else by_slab(self.mesh)
 
     @property
     def numbers(self) -> int:

@@ -1,8 +1,8 @@
 """A few steps and one validated case, to tell what the whole run will take; nothing of them is kept."""
 
-import contextlib
 import dataclasses
 import functools
+import itertools
 import time
 
 import jax
@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from unet_jax.data import pipeline, regions
+from unet_jax.data import regions
 from unet_jax.data.load import DataSet
 from unet_jax.data.regions import Classes
 from unet_jax.inference.network import make_step
@@ -20,10 +20,10 @@ from unet_jax.plan.run_plan import RunPlan
 from unet_jax.runtime import exchange
 from unet_jax.runtime.device_memory import device_peak_gb
 from unet_jax.runtime.host_memory import host_peak_gb
-from unet_jax.runtime.mesh import global_batch, prediction_mesh, to_local
-from unet_jax.training import setup
+from unet_jax.runtime.mesh import prediction_mesh, to_local
+from unet_jax.training import feed, setup
 from unet_jax.training.samples import Index, Samples
-from unet_jax.training.step import ON_DEVICE, make_train_step
+from unet_jax.training.step import make_train_step
 from unet_jax.training.step_settings import StepSettings
 from unet_jax.wording import count, duration
 
@@ -35,7 +35,7 @@ class Trial:
     Attributes:
         first_step: seconds, compiling included.
         step: seconds of a later one: their median.
-        validation: seconds of the whole validation side, by one case of it; without checkpoint and pictures.
+        validation: seconds of the whole validation side, by one case of it; without its loss, checkpoint and pictures.
         host_gb: the most memory that this process has held, GB.
         device_gb: the most that a device has held, GB; None where it does not say.
     """
@@ -95,13 +95,13 @@ def run_trial(
     settings = StepSettings.of(config, classes, plan and plan.configuration, ignores=data.ignores, mesh=mesh)
     train_step = make_train_step(graphdef, optimizer, settings, schedule)
     seconds = []
-    with contextlib.closing(pipeline.stream(sampled.batches(0))) as batches:
-        for batch, _ in zip(batches, range(steps), strict=False):
-            began = time.perf_counter()
-            on_device = global_batch({key: array for key, array in batch.items() if key in ON_DEVICE}, mesh)
-            state, logged = train_step(state, on_device)
+    with feed.opened(config, sampled, mesh, 0, itertools.repeat(1, steps)) as batches:
+        began = time.perf_counter()
+        for fed in batches:
+            state, logged = train_step(state, fed.on_device)
             jax.block_until_ready(logged)
             seconds.append(time.perf_counter() - began)
+            began = time.perf_counter()
 
     own_mesh = mesh if exchange.count() == 1 else prediction_mesh(config.train.spatial)
     network_step = make_step(graphdef, config, own_mesh, overlap=regions.overlap(classes))

@@ -41,8 +41,7 @@ def validate(run: Run, state: TrainState) -> tuple[dict, dict[int, PackedMask]]:
         raise StopRequestedError(save_unscored())
     index, counts = shared.all_counts(cases, run.validation, own, counts, run.settings)
     if run.config.train.tensorboard:
-        parts = exchange.collect(packed_masks.to_bytes(masks)) if exchange.count() > 1 else []
-        masks |= {position: mask for part in parts for position, mask in packed_masks.from_bytes(part).items()}
+        masks = packed_masks.of_all_processes(masks)
     return summarise(case_rows(cases, index, counts, classes), counts), masks
 
 

@@ -175,7 +175,7 @@ def test_training_reads_what_nifti_gives(tmp_path):
         (
             "a.nrrd",
             b"NRRD0004\ntype: uint8\ndimension: 3\nsizes: 9000 9000 9000\nencoding: raw\n\n",
-            "up to 536870912 are read",
+            "up to 536,870,912 are read",
         ),
         (
             "a.nrrd",

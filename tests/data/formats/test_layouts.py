@@ -72,8 +72,8 @@ def test_what_is_none_is_said_with_what_lies_there(tmp_path):
     with pytest.raises(InputError) as caught:
         layouts.find(tmp_path)
     assert str(caught.value) == (
-        f"{tmp_path}: holds no layout that is known, but 2 .png in imgs (a.png, …), 1 files without suffix in it "
-        "(notes), 1 .nii.gz in gt (a.nii.gz); these patterns would pair 1 images with masks: "
+        f"{tmp_path}: holds no layout that is known, but 2 .png in imgs (a.png, …), 1 file without suffix in it "
+        "(notes), 1 .nii.gz in gt (a.nii.gz); these patterns would pair 1 image with masks: "
         "--config.data.images='imgs/{case}.png' --config.data.masks='gt/{case}.nii.gz': say where images and masks lie "
         "with config.data.images and config.data.masks (docs/data.md)."
     )

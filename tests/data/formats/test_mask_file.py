@@ -16,7 +16,7 @@ def of(*classes):
 
 def test_masks_of_one_image_are_united():
     assert union([of(0, 1, 0, 2), of(0, 1, 2, 0)], PATHS)[0, 0].tolist() == [0, 1, 2, 2]
-    with pytest.raises(InputError, match="1 pixels of another class"):
+    with pytest.raises(InputError, match="1 pixel of another class"):
         union([of(1, 0), of(2, 0)], PATHS)
 
 

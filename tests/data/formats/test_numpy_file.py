@@ -85,7 +85,7 @@ def _member_of(size):
     [
         (saved(np.array([_Bomb()], object), allow_pickle=True), "is an array of object"),
         (zipped(image=np.array([_Bomb()], object)), "is an array of object"),
-        (_claiming((10**6, 10**6)), "up to 536870912 are read"),
+        (_claiming((10**6, 10**6)), "up to 536,870,912 are read"),
         (_claiming((100, 100)), "the file is damaged"),
         (_claiming((-1, -1)) + bytes(4), "the file is damaged"),
         (saved(np.zeros((2, 3))) + b"x", "the file is damaged"),

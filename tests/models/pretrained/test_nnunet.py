@@ -286,7 +286,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path, capsys):
     weights = weights_of_nnunet()
     weights["decoder.seg_layers.2.bias"] = np.array([0, np.nan, 0], np.float32)
     error = refused(capsys, write_model(tmp_path / "model", {"0": checkpoint_of_nnunet(weights)}), tmp_path / "out")
-    assert "1 arrays hold NaN or infinity, such as decoder.seg_layers.2.bias" in error
+    assert "1 array holds NaN or infinity, such as decoder.seg_layers.2.bias" in error
 
 
 def test_folds_of_different_models_are_refused(tmp_path, capsys):

@@ -111,7 +111,7 @@ def check_claims(dataset: pydicom.Dataset, file_bytes: int) -> None:
     frames = int(dataset.get("NumberOfFrames") or 1)
     if rows * columns * samples * frames > min(MAX_PIXELS, MAX_EXPANSION * file_bytes):
         by = f"{frames}x{rows}x{columns}" if frames > 1 else f"{rows}x{columns}"
-        raise InputError(f"claims {by} pixels in a file of {file_bytes} bytes: restore it.")
+        raise InputError(f"claims {by} pixels in a file of {file_bytes:,} bytes: restore it.")
     if rows * columns * samples == 0:
         raise InputError(f"the image has no pixel ({rows}x{columns}): restore or remove it.")
 

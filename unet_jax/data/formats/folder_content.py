@@ -7,6 +7,7 @@ from pathlib import Path
 
 from unet_jax.data.listing import has_suffix
 from unet_jax.data.names import shown
+from unet_jax.wording import count
 
 # A folder is described by so many of its parts.
 SHOWN = 6
@@ -18,12 +19,16 @@ def described(paths: Sequence[Path]) -> str:
     for path in paths:
         groups[path.parent, ending(path), mark(path)].append(path)
     parts = [
-        f"{len(files):,} {suffix or 'files without suffix'} in {'it' if folder == Path() else shown(folder)}"
+        f"{_number(len(files), suffix)} in {'it' if folder == Path() else shown(folder)}"
         f" ({shown(files[0].name)}{', …' if len(files) > 1 else ''})"
         for (folder, suffix, _), files in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
     ]
     more = f" and {len(parts) - SHOWN:,} more kinds" if len(parts) > SHOWN else ""
     return ", ".join(parts[:SHOWN]) + more if parts else "nothing"
+
+
+def _number(files: int, suffix: str) -> str:
+    return f"{files:,} {suffix}" if suffix else count(files, "file without suffix", "files without suffix")
 
 
 def ending(path: Path) -> str:

@@ -57,7 +57,7 @@ def _read(root: Path, path: PurePath, count: int = -1) -> bytes:
             raise InputError(f"{shown(path)}: is a folder, pipe or device, not a file: remove it or restore the file.")
         if status.st_size > MAX_FILE_BYTES:
             raise InputError(
-                f"{shown(path)}: has {status.st_size} bytes, and up to {MAX_FILE_BYTES} are read: split it."
+                f"{shown(path)}: has {status.st_size:,} bytes, and up to {MAX_FILE_BYTES:,} are read: split it."
             )
         with open(place, "rb", buffering=0) as file:
             return file.read(count)
@@ -219,7 +219,7 @@ def _decode_all(header: Header, data: bytes, pages: int) -> list[np.ndarray]:
 
 
 def _undecodable(data: bytes) -> InputError:
-    return InputError(f"the file is damaged ({len(data)} bytes, its pixels cannot be decoded): restore it.")
+    return InputError(f"the file is damaged ({len(data):,} bytes, its pixels cannot be decoded): restore it.")
 
 
 def _as_claimed(header: Header, pixels: np.ndarray) -> np.ndarray:

@@ -106,7 +106,7 @@ def read_headers(data: bytes) -> list[Header]:
         if data[:3] == b"\xff\xd8\xff":
             return [_jpeg(data)]
     except (DamagedError, zlib.error) as error:
-        raise InputError(f"the file is damaged ({len(data)} bytes, {error}): restore it.") from error
+        raise InputError(f"the file is damaged ({len(data):,} bytes, {error}): restore it.") from error
     raise InputError(f"is not a TIFF, PNG or JPEG (its first bytes are {data[:8]!r}): restore or remove it.")
 
 
@@ -117,9 +117,9 @@ def _pages(data: bytes) -> list[Header]:
         pixels += headers[-1].rows * headers[-1].columns
         in_memory += headers[-1].pixel_bytes
         if pixels > MAX_STACK:
-            raise InputError(f"claims more than {MAX_STACK} pixels on its pages: cut it up, or restore it.")
+            raise InputError(f"claims more than {MAX_STACK:,} pixels on its pages: cut it up, or restore it.")
         if in_memory > MAX_EXPANSION * len(data):  # pages may share their pixels' bytes
-            raise InputError(f"claims more pixels on its pages than {len(data)} bytes of file can hold: restore it.")
+            raise InputError(f"claims more pixels on its pages than {len(data):,} bytes of file can hold: restore it.")
     return headers
 
 
@@ -226,14 +226,18 @@ def checked(
         InputError: it cannot, or pixels of this sort are not read. The message does not name the file.
     """
     if not rows or not columns or not channels:
-        raise InputError(f"the image has no pixel ({rows}x{columns}, {channels} channels): restore or remove it.")
+        raise InputError(
+            f"the image has no pixel ({rows}x{columns}, {count(channels, 'channel')}): restore or remove it."
+        )
     if channels not in (1, 3, 4):
         raise InputError(f"has {count(channels, 'channel')}: save it with 1 (grey), 3 (RGB) or 4 (RGB and alpha).")
     if bits not in (1, 8, 16, 32) or (number == "f" and bits < 32):
         raise InputError(f"has {bits} bits a channel: save it with 1, 8, 16 or 32.")
     header = Header(kind, rows, columns, channels, bits, number)
     if rows * columns > MAX_PIXELS:
-        raise InputError(f"claims {rows}x{columns} pixels, and up to {MAX_PIXELS} are read: cut it up, or restore it.")
+        raise InputError(
+            f"claims {rows}x{columns} pixels, and up to {MAX_PIXELS:,} are read: cut it up, or restore it."
+        )
     if header.pixel_bytes > expansion * len(data):
-        raise InputError(f"claims {rows}x{columns} pixels, which {len(data)} bytes of file cannot hold: restore it.")
+        raise InputError(f"claims {rows}x{columns} pixels, which {len(data):,} bytes of file cannot hold: restore it.")
     return header

@@ -168,9 +168,9 @@ def _check_claims(reader: "SimpleITK.ImageFileReader", file_bytes: int) -> None:
     if voxels == 0:
         raise InputError("the image has no voxel: restore or remove it.")
     if voxels > MAX_VOXELS:
-        raise InputError(f"{claim}; up to {MAX_VOXELS} are read: cut it up, or restore it.")
+        raise InputError(f"{claim}; up to {MAX_VOXELS:,} are read: cut it up, or restore it.")
     if voxels > MAX_EXPANSION * file_bytes:
-        raise InputError(f"{claim} in a file of {file_bytes} bytes, which cannot hold them: restore it.")
+        raise InputError(f"{claim} in a file of {file_bytes:,} bytes, which cannot hold them: restore it.")
     if len(shape) not in (2, 3, 4):
         raise InputError(f"has {len(shape)} axes, where 2 or 3 are needed, or 4 with channels: save it with these.")
 

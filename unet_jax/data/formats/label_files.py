@@ -15,7 +15,7 @@ def label_map(images: Pattern, masks: Pattern, given: LabelMap | None) -> LabelM
 
     Args:
         images: the pattern of the images.
-        masks: that of the masks; its words "background" and "ignore" are no classes.
+        masks: that of the masks; its words "background" and "ignore" are not classes.
         given: config.data.labels: which values of every file are of the file's class, and which are ignored.
 
     Raises:

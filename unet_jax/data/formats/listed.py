@@ -8,6 +8,7 @@ from unet_jax.data.formats.nifti_listing import DESCRIPTION
 from unet_jax.data.patients import Patients
 from unet_jax.data.reader import CaseFiles
 from unet_jax.errors import InputError
+from unet_jax.wording import count
 
 
 def find(root: Path, patients: Patients) -> list[CaseFiles]:
@@ -33,7 +34,11 @@ def _case(root: Path, name: str, entry: object, channels: int, patients: Patient
     mask = dataset_json.inside(root, label, faults)
     if len(names) != channels:
         faults.append(
-            Fault(name, f"has {len(names)} images in {DESCRIPTION}, which names {channels} channels.", "channels")
+            Fault(
+                name,
+                f"has {count(len(names), 'image')} in {DESCRIPTION}, which names {count(channels, 'channel')}.",
+                "channels",
+            )
         )
     try:
         patient = patients.place(name).patient

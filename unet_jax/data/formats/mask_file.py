@@ -13,6 +13,7 @@ from unet_jax.data.labels import COLOUR, LabelMap
 from unet_jax.data.listing import has_suffix
 from unet_jax.data.names import shown
 from unet_jax.errors import InputError
+from unet_jax.wording import count
 
 JPEG_SUFFIXES = (".jpg", ".jpeg")
 # Colours that a message names.
@@ -63,7 +64,8 @@ def union(masks: Sequence[UInt8[np.ndarray, "d h w"]], paths: Sequence[Path]) ->
     for mask, path in zip(masks[1:], paths[1:], strict=True):
         both = (np.minimum(result, mask) > 0) & (np.maximum(result, mask) < label_maps.IGNORED) & (result != mask)
         if both.any():
-            mistake = f"has {np.count_nonzero(both)} pixels of another class than {shown(paths[0])}: mend one of them."
+            pixels = count(int(np.count_nonzero(both)), "pixel")
+            mistake = f"has {pixels} of another class than {shown(paths[0])}: mend one of them."
             raise FaultsError([Fault(path, mistake, "two classes")])
         np.maximum(result, mask, out=result)
     return result

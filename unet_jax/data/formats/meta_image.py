@@ -74,9 +74,9 @@ def checked(data: bytes) -> bytes:
     count = math.prod(shape) * channels
     claim = f"claims {' x '.join(map(str, shape))} voxels"
     if count > MAX_VOXELS:
-        raise InputError(f"{claim}; up to {MAX_VOXELS} are read: cut it up, or restore it.")
+        raise InputError(f"{claim}; up to {MAX_VOXELS:,} are read: cut it up, or restore it.")
     if count * size > MAX_EXPANSION * len(data):
-        raise InputError(f"{claim} in a file of {len(data)} bytes, which cannot hold them: restore it.")
+        raise InputError(f"{claim} in a file of {len(data):,} bytes, which cannot hold them: restore it.")
     voxels = _voxels(data[VOXELS.search(data).end() :], fields, count * size)
     swapped = fields.get("BinaryDataByteOrderMSB", fields.get("ElementByteOrderMSB", "False"))
     lines = [

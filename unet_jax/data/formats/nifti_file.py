@@ -202,10 +202,10 @@ def _claimed_bytes(header: nibabel.analyze.AnalyzeHeader, file_bytes: int) -> in
     voxels = int(np.prod([int(n) for n in shape], dtype=object))
     claim = f"claims {' x '.join(map(str, shape))} voxels"
     if voxels > MAX_VOXELS:
-        raise InputError(f"{claim}; up to {MAX_VOXELS} are read: cut it up, or restore it.")
+        raise InputError(f"{claim}; up to {MAX_VOXELS:,} are read: cut it up, or restore it.")
     needed = voxels * dtype.itemsize + _first_voxel(header)
     if needed > MAX_EXPANSION * file_bytes:
-        raise InputError(f"{claim} in a file of {file_bytes} bytes, which cannot hold them: restore it.")
+        raise InputError(f"{claim} in a file of {file_bytes:,} bytes, which cannot hold them: restore it.")
     return needed
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Shaped
 from unet_jax.data.formats.image_header import MAX_STACK
 from unet_jax.data.names import shown
 from unet_jax.errors import InputError
+from unet_jax.wording import count
 
 # An axis of at most so many, at the end, holds channels.
 MAX_CHANNELS = 4
@@ -48,7 +49,7 @@ def decode(data: bytes, name: PurePath | str, *, mask: bool = False) -> Shaped[n
         raise InputError(f"{shown(name)}: {error}") from error
     except Exception as error:  # numpy and zipfile promise no kind of exception for damaged bytes
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InputError(f"{shown(name)}: the file is damaged ({len(data)} bytes, {reason}): restore it.") from error
+        raise InputError(f"{shown(name)}: the file is damaged ({len(data):,} bytes, {reason}): restore it.") from error
 
 
 def encode(volume: Shaped[np.ndarray, "d h w"], suffix: str) -> bytes:
@@ -67,12 +68,12 @@ def _member(data: bytes, keys: tuple[str, ...]) -> bytes:
         found = [*members] if len(members) == 1 else [key for key in keys if key in members]
         if not found:
             raise InputError(
-                f"holds {len(members)} arrays ({', '.join(map(shown, list(members)[:5]))}), and none is called "
-                f"{', '.join(keys)}: save the one that is meant by itself, or under one of these names."
+                f"holds {count(len(members), 'array')} ({', '.join(map(shown, list(members)[:5]))}), and none is "
+                f"called {', '.join(keys)}: save the one that is meant by itself, or under one of these names."
             )
         info = members[found[0]]
         if info.file_size > min(MAX_EXPANSION * len(data), 8 * MAX_STACK + MAX_HEADER):
-            raise InputError(f"claims {info.file_size} bytes in a file of {len(data)}: cut it up, or restore it.")
+            raise InputError(f"claims {info.file_size:,} bytes in a file of {len(data):,}: cut it up, or restore it.")
         return archive.read(info)
 
 
@@ -83,12 +84,12 @@ def _array(data: bytes) -> np.ndarray:
     shape, in_columns, dtype = read(file, max_header_size=MAX_HEADER)
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
         raise InputError(f"is an array of {dtype}: save it with whole or real numbers of up to 64 bits.")
-    count, start = math.prod(shape), file.tell()
-    if count > MAX_STACK:
-        raise InputError(f"claims {_by(shape)} numbers, and up to {MAX_STACK} are read: cut it up, or restore it.")
-    if min(shape, default=1) < 0 or start + count * dtype.itemsize != len(data):
+    numbers, start = math.prod(shape), file.tell()
+    if numbers > MAX_STACK:
+        raise InputError(f"claims {_by(shape)} numbers, and up to {MAX_STACK:,} are read: cut it up, or restore it.")
+    if min(shape, default=1) < 0 or start + numbers * dtype.itemsize != len(data):
         raise ValueError(f"it claims {_by(shape)} numbers of {dtype}, and holds more or fewer")
-    array = np.frombuffer(data, dtype, count, start).reshape(shape, order="F" if in_columns else "C")
+    array = np.frombuffer(data, dtype, numbers, start).reshape(shape, order="F" if in_columns else "C")
     return array.astype(dtype.newbyteorder("="), copy=False)
 
 

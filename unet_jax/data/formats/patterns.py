@@ -92,7 +92,7 @@ def parse(text: str, key: str) -> Pattern:
         key: of the config, for messages.
 
     Raises:
-        InputError: it is no pattern; the message names the piece.
+        InputError: it is not a pattern; the message names the piece.
     """
     text = composed(text).removeprefix("./")
     where = f"{key}={text!r}"
@@ -158,7 +158,7 @@ def class_of(images: Pattern, masks: Pattern) -> Callable[[PurePath], str] | Non
 
 
 def of_descriptions(text: str) -> Pattern:
-    """The pattern of DICOM's descriptions of series, which are no paths: a slash is a character as any other.
+    """The pattern of DICOM's descriptions of series, which are not paths: a slash is a character as any other.
 
     Args:
         text: with `{channel:…}` as its only field.

@@ -58,7 +58,7 @@ def open_picture(plugin: Callable[[io.BytesIO], Picture], data: bytes) -> Pictur
             return picture
     except DamagedError as error:
         raise InputError(
-            f"cannot be read ({len(data)} bytes, {error}): restore it, or save it as 8-bit grey or RGB."
+            f"cannot be read ({len(data):,} bytes, {error}): restore it, or save it as 8-bit grey or RGB."
         ) from error
 
 

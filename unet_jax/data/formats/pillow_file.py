@@ -38,7 +38,7 @@ def decode(data: bytes, name: PurePath | str, *, mask: bool = False) -> UInt8[np
             raise InputError(f"is a {kind} and its name ends in {suffix!r}: rename or convert it.")
         pixels = _pixels(kind, data, mask)
     except DamagedError as error:
-        mistake = f"the file is damaged ({len(data)} bytes, {error}): restore it, or save it as PNG."
+        mistake = f"the file is damaged ({len(data):,} bytes, {error}): restore it, or save it as PNG."
         raise InputError(f"{shown(name)}: {mistake}") from error
     except InputError as error:
         raise InputError(f"{shown(name)}: {error}") from error
@@ -61,7 +61,7 @@ def decode_pages(kind: str, data: bytes, pages: int, mask: bool = False) -> list
                 found.append(pixels_of(picture, mask))
         return found
     except DamagedError as error:
-        raise InputError(f"the file is damaged ({len(data)} bytes, {error}): restore it.") from error
+        raise InputError(f"the file is damaged ({len(data):,} bytes, {error}): restore it.") from error
 
 
 def pixels_of(picture: "ImageFile", mask: bool) -> np.ndarray:

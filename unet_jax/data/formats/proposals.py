@@ -11,6 +11,7 @@ from unet_jax.data.formats.patterns import IMAGES, MASKS
 from unet_jax.data.formats.table import Suffixes
 from unet_jax.data.listing import has_suffix
 from unet_jax.data.sides import side_named
+from unet_jax.wording import count
 
 SUFFIXES = Suffixes("picture", "volume")
 # Words in names of folders, and at the ends of names of files, that say what lies there.
@@ -78,7 +79,7 @@ def proposal(paths: Sequence[Path]) -> str:
     if found is None:
         return ""
     flags = f"--{IMAGES}='{found.images}' --{MASKS}='{found.masks}'"
-    return f"; these patterns would pair {found.pairs:,} images with masks: {flags}"
+    return f"; these patterns would pair {count(found.pairs, 'image')} with masks: {flags}"
 
 
 def best(paths: Sequence[Path]) -> Proposal | None:

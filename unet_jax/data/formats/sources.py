@@ -126,7 +126,7 @@ def as_read(source: str, pixels: np.ndarray, images: str | None = None) -> np.nd
         images: the pattern of these files, if any.
 
     Raises:
-        InputError: they are no real numbers; or whole ones beyond 0 to 255, where the files have 8 bits throughout.
+        InputError: they are not real numbers; or whole ones beyond 0 to 255, where the files have 8 bits throughout.
     """
     if pixels.dtype.kind not in "biuf":
         raise InputError(f"the image is {pixels.dtype}; it must be whole or real numbers.")

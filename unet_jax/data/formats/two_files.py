@@ -39,7 +39,7 @@ def joined(data: bytes, path: PurePath, read: Callable[[PurePath], bytes]) -> by
     beside = path.with_suffix(other.upper() if path.suffix.isupper() else other)
     header, voxels = (data, read(beside)) if suffix == ".hdr" else (read(beside), data)
     if len(header) < HEADER_BYTES:
-        raise InputError(f"{shown(path)}: the header is damaged (it has {len(header)} bytes): restore it.")
+        raise InputError(f"{shown(path)}: the header is damaged (it has {len(header):,} bytes): restore it.")
     return header[:HEADER_BYTES] + bytes(4) + voxels
 
 

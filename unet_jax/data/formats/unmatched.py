@@ -14,7 +14,7 @@ LOOKED_AT = 16
 
 
 class Unmatched:
-    """Files that are no mask of an image, looked up by the fields of images.
+    """Files that are not the mask of any image, looked up by the fields of images.
 
     Attributes:
         named: paths that were named in faults, which need no fault of their own.

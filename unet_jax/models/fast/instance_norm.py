@@ -36,7 +36,7 @@ class InstanceNorm(nnx.InstanceNorm):
     """`nnx.InstanceNorm` over the last axis, which can have a leaky ReLU in it; same parameters."""
 
     def __call__(self, x: Float[Array, "b *spatial c"], *, slope: float = 1.0) -> Float[Array, "b *spatial c"]:
-        """The normalised features, times `slope` where they are below 0; 1 is no activation."""
+        """The normalised features, times `slope` where they are below 0; with 1, they stay as they are."""
         if backend_for(x.shape) == "cpu":
             x, scale, bias = self.promote_dtype((x, self.scale[...], self.bias[...]), dtype=self.dtype)
             return normalise(self.epsilon, slope, x, scale, bias)

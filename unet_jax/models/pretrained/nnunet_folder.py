@@ -24,6 +24,7 @@ from unet_jax.plan.network import Network
 from unet_jax.plan.plan_file import read_plans
 from unet_jax.plan.plans import Configuration, Plans
 from unet_jax.plan.preprocess import configuration_of
+from unet_jax.wording import count
 
 PLANS, DATASET = "plans.json", "dataset.json"
 CHECKPOINTS = ("final", "best", "latest")
@@ -224,7 +225,9 @@ def _check(
     if configuration.previous_stage:
         faults.append("it is the second stage of a cascade, which is given the masks of another model.")
     if len(plans.intensities) != len(dataset.channels):
-        faults.append(f"{PLANS} is for {len(plans.intensities)} channels, {DATASET} for {len(dataset.channels)}.")
+        faults.append(
+            f"{PLANS} is for {count(len(plans.intensities), 'channel')}, {DATASET} for {len(dataset.channels)}."
+        )
     if mirror_axes and max(mirror_axes) >= configuration.axes:
         faults.append(f"it mirrors axis {max(mirror_axes)} of a patch that has {configuration.axes} axes.")
     if faults:
@@ -244,7 +247,8 @@ def _faults_of_regions(dataset: Dataset) -> list[str]:
 def _params(weights: Mapping[str, np.ndarray], dataset: Dataset, options: Mapping[str, Any], path: Path) -> dict:
     bad = [key for key, array in weights.items() if not np.isfinite(array).all()]
     if bad:
-        raise InputError(f"{path}: {len(bad)} arrays hold NaN or infinity, such as {bad[0]}: take another checkpoint.")
+        arrays = count(len(bad), "array holds", "arrays hold")
+        raise InputError(f"{path}: {arrays} NaN or infinity, such as {bad[0]}: take another checkpoint.")
     channels = len(dataset.channels)
     network = nnx.eval_shape(
         lambda: models.build(in_channels=channels, num_classes=dataset.outputs, rngs=nnx.Rngs(0), **options)

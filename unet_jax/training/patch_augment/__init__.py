@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float32, Int, Key, PyTree
 
 from unet_jax.training.patch_augment.blur import random_blur
@@ -25,11 +26,12 @@ def augment(
     mask: Int[Array, "b *cut"],
     settings: AugmentSettings,
     previous: Int[Array, "b *cut"] | None = None,
+    mesh: Mesh | None = None,
 ) -> tuple[Float32[Array, "b *patch inputs"], Int[Array, "b *patch"]]:
     """Transforms each patch by random draws of its own, and its mask in the same way.
 
-    On a CPU patches are transformed one by one, and what was not drawn is not computed. Elsewhere, where a branch would
-    wait for the host, all of them are transformed at once, and what was not drawn is left out of the result.
+    On a CPU each device transforms its patches one by one, and what was not drawn is not computed. Elsewhere, where a
+    branch would wait for the host, all are transformed at once, and what was not drawn is left out of the result.
 
     Args:
         key: determines every draw.
@@ -37,6 +39,7 @@ def augment(
         mask: labels; -1 outside of the body and of the case.
         settings: how often and how strongly.
         previous: for a cascade, the previous stage's masks, cut like the image.
+        mesh: whose devices share the batch; None where there is one.
 
     Returns:
         The image, and the mask with 0 instead of -1. A cascade's image has a channel of 0 and 1 more for each of
@@ -44,11 +47,19 @@ def augment(
     """
     masks = mask[..., None] if previous is None else jnp.stack([mask, previous.astype(mask.dtype)], axis=-1)
     keys = jax.random.split(key, len(image))
-    return _over_batch(lambda each: _augment(*each, settings), (keys, image, masks))
+    return _over_batch(lambda each: _augment(*each, settings), (keys, image, masks), mesh)
 
 
-def _over_batch(function: Callable[[PyTree], PyTree], batch: PyTree) -> PyTree:
-    return jax.lax.map(function, batch) if jax.default_backend() == "cpu" else jax.vmap(function)(batch)
+def _over_batch(function: Callable[[PyTree], PyTree], batch: PyTree, mesh: Mesh | None) -> PyTree:
+    if jax.default_backend() != "cpu":
+        return jax.vmap(function)(batch)
+    if mesh is None:
+        return jax.lax.map(function, batch)
+    # Left to the compiler, every device would go through all patches of the batch.
+    own = PartitionSpec("data")
+    return jax.shard_map(
+        lambda share: jax.lax.map(function, share), mesh=mesh, in_specs=(own,), out_specs=own, check_vma=False
+    )(batch)
 
 
 def _augment(
