@@ -1,6 +1,6 @@
 """What one big volume takes of the host's memory, in training, evaluation and prediction.
 
-    python -m benchmarks.big_volume [--shape=400,512,512]
+    python -m benchmarks.big_volume [--shape=400,512,512] [--types=int16,float32]
 
 Three cases of noise with a bright ball, as int16 and as float32; by default each volume has 419 MB of float32 voxels. A
 tiny 2-D network is trained on their slices for 200 steps, which reads and decodes the cases, validates and scores; the
@@ -21,10 +21,9 @@ from unet_jax.runtime import environment
 
 NAME = "big_volume"
 SHAPE = flags.DEFINE_list("shape", ["400", "512", "512"], "Slices, rows and columns.")
+TYPES = flags.DEFINE_list("types", ["int16", "float32"], "As the files hold the voxels.")
 TINY = (16, 64, 64)
 CASES = 3
-# As the files hold the voxels.
-TYPES = ("int16", "float32")
 
 
 def make(folder: Path, shape: tuple[int, ...], dtype: str) -> None:
@@ -76,19 +75,18 @@ def commands(root: Path) -> dict[str, list[str]]:
     }
 
 
-def measure(shape: tuple[int, ...]) -> dict:
-    """MB of each command on volumes of each type, and on tiny ones; all of it, and without the pages of files."""
+def measure(shape: tuple[int, ...], dtype: str) -> dict:
+    """MB of each command on volumes of a type, and on tiny ones; all of it, and without the pages of files."""
     found = {}
-    for dtype in TYPES:
-        for size in (TINY, shape):
-            with tempfile.TemporaryDirectory() as folder:
-                make(Path(folder) / "data", size, dtype)
-                for name, flags_of_command in commands(Path(folder)).items():
-                    seen = watched.main_py(*flags_of_command)
-                    of_size = found.setdefault(f"{name}, {dtype}", {}).setdefault("tiny" if size == TINY else "big", {})
-                    of_size |= {"resident": seen.resident, "own": seen.own, "seconds": seen.seconds}
-                    print(f"{name}, {dtype}, {size}: {of_size}", file=sys.stderr, flush=True)
-    return {"shape": shape, "megabytes": 4 * int(np.prod(shape)) / 1e6, "found": found, **environment.describe()}
+    for size in (TINY, shape):
+        with tempfile.TemporaryDirectory() as folder:
+            make(Path(folder) / "data", size, dtype)
+            for name, flags_of_command in commands(Path(folder)).items():
+                seen = watched.main_py(*flags_of_command)
+                of_size = found.setdefault(f"{name}, {dtype}", {}).setdefault("tiny" if size == TINY else "big", {})
+                of_size |= {"resident": seen.resident, "own": seen.own, "seconds": seen.seconds}
+                print(f"{name}, {dtype}, {size}: {of_size}", file=sys.stderr, flush=True)
+    return found
 
 
 def table(found: dict) -> str:
@@ -107,10 +105,14 @@ def table(found: dict) -> str:
 
 def main(_) -> None:
     """Measures, keeps the figures and fills docs/growth.md."""
-    found = measure(tuple(map(int, SHAPE.value)))
-    results.write(NAME, found)
-    growth.PAGE.write_text(results.fill_section(growth.PAGE.read_text(), NAME, table(found)))
-    print(table(found))
+    shape = tuple(map(int, SHAPE.value))
+    for dtype in TYPES.value:
+        before = results.read(NAME) or {}
+        earlier = before["found"] if before.get("shape") == list(shape) else {}
+        found = {"shape": shape, "megabytes": 4 * int(np.prod(shape)) / 1e6, "found": earlier | measure(shape, dtype)}
+        results.write(NAME, found | environment.describe())
+        growth.PAGE.write_text(results.fill_section(growth.PAGE.read_text(), NAME, table(found)))
+        print(table(found), flush=True)
 
 
 if __name__ == "__main__":
