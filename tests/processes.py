@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -23,13 +24,8 @@ def free_port() -> int:
 class Running:
     """Processes of one run, with their output in files."""
 
-    def __init__(self, commands: Sequence[Sequence[str]], folder: Path, environment: Mapping[str, str]):
-        folder.mkdir(parents=True, exist_ok=True)
-        self.outputs = [folder / f"output{number}.txt" for number in range(len(commands))]
-        self.processes = []
-        for command, output in zip(commands, self.outputs, strict=True):
-            with open(output, "w") as file:
-                self.processes.append(subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=file, stderr=file))
+    def __init__(self, processes: Sequence[subprocess.Popen], outputs: Sequence[Path]):
+        self.processes, self.outputs = processes, outputs
 
     def wait_for(self, text: str, number: int = 0, seconds: float = 300) -> None:
         """Until a process has printed it."""
@@ -63,11 +59,45 @@ class Running:
         begun = ("error: process ", "process ")
         return [[line for line in path.read_text().splitlines() if line.startswith(begun)] for path in self.outputs]
 
+    def orphans(self, seconds: float) -> list[int]:
+        """The numbers of those that have ended, and so many seconds later still have processes that they started."""
+        deadline = time.monotonic() + seconds
+        ended = {number: process.pid for number, process in enumerate(self.processes) if process.poll() is not None}
+        while (left := [number for number, group in ended.items() if _exists(group)]) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return left
+
     def kill(self) -> None:
-        """Leaves none of them."""
+        """Leaves none of them, and nothing that they started."""
         for process in self.processes:
-            process.kill()
+            if process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.send_signal(signal.SIGKILL)
             process.wait()
+
+
+def run(commands: Sequence[Sequence[str]], folder: Path, environment: Mapping[str, str]) -> Running:
+    """Starts a process a command, each in a session of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    outputs, processes = [folder / f"output{number}.txt" for number in range(len(commands))], []
+    for command, output in zip(commands, outputs, strict=True):
+        with open(output, "w") as file:
+            processes.append(
+                subprocess.Popen(
+                    command, cwd=PROJECT, env=environment, stdout=file, stderr=file, start_new_session=True
+                )
+            )
+    return Running(processes, outputs)
+
+
+def _exists(group: int) -> bool:
+    """Whether a group of processes has any."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 @contextlib.contextmanager
@@ -89,7 +119,7 @@ def started(
         own = (each or {}).get(number, [])
         commands.append([sys.executable, "main.py", *arguments, *own, *among])
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"}
-    running = Running(commands, folder, environment)
+    running = run(commands, folder, environment)
     try:
         yield running
     finally:

@@ -176,7 +176,7 @@ def test_what_a_run_writes_says_which_file_had_no_room(tmp_path):
     mask = np.ones((2, 8, 8), np.uint8)
     writers = {
         "curves.png": lambda path: curves.write(path, epochs),
-        "cases.png": lambda path: case_sheet.write(path, [case_sheet.Example("one", mask, mask, mask)], "test"),
+        "cases.png": lambda path: case_sheet.write(path, [case_sheet.of_case("one", mask, mask, mask)], "test"),
         "metrics.json": lambda path: scores.write(path.parent, {"split": "test" * 200}, [{"case": "one"}]),
         "cases.csv": lambda path: scores.write(path.parent, {}, [{"case": "one" * 200}]),
         "history.jsonl": lambda path: history.append(path.parent, {"step": 1, "loss": "0" * 200}),

@@ -1,15 +1,23 @@
 """The program on two real processes: what they leave is what one leaves, and what happens to one happens to both."""
 
 import json
+import os
+import re
 import shutil
 import signal
+import sys
 import time
+from pathlib import Path
 
 import disks
 import pytest
-from processes import started
+from processes import free_port, run, started
 from several_runs import assert_same_run, metrics
 
+from unet_jax.data import splits
+from unet_jax.data.load import load
+from unet_jax.data.pipeline import training_batches
+from unet_jax.data.slices import Slices
 from unet_jax.runtime.lock import lock_folder
 from unet_jax.training.train import train
 
@@ -141,6 +149,60 @@ def ends(arguments, folder, code, line, each=None):
             time.sleep(0.05)
         assert running.codes(20) == [code, code], running.said()
         assert all(len(lines) == 1 and line in lines[0] for lines in running.errors()), running.said()
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_slip_of_one_ends_both(number, chosen, tmp_path):
+    """Before they have met: the other one would wait for it."""
+    line = "config.model.widht is not a key; did you mean config.model.width?"
+    slip = {number: ["--config.model.widht=3"]}
+    with started([*flags(chosen), f"--workdir={tmp_path / 'run'}"], tmp_path, each=slip) as running:
+        running.wait_for(line, 1 - number)
+        assert running.codes(20) == [2, 2], running.said()
+        assert running.errors()[number] == [f"error: {line}"]
+        assert running.errors()[1 - number] == [f"error: process {number}: {line}"]
+
+
+def test_waiting_for_the_others_can_be_interrupted(chosen, tmp_path):
+    command = [sys.executable, "main.py", *flags(chosen), f"--workdir={tmp_path / 'run'}"]
+    command += [f"--coordinator=localhost:{free_port()}", "--processes=2", "--process=0"]
+    running = run([command], tmp_path, os.environ | {"JAX_PLATFORMS": "cpu"})
+    try:
+        while not catches(running.processes[0].pid, signal.SIGINT, signal.SIGTERM):
+            assert running.processes[0].poll() is None, running.said()
+            time.sleep(0.05)
+        running.processes[0].send_signal(signal.SIGINT)
+        assert running.codes(20) == [3], running.said()
+        assert "stopped; run the same command again." in running.said().splitlines()
+    finally:
+        running.kill()
+
+
+def catches(process, *signals):
+    """Whether a process has handlers of its own for these signals: a mask, from 1, in what the system says of it."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    caught = int(next(line for line in lines if line.startswith("SigCgt:")).split()[1], 16)
+    return all(caught >> (number - 1) & 1 for number in signals)
+
+
+def test_not_a_number_ends_both_with_the_slices_of_both(chosen, configure, tmp_path):
+    diverging = chosen | {"optim.learning_rate": 1e30, "train.epochs": 1}
+    with started([*flags(diverging), f"--workdir={tmp_path / 'run'}"], tmp_path) as running:
+        assert running.codes() == [6, 6], running.said()
+        first, second = running.errors()
+    assert first == second
+    [line] = first
+    step = int(re.match(r"error: process [01]: The \w+ of step (\d+) is NaN or infinite,", line)[1])
+
+    cases = load(configure(diverging)).cases
+    training = splits.slices_of(splits.read(tmp_path / "run" / "split.json", cases), cases, "train")
+    batches = training_batches(Slices(cases, training), batch_size=diverging["train.batch_size"], seed=0, epochs=1)
+    batch = list(batches)[step - 1]
+    named = {}
+    for position, number in zip(batch["case"], batch["slice"], strict=True):
+        named.setdefault(cases[position].name, []).append(str(number))
+    listed = "; ".join(f"{name} {', '.join(numbers)}" for name, numbers in named.items())
+    assert line.endswith(f"slices: {listed}.")
 
 
 def test_another_config_on_one_ends_both(chosen, tmp_path):

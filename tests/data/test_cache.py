@@ -5,15 +5,17 @@ import os
 import pickle
 import re
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import cv2
+import nibabel
 import numpy as np
 import pytest
 
-from unet_jax.data import cache, pool_arrays, pool_index, pools
+from unet_jax.data import cache, pool_arrays, pool_index, pools, threads
 from unet_jax.data.case import Case
-from unet_jax.data.formats import lgg
+from unet_jax.data.formats import lgg, sources
 from unet_jax.data.reader import CaseFiles, Reader
 from unet_jax.errors import InputError, OutOfMemoryError, StorageError
 
@@ -406,3 +408,28 @@ def test_a_folder_finished_by_another_process_is_taken(root, tmp_path, monkeypat
     assert again == fingerprint
     assert len(cases) == 2
     assert _folders(tmp_path / "cache") == [f"{fingerprint}.pools-1"]
+
+
+@pytest.mark.parametrize("ending", ["nii", "nii.gz"])
+def test_large_volumes_are_decoded_one_by_one_in_the_memory_of_two_and_a_half(ending, tmp_path, monkeypatch):
+    monkeypatch.setattr(threads, "MOST_WEIGHT", 2**20)
+    # Scans of air and noise, not in the order that cases have, as a scanner writes them.
+    volume = np.random.default_rng(0).integers(0, 400, (96, 80, 128), np.int16)
+    volume[:10] = 0
+    for name in ("images", "masks"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+    for number in range(4):
+        for name, voxels in {"images": volume, "masks": (volume > 300).astype(np.uint8)}.items():
+            image = nibabel.Nifti1Image(voxels, np.diag([1, 1, 2, 1]))
+            nibabel.save(image, tmp_path / "data" / name / f"{number}.{ending}")
+    chosen = sources.Settings(images=f"images/{{case}}.{ending}", masks=f"masks/{{case}}.{ending}")
+    reader = sources.reader(tmp_path / "data", "patterns", chosen)
+    cache.load(reader, tmp_path / "data", tmp_path / "before")  # imports
+    tracemalloc.start()
+    try:
+        cases, *_ = cache.load(reader, tmp_path / "data", tmp_path / "cache")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(cases) == 4
+    assert peak < 2.5 * cases[0].image.nbytes, f"{peak / cases[0].image.nbytes:.2f} times a volume"

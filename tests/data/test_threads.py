@@ -35,3 +35,19 @@ def test_what_is_raised_is_raised_here_and_ends_the_rest(monkeypatch):
         list(in_threads(fail, range(100), "x"))
     assert len(begun) <= 2
     assert threading.active_count() == before
+
+
+def test_heavy_items_are_under_way_one_by_one(monkeypatch):
+    monkeypatch.setattr(threads.os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(threads, "MOST_WEIGHT", 10)
+    begun = []
+    weights = [4, 5, 2, 30, 1, 1, 1, 11]
+    results = in_threads(
+        lambda item: begun.append(item) or item, list(enumerate(weights)), "x", weight=lambda item: item[1]
+    )
+    taken, most = 0, 0
+    for taken, _ in enumerate(results):
+        under_way = weights[taken : max(number for number, _ in begun) + 1]
+        most = max(most, sum(under_way))
+        assert sum(under_way) <= 10 or len(under_way) == 1
+    assert (taken, most) == (7, 30)

@@ -4,7 +4,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from unet_jax.colours import colour_of
-from unet_jax.report.case_sheet import SLICES_A_CASE, Example, slices_to_show, write
+from unet_jax.report.case_sheet import SLICES_A_CASE, of_case, slices_to_show, write
 
 
 def _masks(depth, *slices):
@@ -16,7 +16,7 @@ def _masks(depth, *slices):
 
 def _example(truth, predicted, title="worst: a, Dice 0.100"):
     image = np.random.default_rng(0).integers(0, 256, truth.shape, np.uint8)
-    return Example(title, image, truth, predicted)
+    return of_case(title, image, truth, predicted)
 
 
 def _shown(figure):
@@ -101,7 +101,7 @@ def test_each_class_is_outlined_in_its_colour_and_named(tmp_path, drawn):
 def test_cases_without_tumour_or_with_nothing_else_are_drawn(tmp_path, drawn, recwarn):
     full = np.ones((2, 16, 16), np.uint8)
     empty = np.zeros((2, 16, 16), np.uint8)
-    black = Example("black", empty.astype(np.float32), empty, empty)
+    black = of_case("black", empty.astype(np.float32), empty, empty)
     write(tmp_path / "cases.png", [_example(empty, empty), _example(full, full), black], "")
     assert [len(_shown(row)) for row in drawn[0].subfigs[:-1]] == [2, 2, 2]
     assert [str(warning.message) for warning in recwarn] == []

@@ -95,7 +95,7 @@ def test_every_case_is_on_one_page_and_the_worst_are_on_the_first(report):
     assert found["cases-0003.html"] == [f"case {n}" for n in range(200, 230)]
 
 
-def test_each_page_leads_to_its_neighbours_and_to_all(report):
+def test_each_page_leads_to_its_neighbours_and_by_the_first_to_all(report):
     files = pages.names(230)
     assert files == ["report.html", "cases-0002.html", "cases-0003.html"]
     for number, name in enumerate(files):
@@ -104,7 +104,11 @@ def test_each_page_leads_to_its_neighbours_and_to_all(report):
         assert steps.get("prev") == (files[number - 1] if number else None)
         assert steps.get("next") == (files[number + 1] if number < 2 else None)
         listed = [(target, current) for rel, target, current in links if not rel]
-        assert listed == [(other, "page" if other == name else None) for other in files]
+        assert listed == (
+            [(other, None if place else "page") for place, other in enumerate(files)] if number == 0 else []
+        )
+        assert ('href="report.html#all-pages"' in report.files[name]) == (number > 0)
+    assert '<details id="all-pages"' in report.files["report.html"]
 
 
 def test_a_case_on_another_page_is_found_by_a_part_of_its_name(browser, tmp_path):
@@ -167,11 +171,10 @@ def test_a_page_says_how_many_there_are(report):
     assert "All 3 pages, by Dice" in report.files["report.html"]
 
 
-def test_no_file_grows_with_the_number_of_cases_but_by_its_list_of_pages():
+def test_no_page_grows_with_the_number_of_cases_but_the_first_by_its_list_of_pages():
     rows = [{"dice": n / 100_000} for n in range(100_000)]
     assert len(pages.names(100_000)) == 1000
-    [nav] = pages.navigation(500, rows)
-    assert len(list(nav.iter("a"))) == 1002
+    assert [len(list(pages.navigation(page, rows)[0].iter("a"))) for page in (0, 500, 999)] == [1001, 3, 2]
     assert [len(pages.rows_of(number, rows)) for number in (0, 999, 1000)] == [100, 100, 0]
 
 

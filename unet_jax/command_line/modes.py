@@ -22,7 +22,6 @@ from unet_jax.command_line.flags import (
     INPUT,
     LICENCE,
     MODE,
-    MODES,
     OUTPUT,
     OVERLAYS,
     OVERWRITE,
@@ -43,8 +42,6 @@ from unet_jax.runtime import caches
 
 def run() -> None:
     """Runs the mode that the flags name."""
-    if MODE.value not in MODES:
-        raise InputError(f"--mode is {MODE.value!r}; it must be one of {', '.join(MODES)}.")
     caches.move_to(Path(CACHE_DIR.value).absolute() if CACHE_DIR.value else None)
     if together.is_one_of_several():
         together.run_with_others(_run)

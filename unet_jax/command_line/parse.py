@@ -3,19 +3,19 @@
 import sys
 from collections.abc import Sequence
 
-from unet_jax.command_line import usage
-from unet_jax.command_line.flags import CONFIG, FLAGS
+from unet_jax.command_line import together, usage
+from unet_jax.command_line.flags import CONFIG, FLAGS, MODE, MODES
 from unet_jax.errors import InputError
 from unet_jax.run import config_file
 from unet_jax.run.config import default_config
 from unet_jax.run.config_keys import unknown_keys
-from unet_jax.runtime.command_line import complain
 
 
 def parse_flags(arguments: Sequence[str]) -> list[str]:
     """Parses the command line; what cannot be parsed ends the program with one line and exit code 2.
 
-    --help and --version end it with what they ask for, and exit code 0.
+    Of several processes, the others end with that line too. --help and --version end the program with what they ask
+    for, and exit code 0.
     """
     if text := usage.asked_for(arguments):
         print(text)
@@ -25,11 +25,19 @@ def parse_flags(arguments: Sequence[str]) -> list[str]:
         if len(rest) > 1:
             raise InputError(f"{rest[1]!r} is not a flag: flags look like --mode=train.")
         getattr(CONFIG.value, "seed", None)  # what could not be loaded raises only when it is looked at
+        _check_mode()
     except InputError as error:
-        sys.exit(complain(error))
+        sys.exit(together.complain(error, arguments))
     except Exception as error:  # absl, ml_collections and the parsers of values have many kinds
-        sys.exit(complain(InputError(_explained(error, arguments))))
+        sys.exit(together.complain(InputError(_explained(error, arguments)), arguments))
     return rest
+
+
+def _check_mode() -> None:
+    if MODE.value not in MODES:
+        raise InputError(f"--mode is {MODE.value!r}; it must be one of {', '.join(MODES)}.")
+    if MODE.value == "benchmark" and together.is_one_of_several():
+        raise InputError("--mode=benchmark measures one process: start it without --distributed and --coordinator.")
 
 
 def _explained(error: Exception, arguments: Sequence[str]) -> str:

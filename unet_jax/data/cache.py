@@ -20,7 +20,16 @@ from unet_jax.data import pool_index, pools, verified
 from unet_jax.data.case import Case, check_finite
 from unet_jax.data.faults import FULL_LIST, lines_of, summary
 from unet_jax.data.names import name_faults, shown
-from unet_jax.data.reader import CaseFiles, Digests, Reader, digest, hash_files, read_of, stamp_of
+from unet_jax.data.reader import (
+    CaseFiles,
+    Digests,
+    Reader,
+    digest,
+    hash_files,
+    read_of,
+    stamp_of,
+    uncompressed_bytes,
+)
 from unet_jax.data.threads import in_threads
 from unet_jax.data.verified import Verified
 from unet_jax.errors import DamageError, InputError, OutOfMemoryError, RunError, StorageError
@@ -160,7 +169,11 @@ class _DataSet:
             return case, digests, []
 
         chosen = self.listing if positions is None else [self.listing[position] for position in positions]
-        return in_threads(decode, chosen, "decoding")
+        return in_threads(decode, chosen, "decoding", weight=self._bytes)
+
+    def _bytes(self, files: CaseFiles) -> int:
+        """Of a case's images, decompressed; as far as their files tell it."""
+        return sum(uncompressed_bytes(self.root / path) for path in files.images)
 
 
 def _with_name_faults(listing: Sequence[CaseFiles]) -> list[CaseFiles]:
@@ -234,6 +247,7 @@ def _decode_all(data: _DataSet, cache: Path, damaged: Path | None = None) -> _Fi
                 faults.extend(found)
             elif not faults:
                 yield {"name": case.name, "patient": case.patient, "spacing": case.spacing}, _arrays(case)
+            del case  # not held while the next one is decoded
 
     with _explained(cache, "written"):
         cache.mkdir(parents=True, exist_ok=True)

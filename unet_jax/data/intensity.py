@@ -31,9 +31,10 @@ def normalise(image: Image, mode: str) -> Image:
     """
     if mode == "range" or (mode == "auto" and image.dtype == np.uint8):
         return image
-    ranges = [_range(image[..., channel]) for channel in range(image.shape[-1])]
-    # Only now, when no copy of a channel is held any more.
-    result = np.zeros(image.shape, image.dtype)
+    result = np.empty(image.shape, image.dtype)
+    # The result first holds the values that percentiles are taken of: a volume may be large.
+    ranges = [_range(image[..., channel], result.reshape(-1)) for channel in range(image.shape[-1])]
+    result[...] = 0
     for channel, of_channel in enumerate(ranges):
         if of_channel is not None:
             _stretch(image[..., channel], *of_channel, result[..., channel])
@@ -47,12 +48,16 @@ def for_display(image: Image) -> Image:
     return normalise(image, "volume")
 
 
-def _range(channel: np.ndarray) -> tuple[float, float] | None:
-    """The percentiles LOW and HIGH, or None of a channel that is 0 throughout."""
-    values = channel[channel != 0] if channel.min() >= 0 else channel.flatten()
-    if not values.size:
+def _range(channel: np.ndarray, room: np.ndarray) -> tuple[float, float] | None:
+    """The percentiles LOW and HIGH, or None of a channel that is 0 throughout; `room` takes the channel's values."""
+    count, without_zeros = 0, channel.min() >= 0
+    for one in channel:
+        values = one[one != 0] if without_zeros else one.ravel()
+        room[count : count + len(values)] = values
+        count += len(values)
+    if not count:
         return None
-    low, high = np.percentile(values, [LOW, HIGH], overwrite_input=True)
+    low, high = np.percentile(room[:count], [LOW, HIGH], overwrite_input=True)
     return low, high
 
 

@@ -13,6 +13,8 @@ Where the paths of `CaseFiles` are not files themselves, there is a fourth: `rea
 import contextlib
 import dataclasses
 import hashlib
+import os
+import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
@@ -29,6 +31,8 @@ from unet_jax.errors import InputError
 Digests = dict[Path, tuple[int, str]]
 # Files that a thread hashes before it takes others.
 PART = 64
+# The last bytes of a gzip file: how large its content is, modulo 2**32.
+GZIP_NOTE = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,3 +120,18 @@ def read_of(reader: Reader | ModuleType) -> Callable[[Path, Path], bytes]:
 def digest(data: bytes) -> tuple[int, str]:
     """What `Digests` holds of a file of these bytes."""
     return len(data), hashlib.sha256(data).hexdigest()
+
+
+def uncompressed_bytes(path: Path) -> int:
+    """How large a file is, by its gzip's own note if it is one; 0 where it cannot be told, as of records."""
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            return 0
+        if path.suffix.lower() != ".gz" or found.st_size < GZIP_NOTE:
+            return found.st_size
+        with path.open("rb") as file:
+            file.seek(-GZIP_NOTE, os.SEEK_END)
+            return max(int.from_bytes(file.read(GZIP_NOTE), "little"), found.st_size)
+    except OSError:  # reading says what it is
+        return 0

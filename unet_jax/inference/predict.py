@@ -169,6 +169,7 @@ def _write_own(
             except InputError as error:
                 found.faults[position] = str(error)
             bar.update(len(found.rows) + len(found.faults) - bar.n)
+            del done  # a volume is not held while the next one is read
 
 
 def _of_all_processes(found: _Found) -> _Found:
@@ -200,6 +201,7 @@ def _decoded(task: Task, own: Sequence[int], found: _Found) -> Iterator[Wanted]:
         if task.scale is not None:
             found.measured[position] = scale.measure(case.name, case.image)
         yield Wanted(position, case, np.arange(len(case.image)))
+        del case
 
 
 def _write(task: Task, done: Segmented, mask: UInt8[np.ndarray, "d h w"]) -> tuple[list[tables.Row], list[tables.Row]]:

@@ -1,5 +1,6 @@
 """Cases in, masks in the cases' own geometry out: the one path of validation, evaluation and prediction."""
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import jax
@@ -20,6 +21,8 @@ from unet_jax.plan.preprocess import preprocess
 from unet_jax.plan.run_plan import RunPlan
 
 Batch = list[tuple[Assembly, Window]]
+# Bytes of an image from which on no other one is held beside it.
+LARGE = 2**27
 
 
 def segment_cases(
@@ -87,11 +90,17 @@ def segment_stream(
     if settings.plan is not None:
         for one in wanted:
             yield _segment_whole(probability, one, settings, settings.plan, keep=keep_probabilities)
+            del one  # not held while the next one is read
         return
     probability = with_flips(probability, settings.flips)
-    assemblies = (Assembly(one, settings, keep=keep_probabilities) for one in wanted)
+    # Not a generator expression, which would hold a case while the next one is drawn.
+    assemblies = map(functools.partial(Assembly, settings=settings, keep=keep_probabilities), wanted)
     pending: list[tuple[jax.Array, Batch]] = []
     for batch in _batches(assemblies, settings):
+        if not batch:
+            while pending:
+                yield from _fetch(*pending.pop(0), settings)
+            continue
         given = jax.device_put(_gather(batch, settings), settings.sharding)
         pending.append((probability(*given), batch))
         # While one batch is fetched, the next is being computed.
@@ -140,7 +149,10 @@ def _volume_settings(settings: SegmentSettings) -> VolumeSettings:
 
 
 def _batches(assemblies: Iterable[Assembly], settings: SegmentSettings) -> Iterator[Batch]:
-    """Windows in order; a batch ends where windows of another size or type begin."""
+    """Windows in order; a batch ends where windows of another size or type begin.
+
+    After a large case comes an empty batch: all of it is to be done before the next case is drawn.
+    """
     batch, kind = [], None
     for assembly in assemblies:
         for window in assembly.windows:
@@ -150,6 +162,10 @@ def _batches(assemblies: Iterable[Assembly], settings: SegmentSettings) -> Itera
                 batch = []
             batch.append((assembly, window))
             kind = its
+        if assembly.wanted.case.image.nbytes >= LARGE:
+            yield batch
+            yield (batch := [])
+            del assembly, window
     if batch:
         yield batch
 

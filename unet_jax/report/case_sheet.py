@@ -21,16 +21,38 @@ BY_HAND = {"left": 0.005, "right": 0.995, "bottom": 0.04, "wspace": 0.04}
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """A case to be shown: its title, one of its sequences, and both masks, of 0 and 1 or of several classes."""
+    """What is shown of a case: a few slices.
+
+    Attributes:
+        title: the case's.
+        numbers: which slices, counted from 0.
+        image: one of its sequences.
+        truth: of 0 and 1, or of several classes.
+        predicted: as `truth`.
+        white: the brightest value of the whole case.
+    """
 
     title: str
-    image: UInt8[np.ndarray, "d h w"] | Float32[np.ndarray, "d h w"]
-    truth: UInt8[np.ndarray, "d h w"]
-    predicted: UInt8[np.ndarray, "d h w"]
+    numbers: list[int]
+    image: UInt8[np.ndarray, "s h w"] | Float32[np.ndarray, "s h w"]
+    truth: UInt8[np.ndarray, "s h w"]
+    predicted: UInt8[np.ndarray, "s h w"]
+    white: float
+
+
+def of_case(
+    title: str,
+    image: UInt8[np.ndarray, "d h w"] | Float32[np.ndarray, "d h w"],
+    truth: UInt8[np.ndarray, "d h w"],
+    predicted: UInt8[np.ndarray, "d h w"],
+) -> Example:
+    """What is shown of a whole case, which need not be kept for it: slices spread over the tumour."""
+    numbers = slices_to_show(truth, predicted)
+    return Example(title, numbers, image[numbers], truth[numbers], predicted[numbers], float(image.max()))
 
 
 def write(path: Path, examples: Sequence[Example], caption: str, classes: Classes = ()) -> None:
-    """A sheet with a row a case: slices spread over the tumour, the true outline and the predicted one.
+    """A sheet with a row a case: its slices, each with the true outline and the predicted one.
 
     Args:
         path: where the PNG goes.
@@ -49,9 +71,8 @@ def write(path: Path, examples: Sequence[Example], caption: str, classes: Classe
         panels = row.subplots(1, SLICES_A_CASE, gridspec_kw=BY_HAND | {"top": 0.82})
         for panel in panels:
             panel.axis("off")
-        # strict is off: a case may have fewer slices than there are panels
-        for panel, number in zip(panels, slices_to_show(example.truth, example.predicted), strict=False):
-            _draw_slice(panel, example, number, classes)
+        for place, panel in enumerate(panels[: len(example.numbers)]):
+            _draw_slice(panel, example, place, classes)
     true, predicted = (("0.4", "solid"), ("0.4", "dashed")) if classes else ((TRUE, "solid"), (PREDICTED, "solid"))
     lines = {"true": true, "predicted": predicted}
     lines |= {name: (colour_of(number), "solid") for number, name in enumerate(classes, 1)}
@@ -71,9 +92,9 @@ def slices_to_show(truth: UInt8[np.ndarray, "d h w"], predicted: UInt8[np.ndarra
     return candidates[np.rint(places).astype(int)].tolist()
 
 
-def _draw_slice(panel: "matplotlib.axes.Axes", example: Example, number: int, classes: Classes) -> None:
-    panel.imshow(example.image[number], cmap="gray", vmin=0, vmax=max(float(example.image.max()), 1e-6))
-    truth, predicted = example.truth[number], example.predicted[number]
+def _draw_slice(panel: "matplotlib.axes.Axes", example: Example, place: int, classes: Classes) -> None:
+    panel.imshow(example.image[place], cmap="gray", vmin=0, vmax=max(example.white, 1e-6))
+    truth, predicted = example.truth[place], example.predicted[place]
     outlines = [(truth, TRUE, "solid"), (predicted, PREDICTED, "solid")]
     if classes:
         styles = ((truth, "solid"), (predicted, "dashed"))
@@ -85,4 +106,4 @@ def _draw_slice(panel: "matplotlib.axes.Axes", example: Example, number: int, cl
     for mask, colour, style in outlines:
         if mask.any():
             panel.contour(mask, levels=[0.5], colors=colour, linestyles=style, linewidths=1.2)
-    panel.set_title(f"slice {number + 1}", fontsize=8)
+    panel.set_title(f"slice {example.numbers[place] + 1}", fontsize=8)

@@ -62,7 +62,9 @@ def describe(
         by slice; `counts`, (true positive, false positive, false negative) pixels by slice. Of several classes,
         outlines and counts are by slice and class.
     """
-    image, marked = np.asarray(case.image)[numbers], np.asarray(case.mask)[numbers]
+    image, marked = np.asarray(case.image), np.asarray(case.mask)
+    if len(numbers) < len(image):  # of a whole case, which may be large, nothing is copied
+        image, marked = image[numbers], marked[numbers]
     predicted, truth = labels.where_labelled(predicted, marked), labels.without_ignored(marked)
     rows, columns = image.shape[1:3]
     sequences = [to_grey(image[..., channel]) for channel in range(image.shape[-1])]
@@ -90,8 +92,10 @@ def to_grey(sequence: UInt8[np.ndarray, "d h w"] | Float32[np.ndarray, "d h w"])
     if sequence.dtype == np.uint8:
         return sequence
     low, high = np.percentile(_sample(sequence), [0.5, 99.5])
-    scaled = (sequence - low) * (255 / (high - low or 1))
-    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+    grey = np.empty(sequence.shape, np.uint8)
+    for number, one in enumerate(sequence):  # because a case may be large
+        grey[number] = np.clip(np.rint((one - low) * (255 / (high - low or 1))), 0, 255)
+    return grey
 
 
 def brightness(sequence: UInt8[np.ndarray, "d h w"]) -> float:

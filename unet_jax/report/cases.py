@@ -12,16 +12,21 @@ from unet_jax.wording import count
 UNDEFINED = "–"
 TEXTS = ("case", "patient")
 
+# Key, heading and format.
+Column = tuple[str, str, str]
 
-def table(rows: Sequence[Row], pictured: AbstractSet[str], everyone: Sequence[Row] = ()) -> list[Element]:
+
+def table(
+    rows: Sequence[Row], pictured: AbstractSet[str], columns: Sequence[Column], *, is_part: bool = False
+) -> list[Element]:
     """The table of cases, and which of them have no pictures.
 
     Args:
         rows: worst first.
         pictured: the names of the cases that can be opened.
-        everyone: the rows of all pages, where these are one page of several.
+        columns: of `columns_of`.
+        is_part: whether these are on one page of several.
     """
-    columns = _columns(everyone or rows)
     rows = [row | {_dice_of(name): of["dice"] for name, of in row.get(CLASSES, {}).items()} for row in rows]
     head = [
         tag(
@@ -36,9 +41,7 @@ def table(rows: Sequence[Row], pictured: AbstractSet[str], everyone: Sequence[Ro
     body = [_case(number, row, columns, row["case"] in pictured) for number, row in enumerate(rows)]
     cases = tag("table", tag("thead", tag("tr", *head)), tag("tbody", *body), id="table")
     missing = [row["case"] for row in rows if row["case"] not in pictured]
-    sorts = (
-        "the headings sort this page, and cases.csv has all cases" if len(everyone) > len(rows) else "the headings sort"
-    )
+    sorts = "the headings sort this page, and cases.csv has all cases" if is_part else "the headings sort"
     hint = f"Worst first; {sorts}. A case's name opens its slices with true and predicted outlines."
     found = [tag("p", hint, class_="quiet"), scrolling(cases, "Cases")]
     if missing:
@@ -53,8 +56,8 @@ def table(rows: Sequence[Row], pictured: AbstractSet[str], everyone: Sequence[Ro
     return found
 
 
-def _columns(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
-    """Key, heading and format of the table's columns."""
+def columns_of(rows: Sequence[Row]) -> list[Column]:
+    """The table's columns, of all pages."""
     in_ml = rows[0]["volume_unit"] == "ml"
     columns = [
         ("case", "Case", ""),
@@ -79,7 +82,7 @@ def _dice_of(name: str) -> str:
     return f"dice of {name}"
 
 
-def _case(number: int, row: Row, columns: Sequence[tuple[str, str, str]], pictured: bool) -> Element:
+def _case(number: int, row: Row, columns: Sequence[Column], pictured: bool) -> Element:
     cells = []
     for key, _, form in columns:
         value = row[key]

@@ -90,10 +90,9 @@ def show(folder: Path, summary: dict, warnings: Sequence[str]) -> None:
 def example(
     title: str, case: Case, numbers: Int[np.ndarray, " s"], mask: UInt8[np.ndarray, "s h w"], channel: int
 ) -> Example:
-    """One channel of a case to be shown with its masks; slices that were not scored have no outlines."""
+    """What is shown of a channel of a case, with its masks; slices that were not scored have no outlines."""
     truth, predicted = np.zeros_like(case.mask), np.zeros_like(case.mask)
     marked = case.mask[numbers]
     truth[numbers], predicted[numbers] = labels.without_ignored(marked), labels.where_labelled(mask, marked)
-    return Example(
-        title, intensity.for_display(np.asarray(case.image[..., channel : channel + 1]))[..., 0], truth, predicted
-    )
+    image = intensity.for_display(np.asarray(case.image[..., channel : channel + 1]))[..., 0]
+    return case_sheet.of_case(title, image, truth, predicted)

@@ -203,9 +203,11 @@
       move(moves[event.key]);
     }
   });
-  // A link from elsewhere names the case that it is about.
+  // A link from elsewhere names the case that it is about, or what is folded here.
   function openNamed() {
     const name = new URLSearchParams(location.hash.slice(1)).get("case");
+    const folded = document.getElementById(location.hash.slice(1));
+    if (folded && folded.tagName === "DETAILS") folded.open = true;
     const found = name && [...body.rows].find((one) => one.cells[0].dataset.value === name);
     if (!found) return;
     if (found.classList.contains("clickable")) return show(found);

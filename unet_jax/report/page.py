@@ -67,9 +67,10 @@ def write(
         "training": to_html(*sections.training(epochs, summary["checkpoint_step"])),
         "run": to_html(*provenance.facts(summary, config)),
     }
+    columns = report_cases.columns_of(rows)
     for number, name in enumerate(pages.names(len(rows))):
         template = resource("page.html")
-        of_page = _cases(number, rows, pictures)
+        of_page = _cases(number, rows, columns, pictures)
         if number:
             write_text(path.with_name(name), filled(ONCE.sub("", template), parts | of_page))
         else:
@@ -78,11 +79,14 @@ def write(
         write_text(path.with_name(pages.SEARCH), search.page(f"{title}: {summary['split']}", rows))
 
 
-def _cases(page: int, rows: Sequence[Row], pictures: Mapping[str, str]) -> dict[str, str]:
+def _cases(
+    page: int, rows: Sequence[Row], columns: Sequence[report_cases.Column], pictures: Mapping[str, str]
+) -> dict[str, str]:
     """What a page, counted from 0, has of its own."""
     here = pages.rows_of(page, rows)
+    table = report_cases.table(here, pictures.keys(), columns, is_part=len(rows) > len(here))
     return {
-        "cases": to_html(*pages.navigation(page, rows), *report_cases.table(here, set(pictures), rows)),
+        "cases": to_html(*pages.navigation(page, rows), *table),
         # numbers, base64 and outlines: no text that somebody else wrote
         "pictures": "\n".join(
             f'<script type="application/json" id="{report_cases.pictures_id(number)}">{pictures[row["case"]]}</script>'

@@ -8,11 +8,22 @@ from unet_jax.report.markup import tag
 
 CASES_A_PAGE = 100
 FIRST, SEARCH = "report.html", "cases-search.html"
+# On the first page: the list of all.
+ALL = "all-pages"
 
 
 def names(cases: int) -> list[str]:
     """The files of a report of so many cases."""
-    return [FIRST, *(f"cases-{number:04d}.html" for number in range(2, -(-cases // CASES_A_PAGE) + 1))]
+    return [FIRST, *map(_file_of, range(1, _pages(cases)))]
+
+
+def _pages(cases: int) -> int:
+    return -(-cases // CASES_A_PAGE)
+
+
+def _file_of(page: int) -> str:
+    """The file of a page, counted from 0."""
+    return f"cases-{page + 1:04d}.html" if page else FIRST
 
 
 def rows_of(page: int, rows: Sequence[Row]) -> Sequence[Row]:
@@ -21,30 +32,33 @@ def rows_of(page: int, rows: Sequence[Row]) -> Sequence[Row]:
 
 
 def navigation(page: int, rows: Sequence[Row]) -> list[Element]:
-    """Where a page stands among the others, and links to all of them; nothing where there is one page.
+    """Where a page stands among the others, and links to its neighbours; nothing where there is one page.
+
+    The first page lists all of them, and the others lead there: so their size does not grow with the number of cases.
 
     Args:
         page: counted from 0.
         rows: of all cases, worst first.
     """
-    files = names(len(rows))
-    if len(files) == 1:
+    count = _pages(len(rows))
+    if count <= 1:
         return []
     first = page * CASES_A_PAGE + 1
     last = min(first + CASES_A_PAGE - 1, len(rows))
     steps = [
-        tag("a", label, href=files[other], rel=rel)
+        tag("a", label, href=_file_of(other), rel=rel)
         for label, rel, other in (("‹ Worse cases", "prev", page - 1), ("Better cases ›", "next", page + 1))
-        if 0 <= other < len(files)
+        if 0 <= other < count
     ]
-    items = [_item(number, name, rows_of(number, rows), number == page) for number, name in enumerate(files)]
+    title = f"All {count:,} pages, by Dice"
+    link = tag("p", tag("a", title, href=f"{FIRST}#{ALL}"))
     return [
         tag(
             "nav",
-            tag("p", f"Cases {first:,} to {last:,} of {len(rows):,}, on page {page + 1:,} of {len(files):,}. "),
+            tag("p", f"Cases {first:,} to {last:,} of {len(rows):,}, on page {page + 1:,} of {count:,}. "),
             tag("p", *steps, class_="steps"),
             search_form(),
-            tag("details", tag("summary", f"All {len(files):,} pages, by Dice"), tag("ol", *items, class_="pages")),
+            link if page else _all(title, rows),
             aria_label="Pages of cases",
         )
     ]
@@ -56,7 +70,12 @@ def search_form() -> Element:
     return tag("form", tag("label", "Find a case ", box), tag("button", "Find"), action=SEARCH, role="search")
 
 
-def _item(number: int, name: str, rows: Sequence[Row], here: bool) -> Element:
+def _all(title: str, rows: Sequence[Row]) -> Element:
+    items = [_item(number, name, rows_of(number, rows)) for number, name in enumerate(names(len(rows)))]
+    return tag("details", tag("summary", title), tag("ol", *items, class_="pages"), id=ALL)
+
+
+def _item(number: int, name: str, rows: Sequence[Row]) -> Element:
     dice = [row["dice"] for row in rows if row["dice"] is not None]
     span = f"{dice[0]:.3f} to {dice[-1]:.3f}" if dice else "undefined"
-    return tag("li", tag("a", span, href=name, aria_current="page" if here else None), value=number + 1)
+    return tag("li", tag("a", span, href=name, aria_current=None if number else "page"), value=number + 1)

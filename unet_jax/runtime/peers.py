@@ -42,10 +42,12 @@ class Peers:
         index: this process's number, from 0; the first one holds the store.
         count: how many there are.
         leave: called when all of them are done.
+        prints: whether the line of the end is printed here.
     """
 
-    def __init__(self, store: Any, index: int, count: int, leave: Callable[[], None]):
+    def __init__(self, store: Any, index: int, count: int, leave: Callable[[], None], *, prints: bool = True):
         self._store, self._index, self._count, self._leave = store, index, count, leave
+        self._prints = prints
         self._threads = [
             threading.Thread(target=work, daemon=True, name="peers") for work in (self._beat, self._listen, self._watch)
         ]
@@ -94,7 +96,8 @@ class Peers:
         cause = {"message": named, "exit_code": exit_code}
         if leaving_out != 0:
             cause = self._within(ANSWER, lambda: self._published(cause)) or cause
-        watchdog.complain_at_once(cause["message"], cause["exit_code"])
+        if self._prints:
+            watchdog.complain_at_once(cause["message"], cause["exit_code"])
         if leaving_out != 0:
             self._within(FAREWELL, lambda: self._say_farewell(leaving_out))
         watchdog.exit_now(cause["exit_code"])
@@ -118,6 +121,9 @@ class Peers:
     def wait_for_cause(self, error: BaseException) -> NoReturn:
         """For the main thread, after an error that another process's end must be the reason of."""
         self._silence = SILENCE_AFTER_FAULT
+        if self._index:
+            # The first process, which looks after all, may wait for others that are in no fault.
+            self._within(ANSWER, lambda: self._store.key_value_set(_key(f"faults/{self._index}"), ""))
         time.sleep(SILENCE_AFTER_FAULT + LATE + ANSWER)
         if self._index:
             time.sleep(SILENCE)  # the first process may not have met an error, and looks for longer
@@ -138,6 +144,8 @@ class Peers:
                     if seen.get(key) != value:
                         seen[key] = value
                         self._heard[int(key.rpartition("/")[2])] = self._awake
+                if self._store.key_value_dir_get(_key("faults/")):
+                    self._silence = SILENCE_AFTER_FAULT
 
     def _listen(self) -> None:
         while not self._done.is_set():
@@ -176,10 +184,10 @@ def _key(name: str) -> str:
     return f"{exchange.PREFIX}/peers/{name}"
 
 
-def begin(store: Any, index: int, count: int, leave: Callable[[], None]) -> Peers:
+def begin(store: Any, index: int, count: int, leave: Callable[[], None], *, prints: bool = True) -> Peers:
     """From here on, this process's end is that of all, and theirs is its own; the arguments are those of `Peers`."""
     global _peers
-    _peers = Peers(store, index, count, leave)
+    _peers = Peers(store, index, count, leave, prints=prints)
     watchdog.end_with(_peers.end)
     _peers.start()
     return _peers

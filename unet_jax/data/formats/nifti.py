@@ -106,10 +106,11 @@ def decode(
             array, grid = table.read(read(path), path, mask=is_mask, axes=axes)
             _check_together(path, grid, grids)
             grids[path] = grid
-            found = _classes(array, path, labels, threshold) if is_mask else array.astype(np.float32, copy=False)
+            found = _classes(array, path, labels, threshold) if is_mask else array
             found = label_maps.numbered(found, number_of(path)) if is_mask and number_of else found
-            arrays[path] = np.ascontiguousarray(found)
-            del array, found  # a volume is not held twice
+            # Type and order in one go: a volume is not held twice.
+            arrays[path] = np.ascontiguousarray(found, np.uint8 if is_mask else np.float32)
+            del array, found
         except InputError as error:
             faults += lines_of(error)
     if faults:
