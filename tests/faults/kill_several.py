@@ -24,6 +24,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -225,11 +226,10 @@ def main() -> int:
 
     kept, undisturbed = folder / DONE, folder / "undisturbed"
     done = read_json(kept) if kept.exists() else {"strikes": [], "runs": {}}
-    if not kept.exists():
+    if not (undisturbed / "evaluation").exists():
         shutil.rmtree(undisturbed, ignore_errors=True)
         with run(undisturbed, "undisturbed") as running:
             assert set(running.codes(PATIENCE)) == {0}, running.said()
-        write_json(kept, done)
 
     everything = planned(given.kills, given.processes, given.seed)
     for number, one in enumerate(everything):
@@ -273,7 +273,7 @@ def differences(workdir: Path, expected: Path) -> list[str]:
     try:
         several_runs.assert_same_run(workdir, expected)
     except AssertionError as error:
-        return [str(error)]
+        return ["".join(traceback.format_exception(error))]
     return []
 
 
