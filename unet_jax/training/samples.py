@@ -75,19 +75,19 @@ def of_slices(config: ConfigDict, cases: list[Case], index: Index) -> Samples:
             gathered=gathered,
         )
 
-    validation = functools.partial(_validation_slices, config, cases, index["val"], weigh, steps)
+    validation = functools.partial(_validation_slices, config, cases, index, weigh, steps)
     return Samples(steps, batches, validation, slices, functools.partial(batches, gathered=False))
 
 
 def _validation_slices(
     config: ConfigDict,
     cases: list[Case],
-    index: Int32[np.ndarray, "n 2"],
+    index: Index,
     weigh: Callable | None,
     steps_per_epoch: int,
 ) -> Iterator[Batch]:
     """Batches of slices spread evenly over the validation side, and so are those of each; few slices are repeated."""
-    slices = Slices(cases, index, config.data.slab, weigh, config.data.neighbours)
+    slices = Slices(cases, index["val"], config.data.slab, weigh, config.data.neighbours)
     size, number = _validation_batches(config, len(slices), steps_per_epoch)
     places = np.arange(number * size) * len(slices) // (number * size)
     rows = pipeline.share_of(size, jax.process_index(), jax.process_count())
