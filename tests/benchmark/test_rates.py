@@ -12,9 +12,11 @@ def test_images_a_second_go_by_the_median():
     assert rates.images_per_second([0.25, 0.75], 3) == pytest.approx(6)
 
 
-@pytest.mark.parametrize(("dtype", "share", "published"), [("float32", 0.5, None), ("bfloat16", 0.25, 0.2)])
-def test_speeds_by_hand(dtype, share, published):
-    """1.2e12 operations in .2 s are 6 TFLOP/s, 2 on each of three devices."""
+@pytest.mark.parametrize(
+    ("dtype", "share", "published", "floor"), [("float32", 0.5, None, 100), ("bfloat16", 0.25, 0.2, 50)]
+)
+def test_speeds_by_hand(dtype, share, published, floor):
+    """1.2e12 operations in .2 s are 6 TFLOP/s, 2 on each of three devices, whose products do 4 or 8."""
     found = rates.speeds(SAMPLES, images=8, flops=1_200_000_000_000, dtype=dtype, devices=3, peak=PEAK)
     assert found == {
         "p50_ms": pytest.approx(200),
@@ -22,6 +24,7 @@ def test_speeds_by_hand(dtype, share, published):
         "samples": 3,
         "images_per_second": pytest.approx(40),
         "gflop": pytest.approx(1200),
+        "floor_ms": pytest.approx(floor),
         "tflops_a_device": pytest.approx(2),
         "share_of_measured_peak": pytest.approx(share),
         "share_of_published_peak": None if published is None else pytest.approx(published),

@@ -94,7 +94,7 @@ def test_pictures_have_it_where_it_is_asked_for_and_volumes_do_not():
     assert "clDice per patient" in scores.table(header | summary)
     [tile] = [each for each in sections._tiles(header | summary) if "clDice" in each[0]]
     assert tile[1] == "0.667"
-    assert ("cldice", "clDice", ".3f") in report_cases._columns(found.rows)
+    assert ("cldice", "clDice", ".3f") in report_cases.columns_of(found.rows)
 
     without = score([HALF[None]], [LINE[None]], cldice=False)
     assert "cldice" not in without.rows[0]

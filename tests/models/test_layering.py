@@ -37,7 +37,9 @@ def test_only_the_layers_import_fast_convolutions():
 
 def test_only_where_programs_are_compiled_are_layouts_chosen():
     importing = [path for path in (ROOT / "unet_jax").rglob("*.py") if modules(path.read_text()) & LAYOUTS]
-    wanted = {ROOT / "unet_jax" / name for name in ("inference/network.py", "training/step.py")}
+    wanted = {
+        ROOT / "unet_jax" / name for name in ("inference/network.py", "training/step.py", "training/validation_loss.py")
+    }
     assert set(importing) == wanted
 
 

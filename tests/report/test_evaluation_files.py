@@ -125,14 +125,15 @@ def test_a_full_disk_leaves_the_evaluation_before(evaluated, tmp_path):
         assert [path.name for path in (disk / "evaluation").iterdir()] == ["val"]
 
 
-def test_slices_that_were_not_scored_have_no_outlines():
+def test_slices_that_were_not_scored_are_not_shown():
     truth = np.ones((4, 2, 2), np.uint8)
     image = np.arange(4 * 2 * 2 * 3, dtype=np.uint8).reshape(4, 2, 2, 3)
     numbers = np.array([1, 3])
     found = evaluation_files.example("best", Case("a", "a", image, truth), numbers, 2 * truth[numbers], 1)
     assert found.title == "best"
-    np.testing.assert_array_equal(found.truth, truth * np.array([0, 1, 0, 1], np.uint8)[:, None, None])
+    assert found.numbers == [1, 3]
+    np.testing.assert_array_equal(found.truth, truth[numbers])
     np.testing.assert_array_equal(found.predicted, 2 * found.truth)
-    np.testing.assert_array_equal(found.image, image[..., 1])
+    np.testing.assert_array_equal(found.image, image[numbers, ..., 1])
     found = evaluation_files.example("best", Case("a", "a", image[..., :1], truth), numbers, truth[numbers], 0)
-    np.testing.assert_array_equal(found.image, image[..., 0])
+    np.testing.assert_array_equal(found.image, image[numbers, ..., 0])

@@ -60,17 +60,17 @@ def evaluate(
     if side not in SIDES:
         raise InputError(f"--split is {side!r}; it must be one of {', '.join(SIDES)}.")
     config = read_config(workdir, flips=flips, tiles=tiles)
-    if side != "all" and not (workdir / run_folder.SPLIT).exists():
-        raise InputError(
-            f"{workdir} has no {run_folder.SPLIT}: a pack has it with --case_names alone. Score all cases of a folder "
-            "with --split=all --data=DIR."
-        )
     elsewhere = data if side == "all" else None
     if elsewhere is not None:
         load.take_cases_from(elsewhere, config)
     elif data is not None:
         config.data.root = str(data)
     with run_folder.lock_run(output or workdir), explained(config):
+        if side != "all" and not (workdir / run_folder.SPLIT).exists():
+            raise InputError(
+                f"{workdir} has no {run_folder.SPLIT}: a pack has it with --case_names alone. Score all cases of a "
+                "folder with --split=all --data=DIR."
+            )
         run_folder.check_data(config)
         found = load.load(config)
         if side != "all":
