@@ -1,3 +1,4 @@
+import dataclasses
 import importlib
 import itertools
 import json
@@ -31,12 +32,14 @@ def load(name):
 def as_it_trains(config, folder):
     """The config with what it gets from a plan, which nnU-Net made of other data, and the plan's configuration.
 
-    The latter is None for a recipe that follows no plan.
+    The latter is None for a recipe of slices.
     """
     name = "3d_fullres" if config.plan.configurations else config.plan.configuration
-    if name is None:
+    if name is None and config.data.patch is None:
         return config, None
-    planned = plans_of(folder, "hippocampus").configurations[name]
+    planned = plans_of(folder, "hippocampus").configurations[name or "3d_fullres"]
+    if name is None:
+        return config, dataclasses.replace(planned, patch_size=tuple(config.data.patch))
     return run_plan.filled(config, planned), planned
 
 

@@ -33,7 +33,7 @@ def dice(found, there):
     return 2 * (found & there).sum() / (found.sum() + there.sum()) if found.any() or there.any() else None
 
 
-@pytest.mark.slow
+@pytest.mark.longest
 @pytest.mark.parametrize(
     ("labels", "order", "configurations"),
     [

@@ -74,7 +74,7 @@ def test_the_table_has_a_line_a_program():
     assert lines[-1].startswith("Of all pixels, 99.87% or more")
 
 
-@pytest.mark.slow
+@pytest.mark.longest
 def test_every_row_at_toy_size():
     root = Path(__file__).parents[2]
     done = subprocess.run(

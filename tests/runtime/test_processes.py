@@ -120,7 +120,7 @@ def test_what_differs_is_named_everywhere(tmp_path):
     ("acts", "allowed"),
     [
         pytest.param({"silence": 4}, 15, id="in a tenth of the time"),
-        pytest.param({}, 60, id="in the time that a process really has", marks=pytest.mark.slow),
+        pytest.param({}, 60, id="in the time that a process really has", marks=pytest.mark.longest),
     ],
 )
 def test_one_that_is_killed_or_stopped_ends_the_other(tmp_path, number, kind, acts, allowed):
@@ -143,7 +143,7 @@ def test_one_that_is_killed_or_stopped_ends_the_other(tmp_path, number, kind, ac
         running.kill()
 
 
-@pytest.mark.slow
+@pytest.mark.longest
 @pytest.mark.parametrize("number", [1, 2])
 def test_one_of_four_that_is_killed_is_missed_at_once(tmp_path, number):
     """The first process may have no part in the sum that breaks, and is told of it."""
