@@ -23,7 +23,7 @@ from pathlib import Path
 
 from absl import app, flags
 
-from benchmarks import results
+from benchmarks import patches, results
 from unet_jax.run import history
 from unet_jax.run.folder import HISTORY
 
@@ -66,7 +66,6 @@ def steps(work: Path, tiny: bool) -> list[Step]:
     size, features, batch = ((8,) * 3, (2, 4), 2) if tiny else ((128,) * 3, (32, 64, 128, 256, 320, 320), 2)
     seconds = 0.2 if tiny else 3
     check = ("--tiny", "--seconds=1") if tiny else ("--seconds=8",)
-    stages = len(features)
     return [
         _script("volumes_128", 110, "volumes_against_torch", "--only=128", *check),
         _benchmark(
@@ -78,20 +77,8 @@ def steps(work: Path, tiny: bool) -> list[Step]:
             "benchmark.first_step=False",
             f"data.root={work / 'data' / 'Dataset001_Synthetic'}",
             f"data.cache={work / 'cache'}",
-            "data.folds=0",
             f"data.workers={0 if tiny else 8}",
-            "plan.configurations=None",
-            f"data.patch={size}",
-            f"train.batch_size={batch}",
-            f"model.dtype={'float32' if tiny else 'bfloat16'}",
-            "model.rank=3",
-            "model.residual=False",
-            f"model.features={features}",
-            f"model.kernels={((3, 3, 3),) * stages}",
-            f"model.strides={((1, 1, 1), *((2, 2, 2),) * (stages - 1))}",
-            f"model.blocks={(2,) * stages}",
-            f"model.decoder_blocks={(2,) * (stages - 1)}",
-            "loss.dice.per_sample=True",
+            *patches.keys(size, features, batch, "float32" if tiny else "bfloat16"),
             volumes=20 if tiny else 160,
         ),
         _script("volumes_hippocampus", 85, "volumes_against_torch", "--only=40×56×40", *check),

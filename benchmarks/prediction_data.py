@@ -9,7 +9,7 @@ import cv2
 import nibabel
 import numpy as np
 
-from benchmarks import synthetic_volumes
+from benchmarks import patches, synthetic_volumes
 from unet_jax.data import phantom
 
 
@@ -82,31 +82,11 @@ def rows(device: str, *, tiny: bool) -> list[Row]:
             "ct",
             f"one CT of {whole} ({device}, features {features[0]} to {features[-1]}, {patch[0]}³, batch 1, {dtype})",
             lambda folder: write_volume(folder, shape, patch[0]),
-            _of_patches(patch, features, dtype),
+            (*patches.keys(patch, features, 1, dtype), "eval.tta=False"),
             "nnunet",
             {"kind": "volume", "patch": patch, "features": features, "dtype": dtype},
         ),
     ]
-
-
-def _of_patches(patch: tuple[int, ...], features: tuple[int, ...], dtype: str) -> tuple[str, ...]:
-    stages = len(features)
-    return (
-        "data.folds=0",
-        "plan.configurations=None",
-        f"data.patch={patch}",
-        "train.batch_size=1",
-        f"model.dtype={dtype}",
-        "model.rank=3",
-        "model.residual=False",
-        f"model.features={features}",
-        f"model.kernels={((3, 3, 3),) * stages}",
-        f"model.strides={((1, 1, 1), *((2, 2, 2),) * (stages - 1))}",
-        f"model.blocks={(2,) * stages}",
-        f"model.decoder_blocks={(2,) * (stages - 1)}",
-        "loss.dice.per_sample=True",
-        "eval.tta=False",
-    )
 
 
 def write_scan(folder: Path, size: int, slices: int) -> Path:
