@@ -4,19 +4,17 @@ Of more than a hundred cases, it has the hundred worst ones, and further pages t
 them by name: see `search`.
 """
 
-import html
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from unet_jax.data.names import shown
 from unet_jax.files import write_text
 from unet_jax.metrics.cases import Row
 from unet_jax.report import cases as report_cases
 from unet_jax.report import pages, provenance, search, sections
 from unet_jax.report.markup import to_html
-from unet_jax.report.template import filled, resource, script_hash
+from unet_jax.report.template import filled, head, resource
 
 # What only the first page has.
 ONCE = re.compile(r'<section aria-labelledby="(?:scores|training|run)">.*?</section>\n', re.DOTALL)
@@ -54,10 +52,8 @@ def write(
     classes = list(summary.get("classes", ()))
     script = resource("stage.js") + resource("page.js")
     parts = {
-        "title": html.escape(shown(f"{title}: {summary['split']}")),
-        "style": resource("page.css"),
+        "head": head(f"{title}: {summary['split']}", script),
         "script": script,
-        "script_hash": script_hash(script),
         "header": to_html(*sections.header(title, summary, origin or {})),
         "notices": to_html(*sections.notices(summary)),
         "scores": to_html(*sections.scores(summary, rows)),

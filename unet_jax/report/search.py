@@ -1,6 +1,5 @@
 """The page that finds a case of a report of several pages by a part of its name, from the disk too."""
 
-import html
 import json
 from collections.abc import Sequence
 
@@ -8,7 +7,7 @@ from unet_jax.data.names import shown
 from unet_jax.metrics.cases import Row
 from unet_jax.report import pages
 from unet_jax.report.markup import tag, to_html
-from unet_jax.report.template import filled, resource, script_hash
+from unet_jax.report.template import filled, head, resource
 
 
 def page(title: str, rows: Sequence[Row]) -> str:
@@ -21,10 +20,8 @@ def page(title: str, rows: Sequence[Row]) -> str:
     script = resource("search.js")
     heading = [tag("p", tag("a", "‹ Report", href=pages.FIRST), class_="above"), tag("h1", title)]
     parts = {
-        "title": html.escape(shown(f"{title}: find a case")),
-        "style": resource("page.css"),
+        "head": head(f"{title}: find a case", script),
         "script": script,
-        "script_hash": script_hash(script),
         "heading": to_html(*heading, pages.search_form()),
         "everyone": _everyone(rows),
     }
