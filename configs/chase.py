@@ -39,7 +39,7 @@ def get_config() -> ConfigDict:
     config.optim.schedule = "cosine"
     config.optim.ema_decay = 0.99
     config.train.batch_size = 1
-    config.train.epochs = 20
+    config.train.epochs = 30
     # The cosine ends where the training does.
     config.train.patience = 0
     config.eval.checkpoint = "newest"

@@ -104,6 +104,29 @@ def test_gradients_are_finite_and_point_downhill():
     assert float(loss(logits.at[1].add(-down), masks)[0][1]) < float(values[1])
 
 
+@pytest.mark.parametrize("axis", [1, 2])
+def test_the_gradient_of_the_largest_goes_to_the_largest(axis):
+    """That of `jnp.max` over the three, stacked; one value at a time is the largest of random ones."""
+    x, gradient = map(jnp.asarray, np.random.default_rng(axis).random((2, 2, 7, 5, 3), np.float32))
+
+    def stacked(x):
+        padded = jnp.pad(x, [(1, 1) if one == axis else (0, 0) for one in range(4)], constant_values=-jnp.inf)
+        count = x.shape[axis]
+        return jnp.stack([jax.lax.slice_in_dim(padded, k, k + count, axis=axis) for k in range(3)]).max(0)
+
+    expected, pull_expected = jax.vjp(stacked, x)
+    largest, pull = jax.vjp(lambda x: skeleton._largest_of_three(x, axis), x)
+    np.testing.assert_array_equal(largest, expected)
+    np.testing.assert_allclose(pull(gradient)[0], pull_expected(gradient)[0], atol=1e-6)
+
+
+def test_equally_large_neighbours_share_the_gradient():
+    x = jnp.array([3.0, 3.0, 1.0, 0.0, 2.0]).reshape(1, 5, 1)
+    [shares] = jax.vjp(lambda x: skeleton._largest_of_three(x, 1), x)[1](jnp.ones_like(x))
+    # Windows from the left: both 3s share the first and the second; the third is the second 3's; then 2's, twice.
+    np.testing.assert_array_equal(shares.ravel(), [1.0, 2.0, 0.0, 0.0, 2.0])
+
+
 def test_volumes_have_skeletons_as_well():
     """A beam of 3×3×7 in a volume is left as its axis of 5."""
     volume = jnp.zeros((1, 5, 5, 9, 1)).at[:, 1:4, 1:4, 1:8].set(1.0)
