@@ -177,7 +177,8 @@ def get_config() -> ConfigDict:
     # deviation in pixels of what the network sees, and bicubic between them; the image is mirrored at its border.
     config.augment.elastic = ConfigDict({"probability": 0.0, "std": 10.0, "grid": 3})
     # A factor on all intensities; a factor on their distance from the mean; an exponent. Drawn once an image, or, with
-    # per_channel, for each of its channels: sequences differ from scanner to scanner by themselves.
+    # per_channel, for each of its channels: sequences differ from scanner to scanner by themselves. Neighbouring slices
+    # of a channel share its draw.
     config.augment.per_channel = False
     config.augment.brightness = ConfigDict({"probability": 0.0, "range": (0.75, 1.25)})
     config.augment.contrast = ConfigDict({"probability": 0.0, "range": (0.75, 1.25)})

@@ -19,9 +19,9 @@ def _settings(**changes):
     return off | {"per_channel": False} | changes
 
 
-def augment(key, image, mask, settings):
+def augment(key, image, mask, settings, stacked=1):
     """Compiled, as it is used."""
-    return jax.jit(lambda *arguments: module.augment(*arguments, settings))(key, image, mask)
+    return jax.jit(lambda *arguments: module.augment(*arguments, settings, stacked))(key, image, mask)
 
 
 def _affine(**limits):
@@ -315,6 +315,17 @@ def test_each_channel_can_have_a_factor_of_its_own(pictures):
     transformed, same_mask = augment(KEY, image, mask, _settings(contrast=_fixed(0.5), per_channel=True))
     np.testing.assert_allclose(transformed, (x - mean) * 0.5 + mean, rtol=1e-5)
     np.testing.assert_array_equal(same_mask, mask)
+
+
+def test_neighbouring_slices_of_a_channel_share_its_draw(pictures):
+    """As many factors as a slice has channels, and in each image those of its slices are equal."""
+    image, mask = pictures
+    brightness = {"probability": 1.0, "range": (0.5, 1.5)}
+    stacked = jnp.concatenate([image, image[:, ::-1], image], axis=-1)
+    bright, _ = augment(KEY, stacked, mask, _settings(brightness=brightness, per_channel=True), 3)
+    factors = np.asarray(bright / stacked)[:, 0, 0].reshape(6, 3, 3)
+    assert len(np.unique(factors[:, 0].round(4))) == 18
+    np.testing.assert_allclose(factors, factors[:, :1] + np.zeros_like(factors), rtol=1e-5)
 
 
 def test_switching_others_on_leaves_the_flips_as_they_were(pictures):

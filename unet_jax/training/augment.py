@@ -30,6 +30,7 @@ def augment(
     image: Float[Array, "b *spatial c"],
     mask: Float[Array, "b *spatial k"],
     settings: Mapping,
+    stacked: int = 1,
 ) -> tuple[Float[Array, "b *spatial c"], Float[Array, "b *spatial k"]]:
     """Transforms each image by random draws of its own, and its mask in the same way.
 
@@ -43,6 +44,7 @@ def augment(
         mask: 0 or 1, and pixel weights if there are any. It is sampled from the nearest pixels: the only new value is
             0, which the affine transform brings in from outside the image.
         settings: the config's `augment` group. A transform of probability 0 is not compiled.
+        stacked: of how many slices an image has the channels, one slice after the other: see `config.data.neighbours`.
 
     Returns:
         The transformed image and mask, of the same shapes and types.
@@ -58,7 +60,7 @@ def augment(
         image, mask = jax.vmap(lambda k, x, y: _affine(k, x, y, settings["affine"]))(keys, image, mask)
     if settings["elastic"]["probability"]:
         image, mask = jax.vmap(lambda k, x, y: _elastic(k, x, y, settings["elastic"]))(keys, image, mask)
-    return jax.vmap(lambda k, x: _intensity(k, x, settings))(keys, image), mask
+    return jax.vmap(lambda k, x: _intensity(k, x, settings, stacked))(keys, image), mask
 
 
 def _draw(key: Key[Array, ""], name: str) -> Key[Array, ""]:
@@ -147,13 +149,15 @@ def _sampled(x: Array, coordinates: Sequence[Array], order: int, mode: str) -> A
     return jnp.moveaxis(sampled.reshape(*x.shape[:ROWS], x.shape[-1], height, width), -3, -1)
 
 
-def _intensity(key: Key[Array, ""], image: Array, settings: Mapping) -> Array:
-    """Brightness, contrast and gamma: one draw for all channels, or with `per_channel` one for each."""
+def _intensity(key: Key[Array, ""], image: Array, settings: Mapping, stacked: int) -> Array:
+    """Brightness, contrast and gamma: one draw for all channels, or with `per_channel` one for each of a slice's own."""
     if not settings["per_channel"]:
         return _intensity_of_all(key, image, settings)
-    keys = jax.vmap(lambda number: jax.random.fold_in(key, number))(jnp.arange(image.shape[-1]))
+    # What lies side by side is of one scan: its slices keep the contrast that they have to each other.
+    by_slice = image.reshape(*image.shape[:-1], stacked, -1)
+    keys = jax.vmap(lambda number: jax.random.fold_in(key, number))(jnp.arange(by_slice.shape[-1]))
     of_one = functools.partial(_intensity_of_all, settings=settings)
-    return jax.vmap(of_one, in_axes=(0, -1), out_axes=-1)(keys, image)
+    return jax.vmap(of_one, in_axes=(0, -1), out_axes=-1)(keys, by_slice).reshape(image.shape)
 
 
 def _intensity_of_all(key: Key[Array, ""], image: Array, settings: Mapping) -> Array:

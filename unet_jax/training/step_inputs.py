@@ -25,7 +25,7 @@ def augmented(
         given = batch["image"], batch["mask"], settings.patches, batch.get("previous"), settings.mesh
         image, mask = patch_augment.augment(key, *given)
         return image, _of_classes(_one_hot(mask, settings), settings)
-    image, targets = augment(key, *_resized(batch, settings), settings.augment)
+    image, targets = augment(key, *_resized(batch, settings), settings.augment, settings.stacked)
     return image, _of_classes(targets, settings)
 
 

@@ -24,6 +24,7 @@ class StepSettings:
         image_size: rows and columns of the network's input, in pixels; None for patches, which are as they should be.
         loss: weight of each loss: see `losses.deep_supervision_loss`.
         augment: see `augment.augment`; not for patches.
+        stacked: of how many slices an image has the channels.
         seed: what is random in step n is a function of (seed, n) alone.
         classes: how many there are, background aside.
         members: of classes that overlap, the numbers of each in the masks; empty for others, which have the numbers
@@ -46,6 +47,7 @@ class StepSettings:
     augment: Mapping[str, Any]
     seed: int
     classes: int = 1
+    stacked: int = 1
     skip_nonfinite: bool = False
     spike_factor: float = 10.0
     ema_decay: float | None = None
@@ -76,6 +78,7 @@ class StepSettings:
             augment=config.augment.to_dict(),
             seed=config.seed,
             classes=regions.count(classes),
+            stacked=1 + 2 * config.data.neighbours,
             members=regions.members(classes) if overlap else (),
             skip_nonfinite=config.train.nonfinite == "skip",
             spike_factor=config.train.spike_factor,
