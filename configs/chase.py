@@ -44,6 +44,7 @@ def get_config() -> ConfigDict:
     config.train.patience = 0
     config.eval.checkpoint = "newest"
     config.eval.cldice = True
+    config.eval.second_masks = r"Image_{patient:\d+}{eye:[LR]}_2ndHO.png"
     # On the other folds.
     config.eval.choose = ("threshold",)
     config.eval.tta = True

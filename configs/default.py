@@ -318,6 +318,9 @@ def get_config() -> ConfigDict:
     # Whether cases of one slice are scored by clDice as well, how well the centre lines of vessels or membranes agree
     # (Shit et al. 2021). It is undefined for volumes.
     config.eval.cldice = False
+    # Masks of a second observer, a pattern as data.masks is one: nothing is trained or chosen by them. The scores then
+    # say how well the network agrees with each observer, and these with each other.
+    config.eval.second_masks = placeholder(str)
     # Connected parts of a case's mask that are dropped: those under so many voxels (0: none), all but the largest.
     config.eval.postprocess = ConfigDict({"minimum_voxels": 0, "largest_component": False})
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from unet_jax.errors import InputError
 from unet_jax.files import read_json
-from unet_jax.metrics.cases import CLDICE, Row
+from unet_jax.metrics.cases import CLDICE, OBSERVERS, Row
 from unet_jax.run import folder as run_folder
 from unet_jax.run import history, manifest, resume
 from unet_jax.run.config import read_config, read_flat_config
@@ -128,7 +128,7 @@ def _check_alike(folds: Sequence[Fold]) -> None:
             if key != "data.fold" and not resume.is_harmless(key) and first.config.get(key) != fold.config.get(key)
         ]
         keys += [key for key in SCORED_WITH if first.metrics[key] != fold.metrics[key]]
-        keys += [CLDICE] if (CLDICE in first.rows[0]) != (CLDICE in fold.rows[0]) else []
+        keys += [name for name in (CLDICE, *OBSERVERS) if (name in first.rows[0]) != (name in fold.rows[0])]
         if keys:
             raise InputError(
                 f"{first.folder} and {fold.folder} differ in {', '.join(keys)}: train or score one of them as the "

@@ -1,5 +1,6 @@
 """Scores a run on one side of its split, from the run's folder alone."""
 
+import dataclasses
 import sys
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from unet_jax.data.load import DataSet
 from unet_jax.data.slices import all_slices
 from unet_jax.data.splits import Split
 from unet_jax.errors import InputError
+from unet_jax.evaluation import observers
 from unet_jax.evaluation.scored import score_slices
 from unet_jax.files import read_json
 from unet_jax.inference.network import load_network
@@ -123,8 +125,16 @@ def score(
     stages, masks = score_slices(probability, config, data, index, settings, classes, title=title)
     seconds = time.perf_counter() - began
 
-    summaries = {stage: summarise(scores.rows, scores.counts) for stage, scores in stages.items()}
     final = next(reversed(stages))
+    if config.eval.second_masks:
+        try:
+            compared = observers.compared(stages[final].rows, data, masks, config)
+            stages[final] = dataclasses.replace(stages[final], rows=compared)
+        except InputError as error:
+            if elsewhere is None:
+                raise
+            warnings.append(f"not compared with a second observer: {error}")
+    summaries = {stage: summarise(scores.rows, scores.counts) for stage, scores in stages.items()}
     rows = stages[final].rows
     summary = {
         "split": side,

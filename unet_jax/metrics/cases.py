@@ -30,6 +30,8 @@ LESIONS = ("lesions_true_positive", "lesions_false_positive", "lesions_false_neg
 WHOLE_CASE = (*DISTANCES, *LESIONS)
 # where config.eval.cldice asks for it; None for cases of several slices
 CLDICE = "cldice"
+# where config.eval.second_masks names another observer's: the Dice of the predicted mask, and of the true one, with it
+OBSERVERS = WITH_SECOND, BETWEEN_OBSERVERS = "dice_with_second_observer", "dice_between_observers"
 
 
 @dataclasses.dataclass(frozen=True)

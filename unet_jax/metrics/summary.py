@@ -8,7 +8,17 @@ from jaxtyping import Int32, Int64
 
 from unet_jax.data.case import Case
 from unet_jax.metrics import overlap, statistics
-from unet_jax.metrics.cases import CLASSES, CLDICE, LESIONS, PIXELS, Row, over_classes, overlap_row, worst_first
+from unet_jax.metrics.cases import (
+    CLASSES,
+    CLDICE,
+    LESIONS,
+    OBSERVERS,
+    PIXELS,
+    Row,
+    over_classes,
+    overlap_row,
+    worst_first,
+)
 
 # what post-processing can be seen to change
 CHANGED = ("dice_per_patient", "dice_global", "precision", "recall", "hd95_per_patient", "lesions")
@@ -133,8 +143,7 @@ def _of_whole_cases(patients: Mapping[str, list[Row]]) -> dict:
         "volume_difference": {"unit": rows[0]["volume_unit"]},
         "relative_volume_difference": {},
     }
-    if CLDICE in rows[0]:
-        units[CLDICE] = {}
+    units |= {name: {} for name in (CLDICE, *OBSERVERS) if name in rows[0]}
     return {
         f"{name}_per_patient": _of_defined([[row[name] for row in of] for of in patients.values()]) | unit
         for name, unit in units.items()

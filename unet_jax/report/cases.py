@@ -5,7 +5,7 @@ from collections.abc import Set as AbstractSet
 from xml.etree.ElementTree import Element
 
 from unet_jax.colours import colour_of
-from unet_jax.metrics.cases import CLASSES, CLDICE, Row
+from unet_jax.metrics.cases import BETWEEN_OBSERVERS, CLASSES, CLDICE, WITH_SECOND, Row
 from unet_jax.report.markup import scrolling, tag
 from unet_jax.wording import count
 
@@ -69,6 +69,8 @@ def columns_of(rows: Sequence[Row]) -> list[Column]:
         ("hd95", f"HD95, {rows[0]['distance_unit']}", ".1f"),
         ("surface_dice", "Surface Dice", ".3f"),
         *([(CLDICE, "clDice", ".3f")] if CLDICE in rows[0] else []),
+        *([(WITH_SECOND, "Dice, second observer", ".3f")] if WITH_SECOND in rows[0] else []),
+        *([(BETWEEN_OBSERVERS, "Dice, observers", ".3f")] if BETWEEN_OBSERVERS in rows[0] else []),
         ("volume_difference", f"Volume difference, {rows[0]['volume_unit']}", "+,.1f" if in_ml else "+,.0f"),
         ("lesions_false_negative", "Lesions missed", "d"),
         ("lesions_false_positive", "Lesions false", "d"),

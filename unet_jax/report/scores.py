@@ -74,6 +74,9 @@ def _lines_of_whole_cases(summary: dict) -> list[tuple[str, str]]:
     ]
     if "cldice_per_patient" in summary:
         lines.append((f"clDice per {unit}", spread(summary["cldice_per_patient"])))
+    if "dice_with_second_observer_per_patient" in summary:
+        lines.append(("Dice, second observer", spread(summary["dice_with_second_observer_per_patient"])))
+        lines.append(("Dice between observers", spread(summary["dice_between_observers_per_patient"])))
     if lesions:
         found, false, missed = (lesions[name] for name in PIXELS)
         lines.append(

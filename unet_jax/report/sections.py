@@ -156,7 +156,16 @@ def _tiles(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     if "cldice_per_patient" in summary:
         spread = _spread(summary["cldice_per_patient"], summary["patients"])
         tiles.insert(5, (f"clDice per {_unit(summary)}, mean", *spread))
-    return tiles
+    return tiles + _observers(summary)
+
+
+def _observers(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Tiles that compare network and people; none where one person drew all masks."""
+    titles = {
+        "dice_with_second_observer_per_patient": "Dice with the second observer, mean",
+        "dice_between_observers_per_patient": "Dice of the second observer with the first, mean",
+    }
+    return [(title, *_spread(summary[key], summary["patients"])) for key, title in titles.items() if key in summary]
 
 
 def _spread(scores: Mapping[str, Any], patients: int | None = None) -> tuple[str, str]:

@@ -44,6 +44,7 @@ HARMLESS = (
     "train.tensorboard",
     "watchdog_seconds",
     "eval.cldice",
+    "eval.second_masks",
     "benchmark",
 )
 # What may differ between processes of one run.

@@ -150,7 +150,7 @@ def _sampled(x: Array, coordinates: Sequence[Array], order: int, mode: str) -> A
 
 
 def _intensity(key: Key[Array, ""], image: Array, settings: Mapping, stacked: int) -> Array:
-    """Brightness, contrast and gamma: one draw for all channels, or with `per_channel` one for each of a slice's own."""
+    """Brightness, contrast and gamma: one draw for all channels, or with `per_channel` one for each of a slice."""
     if not settings["per_channel"]:
         return _intensity_of_all(key, image, settings)
     # What lies side by side is of one scan: its slices keep the contrast that they have to each other.

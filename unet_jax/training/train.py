@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from unet_jax.data import leaks, load, regions, splits
 from unet_jax.data.load import DataSet
 from unet_jax.data.splits import Split
-from unet_jax.evaluation import threshold
+from unet_jax.evaluation import observers, threshold
 from unet_jax.evaluation.evaluate import score
 from unet_jax.inference.network import make_step
 from unet_jax.inference.settings import SegmentSettings
@@ -165,6 +165,8 @@ def _read(config: ConfigDict, workdir: Path, mesh: Mesh) -> tuple[ConfigDict, Ru
     if not is_planned:
         setup.check(config, mesh, classes)
     data = load.load(config)
+    if config.eval.second_masks:
+        observers.second_observer(config)  # what is wrong with them is told now, and not after training
     config, plan = run_plan.resolve(config, data, workdir)
     if is_planned:
         setup.check(config, mesh, classes)
