@@ -71,6 +71,17 @@ def test_a_sheet_has_a_row_a_case_and_a_panel_a_slice(tmp_path, drawn):
     assert (height, width) == (round((2.3 * 2 + 0.4) * 110), 12 * 110)
 
 
+def test_single_pictures_lie_side_by_side(tmp_path, drawn):
+    examples = [_example(_masks(1, 0), _masks(1, 0), f"picture {number}") for number in range(4)]
+    write(tmp_path / "cases.png", examples, "")
+    *rows, _ = drawn[0].subfigs
+    assert [[title for title, _ in _shown(row)] for row in rows] == [
+        ["picture 0", "picture 1", "picture 2"],
+        ["picture 3"],
+    ]
+    assert _size(tmp_path / "cases.png") == (round((4 * 2 + 0.4) * 110), 12 * 110)
+
+
 def test_both_outlines_are_drawn_where_there_is_tumour(tmp_path, drawn):
     write(tmp_path / "cases.png", [_example(_masks(4, 1, 2), _masks(4, 2, 3))], "")
     outlines = [len(colours) for _, colours in _shown(drawn[0])]

@@ -15,6 +15,8 @@ from unet_jax.report.curves import write_figure
 # matplotlib is imported where it draws: its 0.5 s would delay a run's first step.
 
 SLICES_A_CASE = 6
+# Of cases that are single pictures, side by side, and the inches of each.
+PICTURES_A_ROW, OF_PICTURE = 3, 4
 # Shares of a row of slices; a layout that matplotlib computes takes as long as the drawing.
 BY_HAND = {"left": 0.005, "right": 0.995, "bottom": 0.04, "wspace": 0.04}
 
@@ -54,6 +56,8 @@ def of_case(
 def write(path: Path, examples: Sequence[Example], caption: str, classes: Classes = ()) -> None:
     """A sheet with a row a case: its slices, each with the true outline and the predicted one.
 
+    Cases that are single pictures lie side by side, and are larger.
+
     Args:
         path: where the PNG goes.
         examples: the cases.
@@ -63,16 +67,17 @@ def write(path: Path, examples: Sequence[Example], caption: str, classes: Classe
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    heights = [*(2.3 for _ in examples), 0.4]
+    alone = all(example.numbers == [0] for example in examples)
+    share = PICTURES_A_ROW if alone else 1
+    shared = [examples[start : start + share] for start in range(0, len(examples), share)]
+    heights = [*(OF_PICTURE if alone else 2.3 for _ in shared), 0.4]
     figure = Figure(figsize=(2 * SLICES_A_CASE, sum(heights)))
     *rows, foot = figure.subfigures(len(heights), 1, height_ratios=heights)
-    for row, example in zip(rows, examples, strict=True):
-        row.suptitle(example.title, fontsize=10, x=0.01, y=0.99, ha="left")
-        panels = row.subplots(1, SLICES_A_CASE, gridspec_kw=BY_HAND | {"top": 0.82})
-        for panel in panels:
-            panel.axis("off")
-        for place, panel in enumerate(panels[: len(example.numbers)]):
-            _draw_slice(panel, example, place, classes)
+    for row, its in zip(rows, shared, strict=True):
+        if alone:
+            _draw_pictures(row, its, classes)
+        else:
+            _draw_case(row, *its, classes)
     true, predicted = (("0.4", "solid"), ("0.4", "dashed")) if classes else ((TRUE, "solid"), (PREDICTED, "solid"))
     lines = {"true": true, "predicted": predicted}
     lines |= {name: (colour_of(number), "solid") for number, name in enumerate(classes, 1)}
@@ -92,6 +97,25 @@ def slices_to_show(truth: UInt8[np.ndarray, "d h w"], predicted: UInt8[np.ndarra
     return candidates[np.rint(places).astype(int)].tolist()
 
 
+def _draw_case(row: "matplotlib.figure.SubFigure", example: Example, classes: Classes) -> None:
+    row.suptitle(example.title, fontsize=10, x=0.01, y=0.99, ha="left")
+    panels = row.subplots(1, SLICES_A_CASE, gridspec_kw=BY_HAND | {"top": 0.82})
+    for panel in panels:
+        panel.axis("off")
+    for place, panel in enumerate(panels[: len(example.numbers)]):
+        _draw_slice(panel, example, place, classes)
+        panel.set_title(f"slice {example.numbers[place] + 1}", fontsize=8)
+
+
+def _draw_pictures(row: "matplotlib.figure.SubFigure", examples: Sequence[Example], classes: Classes) -> None:
+    panels = row.subplots(1, PICTURES_A_ROW, gridspec_kw=BY_HAND | {"top": 0.92})
+    for panel in panels:
+        panel.axis("off")
+    for panel, example in zip(panels, examples, strict=False):
+        _draw_slice(panel, example, 0, classes)
+        panel.set_title(example.title, fontsize=10)
+
+
 def _draw_slice(panel: "matplotlib.axes.Axes", example: Example, place: int, classes: Classes) -> None:
     panel.imshow(example.image[place], cmap="gray", vmin=0, vmax=max(example.white, 1e-6))
     truth, predicted = example.truth[place], example.predicted[place]
@@ -106,4 +130,3 @@ def _draw_slice(panel: "matplotlib.axes.Axes", example: Example, place: int, cla
     for mask, colour, style in outlines:
         if mask.any():
             panel.contour(mask, levels=[0.5], colors=colour, linestyles=style, linewidths=1.2)
-    panel.set_title(f"slice {example.numbers[place] + 1}", fontsize=8)

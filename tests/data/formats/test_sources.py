@@ -124,9 +124,11 @@ def test_channels_are_called_as_the_data_have_it(tmp_path):
     assert names("nifti", tmp_path, 2) == ("T2", "ADC")
     assert names("nifti", tmp_path, 3) == names("pairs", tmp_path, 3) == ("sequence 1", "sequence 2", "sequence 3")
     assert names("nifti", tmp_path / "nowhere", 1) == ("sequence 1",)
-    for source, channel in (("lgg", 1), ("tfds", 1), ("pairs", 0), ("nifti", 0)):
+    for source, channel in (("lgg", 1), ("tfds", 1), ("pairs", 1), ("patterns", 1), ("nifti", 0)):
         assert sources.channel_to_show(source, names(source, tmp_path, 3)) == channel
     assert sources.channel_to_show("lgg", ("sequence 1",)) == 0
+    # Files of one channel each are no colours.
+    assert sources.channel_to_show("patterns", ("T1", "T2", "FLAIR")) == 0
 
 
 def test_settings_are_those_of_the_config():

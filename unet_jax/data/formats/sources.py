@@ -32,6 +32,8 @@ SOURCES = ("lgg", "pairs", "nifti", "dicom", "tfds", "patterns", "listed", "phan
 LGG_SOURCES = ("lgg", "phantom", "tfds")
 # Of volumes, whose axes a case's arrays have.
 AXES = ("patient", "file", "ras")
+# Of the channels red, green and blue.
+GREEN = 1
 
 Read = Callable[[Path], bytes]
 
@@ -108,7 +110,12 @@ def unnamed(channels: int) -> tuple[str, ...]:
 
 
 def channel_to_show(source: str, names: Sequence[str]) -> int:
-    """The channel that stands for an image where one is shown in grey: FLAIR of the LGG data, else the first."""
+    """The channel that stands for an image where one is shown in grey.
+
+    It is FLAIR of the LGG data, green of pictures in colour, which is nearest to what an eye sees, else the first.
+    """
+    if source in ("pairs", "patterns") and tuple(names) == unnamed(GREEN + 2):
+        return GREEN
     return lgg.FLAIR if source in LGG_SOURCES and tuple(names) == lgg.SEQUENCES else 0
 
 
