@@ -129,6 +129,8 @@ def started(arguments: Sequence[str], folder: Path, count: int) -> Iterator[Runn
     """So many processes, which meet; whatever becomes of the block, none is left after it."""
     folder.mkdir(parents=True, exist_ok=True)
     outputs = [folder / f"output{number}.txt" for number in range(count)]
+    for output in outputs:
+        output.touch()  # it is read before a process has begun
     arguments = [*arguments, f"--coordinator=localhost:{free_port()}", f"--processes={count}"]
     processes = [Forked([*arguments, f"--process={number}"], output) for number, output in enumerate(outputs)]
     running = Running(processes, outputs)
