@@ -1,6 +1,7 @@
 import builtins
 import importlib
 import json
+import subprocess
 import sys
 
 import cv2
@@ -234,3 +235,26 @@ def test_an_array_is_read_as_a_file_of_its_type_is():
         np.testing.assert_array_equal(found, array.astype(np.float32))
     np.testing.assert_array_equal(sources.as_read("pairs", np.array([True, False])), [255, 0])
     assert sources.as_read("pairs", np.array([1.5])).dtype == np.float32
+
+
+DECODED_FIRST = """
+import gc, pathlib, sys, weakref
+
+from unet_jax.data import intensity
+from unet_jax.data.formats import sources
+
+gc.disable()
+root, given, normalise = pathlib.Path(sys.argv[1]), [], intensity.normalise
+intensity.normalise = lambda image, mode: (given.append(weakref.ref(image)), normalise(image, mode))[1]
+reader = sources.reader(root, "patterns", sources.Settings(images="images/{case}.nii", masks="masks/{case}.nii"))
+[files] = reader.find(root)
+case = reader.decode(files, lambda path: reader.read(root, path))
+sys.exit("kept" if given[0]() is not None else 0)
+"""
+
+
+def test_what_a_volume_was_before_normalising_is_not_kept(tmp_path):
+    """Also not by the exceptions of imports that failed within decoding, which nibabel keeps."""
+    for folder in ("images", "masks"):
+        _volume(tmp_path / folder / "a.nii", (1, 1, 2))
+    subprocess.run([sys.executable, "-c", DECODED_FIRST, str(tmp_path)], check=True)

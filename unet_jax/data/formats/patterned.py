@@ -1,5 +1,6 @@
 """Cases of any files that two patterns, or a table, name: pictures or volumes, in any format of `table`."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from unet_jax.data.faults import Fault, FaultsError
 from unet_jax.data.formats import pictures, table
 from unet_jax.data.labels import LabelMap
 from unet_jax.data.reader import CaseFiles
+from unet_jax.errors import InputError
 
 DECODING = "patterns 1: channels in the pattern's order, 16 bits of pictures over 65535"
 
@@ -46,6 +48,22 @@ def decode(
 
         return nifti.decode(files, read, labels, threshold=threshold, axes=axes, number_of=number_of)
     raise FaultsError(files.faults or [_mistake(files, paths, formats)])
+
+
+def with_decoders(listing: list[CaseFiles]) -> list[CaseFiles]:
+    """The same listing, once what decodes its first case is imported.
+
+    A library may keep the exception of an import that failed, and with it all that the functions that called for the
+    import held: a whole volume, if that was while a case was decoded.
+    """
+    paths = [path for files in listing[:1] for path in (*files.images, *files.masks)]
+    formats = [found[0] for found in map(table.format_of, paths) if found]
+    with contextlib.suppress(InputError):  # a package that is missing is told of with the case
+        for one in formats:
+            one.module()
+        if any(one.sort == "volume" for one in formats):
+            from unet_jax.data.formats import nifti  # noqa: F401
+    return listing
 
 
 def _mistake(files: CaseFiles, paths: tuple[Path, ...], formats: list) -> Fault:

@@ -203,7 +203,7 @@ def reader(root: Path, source: str, settings: Settings) -> Reader:
         labelled = label_map or dataset_json.label_map(dataset_json.read(root / DESCRIPTION), root / DESCRIPTION)
         return normalised(
             f"{patterned.DECODING}; listed; labels {labelled}; {grouping.describe()}{thresholded}{turned}",
-            lambda root: listed.find(root, grouping),
+            lambda root: patterned.with_decoders(listed.find(root, grouping)),
             lambda files, read: patterned.decode(files, read, labelled, settings.mask_threshold, settings.axes),
             mode,
         )
@@ -214,7 +214,7 @@ def reader(root: Path, source: str, settings: Settings) -> Reader:
         return normalised(
             f"{patterned.DECODING}; {images.text}; {masks.text}; labels {label_map}; {grouping.describe()}"
             f"{thresholded}{turned}",
-            lambda root: pattern_listing.find(root, images, masks, grouping),
+            lambda root: patterned.with_decoders(pattern_listing.find(root, images, masks, grouping)),
             lambda files, read: patterned.decode(
                 files, read, label_map, settings.mask_threshold, settings.axes, number_of
             ),
