@@ -16,12 +16,22 @@ def random(*shape: int, seed: int = 0) -> jax.Array:
     return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), jnp.float32)
 
 
+@pytest.mark.parametrize("channels", [(16, 5), (16, 16), (3, 12), (24, 20)], ids=str)
 @pytest.mark.parametrize(
-    ("size", "padding"), [((3, 3), "SAME"), ((3, 3), "VALID"), ((1, 3), [(1, 1), (2, 0)]), ((2, 2), "SAME")]
+    ("size", "padding"),
+    [
+        ((3, 3), "SAME"),
+        ((3, 3), "VALID"),
+        ((5, 5), "SAME"),
+        ((1, 3), [(1, 1), (2, 0)]),
+        ((2, 2), "SAME"),
+        ((3, 3), [(0, 2), (2, 1)]),  # of an odd width
+    ],
 )
-def test_value_and_gradients_are_those_of_xla(size, padding, monkeypatch):
+def test_value_and_gradients_are_those_of_xla(size, padding, channels, monkeypatch):
     monkeypatch.setattr(convolution, "BLOCK", 24)
-    x, kernel, cotangent = random(3, 6, 8, 16), random(*size, 16, 5, seed=1), random(3, 8, 10, 5, seed=2)
+    given, made = channels
+    x, kernel, cotangent = random(3, 6, 8, given), random(*size, *channels, seed=1), random(3, 9, 10, made, seed=2)
 
     @functools.partial(jax.jit, static_argnums=0)
     def value_and_gradients(convolution_of, x, kernel):
@@ -31,6 +41,26 @@ def test_value_and_gradients_are_those_of_xla(size, padding, monkeypatch):
     ours, theirs = (value_and_gradients(one, x, kernel) for one in (convolve, lax.conv_general_dilated))
     for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("channels", "width", "expected"),
+    [
+        ((16, 16), 8, (5, 32)),  # eight columns and two of padding are five pairs
+        ((12, 12), 8, (5, 24)),
+        ((3, 16), 8, (5, 6)),
+        ((8, 8), 8, (8, 8)),
+        ((16, 17), 8, (8, 16)),
+        ((16, 16), 7, (7, 16)),
+    ],
+)
+def test_few_channels_are_convolved_in_pairs_of_pixels(channels, width, expected):
+    shapes = (1, 4, width, channels[0]), (3, 3, *channels)
+    traced = jax.jit(lambda x, kernel: convolve(x, kernel, (1, 1), "SAME", **NUMBERS)).lower(
+        *(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)
+    )
+    [line] = [line for line in traced.as_text().splitlines() if "stablehlo.convolution" in line]
+    assert f"tensor<1x4x{expected[0]}x{expected[1]}xf32>" in line.split(":")[-1]
 
 
 def test_the_kernels_gradient_is_the_sum_over_all_places(monkeypatch):

@@ -1,8 +1,8 @@
-"""Convolutions whose kernel gradient suits a CPU; all else is XLA's.
+"""Convolutions that suit a CPU; all else is XLA's.
 
 XLA computes the gradient of a kernel as one matrix product, as thin as the kernel and as long as all pixels together,
-at a third of a CPU's rate. In blocks of pixels that stay in the cache it runs at nearly the full rate; see
-docs/performance.md.
+at a third of a CPU's rate. In blocks of pixels that stay in the cache it runs at nearly the full rate. And XLA leaves
+convolutions of few channels to its slower kernels, which pairs of pixels avoid. See docs/performance.md.
 """
 
 import functools
@@ -19,11 +19,16 @@ from unet_jax.models.fast.partition import is_cut
 
 # Zeros before and after, an axis: of rows and of columns.
 Padding = tuple[tuple[int, int], ...]
+NUMBERS = ("NHWC", "HWIO", "NHWC")
 
 # Pixels of one matrix product: with 64 channels, their 3×3 neighbourhoods take 1 MB.
 BLOCK = 512
 # With fewer channels, copying the neighbourhoods costs more than it gains.
-FEWEST_CHANNELS = 16
+FEWEST_CHANNELS = 4
+# XLA's fast kernels (YNNPACK) take a convolution with more channels than this, on one side at least.
+NARROW = 16
+# In pairs, so few channels are still too few.
+TOO_NARROW = 8
 
 
 def backend_for(shape: Sequence[Any]) -> str | None:
@@ -44,12 +49,13 @@ def convolve(
         and x.ndim == 4
         and set(strides) == {1}
         and math.prod(kernel.shape[:2]) > 1
-        and kernel.shape[2] >= FEWEST_CHANNELS
         and is_plain(options)
     )
-    if not suits:
-        return lax.conv_general_dilated(x, kernel, strides, padding, **options)
-    return _convolve(explicit_padding(x.shape[1:3], kernel.shape[:2], strides, padding), x, kernel)
+    if suits:
+        pads = explicit_padding(x.shape[1:3], kernel.shape[:2], strides, padding)
+        if kernel.shape[2] >= FEWEST_CHANNELS or _pairs_suit(pads, x, kernel):
+            return _convolve(pads, x, kernel)
+    return lax.conv_general_dilated(x, kernel, strides, padding, **options)
 
 
 def is_plain(options: Mapping[str, Any]) -> bool:
@@ -68,7 +74,36 @@ def explicit_padding(shape: Sequence[int], size: Sequence[int], strides: Sequenc
 def _convolve(
     padding: Padding, x: Float[Array, "b h w c"], kernel: Float[Array, "s t c d"]
 ) -> Float[Array, "b h2 w2 d"]:
-    return lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    if _pairs_suit(padding, x, kernel):
+        return _in_pairs(padding, x, kernel)
+    return lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=NUMBERS)
+
+
+def _pairs_suit(padding: Padding, x: Array, kernel: Array) -> bool:
+    """Whether a convolution is too narrow for XLA's fast kernels, and can be one of pairs of pixels."""
+    width = x.shape[2] + sum(padding[1]) - kernel.shape[1] + 1
+    is_narrow = TOO_NARROW < max(kernel.shape[2:]) <= NARROW and x.dtype == jnp.float32
+    return is_narrow and kernel.shape[1] % 2 == 1 and width % 2 == 0
+
+
+def _in_pairs(
+    padding: Padding, x: Float[Array, "b h w c"], kernel: Float[Array, "s t c d"]
+) -> Float[Array, "b h2 w2 d"]:
+    """The same convolution of half as many columns, each of two pixels with the channels of both.
+
+    A kernel of t columns, t odd, spans t + 1 for both pixels of a pair, one of them as zeros for either: with t = 3, a
+    third more operations, at twice the rate and more.
+    """
+    b, _, _, channels = x.shape
+    size, columns, _, features = kernel.shape
+    rows, sides = padding
+    padded = jnp.pad(x, ((0, 0), (0, 0), sides, (0, 0)))
+    pairs = padded.reshape(b, padded.shape[1], -1, 2 * channels)
+    # [s, t + 1, c, pixel, d]: the second pixel's kernel lies a column further.
+    both = jnp.stack([jnp.pad(kernel, ((0, 0), (at, 1 - at), (0, 0), (0, 0))) for at in (0, 1)], 3)
+    of_pairs = both.reshape(size, (columns + 1) // 2, 2 * channels, 2 * features)
+    found = lax.conv_general_dilated(pairs, of_pairs, (1, 1), (rows, (0, 0)), dimension_numbers=NUMBERS)
+    return found.reshape(b, found.shape[1], -1, features)
 
 
 def _forward(padding: Padding, x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
@@ -78,6 +113,10 @@ def _forward(padding: Padding, x: Array, kernel: Array) -> tuple[Array, tuple[Ar
 def _backward(padding: Padding, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     x, kernel = saved
     [of_x] = jax.linear_transpose(lambda x: _convolve.fun(padding, x, kernel), x)(gradient)
+    if x.shape[-1] < FEWEST_CHANNELS:
+        as_xla = functools.partial(lax.conv_general_dilated, x, window_strides=(1, 1), padding=padding)
+        [of_kernel] = jax.linear_transpose(lambda kernel: as_xla(kernel, dimension_numbers=NUMBERS), kernel)(gradient)
+        return of_x, of_kernel
     padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
     return of_x, kernel_gradient(padded, gradient, kernel.shape[:2]).astype(kernel.dtype)
 

@@ -15,7 +15,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from unet_jax.models.fast.convolution import (
-    FEWEST_CHANNELS,
+    NARROW,
     backend_for,
     explicit_padding,
     is_plain,
@@ -41,7 +41,7 @@ def convolve_volume(
     strides, pads = tuple(strides), explicit_padding(x.shape[1:4], kernel.shape[:3], strides, padding)
     # In float32, to which a CPU widens bfloat16 anyway, so that the sum is rounded once.
     wide, kernel = x.astype(jnp.float32), kernel.astype(jnp.float32)
-    if len(kernel) > 1 and kernel.shape[3] < FEWEST_CHANNELS:
+    if len(kernel) > 1 and kernel.shape[3] < NARROW:
         wide, kernel = _depth_as_channels(wide, kernel, strides[0], pads[0])
         strides, pads = (1, *strides[1:]), ((0, 0), *pads[1:])
     return _convolve(strides, pads, wide, kernel).astype(x.dtype)
