@@ -1,13 +1,14 @@
 """Layer by layer and pass by pass, unet_jax's and PyTorch's rate in turns: where a network's time goes.
 
     pip install torch==2.13.0     PyTorch is no dependency
-    python -m benchmarks.layers   a table for one thread of this CPU; [--only=conv 3-D] [--seconds=1]
+    python -m benchmarks.layers   a table for one core of this CPU; [--only=conv 3-D] [--seconds=1]
 
 PyTorch's tensors have the channels last. A gradient's time does not include the forward pass, except that unet_jax
 recomputes there what it did not keep: an activation's sign, or an instance's mean.
 """
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterator
 
 import jax
@@ -136,6 +137,9 @@ def _repeated(work: Callable[[], object]) -> Callable[[int], None]:
 
 def main(_) -> None:
     """Prints the table as Markdown."""
+    # Both on one core: of XLA's operations some take all there are, and others never more than one.
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     torch.set_num_threads(1)
     print(f"{environment.describe()['machine']}; milliseconds, and in brackets GFLOP/s.\n")
     print("| layer | pass | unet_jax | torch | times as fast |\n|---|---|---|---|---|")
