@@ -2,10 +2,10 @@
 
     python main.py --mode=crossval --config=configs/chase.py --config.data.root=CHASEDB1
 
-Five folds by child, both eyes of a child on one side, against the first observer. Cost: 36 minutes on two cores for the
-20 photographs. Expected: a Dice by child of .801 (95 % interval .78 to .82), where the second observer reaches .768; see
-docs/results.md. Vessels drawn at 512×512 would reach a Dice of .98: what is missing is not
-resolution. The loss has clDice in it, so that thin vessels count as much as wide ones.
+Five folds by child, both eyes of a child on one side, against the first observer. Cost: 36 minutes on two cores for
+the 20 photographs. Expected: a Dice by child of .801 (95 % interval .78 to .82), where the second observer reaches
+.768; see docs/results.md. Vessels drawn at 512×512 would reach a Dice of .98: what is missing is not resolution. The
+loss has clDice in it, so that thin vessels count as much as wide ones.
 """
 
 from ml_collections import ConfigDict
