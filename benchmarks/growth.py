@@ -30,7 +30,7 @@ from unet_jax.metrics.cases import score_cases
 from unet_jax.metrics.summary import summarise
 from unet_jax.report import page, scores
 from unet_jax.run.config import default_config
-from unet_jax.runtime import environment
+from unet_jax.runtime import environment, start_up
 
 NAME = "growth"
 PAGE = Path(__file__).parent.parent / "docs" / "growth.md"
@@ -68,6 +68,7 @@ def make(folder: Path, kind: str, slices: int, size: int) -> None:
 
 def start(root: Path, *, score: bool) -> dict[str, float]:
     """Loads the cases as a run does; with `score`, does what follows training. Gives seconds and memory."""
+    start_up.collect_rarely()  # as the program does
     config = default_config()
     config.data.update(json.loads((root / "keys.json").read_text()) | {"cache": str(root / "cache")})
     figures, began = {}, time.perf_counter()
