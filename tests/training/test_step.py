@@ -247,7 +247,7 @@ def test_one_step_of_several_classes_by_hand():
 
 def test_what_augmentation_brings_in_is_background(monkeypatch):
     """Where no class is left after augmentation, a network that is sure of the background is right."""
-    monkeypatch.setattr(step_inputs, "augment", lambda key, image, targets, settings: (image, jnp.zeros_like(targets)))
+    monkeypatch.setattr(step_inputs, "augment", lambda key, image, targets, *_: (image, jnp.zeros_like(targets)))
     model = Lines(slope=0.0, offset=0.0)
     step, state = _start(model, optax.sgd(0.0), loss={"ce": 1.0}, classes=2)
     assert step(state, _batch())[1]["loss"] == pytest.approx(np.log(3), rel=1e-6)
