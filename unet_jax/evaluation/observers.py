@@ -75,7 +75,8 @@ def second_observer(config: ConfigDict) -> Second:
             "as well, or leave it None."
         )
     try:
-        settings = dataclasses.replace(load.reader_settings(config), masks=pattern)
+        # Of the images, which are read with the masks, nothing is needed: not even another scale.
+        settings = dataclasses.replace(load.reader_settings(config), masks=pattern, intensity="range")
         reader = sources.reader(root, config.data.source, settings)
         drawn = {files.name: files for files in reader.find(root) if files.masks}
     except InputError as error:

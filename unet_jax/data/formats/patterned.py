@@ -57,11 +57,10 @@ def with_decoders(listing: list[CaseFiles]) -> list[CaseFiles]:
     import held: a whole volume, if that was while a case was decoded.
     """
     paths = [path for files in listing[:1] for path in (*files.images, *files.masks)]
-    formats = [found[0] for found in map(table.format_of, paths) if found]
+    formats = {path: found[0] for path in paths if (found := table.format_of(path))}
     with contextlib.suppress(InputError):  # a package that is missing is told of with the case
-        for one in formats:
-            one.module()
-        if any(one.sort == "volume" for one in formats):
+        table.check_packages(formats)
+        if any(one.sort == "volume" for one in formats.values()):
             from unet_jax.data.formats import nifti  # noqa: F401
     return listing
 

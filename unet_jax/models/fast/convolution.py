@@ -27,7 +27,7 @@ BLOCK = 512
 FEWEST_CHANNELS = 4
 # XLA's fast kernels (YNNPACK) take a convolution with more channels than this, on one side at least.
 NARROW = 16
-# In pairs, so few channels are still too few.
+# With so many or fewer, pairs of pixels have too few for them as well.
 TOO_NARROW = 8
 
 

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from unet_jax.models.fast.convolution import (
     NARROW,
+    NUMBERS,
     backend_for,
     explicit_padding,
     is_plain,
@@ -28,7 +29,6 @@ Padding = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 # Planes of so many pixels are summed one by one, while they are in the cache; smaller ones in one piece.
 LARGE_PLANE = 512
-NUMBERS = ("NHWC", "HWIO", "NHWC")
 
 
 def convolve_volume(

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from unet_jax.models.fast.bias import Conv, add_bias
-from unet_jax.models.fast.convolution import backend_for, convolve
+from unet_jax.models.fast.convolution import NUMBERS, backend_for, convolve
 
 # Where it was measured to be faster; on a TPU it was not measured.
 BACKENDS = ("cpu", "gpu")
@@ -33,8 +33,7 @@ def conv_joined(
     """
     x, skip, kernel = conv.promote_dtype((x, skip, conv.kernel[...]), dtype=conv.dtype)
     of_x, of_skip = jnp.split(kernel, [x.shape[-1]], axis=2)
-    numbers = ("NHWC", "HWIO", "NHWC")
-    joined = conv_upsampled(x, of_x) + convolve(skip, of_skip, (1, 1), "SAME", dimension_numbers=numbers)
+    joined = conv_upsampled(x, of_x) + convolve(skip, of_skip, (1, 1), "SAME", dimension_numbers=NUMBERS)
     return joined if conv.bias is None else add_bias(joined, conv.bias[...])
 
 
