@@ -35,6 +35,11 @@ def run(*arguments, cwd=PROJECT):
             [RECIPE, "--config.loss.focal=1.0"],
             "config.loss.focal is not a key; give the loss as a whole: --config.loss='{\"focal\": 1.0}'.",
         ),
+        (
+            ["--config=configs/unet2015.py", "--config.model.norm=instance"],
+            "this recipe's config.model has no norm: give it as a whole, with the keys that the recipe sets, as in "
+            "--config.model=\"{'name': 'unet2015', 'norm': …}\".",
+        ),
         ([RECIPE, "--config.model.width=wide"], "--config.model.width=wide: invalid literal for int"),
         ([RECIPE, "--config.train.epochs=None"], "config.train.epochs is None, and needs a value, such as 20."),
         # None is a value for a key that need not have one: the next fault is told.

@@ -47,7 +47,19 @@ def _explained(error: Exception, arguments: Sequence[str]) -> str:
     unknown = unknown_keys(keys, default_config()) if isinstance(error, (AttributeError, KeyError)) else []
     if "as a ConfigDict" in str(error):
         return f"{str(error).split(':')[0]}: a group of keys is given as in --config.loss='{{\"dice\": 1.0}}'."
-    return "\n".join(unknown) or _last_line(error)
+    return "\n".join(unknown) or _not_of_this_recipe(error, keys) or _last_line(error)
+
+
+def _not_of_this_recipe(error: Exception, keys: Sequence[str]) -> str | None:
+    """What is wrong where a recipe gives a group, such as its network, without a key that it might have."""
+    for key in keys:
+        group, _, name = key.rpartition(".")
+        if isinstance(error, (AttributeError, KeyError)) and str(error).strip("\"'") == name:
+            return (
+                f"this recipe's config.{group} has no {name}: give it as a whole, with the keys that the recipe sets, "
+                f"as in --config.{group}=\"{{'name': 'unet2015', '{name}': …}}\"."
+            )
+    return None
 
 
 def _last_line(error: Exception) -> str:
