@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -101,11 +102,25 @@ def test_auto_given_on_the_command_line_is_still_auto(config):
     assert len(messages) == 2
 
 
-@pytest.mark.parametrize("source", ["auto", "lgg"])
-def test_a_root_that_was_given_must_be_there(config, source):
+@pytest.mark.parametrize(
+    ("source", "needed"),
+    [
+        ("auto", "correct the path, or set config.data.source=phantom for built-in data."),
+        ("lgg", "it must hold one folder a patient: unpack https://www.kaggle.com/"),
+        ("nifti", "it must hold imagesTr and labelsTr, as raw data sets of nnU-Net do: correct the path."),
+    ],
+)
+def test_a_root_that_was_given_must_be_there(config, source, needed):
     config.data.source = source
-    with pytest.raises(InputError, match=r"config\.data\.root: found no folder .*kaggle_3m; it must hold"):
+    with pytest.raises(InputError, match=re.escape(f"found no folder {config.data.root}; {needed}")):
         resolve(config, {"data.root": config.data.root})
+
+
+def test_a_folder_that_patterns_describe_is_not_said_to_be_that_of_lgg(config):
+    config.data.update({"source": "patterns", "images": "a/{case}.png", "masks": "b/{case}.png"})
+    message = "it must hold what config.data.images=a/{case}.png and config.data.masks=b/{case}.png describe: name it"
+    with pytest.raises(InputError, match=re.escape(f"found no folder {config.data.root}; {message}")):
+        resolve(config, {})
 
 
 def test_a_recipe_for_lgg_never_falls_back_on_the_phantom(config):

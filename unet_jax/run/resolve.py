@@ -54,7 +54,7 @@ def resolve(config: ConfigDict, given: Collection[str]) -> tuple[ConfigDict, lis
     elif root.exists() and not root.is_dir():
         raise InputError(f"config.data.root={root}: is a file, and a folder is needed: unpack it, or name its folder.")
     elif not root.is_dir():
-        raise InputError(f"config.data.root: found no folder {root}; {_needed(resolved.data.source)}.")
+        raise InputError(f"config.data.root: found no folder {root}; {_needed(resolved.data)}.")
     if resolved.data.source == "patterns":
         messages += pattern_notes.of_files(Path(resolved.data.root), resolved.data.images, resolved.data.masks)
     if not resolved.data.split_file:
@@ -85,11 +85,18 @@ def _source_of_patterns(source: str) -> str:
     return "patterns"
 
 
-def _needed(source: str) -> str:
+def _needed(data: ConfigDict) -> str:
     """What a missing folder would have to hold, and what else there is to do."""
-    if source == "nifti":
+    if data.source == "lgg":
+        return (
+            f"it must hold one folder a patient: unpack {DOWNLOAD} there ({COMMAND}), or set config.data.source=phantom"
+        )
+    if data.source == "patterns":
+        patterns = f"config.data.images={data.images} and config.data.masks={data.masks}"
+        return f"it must hold what {patterns} describe: name it with --config.data.root"
+    if data.source == "nifti":
         return "it must hold imagesTr and labelsTr, as raw data sets of nnU-Net do: correct the path"
-    return f"it must hold one folder a patient: unpack {DOWNLOAD} there ({COMMAND}), or set config.data.source=phantom"
+    return "correct the path, or set config.data.source=phantom for built-in data"
 
 
 def _replace(config: ConfigDict, replacements: dict, given: Collection[str]) -> list[str]:
