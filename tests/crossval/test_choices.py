@@ -38,17 +38,21 @@ def test_counts_are_those_of_the_mask_made_and_cleaned_for_each_candidate(seed):
             np.testing.assert_array_equal(found[row, column], expected)
 
 
-def test_a_small_false_part_is_worth_dropping_and_a_low_threshold_worth_taking():
-    """By hand: of nine marked voxels six have .7 and three .3; two voxels far off have .9."""
+def _twelve_voxels_and_a_false_part():
+    """Of twelve marked voxels nine have .7 and three .3; two voxels far off have .9."""
     probability = np.zeros((1, 10, 10), np.float32)
-    probability[0, :3, :2], probability[0, :3, 2], probability[0, 8, 8:] = 0.7, 0.3, 0.9
+    probability[0, :3, :3], probability[0, :3, 3], probability[0, 8, 8:] = 0.7, 0.3, 0.9
     truth = np.zeros(probability.shape, np.uint8)
-    truth[0, :3, :3] = 1
-    found = choices.count(probability, truth, THRESHOLDS, MINIMA)
+    truth[0, :3, :4] = 1
+    return choices.count(probability, truth, THRESHOLDS, MINIMA)
+
+
+def test_a_small_false_part_is_worth_dropping_and_a_low_threshold_worth_taking():
+    found = _twelve_voxels_and_a_false_part()
     assert found.tolist() == [
-        [[9, 2, 0], [9, 0, 0], [0, 0, 9]],
-        [[6, 2, 3], [6, 0, 3], [0, 0, 9]],
-        [[0, 2, 9], [0, 0, 9], [0, 0, 9]],
+        [[12, 2, 0], [12, 0, 0], [0, 0, 12]],
+        [[9, 2, 3], [9, 0, 3], [0, 0, 12]],
+        [[0, 2, 12], [0, 0, 12], [0, 0, 12]],
     ]
     values = {"threshold": THRESHOLDS, "minimum_voxels": MINIMA}
     assert choices._best([{"p": found}], values) == {
@@ -57,6 +61,20 @@ def test_a_small_false_part_is_worth_dropping_and_a_low_threshold_worth_taking()
         "dice": 1.0,
         "patients": 1,
     }
+
+
+@pytest.mark.parametrize(("smallest", "minimum"), [(12, 3), (11, 0), (0, 3)])
+def test_no_minimum_is_over_a_quarter_of_a_patients_tumour(smallest, minimum):
+    # A patient whose tumour is found to the voxel, whatever is chosen; without any, it has no say.
+    other = np.broadcast_to(np.array([smallest, 0, 0]), (3, 3, 3))
+    values = {"threshold": THRESHOLDS, "minimum_voxels": MINIMA}
+    assert choices._best([{"p": _twelve_voxels_and_a_false_part()}, {"q": other}], values)["minimum_voxels"] == minimum
+
+
+def test_a_minimum_that_is_not_to_be_chosen_stays_however_large():
+    values = {"threshold": THRESHOLDS, "minimum_voxels": (20,)}
+    counts = _twelve_voxels_and_a_false_part()[:, 2:]
+    assert choices._best([{"p": counts}], values)["minimum_voxels"] == 20
 
 
 def test_of_equal_candidates_the_one_nearest_a_half_that_drops_least_is_chosen():

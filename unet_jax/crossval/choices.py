@@ -4,6 +4,7 @@ A value that is chosen on the patients it is scored on flatters itself. Here a f
 Dice over all others decides, each of them segmented by the network of its fold, which never saw it.
 """
 
+import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -29,6 +30,8 @@ from unet_jax.runtime.out_of_memory import explained
 
 # What config.eval.choose may name, and the values that are tried: without it, the config's alone.
 CANDIDATES = {"threshold": threshold.CANDIDATES, "minimum_voxels": (0, 50, 100, 200, 500, 1000, 2000)}
+# Of the smallest tumour of a patient on whom is chosen: parts under more of it may be the whole of a new patient's.
+LARGEST_SHARE = 0.25
 # Of a fold: the numbers behind a choice.
 COUNTS = "candidates.json"
 
@@ -156,16 +159,28 @@ def count(
 
 
 def _best(counts: Iterable[Counts], values: Mapping[str, tuple]) -> dict:
-    """The values of the highest mean Dice per patient; of equal ones the nearest to 0.5, and the smallest minimum."""
+    """The values of the highest mean Dice per patient; of equal ones the nearest to 0.5, and the smallest minimum.
+
+    No minimum is over LARGEST_SHARE of the smallest tumour of these patients.
+    """
     patients = [of_patient for fold in counts for of_patient in fold.values()]
+    harmless = _harmless(patients, values["minimum_voxels"])
 
     def rank(candidate: tuple[int, int]) -> tuple[float, float, int]:
         limit, minimum = values["threshold"][candidate[0]], values["minimum_voxels"][candidate[1]]
         return -_mean_dice(patients, candidate), abs(limit - 0.5), minimum
 
-    best = min(np.ndindex(*map(len, values.values())), key=rank)
+    best = min(itertools.product(range(len(values["threshold"])), harmless), key=rank)
     chosen = {name: of_name[place] for (name, of_name), place in zip(values.items(), best, strict=True)}
     return {**chosen, "dice": _mean_dice(patients, best), "patients": len(patients)}
+
+
+def _harmless(patients: Sequence[Int64[np.ndarray, "t m 3"]], minima: Sequence[int]) -> list[int]:
+    """The places of the minima that may be chosen; of the config's alone, that one."""
+    # True positive and false negative, which add up to the same at any threshold.
+    tumours = [size for of_patient in patients if (size := int(of_patient[0, 0, [0, 2]].sum()))]
+    largest = LARGEST_SHARE * min(tumours, default=np.inf)
+    return [place for place, minimum in enumerate(minima) if minimum <= largest or len(minima) == 1]
 
 
 def _mean_dice(patients: Collection[Int64[np.ndarray, "t m 3"]], candidate: tuple[int, int]) -> float:
