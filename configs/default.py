@@ -302,7 +302,8 @@ def get_config() -> ConfigDict:
     # kept in the run's threshold.json, which then takes the place of `threshold`.
     config.eval.choose_threshold = False
     # What --mode=crossval chooses for each fold, by the mean Dice of the other folds' test patients: any of "threshold"
-    # and "minimum_voxels" (see postprocess). Each fold's chosen.json then takes the place of these keys.
+    # and "minimum_voxels" (see postprocess), at most a quarter of these patients' smallest tumour. Each fold's
+    # chosen.json then takes the place of these keys.
     config.eval.choose = ()
     # Whether the probability is the mean over the image and its flips, of those that augment.flip_rows and flip_columns
     # train for: with both, upside down, left to right and both at once, four times the work.
