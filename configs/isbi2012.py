@@ -7,6 +7,9 @@ As Ronneberger et al. 2015: convolutions without padding and mirrored borders, t
 membranes between cells, elastic deformation of each slice, flips and turns, dropout at the bottom, one slice a step.
 Not theirs: 12 channels instead of 64, and Adam with a cosine instead of SGD, as there are minutes and not ten hours.
 
+Cost: 34 minutes on two cores for the five folds. Expected: a pixel error of .104 and a Dice of membranes of .759 at the
+thresholds of the other folds, and a Dice of cells of .934; see docs/results.md.
+
 Cells are the class, as the weight map is of the gaps between objects; the second command counts membranes. The folds
 are of isbi2012_folds.json, six neighbouring slices each. The slice on either side of them validates, so that none that
 is trained on adjoins one that is scored; the last epoch is scored, so it decides nothing.
@@ -33,7 +36,7 @@ def get_config() -> ConfigDict:
     config.optim.learning_rate = 1e-3
     config.optim.schedule = "cosine"
     config.optim.ema_decay = 0.99
-    config.train.epochs = 15
+    config.train.epochs = 18
     # The cosine ends where the training does.
     config.train.patience = 0
     config.eval.checkpoint = "newest"
