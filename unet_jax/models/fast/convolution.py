@@ -121,7 +121,7 @@ def _forward(padding: Padding, x: Array, kernel: Array) -> tuple[Array, tuple[Ar
 
 def _backward(padding: Padding, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     x, kernel = saved
-    of_x = _input_gradient(padding, x, kernel, gradient)
+    [of_x] = jax.linear_transpose(lambda x: _of_stride_1(padding, x, kernel), x)(gradient)
     if x.shape[-1] < FEWEST_CHANNELS:
         as_xla = functools.partial(lax.conv_general_dilated, x, window_strides=(1, 1), padding=padding)
         [of_kernel] = jax.linear_transpose(lambda kernel: as_xla(kernel, dimension_numbers=NUMBERS), kernel)(gradient)
@@ -131,21 +131,6 @@ def _backward(padding: Padding, saved: tuple[Array, Array], gradient: Array) -> 
 
 
 _convolve.defvjp(_forward, _backward)
-
-
-def _input_gradient(
-    padding: Padding,
-    x: Float[Array, "b h w c"],
-    kernel: Float[Array, "s t c d"],
-    gradient: Float[Array, "b h2 w2 d"],
-) -> Float[Array, "b h w c"]:
-    turned = kernel[::-1, ::-1].swapaxes(2, 3)
-    around = tuple((n - 1 - before, n - 1 - after) for n, (before, after) in zip(kernel.shape, padding, strict=False))
-    # As a convolution in pairs of its own; what autodiff makes of the one above is slower.
-    if min(sum(around, ())) >= 0 and _pairs_suit(around, gradient, turned):
-        return _in_pairs(around, gradient, turned)
-    [of_x] = jax.linear_transpose(lambda x: _of_stride_1(padding, x, kernel), x)(gradient)
-    return of_x
 
 
 def kernel_gradient(
