@@ -30,7 +30,7 @@ from unet_jax.runtime.out_of_memory import explained
 
 # What config.eval.choose may name, and the values that are tried: without it, the config's alone.
 CANDIDATES = {"threshold": threshold.CANDIDATES, "minimum_voxels": (0, 50, 100, 200, 500, 1000, 2000)}
-# Of the smallest tumour of a patient on whom is chosen: parts under more of it may be the whole of a new patient's.
+# No minimum is over this share of the smallest tumour on which is chosen: it might drop a new patient's whole tumour.
 LARGEST_SHARE = 0.25
 # Of a fold: the numbers behind a choice.
 COUNTS = "candidates.json"
