@@ -1,11 +1,11 @@
-"""Convolutions that suit a CPU; all else is XLA's.
+"""Convolutions in 2-D and 3-D that run compiled code of this program's own on a CPU; all else is XLA's.
 
-XLA computes the gradient of a kernel as one matrix product, as thin as the kernel and as long as all pixels together,
-at a third of a CPU's rate. In blocks of pixels that stay in the cache it runs at nearly the full rate. And XLA leaves
-convolutions of few channels to its slower kernels, which pairs of pixels avoid. See docs/performance.md.
+The gradient of the input is a convolution of the output's gradient again, and that of the kernel has code of its own.
+See `native` and docs/performance.md.
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,20 +15,18 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from unet_jax.models.fast.native import calls, machine
+from unet_jax.models.fast.native.geometry import Axes, Geometry
 from unet_jax.models.fast.partition import is_cut
 
-# Zeros before and after, an axis: of rows and of columns.
+# Zeros before and after, an axis.
 Padding = tuple[tuple[int, int], ...]
-NUMBERS = ("NHWC", "HWIO", "NHWC")
 
-# Pixels of one matrix product: with 64 channels, their 3×3 neighbourhoods take 1 MB.
-BLOCK = 512
-# With fewer channels, copying the neighbourhoods costs more than it gains.
-FEWEST_CHANNELS = 4
-# XLA's fast kernels (YNNPACK) take a convolution with more channels than this, on one side at least.
-NARROW = 16
-# With so many or fewer, pairs of pixels have too few for them as well.
-TOO_NARROW = 8
+NUMBERS = ("NHWC", "HWIO", "NHWC")
+VOLUMES = ("NDHWC", "DHWIO", "NDHWC")
+
+# With fewer features, most of a vector would be empty.
+FEWEST_FEATURES = 4
 
 
 def backend_for(shape: Sequence[Any]) -> str | None:
@@ -43,19 +41,25 @@ def backend_for(shape: Sequence[Any]) -> str | None:
 def convolve(
     x: Float[Array, "b *spatial c"], kernel: Float[Array, "*size part d"], strides: Any, padding: Any, **options: Any
 ) -> Float[Array, "b *spatial2 d"]:
-    """`jax.lax.conv_general_dilated`, to be given to `nnx.Conv`: same arguments, same result, another gradient."""
-    suits = (
-        backend_for(x.shape) == "cpu"
-        and x.ndim == 4
-        and set(strides) == {1}
-        and math.prod(kernel.shape[:2]) > 1
-        and is_plain(options)
-    )
-    if suits:
-        pads = explicit_padding(x.shape[1:3], kernel.shape[:2], strides, padding)
-        if kernel.shape[2] >= FEWEST_CHANNELS or _pairs_suit(pads, x, kernel):
-            return _convolve(pads, x, kernel)
-    return lax.conv_general_dilated(x, kernel, strides, padding, **options)
+    """`jax.lax.conv_general_dilated`, to be given to `nnx.Conv`: same arguments, same result.
+
+    On a CPU it computes in float32, which XLA widens bfloat16 to as well, and rounds once.
+    """
+    if not _suits(x, kernel, options):
+        return lax.conv_general_dilated(x, kernel, strides, padding, **options)
+    pads = explicit_padding(x.shape[1:-1], kernel.shape[:-2], strides, padding)
+    wide, taps, steps = x.astype(jnp.float32), kernel.astype(jnp.float32), tuple(strides)
+    if x.ndim == 5:
+        return _convolve(steps, pads, wide, taps).astype(x.dtype)
+    # An image is a volume of one plane.
+    return _convolve((1, *steps), ((0, 0), *pads), wide[:, None], taps[None])[:, 0].astype(x.dtype)
+
+
+def _suits(x: Array, kernel: Array, options: Mapping[str, Any]) -> bool:
+    """Whether there is compiled code for a convolution."""
+    is_there = backend_for(x.shape) == "cpu" and machine.vectors() is not None
+    is_one = x.ndim in (4, 5) and math.prod(kernel.shape[:-2]) > 1 and kernel.shape[-1] >= FEWEST_FEATURES
+    return is_there and is_one and len(x) > 0 and is_plain(options)
 
 
 def is_plain(options: Mapping[str, Any]) -> bool:
@@ -70,123 +74,79 @@ def explicit_padding(shape: Sequence[int], size: Sequence[int], strides: Sequenc
     return tuple(map(tuple, pads))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _convolve(
-    padding: Padding, x: Float[Array, "b h w c"], kernel: Float[Array, "s t c d"]
-) -> Float[Array, "b h2 w2 d"]:
-    if any(sum(padding, ())):
-        return _of_stride_1(padding, x, kernel)
-    # Without padding at all, XLA's fast kernels take up to ten times as long.
-    return _of_stride_1(((1, 1), (0, 0)), x, kernel)[:, 1:-1]
+def geometry(
+    shape: Sequence[int], kernel: Sequence[int], strides: Axes, padding: Padding, output: Axes | None = None
+) -> Geometry:
+    """That of a convolution.
 
-
-def _of_stride_1(
-    padding: Padding, x: Float[Array, "b h w c"], kernel: Float[Array, "s t c d"]
-) -> Float[Array, "b h2 w2 d"]:
-    if _pairs_suit(padding, x, kernel):
-        return _in_pairs(padding, x, kernel)
-    return lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=NUMBERS)
-
-
-def _pairs_suit(padding: Padding, x: Array, kernel: Array) -> bool:
-    """Whether a convolution is too narrow for XLA's fast kernels, and can be one of pairs of pixels."""
-    width = x.shape[2] + sum(padding[1]) - kernel.shape[1] + 1
-    is_narrow = TOO_NARROW < max(kernel.shape[2:]) <= NARROW and x.dtype == jnp.float32
-    return is_narrow and kernel.shape[1] % 2 == 1 and width % 2 == 0
-
-
-def _in_pairs(
-    padding: Padding, x: Float[Array, "b h w c"], kernel: Float[Array, "s t c d"]
-) -> Float[Array, "b h2 w2 d"]:
-    """The same convolution of half as many columns, each of two pixels with the channels of both.
-
-    A kernel of t columns, t odd, spans t + 1 for both pixels of a pair, one of them as zeros for either: with t = 3, a
-    third more operations, at twice the rate and more.
+    Args:
+        shape: of the input, [b, z, y, x, c].
+        kernel: shape of the kernel, [r, s, t, c, d].
+        strides: of the convolution.
+        padding: of the input; what lies after it is not looked at if `output` is given.
+        output: size of the output; None is what the input and its padding give.
     """
-    b, _, _, channels = x.shape
-    size, columns, _, features = kernel.shape
-    rows, sides = padding
-    padded = jnp.pad(x, ((0, 0), (0, 0), sides, (0, 0)))
-    pairs = padded.reshape(b, padded.shape[1], -1, 2 * channels)
-    # [s, t + 1, c, pixel, d]: the second pixel's kernel lies a column further.
-    both = jnp.stack([jnp.pad(kernel, ((0, 0), (at, 1 - at), (0, 0), (0, 0))) for at in (0, 1)], 3)
-    of_pairs = both.reshape(size, (columns + 1) // 2, 2 * channels, 2 * features)
-    found = lax.conv_general_dilated(pairs, of_pairs, (1, 1), (rows, (0, 0)), dimension_numbers=NUMBERS)
-    return found.reshape(b, found.shape[1], -1, features)
+    axes = zip(shape[1:4], kernel[:3], strides, padding, strict=True)
+    made = output or tuple((n + sum(pads) - size) // step + 1 for n, size, step, pads in axes)
+    before = tuple(first for first, _ in padding)
+    return Geometry(shape[0], shape[4], kernel[4], tuple(shape[1:4]), made, tuple(kernel[:3]), strides, before)
 
 
-def _forward(padding: Padding, x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return _convolve(padding, x, kernel), (x, kernel)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _convolve(
+    strides: Axes, padding: Padding, x: Float[Array, "b z y x c"], kernel: Float[Array, "r s t c d"]
+) -> Float[Array, "b z2 y2 x2 d"]:
+    return calls.convolve(x, kernel, geometry(x.shape, kernel.shape, strides, padding))
 
 
-def _backward(padding: Padding, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+def _forward(strides: Axes, padding: Padding, x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _convolve(strides, padding, x, kernel), (x, kernel)
+
+
+def _backward(strides: Axes, padding: Padding, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     x, kernel = saved
-    [of_x] = jax.linear_transpose(lambda x: _of_stride_1(padding, x, kernel), x)(gradient)
-    if x.shape[-1] < FEWEST_CHANNELS:
-        as_xla = functools.partial(lax.conv_general_dilated, x, window_strides=(1, 1), padding=padding)
-        [of_kernel] = jax.linear_transpose(lambda kernel: as_xla(kernel, dimension_numbers=NUMBERS), kernel)(gradient)
-        return of_x, of_kernel
-    padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
-    return of_x, kernel_gradient(padded, gradient, kernel.shape[:2]).astype(kernel.dtype)
+    of_kernel = calls.kernel_gradient_of(x, gradient, geometry(x.shape, kernel.shape, strides, padding))
+    if x.shape[-1] >= FEWEST_FEATURES:
+        return input_gradient(strides, padding, x.shape, kernel, gradient), of_kernel
+    as_xla = functools.partial(lax.conv_general_dilated, window_strides=strides, padding=padding)
+    [of_x] = jax.linear_transpose(lambda x: as_xla(x, kernel, dimension_numbers=VOLUMES), x)(gradient)
+    return of_x, of_kernel
 
 
 _convolve.defvjp(_forward, _backward)
 
 
-def kernel_gradient(
-    x: Float[Array, "b h w c"],
-    gradient: Float[Array, "b h2 w2 d"],
-    size: tuple[int, int],
-    strides: tuple[int, int] = (1, 1),
-) -> Float[Array, "s t c d"]:
-    """The gradient of the kernel of a convolution without padding, block by block, in float32.
+def input_gradient(
+    strides: Axes,
+    padding: Padding,
+    shape: Sequence[int],
+    kernel: Float[Array, "r s t c d"],
+    gradient: Float[Array, "b z2 y2 x2 d"],
+) -> Float[Array, "b z y x c"]:
+    """The gradient of a convolution's input, of this shape.
 
-    Args:
-        x: the convolution's input.
-        gradient: gradient of its output.
-        size: rows and columns of the kernel.
-        strides: of the convolution.
+    Of its samples s·j + p along an axis, for stride s, only the taps p, p + s, … of the kernel have a part: so it is one
+    convolution without a stride for each p of each axis.
     """
-    # Each device sums over its own images; with one sum for all, they would wait for each other at every block.
-    devices = math.gcd(len(x), jax.device_count())
-    x, gradient = (array.reshape(devices, -1, *array.shape[1:]) for array in (x, gradient))
-    _, count, height, width, features = gradient.shape
-    images, rows = _block(count, height, width)
-    down, right = strides
-    # What a block of so many rows and columns reads of the input.
-    reach = ((rows - 1) * down + 1, (width - 1) * right + 1)
-
-    def add_block(total: Array, number: Array) -> tuple[Array, None]:
-        image, row = number // (height // rows) * images, number % (height // rows) * rows
-        here = lax.dynamic_slice(gradient, (0, image, row, 0, 0), (devices, images, rows, width, features))
-        around = lax.dynamic_slice(
-            x,
-            (0, image, row * down, 0, 0),
-            (devices, images, reach[0] + size[0] - 1, reach[1] + size[1] - 1, x.shape[-1]),
-        )
-        moved = [
-            around[:, :, s : s + reach[0] : down, t : t + reach[1] : right]
-            for s in range(size[0])
-            for t in range(size[1])
-        ]
-        neighbourhoods = jnp.concatenate(moved, -1).reshape(devices, images * rows * width, -1)
-        product = jnp.einsum(
-            "npd,npk->ndk", here.reshape(devices, -1, features), neighbourhoods, preferred_element_type=jnp.float32
-        )
-        return total + product, None
-
-    zeros = jnp.zeros((devices, features, math.prod(size) * x.shape[-1]), jnp.float32)
-    total, _ = lax.scan(add_block, zeros, jnp.arange(count // images * (height // rows)))
-    return total.sum(0).reshape(features, *size, -1).transpose(1, 2, 3, 0)
-
-
-def _block(count: int, height: int, width: int) -> tuple[int, int]:
-    """Images and rows of a block of at most BLOCK pixels, or of one row; both divide what there is."""
-    images = largest_divisor(count, BLOCK // (height * width))
-    rows = height if height * width <= BLOCK else largest_divisor(height, BLOCK // width)
-    return images, rows
-
-
-def largest_divisor(number: int, limit: int) -> int:
-    """The largest divisor of `number` up to `limit`, at least 1."""
-    return max(n for n in range(1, max(limit, 1) + 1) if number % n == 0)
+    turned = kernel.swapaxes(3, 4)
+    if set(strides) == {1}:
+        pads = tuple((size - 1 - first, 0) for size, (first, _) in zip(kernel.shape, padding, strict=False))
+        like = geometry(gradient.shape, turned.shape, strides, pads, tuple(shape[1:4]))
+        return calls.convolve(gradient, jnp.flip(turned, (0, 1, 2)), like)
+    reach = [-(-(n + first) // step) for n, (first, _), step in zip(shape[1:4], padding, strides, strict=True)]
+    phases = []
+    for phase in itertools.product(*map(range, strides)):
+        taps = turned[tuple(slice(p, None, step) for p, step in zip(phase, strides, strict=True))]
+        if 0 in taps.shape:
+            phases.append(jnp.zeros((shape[0], *reach, shape[4]), gradient.dtype))
+            continue
+        pads = tuple((size - 1, 0) for size in taps.shape[:3])
+        like = geometry(gradient.shape, taps.shape, (1, 1, 1), pads, tuple(reach))
+        phases.append(calls.convolve(gradient, jnp.flip(taps, (0, 1, 2)), like))
+    # [phases z, y, x, b, z, y, x, c] → each phase beside its sample.
+    apart = jnp.stack(phases).reshape(*strides, shape[0], *reach, shape[4])
+    joined = apart.transpose(3, 4, 0, 5, 1, 6, 2, 7).reshape(
+        shape[0], *(n * step for n, step in zip(reach, strides, strict=True)), shape[4]
+    )
+    begin = (0, *(first for first, _ in padding), 0)
+    return lax.slice(joined, begin, [first + n for first, n in zip(begin, shape, strict=True)])

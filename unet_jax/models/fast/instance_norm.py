@@ -14,7 +14,7 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float, Float32
 
-from unet_jax.models.fast.convolution import backend_for, largest_divisor
+from unet_jax.models.fast.convolution import backend_for
 
 # Values of one block: 256 KB in float32.
 BLOCK = 2**16
@@ -94,3 +94,8 @@ def _backward(epsilon: float, slope: float, saved: tuple[Array, ...], gradient: 
 
 
 normalise.defvjp(_forward, _backward)
+
+
+def largest_divisor(number: int, limit: int) -> int:
+    """The largest divisor of `number` up to `limit`, at least 1."""
+    return max(n for n in range(1, max(limit, 1) + 1) if number % n == 0)

@@ -12,7 +12,6 @@ from jaxtyping import Array
 
 from unet_jax.models.fast.bias import Conv, ConvTranspose
 from unet_jax.models.fast.convolution import convolve
-from unet_jax.models.fast.convolution_3d import convolve_volume
 from unet_jax.models.layers.options import LayerOptions, check_choice, each_axis
 
 PADDINGS = ("same", "valid")
@@ -54,7 +53,7 @@ def conv(
         padding=[(n // 2, n // 2) for n in kernel] if padding == "same" else "VALID",
         use_bias=use_bias,
         dtype=options.dtype,
-        conv_general_dilated=convolve if options.rank == 2 else convolve_volume,
+        conv_general_dilated=convolve,
         **_initializers(options.init, torch_fan=fan_in, he_fan=fan_in),
         rngs=options.rngs,
     )

@@ -1,0 +1,119 @@
+"""Compiled convolutions as functions of jax arrays, each device working on its own volumes.
+
+Arrays have an axis of groups in front, which devices may share, and kernels one for each group; XLA's partitioner is told
+so. All else that compiled code is told stands in the program, so that a compilation cache finds it again by its text.
+"""
+
+import ctypes
+import functools
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Primitive
+from jax.interpreters import mlir
+from jaxtyping import Array, Float
+from llvmlite import ir
+
+from unet_jax.models.fast.native import convolution, frame, kernel_gradient, machine, tiles
+from unet_jax.models.fast.native.geometry import Geometry, block
+from unet_jax.models.fast.native.tiles import Tile
+
+# Weights of a tile that are passed at once, bytes: half of the cache of a core, or less.
+WEIGHTS = 256 * 1024
+_WRITE = {"convolution": convolution.write, "kernel_gradient": kernel_gradient.write}
+
+
+def convolve(
+    x: Float[Array, "b z y x c"], kernel: Float[Array, "r s t c d"], like: Geometry
+) -> Float[Array, "b z2 y2 x2 d"]:
+    """The convolution of `like`, which has the sizes of both."""
+    groups = math.gcd(len(x), jax.device_count())
+    kernels = jnp.broadcast_to(kernel.reshape(-1), (groups, kernel.size))
+    flat = like.of_group(groups)
+    tile = tiles.of_convolution(flat.features, flat.output[2], *machine.vectors())
+    made = _call("convolution", tile, flat, (x.reshape(groups, -1), kernels), _taps(flat, tile), block(flat))
+    return made.reshape(len(x), *like.output, like.features)
+
+
+def kernel_gradient_of(
+    x: Float[Array, "b z y x c"], gradient: Float[Array, "b z2 y2 x2 d"], like: Geometry
+) -> Float[Array, "r s t c d"]:
+    """The gradient of the kernel of `convolve`, where that of the output is `gradient`."""
+    groups = math.gcd(len(x), jax.device_count())
+    flat = like.of_group(groups)
+    tile = tiles.of_kernel_gradient(flat.features, flat.size[2] * flat.channels, *machine.vectors())
+    given = x.reshape(groups, -1), gradient.reshape(groups, -1)
+    made = _call("kernel_gradient", tile, flat, given, flat.size[:2], block(flat, 4 * flat.features))
+    return made.sum(0).reshape(*like.size, like.channels, like.features)
+
+
+def _taps(like: Geometry, tile: Tile) -> tuple[int, int]:
+    """Planes and rows of the kernel that are summed in registers: all, or as many as the cache holds of their weights."""
+    line = 4 * like.size[2] * like.channels * tile.vectors * tile.lanes
+    if like.output[2] % tile.rows or math.prod(like.size[:2]) * line <= WEIGHTS:
+        return like.size[:2]  # pixels that are made twice must be made whole
+    return (1, like.size[1]) if like.size[1] * line <= WEIGHTS else (1, 1)
+
+
+def _call(
+    kind: str, tile: Tile, like: Geometry, given: Sequence[Array], taps: tuple[int, int], blocks: tuple[int, int]
+) -> Array:
+    made = math.prod((like.batch, *like.output, like.features)) if kind == "convolution" else like.weights
+    numbers = like.numbers() | {"taps_z": taps[0], "taps_y": taps[1], "block_z": blocks[0], "block_y": blocks[1]}
+    scratch = like.channels * math.prod(like.read(*blocks))
+    sizes = (made, scratch)
+    return _compiled.bind(*given, target=_registered(kind, tile), sizes=sizes, numbers=tuple(sorted(numbers.items())))[0]
+
+
+_compiled = Primitive("compiled_convolution")
+_compiled.multiple_results = True
+
+
+@_compiled.def_abstract_eval
+def _results(*given, target, sizes, numbers):
+    return [jax.core.ShapedArray((given[0].shape[0], size), jnp.float32) for size in sizes]
+
+
+@_compiled.def_impl
+def _run(*given, **settings):
+    return jax.jit(functools.partial(_compiled.bind, **settings))(*given)
+
+
+def _lower(context, *given, target, sizes, numbers):
+    # Each array's first axis is that of groups, which is all that devices may share.
+    rule = _sharing([*context.avals_in, *context.avals_out], len(given))
+    lowering = jax.ffi.ffi_lowering(
+        target,
+        extra_attributes={
+            "mhlo.frontend_attributes": mlir.ir.DictAttr.get({"num_batch_dims": mlir.ir.StringAttr.get("1")}),
+            "sdy.sharding_rule": mlir.ir.Attribute.parse(rule),
+        },
+    )
+    return lowering(context, *given, **{name: np.int64(value) for name, value in numbers})
+
+
+def _sharing(arrays: Sequence[jax.core.ShapedArray], given: int) -> str:
+    """The rule for XLA's partitioner (Shardy): first axes correspond, and all others are whole."""
+    names = "jklm"[: len(arrays)]
+    dims = [f"[i, {name}]" for name in names]
+    sizes = [f"{name}={array.shape[1]}" for name, array in zip(names, arrays, strict=True)]
+    sides = [", ".join(side) for side in (dims[:given], dims[given:])]
+    return f"#sdy.op_sharding_rule<({sides[0]})->({sides[1]}) {{i={arrays[0].shape[0]}, {', '.join(sizes)}}}>"
+
+
+mlir.register_lowering(_compiled, _lower, platform="cpu")
+
+
+@functools.cache
+def _registered(kind: str, tile: Tile) -> str:
+    """The name by which XLA calls what is compiled for this tile."""
+    name = f"unet_jax_{kind}_{tile.name}"
+    module = ir.Module()
+    frame.handler(module, name, (2, 2), lambda b, n, arrays: _WRITE[kind](b, tile, n, *arrays))
+    address = machine.compiled(module, name)
+    jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(ctypes.c_void_p(address)), platform="cpu")
+    jax.ffi.register_ffi_target_as_batch_partitionable(name)
+    return name
