@@ -6,36 +6,62 @@ from unet_jax.models.fast.native import code
 from unet_jax.models.fast.native.geometry import Numbers
 
 
+def of_part(
+    b: ir.IRBuilder, n: Numbers, x: ir.Value, kernel: ir.Value, output: ir.Value, scratch: ir.Value
+) -> tuple[ir.Value, ...]:
+    """The same arrays of a part's group, and a scratch of its own."""
+    of_x = code.product(b, n.batch, n.input_z, n.input_y, n.input_x, n.channels)
+    of_kernel = code.product(b, n.size_z, n.size_y, n.size_x, n.channels, n.features)
+    of_output = code.product(b, n.batch, n.output_z, n.output_y, n.output_x, n.features)
+    its = [(x, of_x), (kernel, of_kernel), (output, of_output)]
+    own = code.product(b, b.add(code.product(b, n.group, n.parts), n.part), n.scratch)
+    return *(code.at(b, array, code.product(b, n.group, size)) for array, size in its), code.at(b, scratch, own)
+
+
+def share(b: ir.IRBuilder, n: Numbers, count: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """The first of a part's share of so many items, and what follows the last one."""
+    ends = [b.sdiv(code.product(b, count, part), n.parts) for part in (n.part, b.add(n.part, code.number(1)))]
+    return ends[0], ends[1]
+
+
+def count(b: ir.IRBuilder, n: Numbers) -> ir.Value:
+    """How many blocks a group has."""
+    return code.product(b, n.batch, code.quotient(b, n.output_z, n.block_z), code.quotient(b, n.output_y, n.block_y))
+
+
 class Block:
     """Planes and rows of the output that are made at once, and where what they are made of lies.
 
     Attributes:
         planes, rows: of the output, how many.
-        first_plane, first_row: of the output.
     """
 
-    def __init__(self, b: ir.IRBuilder, n: Numbers, first_plane: ir.Value, first_row: ir.Value, scratch: ir.Value):
+    def __init__(self, b: ir.IRBuilder, n: Numbers, number: ir.Value, scratch: ir.Value):
         self._n, self._scratch = n, scratch
-        self.first_plane, self.first_row = first_plane, first_row
-        self.planes = code.smaller(b, n.block_z, b.sub(n.output_z, first_plane))
-        self.rows = code.smaller(b, n.block_y, b.sub(n.output_y, first_row))
+        down, deep = code.quotient(b, n.output_y, n.block_y), code.quotient(b, n.output_z, n.block_z)
+        self._volume = b.sdiv(b.sdiv(number, down), deep)
+        self._first_plane = code.product(b, b.srem(b.sdiv(number, down), deep), n.block_z)
+        self._first_row = code.product(b, b.srem(number, down), n.block_y)
+        self.planes = code.smaller(b, n.block_z, b.sub(n.output_z, self._first_plane))
+        self.rows = code.smaller(b, n.block_y, b.sub(n.output_y, self._first_row))
         self._read_rows = _reach(b, self.rows, n.step_y, n.size_y)
         self._read_columns = _reach(b, n.output_x, n.step_x, n.size_x)
 
-    def copy(self, b: ir.IRBuilder, image: ir.Value) -> None:
-        """Copies what the block reads of a volume: [planes, rows, columns, channels], zeros around it included."""
+    def copy(self, b: ir.IRBuilder, x: ir.Value) -> None:
+        """Copies what the block reads of its volume: [planes, rows, columns, channels], zeros around it included."""
         n = self._n
         with code.counting(b, _reach(b, self.planes, n.step_z, n.size_z)) as plane:
-            z = self._source(b, self.first_plane, plane, n.step_z, n.before_z)
+            z = b.add(code.product(b, self._first_plane, n.step_z), b.sub(plane, n.before_z))
             with code.counting(b, self._read_rows) as row:
-                y = self._source(b, self.first_row, row, n.step_y, n.before_y)
+                y = b.add(code.product(b, self._first_row, n.step_y), b.sub(row, n.before_y))
                 is_there = b.and_(code.is_within(b, z, n.input_z), code.is_within(b, y, n.input_y))
-                number = code.total(b, code.product(b, plane, self._read_rows), row)
+                number = b.add(code.product(b, plane, self._read_rows), row)
                 to = code.at(b, self._scratch, code.product(b, number, self._read_columns, n.channels))
                 with b.if_else(is_there) as (then, otherwise):
                     with then:
-                        source = code.product(b, code.total(b, code.product(b, z, n.input_y), y), n.input_x, n.channels)
-                        self._copy_row(b, to, code.at(b, image, source))
+                        first = b.add(code.product(b, self._volume, n.input_z), z)
+                        source = b.add(code.product(b, first, n.input_y), y)
+                        self._copy_row(b, to, code.at(b, x, code.product(b, source, n.input_x, n.channels)))
                     with otherwise:
                         code.clear(b, to, code.product(b, self._read_columns, n.channels))
 
@@ -56,7 +82,7 @@ class Block:
     def has_plane(self, b: ir.IRBuilder, plane: ir.Value, tap: ir.Value) -> ir.Value:
         """Whether the input has the plane that a tap of the kernel meets for a plane of the block."""
         n = self._n
-        z = b.add(code.product(b, b.add(self.first_plane, plane), n.step_z), b.sub(tap, n.before_z))
+        z = b.add(code.product(b, b.add(self._first_plane, plane), n.step_z), b.sub(tap, n.before_z))
         return code.is_within(b, z, n.input_z)
 
     def read(self, b: ir.IRBuilder, plane: ir.Value, row: ir.Value, tap_z: ir.Value, tap_y: ir.Value) -> ir.Value:
@@ -68,13 +94,11 @@ class Block:
         return code.at(b, self._scratch, code.product(b, number, self._read_columns, n.channels))
 
     def made(self, b: ir.IRBuilder, plane: ir.Value, row: ir.Value) -> ir.Value:
-        """Place of the first number of a row of a plane of the block, in an output of one volume."""
+        """Place of the first number of a row of a plane of the block, in the output of its group."""
         n = self._n
-        y = b.add(code.product(b, b.add(self.first_plane, plane), n.output_y), b.add(self.first_row, row))
+        z = b.add(code.product(b, self._volume, n.output_z), b.add(self._first_plane, plane))
+        y = b.add(code.product(b, z, n.output_y), b.add(self._first_row, row))
         return code.product(b, y, n.output_x, n.features)
-
-    def _source(self, b: ir.IRBuilder, first: ir.Value, here: ir.Value, step: ir.Value, before: ir.Value) -> ir.Value:
-        return b.add(code.product(b, first, step), b.sub(here, before))
 
 
 def _reach(b: ir.IRBuilder, count: ir.Value, step: ir.Value, size: ir.Value) -> ir.Value:

@@ -63,8 +63,10 @@ def _call(
 ) -> Array:
     made = math.prod((like.batch, *like.output, like.features)) if kind == "convolution" else like.weights
     numbers = like.numbers() | {"taps_z": taps[0], "taps_y": taps[1], "block_z": blocks[0], "block_y": blocks[1]}
-    scratch = like.channels * math.prod(like.read(*blocks))
-    sizes = (made, scratch)
+    parts = max(1, machine.cores() // given[0].shape[0])
+    scratch = -(-like.channels * math.prod(like.read(*blocks)) // 16) * 16  # whole lines of the cache
+    sizes = (made, parts * scratch, frame.notes(parts))
+    numbers |= {"parts": parts, "scratch": scratch}
     return _compiled.bind(*given, target=_registered(kind, tile), sizes=sizes, numbers=tuple(sorted(numbers.items())))[0]
 
 
@@ -97,7 +99,7 @@ def _lower(context, *given, target, sizes, numbers):
 
 def _sharing(arrays: Sequence[jax.core.ShapedArray], given: int) -> str:
     """The rule for XLA's partitioner (Shardy): first axes correspond, and all others are whole."""
-    names = "jklm"[: len(arrays)]
+    names = "jklmn"[: len(arrays)]
     dims = [f"[i, {name}]" for name in names]
     sizes = [f"{name}={array.shape[1]}" for name, array in zip(names, arrays, strict=True)]
     sides = [", ".join(side) for side in (dims[:given], dims[given:])]
@@ -112,7 +114,7 @@ def _registered(kind: str, tile: Tile) -> str:
     """The name by which XLA calls what is compiled for this tile."""
     name = f"unet_jax_{kind}_{tile.name}"
     module = ir.Module()
-    frame.handler(module, name, (2, 2), lambda b, n, arrays: _WRITE[kind](b, tile, n, *arrays))
+    frame.handler(module, name, lambda b, n, arrays: _WRITE[kind](b, tile, n, arrays))
     address = machine.compiled(module, name)
     jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(ctypes.c_void_p(address)), platform="cpu")
     jax.ffi.register_ffi_target_as_batch_partitionable(name)

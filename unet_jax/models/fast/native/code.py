@@ -55,6 +55,12 @@ def total(b: ir.IRBuilder, first: Number, *others: Number) -> ir.Value:
     return found
 
 
+def quotient(b: ir.IRBuilder, value: Number, by: Number) -> ir.Value:
+    """value / by, rounded up."""
+    by = number(by)
+    return b.sdiv(b.add(number(value), b.sub(by, number(1))), by)
+
+
 def smaller(b: ir.IRBuilder, one: Number, other: Number) -> ir.Value:
     """The smaller of two integers."""
     one, other = number(one), number(other)

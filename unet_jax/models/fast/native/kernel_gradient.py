@@ -1,54 +1,62 @@
 """The code of a kernel's gradient: tiles of taps by features that stay in registers over all pixels of a block."""
 
+from collections.abc import Sequence
+
 from llvmlite import ir
 
-from unet_jax.models.fast.native import code
-from unet_jax.models.fast.native.block import Block
+from unet_jax.models.fast.native import block, code
 from unet_jax.models.fast.native.geometry import Numbers
 from unet_jax.models.fast.native.tiles import Tile
 
 
-def write(
-    b: ir.IRBuilder, tile: Tile, n: Numbers, x: ir.Value, gradient: ir.Value, kernel: ir.Value, scratch: ir.Value
-) -> None:
-    """Writes: `kernel` [*size, channels, features] is the gradient of a convolution of `x` whose output has `gradient`.
+def write(b: ir.IRBuilder, tile: Tile, n: Numbers, arrays: Sequence[ir.Value]) -> None:
+    """Writes one part of: a kernel's gradient [*size, channels, features], of a convolution of x.
 
     Block by block of the output, so that all that a block meets stays in the cache while the kernel passes by.
+
+    Args:
+        b: where to write.
+        tile: what stays in registers.
+        n: integers, by name.
+        arrays: of x [batch, *input, channels], the output's gradient [batch, *output, features], the kernel's, and
+            scratch, for all groups.
     """
-    of_input = code.product(b, n.input_z, n.input_y, n.input_x, n.channels)
-    of_output = code.product(b, n.output_z, n.output_y, n.output_x, n.features)
-    of_kernel = code.product(b, n.size_z, n.size_y, n.size_x, n.channels, n.features)
-    code.clear(b, kernel, code.product(b, n.groups, of_kernel))
+    x, gradient, kernel, scratch = arrays
+    x, kernel, gradient, scratch = block.of_part(b, n, x, kernel, gradient, scratch)
     registers = code.Registers(b, tile.rows, tile.vectors, tile.lanes)
-    volumes = code.product(b, n.groups, n.batch)
-    with code.counting(b, volumes) as volume, code.counting(b, n.output_z, n.block_z) as plane:
-        with code.counting(b, n.output_y, n.block_y) as row:
-            block = Block(b, n, plane, row, scratch)
-            block.copy(b, code.at(b, x, code.product(b, volume, of_input)))
-            given = code.at(b, gradient, code.product(b, volume, of_output))
-            to = code.at(b, kernel, code.product(b, b.sdiv(volume, n.batch), of_kernel))
-            _add_block(b, tile, n, registers, block, given, to)
-
-
-def _add_block(b, tile, n, registers, block, given, kernel) -> None:
+    across = tile.vectors * tile.lanes
     line = code.product(b, n.size_x, n.channels)
-    with code.counting(b, n.size_z) as z, code.counting(b, n.size_y) as y:
-        number = code.product(b, b.add(code.product(b, z, n.size_y), y), line)
-        with code.counting(b, n.features, tile.vectors * tile.lanes) as feature:
+    tiles_across, tiles_along = code.quotient(b, n.features, across), b.sdiv(line, code.number(tile.rows))
+    items = block.share(b, n, code.product(b, n.size_z, n.size_y, tiles_across, tiles_along))
+    with code.counting(b, block.count(b, n)) as number:
+        here = block.Block(b, n, number, scratch)
+        here.copy(b, x)
+        with code.counting(b, items[1], start=items[0]) as item:
+            place = code.product(b, b.srem(item, tiles_along), tile.rows)
+            rest = b.sdiv(item, tiles_along)
+            feature = code.product(b, b.srem(rest, tiles_across), across)
+            tap = b.sdiv(rest, tiles_across)
+            taps = b.sdiv(tap, n.size_y), b.srem(tap, n.size_y)
             masks = tile.masks(b, b.sub(n.features, feature))
-            with code.counting(b, line, tile.rows) as place:
-                to = code.at(b, kernel, code.product(b, b.add(number, place), n.features), feature)
-                for i, v in tile.places():
-                    registers.set(b, i, v, code.zeros(tile.lanes))
-                with code.counting(b, block.planes) as plane, b.if_then(block.has_plane(b, plane, z)):
-                    with code.counting(b, block.rows) as row:
-                        met = code.at(b, block.read(b, plane, row, z, y), place)
-                        _add_row(b, tile, n, registers, met, code.at(b, given, block.made(b, plane, row), feature), masks)
-                # Summed by block and then over blocks, as a sum of all pixels one by one would lose digits.
-                for i, v in tile.places():
-                    place_ = _place(b, tile, n, to, i, v)
-                    before = code.load(b, place_, tile.lanes, masks[v])
-                    code.store(b, b.fadd(before, registers.get(b, i, v)), place_, masks[v])
+            given = code.at(b, gradient, feature)
+            _sum_block(b, tile, n, registers, here, taps, place, given, masks)
+            to = code.at(b, kernel, code.product(b, b.add(code.product(b, tap, line), place), n.features), feature)
+            is_first = b.icmp_signed("==", number, code.number(0))
+            # Summed by block and then over blocks, as a sum of all pixels one by one would lose digits.
+            for i, v in tile.places():
+                total = code.at(b, to, code.product(b, n.features, i), v * tile.lanes)
+                before = b.select(is_first, code.zeros(tile.lanes), code.load(b, total, tile.lanes, masks[v]))
+                code.store(b, b.fadd(before, registers.get(b, i, v)), total, masks[v])
+
+
+def _sum_block(b, tile, n, registers, here, taps, place, given, masks) -> None:
+    """Sums, in registers, over all pixels of a block."""
+    for i, v in tile.places():
+        registers.set(b, i, v, code.zeros(tile.lanes))
+    with code.counting(b, here.planes) as plane, b.if_then(here.has_plane(b, plane, taps[0])):
+        with code.counting(b, here.rows) as row:
+            met = code.at(b, here.read(b, plane, row, *taps), place)
+            _add_row(b, tile, n, registers, met, code.at(b, given, here.made(b, plane, row)), masks)
 
 
 def _add_row(b, tile, n, registers, met, given, masks) -> None:
@@ -62,6 +70,3 @@ def _add_row(b, tile, n, registers, met, given, masks) -> None:
             for v in range(tile.vectors):
                 registers.set(b, i, v, code.multiply_add(b, number, gradients[v], registers.get(b, i, v)))
 
-
-def _place(b, tile, n, to, row, vector) -> ir.Value:
-    return code.at(b, to, code.product(b, n.features, row), vector * tile.lanes)

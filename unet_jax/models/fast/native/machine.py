@@ -1,6 +1,7 @@
 """The CPU at hand: how long its vectors are, and code for it."""
 
 import functools
+import os
 
 import llvmlite.binding as llvm
 from llvmlite import ir
@@ -17,6 +18,11 @@ def vectors() -> tuple[int, int] | None:
     features = llvm.get_host_cpu_features()
     suited = [sizes for name, sizes in _VECTORS.items() if features.get(name) and features.get("fma")]
     return suited[0] if suited else None
+
+
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def compiled(module: ir.Module, name: str) -> int:
