@@ -34,6 +34,8 @@ def _of_equation(equation: Any) -> int:
     match name:
         case "conv_general_dilated":
             return _of_convolution(equation)
+        case "compiled_convolution":  # of `models.fast.native`
+            return equation.params["operations"]
         case "dot_general":
             (contracted, _), _ = equation.params["dimension_numbers"]
             left = equation.invars[0].aval.shape

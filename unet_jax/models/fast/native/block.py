@@ -76,7 +76,9 @@ class Block:
         begin = code.product(b, before, n.channels)
         end = code.product(b, b.add(before, there), n.channels)
         code.clear(b, to, begin)
-        code.copy(b, code.at(b, to, begin), code.at(b, source, code.product(b, left_out, n.channels)), b.sub(end, begin))
+        code.copy(
+            b, code.at(b, to, begin), code.at(b, source, code.product(b, left_out, n.channels)), b.sub(end, begin)
+        )
         code.clear(b, code.at(b, to, end), code.product(b, after, n.channels))
 
     def has_plane(self, b: ir.IRBuilder, plane: ir.Value, tap: ir.Value) -> ir.Value:

@@ -8,6 +8,7 @@ import ctypes
 import functools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,11 +19,11 @@ from jaxtyping import Array, Float
 from llvmlite import ir
 
 from unet_jax.models.fast.native import convolution, frame, kernel_gradient, machine, tiles
-from unet_jax.models.fast.native.geometry import Geometry, block
+from unet_jax.models.fast.native.geometry import Geometry, block, taps
 from unet_jax.models.fast.native.tiles import Tile
 
-# Weights of a tile that are passed at once, bytes: half of the cache of a core, or less.
-WEIGHTS = 256 * 1024
+# Numbers of float32 in a line of the cache.
+LINE = 16
 _WRITE = {"convolution": convolution.write, "kernel_gradient": kernel_gradient.write}
 
 
@@ -34,7 +35,7 @@ def convolve(
     kernels = jnp.broadcast_to(kernel.reshape(-1), (groups, kernel.size))
     flat = like.of_group(groups)
     tile = tiles.of_convolution(flat.features, flat.output[2], *machine.vectors())
-    made = _call("convolution", tile, flat, (x.reshape(groups, -1), kernels), _taps(flat, tile), block(flat))
+    made = _call("convolution", tile, flat, (x.reshape(groups, -1), kernels), taps(flat, tile), block(flat))
     return made.reshape(len(x), *like.output, like.features)
 
 
@@ -50,24 +51,23 @@ def kernel_gradient_of(
     return made.sum(0).reshape(*like.size, like.channels, like.features)
 
 
-def _taps(like: Geometry, tile: Tile) -> tuple[int, int]:
-    """Planes and rows of the kernel that are summed in registers: all, or as many as the cache holds of their weights."""
-    line = 4 * like.size[2] * like.channels * tile.vectors * tile.lanes
-    if like.output[2] % tile.rows or math.prod(like.size[:2]) * line <= WEIGHTS:
-        return like.size[:2]  # pixels that are made twice must be made whole
-    return (1, like.size[1]) if like.size[1] * line <= WEIGHTS else (1, 1)
-
-
 def _call(
-    kind: str, tile: Tile, like: Geometry, given: Sequence[Array], taps: tuple[int, int], blocks: tuple[int, int]
+    kind: str, tile: Tile, like: Geometry, given: Sequence[Array], of_taps: tuple[int, int], blocks: tuple[int, int]
 ) -> Array:
-    made = math.prod((like.batch, *like.output, like.features)) if kind == "convolution" else like.weights
-    numbers = like.numbers() | {"taps_z": taps[0], "taps_y": taps[1], "block_z": blocks[0], "block_y": blocks[1]}
-    parts = max(1, machine.cores() // given[0].shape[0])
-    scratch = -(-like.channels * math.prod(like.read(*blocks)) // 16) * 16  # whole lines of the cache
-    sizes = (made, parts * scratch, frame.notes(parts))
-    numbers |= {"parts": parts, "scratch": scratch}
-    return _compiled.bind(*given, target=_registered(kind, tile), sizes=sizes, numbers=tuple(sorted(numbers.items())))[0]
+    """What compiled code makes of arrays [groups, …], for each group on its own."""
+    groups = len(given[0])
+    parts = max(1, machine.cores() // groups)
+    scratch = -(-like.channels * math.prod(like.read(*blocks)) // LINE) * LINE
+    numbers = like.numbers() | {"parts": parts, "scratch": scratch}
+    numbers |= {"taps_z": of_taps[0], "taps_y": of_taps[1], "block_z": blocks[0], "block_y": blocks[1]}
+    made = like.outputs if kind == "convolution" else like.weights
+    return _compiled.bind(
+        *given,
+        target=_registered(kind, tile),
+        sizes=(made, parts * scratch, frame.notes(parts)),
+        numbers=tuple(sorted(numbers.items())),
+        operations=2 * groups * like.products,
+    )[0]
 
 
 _compiled = Primitive("compiled_convolution")
@@ -75,34 +75,31 @@ _compiled.multiple_results = True
 
 
 @_compiled.def_abstract_eval
-def _results(*given, target, sizes, numbers):
+def _results(*given: Any, sizes: Sequence[int], **_: Any) -> list[jax.core.ShapedArray]:
     return [jax.core.ShapedArray((given[0].shape[0], size), jnp.float32) for size in sizes]
 
 
 @_compiled.def_impl
-def _run(*given, **settings):
+def _run(*given: Array, **settings: Any) -> list[Array]:
     return jax.jit(functools.partial(_compiled.bind, **settings))(*given)
 
 
-def _lower(context, *given, target, sizes, numbers):
-    # Each array's first axis is that of groups, which is all that devices may share.
-    rule = _sharing([*context.avals_in, *context.avals_out], len(given))
-    lowering = jax.ffi.ffi_lowering(
-        target,
-        extra_attributes={
-            "mhlo.frontend_attributes": mlir.ir.DictAttr.get({"num_batch_dims": mlir.ir.StringAttr.get("1")}),
-            "sdy.sharding_rule": mlir.ir.Attribute.parse(rule),
-        },
-    )
+def _lower(context: Any, *given: Any, target: str, numbers: Sequence[tuple[str, int]], **_: Any) -> Sequence[Any]:
+    attributes = {
+        "mhlo.frontend_attributes": mlir.ir.DictAttr.get({"num_batch_dims": mlir.ir.StringAttr.get("1")}),
+        "sdy.sharding_rule": mlir.ir.Attribute.parse(_sharing(context.avals_in, context.avals_out)),
+    }
+    lowering = jax.ffi.ffi_lowering(target, extra_attributes=attributes)
     return lowering(context, *given, **{name: np.int64(value) for name, value in numbers})
 
 
-def _sharing(arrays: Sequence[jax.core.ShapedArray], given: int) -> str:
+def _sharing(given: Sequence[Any], made: Sequence[Any]) -> str:
     """The rule for XLA's partitioner (Shardy): first axes correspond, and all others are whole."""
+    arrays = [*given, *made]
     names = "jklmn"[: len(arrays)]
     dims = [f"[i, {name}]" for name in names]
     sizes = [f"{name}={array.shape[1]}" for name, array in zip(names, arrays, strict=True)]
-    sides = [", ".join(side) for side in (dims[:given], dims[given:])]
+    sides = [", ".join(side) for side in (dims[: len(given)], dims[len(given) :])]
     return f"#sdy.op_sharding_rule<({sides[0]})->({sides[1]}) {{i={arrays[0].shape[0]}, {', '.join(sizes)}}}>"
 
 

@@ -56,7 +56,7 @@ def total(b: ir.IRBuilder, first: Number, *others: Number) -> ir.Value:
 
 
 def quotient(b: ir.IRBuilder, value: Number, by: Number) -> ir.Value:
-    """value / by, rounded up."""
+    """Value / by, rounded up."""
     by = number(by)
     return b.sdiv(b.add(number(value), b.sub(by, number(1))), by)
 
@@ -131,7 +131,7 @@ def store(b: ir.IRBuilder, value: ir.Value, pointer: ir.Value, mask: ir.Value | 
 
 
 def multiply_add(b: ir.IRBuilder, one: ir.Value, other: ir.Value, sum_: ir.Value) -> ir.Value:
-    """one · other + sum_ for each lane, rounded once."""
+    """One · other + sum_ for each lane, rounded once."""
     name, kind = f"llvm.fma.v{one.type.count}f32", one.type
     return b.call(_declared(b, name, kind, [kind] * 3), [one, other, sum_])
 

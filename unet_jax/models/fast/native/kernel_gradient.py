@@ -69,4 +69,3 @@ def _add_row(b, tile, n, registers, met, given, masks) -> None:
             number = code.spread(b, code.at(b, around, i), tile.lanes)
             for v in range(tile.vectors):
                 registers.set(b, i, v, code.multiply_add(b, number, gradients[v], registers.get(b, i, v)))
-

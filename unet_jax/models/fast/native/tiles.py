@@ -38,7 +38,9 @@ class Tile:
         """For each vector the lanes that `features` more fill; None where that is all."""
         if not self.is_cut:
             return [None] * self.vectors
-        return [code.first_lanes(b, b.sub(features, code.number(v * self.lanes)), self.lanes) for v in range(self.vectors)]
+        return [
+            code.first_lanes(b, b.sub(features, code.number(v * self.lanes)), self.lanes) for v in range(self.vectors)
+        ]
 
 
 def of_convolution(features: int, columns: int, lanes: int, registers: int) -> Tile:
