@@ -63,8 +63,24 @@ def test_the_gradient_of_a_convolution_costs_two_more():
     assert flops.count(gradient, x, kernel) == 3 * flops.count(convolution, x, kernel)
 
 
-def test_the_tutorials_network_by_hand(monkeypatch):
-    monkeypatch.setattr(convolution, "NARROW", 0)  # in pairs of pixels there are a third more operations
+@pytest.mark.parametrize("shape", [(2, 8, 10, 16), (2, 6, 8, 10, 16)], ids=["2-D", "3-D"])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_compiled_convolutions_count_as_xlas_and_so_do_their_gradients(shape, stride):
+    rank = len(shape) - 2
+    x, kernel = jnp.ones(shape), jnp.ones((*[3] * rank, 16, 24))
+    numbers = (("NHWC", "HWIO", "NHWC"), ("NDHWC", "DHWIO", "NDHWC"))[rank - 2]
+    padded = (stride,) * rank, ((1, 1),) * rank
+    ours, xlas = (
+        lambda x, kernel, of=of: of(x, kernel, *padded, dimension_numbers=numbers)
+        for of in (convolution.convolve, jax.lax.conv_general_dilated)
+    )
+    assert flops.count(ours, x, kernel) == flops.count(xlas, x, kernel) > 0
+    gradient = jax.grad(lambda x, kernel: ours(x, kernel).sum() ** 2, argnums=(0, 1))
+    if stride == 1:  # else the gradient of the input has pixels at the border that are cut off
+        assert flops.count(gradient, x, kernel) == 3 * flops.count(ours, x, kernel)
+
+
+def test_the_tutorials_network_by_hand():
     width, size = 2, 16
     build = lambda: models.build("tutorial", 3, 1, nnx.Rngs(0), width=width, up="nearest")  # noqa: E731
     graphdef, params = nnx.split(nnx.eval_shape(build))

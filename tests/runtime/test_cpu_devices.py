@@ -13,7 +13,7 @@ import json
 import sys
 import jax
 from unet_jax.runtime import cpu_devices
-cpu_devices._cores = lambda: 3
+cpu_devices.cores = lambda: 3
 cpu_devices.use_cores(12, json.loads(sys.argv[1]))
 total = jax.jit(lambda x: x.sum())(jax.device_put(
     jax.numpy.arange(12.0), jax.sharding.NamedSharding(jax.make_mesh((jax.device_count(),), ("data",)),

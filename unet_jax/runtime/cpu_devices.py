@@ -32,7 +32,7 @@ def use_cores(batch_size: int, spatial: Sequence[Any] | None = None) -> None:
     if named or jax.distributed.is_initialized():
         return
     slabs = slabs_of(spatial)
-    jax.config.update("jax_num_cpu_devices", slabs * device_count(batch_size, _cores() // slabs))
+    jax.config.update("jax_num_cpu_devices", slabs * device_count(batch_size, cores() // slabs))
     os.environ["XLA_FLAGS"] = f"{PATIENCE} {flags}".strip()
 
 
@@ -41,6 +41,7 @@ def device_count(batch_size: int, cores: int) -> int:
     return max([n for n in range(1, min(cores, MOST) + 1) if batch_size > 0 and batch_size % n == 0], default=1)
 
 
-def _cores() -> int:
-    # Those that this process may use: in a container or under taskset fewer than there are. macOS does not say.
+def cores() -> int:
+    """How many this process may use: in a container or under taskset fewer than there are."""
+    # macOS does not say.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

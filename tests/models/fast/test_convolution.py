@@ -8,7 +8,7 @@ from jax import lax
 
 from unet_jax.models.fast import convolution
 from unet_jax.models.fast.convolution import convolve
-from unet_jax.models.fast.native import geometry, machine
+from unet_jax.models.fast.native import cache, machine
 
 NUMBERS = {4: ("NHWC", "HWIO", "NHWC"), 5: ("NDHWC", "DHWIO", "NDHWC")}
 
@@ -84,8 +84,8 @@ def test_in_3d_value_and_gradients_are_those_of_xla(size, strides, padding, chan
 def test_however_it_is_divided_it_is_the_same(shape, vectors, block, cores, monkeypatch):
     monkeypatch.setattr(machine, "vectors", lambda: vectors)
     monkeypatch.setattr(machine, "cores", lambda: cores)
-    monkeypatch.setattr(geometry, "BLOCK", block)
-    monkeypatch.setattr(geometry, "WEIGHTS", 2 * block)
+    monkeypatch.setattr(cache, "BLOCK", block)
+    monkeypatch.setattr(cache, "WEIGHTS", 2 * block)
     rank = len(shape) - 2
     kernel, padding = random(*[3] * rank, 20, 36, seed=1), ((1, 1),) * rank
     assert_as_xlas(random(*shape), kernel, (1,) * rank, padding, (vectors, block, cores))

@@ -125,8 +125,8 @@ def input_gradient(
 ) -> Float[Array, "b z y x c"]:
     """The gradient of a convolution's input, of this shape.
 
-    Of its samples s·j + p along an axis, for stride s, only the taps p, p + s, … of the kernel have a part: so it is one
-    convolution without a stride for each p of each axis.
+    Of its samples s·j + p along an axis, for stride s, only the taps p, p + s, … of the kernel have a part: so it is
+    one convolution without a stride for each p of each axis.
     """
     turned = kernel.swapaxes(3, 4)
     if set(strides) == {1}:

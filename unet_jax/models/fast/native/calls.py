@@ -1,7 +1,7 @@
 """Compiled convolutions as functions of jax arrays, each device working on its own volumes.
 
-Arrays have an axis of groups in front, which devices may share, and kernels one for each group; XLA's partitioner is told
-so. All else that compiled code is told stands in the program, so that a compilation cache finds it again by its text.
+Arrays have an axis of groups in front, which devices may share, and kernels one for each group; XLA's partitioner is
+told so. All else that compiled code is told stands in the program, so that a compilation cache finds it by its text.
 """
 
 import ctypes
@@ -18,12 +18,10 @@ from jax.interpreters import mlir
 from jaxtyping import Array, Float
 from llvmlite import ir
 
-from unet_jax.models.fast.native import convolution, frame, kernel_gradient, machine, tiles
-from unet_jax.models.fast.native.geometry import Geometry, block, taps
+from unet_jax.models.fast.native import cache, convolution, frame, kernel_gradient, machine, tiles
+from unet_jax.models.fast.native.geometry import Geometry
 from unet_jax.models.fast.native.tiles import Tile
 
-# Numbers of float32 in a line of the cache.
-LINE = 16
 _WRITE = {"convolution": convolution.write, "kernel_gradient": kernel_gradient.write}
 
 
@@ -35,7 +33,7 @@ def convolve(
     kernels = jnp.broadcast_to(kernel.reshape(-1), (groups, kernel.size))
     flat = like.of_group(groups)
     tile = tiles.of_convolution(flat.features, flat.output[2], *machine.vectors())
-    made = _call("convolution", tile, flat, (x.reshape(groups, -1), kernels), taps(flat, tile), block(flat))
+    made = _call("convolution", tile, flat, (x.reshape(groups, -1), kernels), cache.taps(flat, tile), cache.block(flat))
     return made.reshape(len(x), *like.output, like.features)
 
 
@@ -47,7 +45,7 @@ def kernel_gradient_of(
     flat = like.of_group(groups)
     tile = tiles.of_kernel_gradient(flat.features, flat.size[2] * flat.channels, *machine.vectors())
     given = x.reshape(groups, -1), gradient.reshape(groups, -1)
-    made = _call("kernel_gradient", tile, flat, given, flat.size[:2], block(flat, 4 * flat.features))
+    made = _call("kernel_gradient", tile, flat, given, flat.size[:2], cache.block(flat, 4 * flat.features))
     return made.sum(0).reshape(*like.size, like.channels, like.features)
 
 
@@ -57,7 +55,7 @@ def _call(
     """What compiled code makes of arrays [groups, …], for each group on its own."""
     groups = len(given[0])
     parts = max(1, machine.cores() // groups)
-    scratch = -(-like.channels * math.prod(like.read(*blocks)) // LINE) * LINE
+    scratch = cache.scratch(like, *blocks)
     numbers = like.numbers() | {"parts": parts, "scratch": scratch}
     numbers |= {"taps_z": of_taps[0], "taps_y": of_taps[1], "block_z": blocks[0], "block_y": blocks[1]}
     made = like.outputs if kind == "convolution" else like.weights

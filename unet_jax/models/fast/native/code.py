@@ -41,10 +41,10 @@ def counting(b: ir.IRBuilder, stop: Number, step: Number = 1, *, start: Number =
 
 def product(b: ir.IRBuilder, first: Number, *others: Number) -> ir.Value:
     """The product of integers."""
-    total = number(first)
+    found = number(first)
     for other in others:
-        total = b.mul(total, number(other))
-    return total
+        found = b.mul(found, number(other))
+    return found
 
 
 def total(b: ir.IRBuilder, first: Number, *others: Number) -> ir.Value:
@@ -148,23 +148,6 @@ def clear(b: ir.IRBuilder, to: ir.Value, count: ir.Value) -> None:
     kinds = [POINTER, ir.IntType(8), INT, ir.IntType(1)]
     function = _declared(b, "llvm.memset.p0.i64", ir.VoidType(), kinds)
     b.call(function, [to, ir.Constant(ir.IntType(8), 0), b.mul(count, number(4)), ir.Constant(ir.IntType(1), 0)])
-
-
-class Registers:
-    """Vectors that stay in registers through loops: a table of variables, which LLVM takes out of memory."""
-
-    def __init__(self, b: ir.IRBuilder, rows: int, columns: int, lanes: int):
-        with b.goto_entry_block():
-            self._table = [[b.alloca(vector(lanes)) for _ in range(columns)] for _ in range(rows)]
-        self._lanes = lanes
-
-    def get(self, b: ir.IRBuilder, row: int, column: int) -> ir.Value:
-        """What is in a register now."""
-        return b.load(self._table[row][column], typ=vector(self._lanes))
-
-    def set(self, b: ir.IRBuilder, row: int, column: int, value: ir.Value) -> None:
-        """Puts a vector into a register."""
-        b.store(value, self._table[row][column])
 
 
 def _declared(b: ir.IRBuilder, name: str, result: ir.Type, arguments: list[ir.Type]) -> ir.Function:

@@ -15,6 +15,8 @@ from unet_jax.models.fast.native import code
 from unet_jax.models.fast.native.code import INT, POINTER
 from unet_jax.models.fast.native.geometry import NAMES, Numbers
 
+Writer = Callable[[ir.IRBuilder, Numbers, Sequence[ir.Value]], None]
+
 # The interface's version, which XLA asks for.
 MAJOR, MINOR = 0, 1
 
@@ -43,14 +45,14 @@ def notes(parts: int) -> int:
     return (_TASKS + _TASK * parts) // 4
 
 
-def handler(module: ir.Module, name: str, write: Callable[[ir.IRBuilder, Numbers, Sequence[ir.Value]], None]) -> None:
+def handler(module: ir.Module, name: str, write: Writer) -> None:
     """Writes a function that XLA can call, which returns when all is done or under way in XLA's threads.
 
     Args:
         module: to write it to.
         name: of the function.
-        write: writes what it does, of integers by name and the addresses of all arrays but the last, in one of the parts
-            that `parts` and `groups` call for: its number, among those of its group, is `part`, and `group` the group's.
+        write: writes what it does in one part of a group's work, of integers by name, among them the group's number,
+            `group`, and the part's, `part`, and the addresses of all arrays but the last.
     """
     task = _task(module, f"{name}_task", write)
     function = ir.Function(module, ir.FunctionType(POINTER, [POINTER]), name)

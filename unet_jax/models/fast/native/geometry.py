@@ -4,9 +4,9 @@ import dataclasses
 import math
 from types import SimpleNamespace
 
-from unet_jax.models.fast.native.tiles import Tile
-
 Axes = tuple[int, int, int]
+# Those of a Geometry and of CHOICES by name, as code that is written reads them.
+Numbers = SimpleNamespace
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,38 +77,3 @@ class Geometry:
 CHOICES = ("block_y", "block_z", "parts", "scratch", "taps_y", "taps_z")
 # In the order of the alphabet, as XLA hands them over.
 NAMES = sorted([*Geometry(0, 0, 0, *[(0, 0, 0)] * 5).numbers(), *CHOICES])
-
-# What a block reads of the input, and weights of a tile that are passed at once, bytes: with both, half of a core's cache.
-BLOCK = 256 * 1024
-WEIGHTS = 256 * 1024
-
-
-def block(geometry: Geometry, also: int = 0) -> tuple[int, int]:
-    """Planes and rows of the output that a block has: as many as BLOCK allows, and at least a row.
-
-    Args:
-        geometry: of the convolution.
-        also: bytes that each pixel of the output takes besides.
-    """
-
-    def bytes_of(planes: int, rows: int) -> int:
-        return (
-            4 * geometry.channels * math.prod(geometry.read(planes, rows)) + also * planes * rows * geometry.output[2]
-        )
-
-    depth, height = geometry.output[:2]
-    rows = max([n for n in range(1, height + 1) if bytes_of(1, n) <= BLOCK], default=1)
-    if rows < height:
-        return 1, rows
-    return max([n for n in range(1, depth + 1) if bytes_of(n, height) <= BLOCK], default=1), height
-
-
-def taps(geometry: Geometry, tile: Tile) -> tuple[int, int]:
-    """Planes and rows of the kernel that are summed in registers: all, or as many as have WEIGHTS."""
-    line = 4 * geometry.size[2] * geometry.channels * tile.vectors * tile.lanes
-    if geometry.output[2] % tile.rows or math.prod(geometry.size[:2]) * line <= WEIGHTS:
-        return geometry.size[:2]  # pixels that are made twice must be made whole
-    return (1, geometry.size[1]) if geometry.size[1] * line <= WEIGHTS else (1, 1)
-
-
-Numbers = SimpleNamespace

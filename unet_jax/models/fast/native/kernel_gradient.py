@@ -6,6 +6,7 @@ from llvmlite import ir
 
 from unet_jax.models.fast.native import block, code
 from unet_jax.models.fast.native.geometry import Numbers
+from unet_jax.models.fast.native.sums import Sums
 from unet_jax.models.fast.native.tiles import Tile
 
 
@@ -23,7 +24,7 @@ def write(b: ir.IRBuilder, tile: Tile, n: Numbers, arrays: Sequence[ir.Value]) -
     """
     x, gradient, kernel, scratch = arrays
     x, kernel, gradient, scratch = block.of_part(b, n, x, kernel, gradient, scratch)
-    registers = code.Registers(b, tile.rows, tile.vectors, tile.lanes)
+    sums = Sums(b, tile, n.features)
     across = tile.vectors * tile.lanes
     line = code.product(b, n.size_x, n.channels)
     tiles_across, tiles_along = code.quotient(b, n.features, across), b.sdiv(line, code.number(tile.rows))
@@ -36,36 +37,34 @@ def write(b: ir.IRBuilder, tile: Tile, n: Numbers, arrays: Sequence[ir.Value]) -
             rest = b.sdiv(item, tiles_along)
             feature = code.product(b, b.srem(rest, tiles_across), across)
             tap = b.sdiv(rest, tiles_across)
-            taps = b.sdiv(tap, n.size_y), b.srem(tap, n.size_y)
-            masks = tile.masks(b, b.sub(n.features, feature))
-            given = code.at(b, gradient, feature)
-            _sum_block(b, tile, n, registers, here, taps, place, given, masks)
-            to = code.at(b, kernel, code.product(b, b.add(code.product(b, tap, line), place), n.features), feature)
-            is_first = b.icmp_signed("==", number, code.number(0))
+            sums.begin(b, feature)
+            _sum_block(b, tile, n, sums, here, tap, place, code.at(b, gradient, feature))
             # Summed by block and then over blocks, as a sum of all pixels one by one would lose digits.
-            for i, v in tile.places():
-                total = code.at(b, to, code.product(b, n.features, i), v * tile.lanes)
-                before = b.select(is_first, code.zeros(tile.lanes), code.load(b, total, tile.lanes, masks[v]))
-                code.store(b, b.fadd(before, registers.get(b, i, v)), total, masks[v])
+            to = code.product(b, b.add(code.product(b, tap, line), place), n.features)
+            sums.store_more(b, code.at(b, kernel, to, feature), is_first=b.icmp_signed("==", number, code.number(0)))
 
 
-def _sum_block(b, tile, n, registers, here, taps, place, given, masks) -> None:
-    """Sums, in registers, over all pixels of a block."""
-    for i, v in tile.places():
-        registers.set(b, i, v, code.zeros(tile.lanes))
-    with code.counting(b, here.planes) as plane, b.if_then(here.has_plane(b, plane, taps[0])):
-        with code.counting(b, here.rows) as row:
-            met = code.at(b, here.read(b, plane, row, *taps), place)
-            _add_row(b, tile, n, registers, met, code.at(b, given, here.made(b, plane, row)), masks)
-
-
-def _add_row(b, tile, n, registers, met, given, masks) -> None:
-    """Adds the pixels of a row, each with its gradient."""
-    with code.counting(b, n.output_x) as column:
-        here = code.at(b, given, code.product(b, column, n.features))
-        gradients = [code.load(b, code.at(b, here, v * tile.lanes), tile.lanes, masks[v]) for v in range(tile.vectors)]
-        around = code.at(b, met, code.product(b, column, n.step_x, n.channels))
-        for i in range(tile.rows):
-            number = code.spread(b, code.at(b, around, i), tile.lanes)
-            for v in range(tile.vectors):
-                registers.set(b, i, v, code.multiply_add(b, number, gradients[v], registers.get(b, i, v)))
+def _sum_block(
+    b: ir.IRBuilder,
+    tile: Tile,
+    n: Numbers,
+    sums: Sums,
+    here: block.Block,
+    tap: ir.Value,
+    place: ir.Value,
+    gradient: ir.Value,
+) -> None:
+    """Sums, for numbers from a place on that a row of the kernel meets, over all pixels of a block."""
+    z, y = b.sdiv(tap, n.size_y), b.srem(tap, n.size_y)
+    sums.clear(b)
+    with (
+        code.counting(b, here.planes) as plane,
+        b.if_then(here.has_plane(b, plane, z)),
+        code.counting(b, here.rows) as row,
+    ):
+        met = code.at(b, here.read(b, plane, row, z, y), place)
+        given = code.at(b, gradient, here.made(b, plane, row))
+        with code.counting(b, n.output_x) as column:
+            of_pixel = code.at(b, met, code.product(b, column, n.step_x, n.channels))
+            numbers = [code.at(b, of_pixel, number) for number in range(tile.rows)]
+            sums.add(b, numbers, code.at(b, given, code.product(b, column, n.features)))

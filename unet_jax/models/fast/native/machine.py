@@ -1,28 +1,26 @@
 """The CPU at hand: how long its vectors are, and code for it."""
 
 import functools
-import os
 
 import llvmlite.binding as llvm
 from llvmlite import ir
 
+from unet_jax.runtime.cpu_devices import cores
+
 # Numbers of float32 in a vector, and vectors that registers hold.
-_VECTORS = {"avx512f": (16, 32), "avx2": (8, 16)}
+_VECTORS = {"avx512f": (16, 32), "avx2": (8, 16), "neon": (4, 32)}
+
+__all__ = ["compiled", "cores", "vectors"]
 
 _engines = []  # what is compiled lives as long as they do
 
 
 @functools.cache
 def vectors() -> tuple[int, int] | None:
-    """Lanes of a vector of float32, and how many vectors registers hold; None on a CPU that this was not written for."""
+    """Lanes of a vector of float32, and vectors that registers hold; None on a CPU that this was not written for."""
     features = llvm.get_host_cpu_features()
-    suited = [sizes for name, sizes in _VECTORS.items() if features.get(name) and features.get("fma")]
+    suited = [sizes for name, sizes in _VECTORS.items() if features.get(name)]
     return suited[0] if suited else None
-
-
-def cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def compiled(module: ir.Module, name: str) -> int:

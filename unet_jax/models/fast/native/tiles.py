@@ -4,14 +4,14 @@ import dataclasses
 import itertools
 from collections.abc import Iterator
 
-from llvmlite import ir
-
-from unet_jax.models.fast.native import code
+# Sums that one tile has at most: with half as many registers again, for what is added, all of AVX-512's 32 are in use.
+MOST = 16
+MOST_OF_KERNEL = 24
 
 
 @dataclasses.dataclass(frozen=True)
 class Tile:
-    """Rows by vectors of sums: rows are pixels, or taps of a kernel, and vectors hold features.
+    """Rows by vectors of sums: rows are pixels, or places of a kernel, and vectors hold features.
 
     Attributes:
         rows: how many.
@@ -34,28 +34,34 @@ class Tile:
         """Row and vector of each sum."""
         return itertools.product(range(self.rows), range(self.vectors))
 
-    def masks(self, b: ir.IRBuilder, features: ir.Value) -> list[ir.Value | None]:
-        """For each vector the lanes that `features` more fill; None where that is all."""
-        if not self.is_cut:
-            return [None] * self.vectors
-        return [
-            code.first_lanes(b, b.sub(features, code.number(v * self.lanes)), self.lanes) for v in range(self.vectors)
-        ]
-
 
 def of_convolution(features: int, columns: int, lanes: int, registers: int) -> Tile:
-    """The tile of a convolution with so many features and columns of its output: pixels by features."""
+    """The tile of a convolution: pixels side by side, by features.
+
+    Args:
+        features: of the output.
+        columns: of the output.
+        lanes: numbers in a vector.
+        registers: how many vectors they hold.
+    """
     vectors = _vectors(features, lanes)
-    # Eight sums or more are under way while one is added; two vectors of weights and a number that is met take the rest.
-    most = min(16 // vectors, (registers - 1) // vectors - 1, columns)
+    most = min(_room(vectors, registers, MOST), columns)
+    # The fewest tiles that a row takes, each as if it were a pixel wider; the last one may overlap the one before.
     rows = min(range(1, most + 1), key=lambda n: (-(-columns // n) * (n + 1), n))
     return Tile(rows, vectors, lanes, features % lanes > 0)
 
 
 def of_kernel_gradient(features: int, line: int, lanes: int, registers: int) -> Tile:
-    """The tile of a kernel's gradient: numbers of a line of the kernel, columns times channels, by features."""
+    """The tile of a kernel's gradient: places of the kernel side by side, by features.
+
+    Args:
+        features: of the output.
+        line: places side by side, which are the kernel's columns times the input's channels.
+        lanes: numbers in a vector.
+        registers: how many vectors they hold.
+    """
     vectors = _vectors(features, lanes)
-    most = min(24 // vectors, (registers - 1) // vectors - 1)
+    most = _room(vectors, registers, MOST_OF_KERNEL)
     rows = max(n for n in range(1, most + 1) if line % n == 0)
     return Tile(rows, vectors, lanes, features % lanes > 0)
 
@@ -63,3 +69,8 @@ def of_kernel_gradient(features: int, line: int, lanes: int, registers: int) -> 
 def _vectors(features: int, lanes: int) -> int:
     """Two vectors of features share each number that is met, where that leaves none of them empty."""
     return 2 - -(-features // lanes) % 2
+
+
+def _room(vectors: int, registers: int, most: int) -> int:
+    """Rows of so many vectors, with registers left for a row's number and for the features that it meets."""
+    return min(most, registers - vectors - 1) // vectors

@@ -1,0 +1,51 @@
+import math
+
+import pytest
+
+from unet_jax.models.fast.native import cache
+from unet_jax.models.fast.native.geometry import Geometry
+from unet_jax.models.fast.native.tiles import Tile
+
+
+def volumes(channels: int, features: int, size: tuple[int, int, int], kernel: int = 3, step: int = 1) -> Geometry:
+    output = tuple((n - 1) // step + 1 for n in size)
+    return Geometry(2, channels, features, size, output, (kernel,) * 3, (step,) * 3, (kernel // 2,) * 3)
+
+
+@pytest.mark.parametrize("also", [0, 128])
+@pytest.mark.parametrize("step", [1, 2])
+@pytest.mark.parametrize(
+    ("channels", "size"),
+    [(1, (40, 56, 40)), (32, (40, 56, 40)), (256, (5, 7, 5)), (16, (1, 128, 128)), (900, (3, 9, 90))],
+)
+def test_a_block_is_what_the_cache_holds_and_a_row_at_least(channels, size, step, also):
+    like = volumes(channels, 32, size, step=step)
+    planes, rows = cache.block(like, also)
+
+    def taken(planes: int, rows: int) -> int:
+        read = (planes - 1) * step + 3, (rows - 1) * step + 3, (like.output[2] - 1) * step + 3
+        return 4 * channels * math.prod(read) + also * planes * rows * like.output[2]
+
+    assert (planes, rows) == (1, 1) or taken(planes, rows) <= cache.BLOCK
+    assert planes == 1 or rows == like.output[1]
+    if rows < like.output[1]:
+        assert taken(1, rows + 1) > cache.BLOCK
+    elif planes < like.output[0]:
+        assert taken(planes + 1, rows) > cache.BLOCK
+    assert cache.scratch(like, planes, rows) % 16 == 0
+    assert (
+        0 <= 4 * cache.scratch(like, planes, rows) - (taken(planes, rows) - also * planes * rows * like.output[2]) < 64
+    )
+
+
+@pytest.mark.parametrize(
+    ("channels", "rows", "expected"),
+    [
+        (32, 8, (3, 3)),  # 27 · 32 · 32 weights, 110 KB
+        (128, 8, (1, 3)),  # 442 KB, and 147 KB a plane
+        (512, 8, (1, 1)),  # 590 KB a plane
+        (512, 7, (3, 3)),  # 8 columns in two tiles of 7: what is made twice is made whole
+    ],
+)
+def test_weights_pass_by_in_the_cache(channels, rows, expected):
+    assert cache.taps(volumes(channels, 64, (8, 8, 8)), Tile(rows, 2, 16, False)) == expected

@@ -1,0 +1,45 @@
+"""How much of a convolution is done at once, so that a core's cache holds what it takes."""
+
+import math
+
+from unet_jax.models.fast.native.geometry import Geometry
+from unet_jax.models.fast.native.tiles import Tile
+
+# What a block reads, and a tile's weights that are passed by at once, bytes: both are half of the cache that a core of
+# a server has for itself.
+BLOCK = 256 * 1024
+WEIGHTS = 256 * 1024
+# Numbers of float32 in a line of the cache.
+LINE = 16
+
+
+def block(geometry: Geometry, also: int = 0) -> tuple[int, int]:
+    """Planes and rows of the output that are made at once: as many as BLOCK allows, and at least a row.
+
+    Args:
+        geometry: of the convolution.
+        also: bytes that each pixel of the output takes besides.
+    """
+
+    def bytes_of(planes: int, rows: int) -> int:
+        read = 4 * geometry.channels * math.prod(geometry.read(planes, rows))
+        return read + also * planes * rows * geometry.output[2]
+
+    depth, height = geometry.output[:2]
+    rows = max([n for n in range(1, height + 1) if bytes_of(1, n) <= BLOCK], default=1)
+    if rows < height:
+        return 1, rows
+    return max([n for n in range(1, depth + 1) if bytes_of(n, height) <= BLOCK], default=1), height
+
+
+def scratch(geometry: Geometry, planes: int, rows: int) -> int:
+    """Numbers that a block of the output reads, in whole lines of the cache."""
+    return -(-geometry.channels * math.prod(geometry.read(planes, rows)) // LINE) * LINE
+
+
+def taps(geometry: Geometry, tile: Tile) -> tuple[int, int]:
+    """Planes and rows of the kernel that are summed in registers: all, or as many as have WEIGHTS."""
+    line = 4 * geometry.size[2] * geometry.channels * tile.vectors * tile.lanes
+    if geometry.output[2] % tile.rows or math.prod(geometry.size[:2]) * line <= WEIGHTS:
+        return geometry.size[:2]  # pixels that are made twice must be made whole
+    return (1, geometry.size[1]) if geometry.size[1] * line <= WEIGHTS else (1, 1)
