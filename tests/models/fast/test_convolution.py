@@ -91,6 +91,26 @@ def test_however_it_is_divided_it_is_the_same(shape, vectors, block, cores, monk
     assert_as_xlas(random(*shape), kernel, (1,) * rank, padding, (vectors, block, cores))
 
 
+def test_axes_in_front_are_taken_one_by_one():
+    x, kernels = random(2, 3, 6, 8, 5), random(2, 3, 3, 5, 8, seed=1)
+
+    def loss(convolution_of, x, kernel):
+        return (convolution_of(x, kernel, (1, 1), "SAME", dimension_numbers=NUMBERS[4]) ** 2).sum()
+
+    ours, theirs = (
+        jax.vmap(jax.value_and_grad(functools.partial(loss, one), argnums=(0, 1)))(x, kernels)
+        for one in (convolve, lax.conv_general_dilated)
+    )
+    for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * float(jnp.abs(other).max()))
+
+
+def test_an_output_without_pixels_is_as_xlas():
+    arguments = jnp.ones((1, 2, 8, 4)), jnp.ones((3, 3, 4, 8)), (1, 1), "VALID"
+    ours, theirs = (of(*arguments, dimension_numbers=NUMBERS[4]) for of in (convolve, lax.conv_general_dilated))
+    assert ours.shape == theirs.shape == (1, 0, 6, 8)
+
+
 def test_the_kernels_gradient_is_the_sum_over_all_places():
     x, kernel, gradient = random(2, 6, 6, 3), random(3, 3, 3, 5), random(2, 4, 4, 5, seed=1)
     expected = np.zeros((3, 3, 3, 5))

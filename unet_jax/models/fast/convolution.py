@@ -45,7 +45,7 @@ def convolve(
 
     On a CPU it computes in float32, which XLA widens bfloat16 to as well, and rounds once.
     """
-    if not _suits(x, kernel, options):
+    if not _suits(x, kernel, strides, padding, options):
         return lax.conv_general_dilated(x, kernel, strides, padding, **options)
     pads = explicit_padding(x.shape[1:-1], kernel.shape[:-2], strides, padding)
     wide, taps, steps = x.astype(jnp.float32), kernel.astype(jnp.float32), tuple(strides)
@@ -55,11 +55,15 @@ def convolve(
     return _convolve((1, *steps), ((0, 0), *pads), wide[:, None], taps[None])[:, 0].astype(x.dtype)
 
 
-def _suits(x: Array, kernel: Array, options: Mapping[str, Any]) -> bool:
+def _suits(x: Array, kernel: Array, strides: Any, padding: Any, options: Mapping[str, Any]) -> bool:
     """Whether there is compiled code for a convolution."""
-    is_there = backend_for(x.shape) == "cpu" and machine.vectors() is not None
+    if backend_for(x.shape) != "cpu" or machine.vectors() is None or not is_plain(options):
+        return False
+    pads = explicit_padding(x.shape[1:-1], kernel.shape[:-2], strides, padding)
+    reach = [n + sum(pad) for n, pad in zip(x.shape[1:-1], pads, strict=True)]
+    is_any = len(x) > 0 and all(n >= size for n, size in zip(reach, kernel.shape, strict=False))
     is_one = x.ndim in (4, 5) and math.prod(kernel.shape[:-2]) > 1 and kernel.shape[-1] >= FEWEST_FEATURES
-    return is_there and is_one and len(x) > 0 and is_plain(options)
+    return is_any and is_one and x.dtype in (jnp.float32, jnp.bfloat16, jnp.float16)
 
 
 def is_plain(options: Mapping[str, Any]) -> bool:

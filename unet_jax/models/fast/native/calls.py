@@ -29,24 +29,33 @@ def convolve(
     x: Float[Array, "b z y x c"], kernel: Float[Array, "r s t c d"], like: Geometry
 ) -> Float[Array, "b z2 y2 x2 d"]:
     """The convolution of `like`, which has the sizes of both."""
-    groups = math.gcd(len(x), jax.device_count())
-    kernels = jnp.broadcast_to(kernel.reshape(-1), (groups, kernel.size))
+    groups = math.gcd(like.batch, jax.device_count())
     flat = like.of_group(groups)
     tile = tiles.of_convolution(flat.features, flat.output[2], *machine.vectors())
-    made = _call("convolution", tile, flat, (x.reshape(groups, -1), kernels), cache.taps(flat, tile), cache.block(flat))
-    return made.reshape(len(x), *like.output, like.features)
+
+    # With more such axes in front, one after the other.
+    @jax.custom_batching.sequential_vmap
+    def made(x: Array, kernel: Array) -> Array:
+        given = x.reshape(groups, -1), jnp.broadcast_to(kernel.reshape(-1), (groups, kernel.size))
+        return _call("convolution", tile, flat, given, cache.taps(flat, tile), cache.block(flat))
+
+    return made(x, kernel).reshape(like.batch, *like.output, like.features)
 
 
 def kernel_gradient_of(
     x: Float[Array, "b z y x c"], gradient: Float[Array, "b z2 y2 x2 d"], like: Geometry
 ) -> Float[Array, "r s t c d"]:
     """The gradient of the kernel of `convolve`, where that of the output is `gradient`."""
-    groups = math.gcd(len(x), jax.device_count())
+    groups = math.gcd(like.batch, jax.device_count())
     flat = like.of_group(groups)
     tile = tiles.of_kernel_gradient(flat.features, flat.size[2] * flat.channels, *machine.vectors())
-    given = x.reshape(groups, -1), gradient.reshape(groups, -1)
-    made = _call("kernel_gradient", tile, flat, given, flat.size[:2], cache.block(flat, 4 * flat.features))
-    return made.sum(0).reshape(*like.size, like.channels, like.features)
+
+    @jax.custom_batching.sequential_vmap
+    def made(x: Array, gradient: Array) -> Array:
+        given = x.reshape(groups, -1), gradient.reshape(groups, -1)
+        return _call("kernel_gradient", tile, flat, given, flat.size[:2], cache.block(flat, 4 * flat.features)).sum(0)
+
+    return made(x, gradient).reshape(*like.size, like.channels, like.features)
 
 
 def _call(
