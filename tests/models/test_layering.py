@@ -10,9 +10,10 @@ ELSEWHERE = [
     for path in sorted((ROOT / "unet_jax").rglob("*.py"))
     if not path.is_relative_to(MODELS / "layers") and not path.is_relative_to(MODELS / "fast")
 ]
-# Options for the compiler belong to whole programs, and so does whether devices share a sample.
+# Options for the compiler belong to whole programs, and so does whether devices share a sample, or other machines run
+# them.
 LAYOUTS = {"unet_jax.models.fast.layouts.compiler_options"}
-SHARED = {"unet_jax.models.fast.partition"}
+SHARED = {"unet_jax.models.fast.partition", "unet_jax.models.fast.portable"}
 
 
 def modules(source: str) -> set[str]:

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from unet_jax.errors import InputError
+from unet_jax.models.fast import portable
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 PROGRAM, METADATA = "network.stablehlo", "metadata.json"
@@ -36,7 +37,8 @@ def trace_fixed(function: Callable[[jax.Array], Any], image: np.ndarray) -> byte
 
 
 def _serialised(function: Callable[[jax.Array], Any], like: jax.ShapeDtypeStruct) -> bytes:
-    return bytes(jax.export.export(jax.jit(function), platforms=PLATFORMS)(like).serialize())
+    with portable.tracing_for_any_machine():
+        return bytes(jax.export.export(jax.jit(function), platforms=PLATFORMS)(like).serialize())
 
 
 def run(program: bytes, image: np.ndarray) -> Any:

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 from unet_jax.models.fast.native import calls, machine
 from unet_jax.models.fast.native.geometry import Axes, Geometry
 from unet_jax.models.fast.partition import is_cut
+from unet_jax.models.fast.portable import is_portable
 
 # Zeros before and after, an axis.
 Padding = tuple[tuple[int, int], ...]
@@ -32,10 +33,11 @@ FEWEST_FEATURES = 4
 def backend_for(shape: Sequence[Any]) -> str | None:
     """The backend that will run what is traced for `shape`, by jax's name: "cpu", "gpu" or "tpu".
 
-    None if a size is symbolic, which is an export that any device may run, or if images are cut into slabs: see
-    `partition`.
+    None if it is not known, as a size is symbolic or the program is for other machines (see `portable`), or if images
+    are cut into slabs (see `partition`).
     """
-    return jax.default_backend() if all(isinstance(n, int) for n in shape) and not is_cut() else None
+    is_known = all(isinstance(n, int) for n in shape) and not is_portable()
+    return jax.default_backend() if is_known and not is_cut() else None
 
 
 def convolve(

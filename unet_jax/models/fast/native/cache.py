@@ -1,5 +1,6 @@
 """How much of a convolution is done at once, so that a core's cache holds what it takes."""
 
+import bisect
 import math
 
 from unet_jax.models.fast.native.geometry import Geometry
@@ -26,10 +27,10 @@ def block(geometry: Geometry, also: int = 0) -> tuple[int, int]:
         return read + also * planes * rows * geometry.output[2]
 
     depth, height = geometry.output[:2]
-    rows = max([n for n in range(1, height + 1) if bytes_of(1, n) <= BLOCK], default=1)
+    rows = bisect.bisect_right(range(1, height + 1), BLOCK, key=lambda rows: bytes_of(1, rows))
     if rows < height:
-        return 1, rows
-    return max([n for n in range(1, depth + 1) if bytes_of(n, height) <= BLOCK], default=1), height
+        return 1, max(rows, 1)
+    return max(bisect.bisect_right(range(1, depth + 1), BLOCK, key=lambda planes: bytes_of(planes, height)), 1), height
 
 
 def scratch(geometry: Geometry, planes: int, rows: int) -> int:

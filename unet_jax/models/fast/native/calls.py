@@ -6,6 +6,7 @@ told so. All else that compiled code is told stands in the program, so that a co
 
 import ctypes
 import functools
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -36,7 +37,7 @@ def convolve(
     # With more such axes in front, one after the other.
     @jax.custom_batching.sequential_vmap
     def made(x: Array, kernel: Array) -> Array:
-        given = x.reshape(groups, -1), jnp.broadcast_to(kernel.reshape(-1), (groups, kernel.size))
+        given = x.reshape(groups, -1, *x.shape[1:]), jnp.broadcast_to(kernel, (groups, *kernel.shape))
         return _call("convolution", tile, flat, given, cache.taps(flat, tile), cache.block(flat))
 
     return made(x, kernel).reshape(like.batch, *like.output, like.features)
@@ -52,10 +53,10 @@ def kernel_gradient_of(
 
     @jax.custom_batching.sequential_vmap
     def made(x: Array, gradient: Array) -> Array:
-        given = x.reshape(groups, -1), gradient.reshape(groups, -1)
+        given = tuple(one.reshape(groups, -1, *one.shape[1:]) for one in (x, gradient))
         return _call("kernel_gradient", tile, flat, given, flat.size[:2], cache.block(flat, 4 * flat.features)).sum(0)
 
-    return made(x, gradient).reshape(*like.size, like.channels, like.features)
+    return made(x, gradient)
 
 
 def _call(
@@ -67,11 +68,11 @@ def _call(
     scratch = cache.scratch(like, *blocks)
     numbers = like.numbers() | {"parts": parts, "scratch": scratch}
     numbers |= {"taps_z": of_taps[0], "taps_y": of_taps[1], "block_z": blocks[0], "block_y": blocks[1]}
-    made = like.outputs if kind == "convolution" else like.weights
+    made = (like.batch, *like.output) if kind == "convolution" else (*like.size, like.channels)
     return _compiled.bind(
         *given,
         target=_registered(kind, tile),
-        sizes=(made, parts * scratch, frame.notes(parts)),
+        shapes=((*made, like.features), (parts, scratch), (frame.notes(parts),)),
         numbers=tuple(sorted(numbers.items())),
         operations=2 * groups * like.products,
     )[0]
@@ -82,8 +83,8 @@ _compiled.multiple_results = True
 
 
 @_compiled.def_abstract_eval
-def _results(*given: Any, sizes: Sequence[int], **_: Any) -> list[jax.core.ShapedArray]:
-    return [jax.core.ShapedArray((given[0].shape[0], size), jnp.float32) for size in sizes]
+def _results(*given: Any, shapes: Sequence[Sequence[int]], **_: Any) -> list[jax.core.ShapedArray]:
+    return [jax.core.ShapedArray((given[0].shape[0], *shape), jnp.float32) for shape in shapes]
 
 
 @_compiled.def_impl
@@ -102,12 +103,16 @@ def _lower(context: Any, *given: Any, target: str, numbers: Sequence[tuple[str, 
 
 def _sharing(given: Sequence[Any], made: Sequence[Any]) -> str:
     """The rule for XLA's partitioner (Shardy): first axes correspond, and all others are whole."""
-    arrays = [*given, *made]
-    names = "jklmn"[: len(arrays)]
-    dims = [f"[i, {name}]" for name in names]
-    sizes = [f"{name}={array.shape[1]}" for name, array in zip(names, arrays, strict=True)]
-    sides = [", ".join(side) for side in (dims[: len(given)], dims[len(given) :])]
-    return f"#sdy.op_sharding_rule<({sides[0]})->({sides[1]}) {{i={arrays[0].shape[0]}, {', '.join(sizes)}}}>"
+    letters = itertools.chain("jklmnopqrstuvwxyz", (f"z_{number}" for number in itertools.count(1)))
+    names = [[next(letters) for _ in array.shape[1:]] for array in (*given, *made)]
+    sizes = [
+        f"{name}={size}"
+        for array, own in zip((*given, *made), names, strict=True)
+        for name, size in zip(own, array.shape[1:], strict=True)
+    ]
+    axes = [f"[{', '.join(['i', *own])}]" for own in names]
+    sides = [", ".join(side) for side in (axes[: len(given)], axes[len(given) :])]
+    return f"#sdy.op_sharding_rule<({sides[0]})->({sides[1]}) {{{', '.join([f'i={given[0].shape[0]}', *sizes])}}}>"
 
 
 mlir.register_lowering(_compiled, _lower, platform="cpu")
