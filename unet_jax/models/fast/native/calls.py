@@ -17,7 +17,6 @@ import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import mlir
 from jaxtyping import Array, Float
-from llvmlite import ir
 
 from unet_jax.models.fast.native import cache, convolution, frame, kernel_gradient, machine, tiles
 from unet_jax.models.fast.native.geometry import Geometry
@@ -122,9 +121,9 @@ mlir.register_lowering(_compiled, _lower, platform="cpu")
 def _registered(kind: str, tile: Tile) -> str:
     """The name by which XLA calls what is compiled for this tile."""
     name = f"unet_jax_{kind}_{tile.name}"
-    module = ir.Module()
-    frame.handler(module, name, lambda b, n, arrays: _WRITE[kind](b, tile, n, arrays))
-    address = machine.compiled(module, name)
+    address = machine.compiled(
+        name, lambda module: frame.handler(module, name, lambda b, n, arrays: _WRITE[kind](b, tile, n, arrays))
+    )
     jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(ctypes.c_void_p(address)), platform="cpu")
     jax.ffi.register_ffi_target_as_batch_partitionable(name)
     return name

@@ -1,16 +1,23 @@
 """The CPU at hand: how long its vectors are, and code for it."""
 
+import contextlib
 import functools
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
 
+import jax
+import jaxlib
 import llvmlite.binding as llvm
 from llvmlite import ir
 
+from unet_jax.files import write_bytes
 from unet_jax.runtime.cpu_devices import cores
+
+__all__ = ["compiled", "cores", "vectors"]
 
 # Numbers of float32 in a vector, and vectors that registers hold.
 _VECTORS = {"avx512f": (16, 32), "avx2": (8, 16), "neon": (4, 32)}
-
-__all__ = ["compiled", "cores", "vectors"]
 
 _engines = []  # what is compiled lives as long as they do
 
@@ -23,21 +30,63 @@ def vectors() -> tuple[int, int] | None:
     return suited[0] if suited else None
 
 
-def compiled(module: ir.Module, name: str) -> int:
-    """Address of the function of this name, compiled for the CPU at hand."""
+def compiled(name: str, write: Callable[[ir.Module], None]) -> int:
+    """Address of the function of this name, which `write` writes, in code for the CPU at hand.
+
+    The code is kept beside jax's compiled programs, and found there by what it depends on.
+    """
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
+    folder = jax.config.jax_compilation_cache_dir
+    path = Path(folder) / f"{name}-{_made_of()}.o" if folder else None
+    code = _kept(path) if path else None
+    if code is None:
+        code = _compile(write)
+        if path:
+            # Where there is no room, or nobody may write, the next process compiles again, as with jax's programs.
+            with contextlib.suppress(OSError):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_bytes(path, hashlib.sha256(code).digest() + code)
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target())
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    _engines.append(engine)
+    return engine.get_function_address(name)
+
+
+def _compile(write: Callable[[ir.Module], None]) -> bytes:
+    module = ir.Module()
+    write(module)
     parsed = llvm.parse_assembly(str(module))
-    parsed.verify()
-    target = llvm.Target.from_default_triple().create_target_machine(
-        cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=2
-    )
+    target = _target()
     # Loops are written as they shall be.
     options = llvm.create_pipeline_tuning_options(speed_level=2)
     options.loop_unrolling = options.loop_vectorization = options.slp_vectorization = False
     passes = llvm.create_pass_builder(target, options)
     passes.getModulePassManager().run(parsed, passes)
-    engine = llvm.create_mcjit_compiler(parsed, target)
-    engine.finalize_object()
-    _engines.append(engine)
-    return engine.get_function_address(name)
+    return target.emit_object(parsed)
+
+
+def _kept(path: Path) -> bytes | None:
+    """The code in a file; None if there is no such file, or if it is damaged."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    digest, code = data[:32], data[32:]
+    return code if hashlib.sha256(code).digest() == digest else None
+
+
+@functools.cache
+def _made_of() -> str:
+    """A digest of what the code depends on: this package's sources, XLA's interface, the compiler and the CPU."""
+    parts = [llvm.get_default_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()]
+    parts += [str(llvm.llvm_version_info), jaxlib.__version__]
+    sources = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
+    return hashlib.sha256(b"\0".join([*(part.encode() for part in parts), *sources])).hexdigest()[:32]
+
+
+def _target() -> llvm.TargetMachine:
+    return llvm.Target.from_default_triple().create_target_machine(
+        cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=2, jit=True
+    )
