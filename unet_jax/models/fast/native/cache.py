@@ -6,10 +6,10 @@ import math
 from unet_jax.models.fast.native.geometry import Geometry
 from unet_jax.models.fast.native.tiles import Tile
 
-# What a block reads, and a tile's weights that are passed by at once, bytes: both are half of the cache that a core of
-# a server has for itself.
+# What a block reads, and a tile's weights that are passed by at once, bytes: together less than half of the cache that
+# a core of a server has for itself.
 BLOCK = 256 * 1024
-WEIGHTS = 256 * 1024
+WEIGHTS = 128 * 1024
 # Numbers of float32 in a line of the cache.
 LINE = 16
 
