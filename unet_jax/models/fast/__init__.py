@@ -1,4 +1,4 @@
-"""Convolutions with gradients of their own, faster on one backend and the same mathematics on all.
+"""Layers that are faster on one backend, and the same mathematics on all.
 
 Called by `models.layers` alone: no network sees which was chosen. `layouts` has what the compiler is told, by those
 who compile programs.
