@@ -48,6 +48,8 @@ def assert_as_xlas(x, kernel, strides, padding, case=None):
         ((3, 3), (2, 2), ((1, 1), (1, 1))),
         ((3, 2), (2, 3), "VALID"),
         ((2, 1), (3, 1), "SAME"),  # pixels that no tap meets
+        ((1, 1), (1, 1), "SAME"),
+        ((1, 1), (2, 2), "VALID"),
     ],
 )
 def test_in_2d_value_and_gradients_are_those_of_xla(size, strides, padding, channels):
@@ -71,6 +73,8 @@ def test_in_2d_value_and_gradients_are_those_of_xla(size, strides, padding, chan
         ((3, 3, 3), (2, 2, 2), "VALID"),
         ((2, 2, 2), (2, 2, 2), "SAME"),
         ((2, 3, 4), (1, 1, 1), "SAME"),
+        ((1, 1, 1), (1, 1, 1), "SAME"),
+        ((1, 1, 1), (2, 2, 2), "SAME"),
     ],
 )
 def test_in_3d_value_and_gradients_are_those_of_xla(size, strides, padding, channels):
@@ -148,11 +152,10 @@ def test_in_bfloat16_it_is_as_near_to_float32_as_xlas(shape):
 @pytest.mark.parametrize(
     ("size", "options", "channels", "features"),
     [
-        ((1, 1), {}, 16, 16),
+        ((1, 1), {}, 3, 2),
         ((3, 3), {"rhs_dilation": (2, 2)}, 16, 16),
         ((3, 3), {"feature_group_count": 2}, 8, 16),
         ((3, 3), {}, 16, 3),
-        ((1, 1, 1), {}, 16, 16),
         ((3, 3, 3), {"rhs_dilation": (2, 2, 2)}, 16, 16),
         ((3, 3, 3), {"feature_group_count": 2}, 8, 16),
     ],

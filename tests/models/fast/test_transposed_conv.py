@@ -43,14 +43,13 @@ def test_every_sample_becomes_a_block_of_its_own():
         ("cpu", 2, "dot_general"),
         ("gpu", 2, "dot_general"),
         ("cpu", 3, "conv_general_dilated"),
+        ("gpu", 3, "conv_general_dilated"),
         ("tpu", 2, "conv_general_dilated"),
     ],
 )
 def test_it_replaces_xlas_where_the_kernel_is_the_stride(backend, kernel, expected, monkeypatch):
-    monkeypatch.setattr(transposed_conv, "backend_for", lambda shape: backend)
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
     layer = conv_transposed(4, 3, layer_options(3), stride=2, kernel=kernel)
     traced = jax.make_jaxpr(lambda x: layer(x))(random(1, 2, 3, 2, 4))
-    products = [
-        one.primitive.name for one in traced.eqns if one.primitive.name in ("dot_general", "conv_general_dilated")
-    ]
-    assert products == [expected]
+    known = {name: str(traced).count(name) for name in ("dot_general[", "conv_general_dilated[")}
+    assert {name for name, count in known.items() if count} == {f"{expected}["}

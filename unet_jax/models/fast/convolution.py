@@ -49,23 +49,32 @@ def convolve(
     """
     if not _suits(x, kernel, strides, padding, options):
         return lax.conv_general_dilated(x, kernel, strides, padding, **options)
-    pads = explicit_padding(x.shape[1:-1], kernel.shape[:-2], strides, padding)
-    wide, taps, steps = x.astype(jnp.float32), kernel.astype(jnp.float32), tuple(strides)
+    wide, taps = x.astype(jnp.float32), kernel.astype(jnp.float32)
+    if math.prod(kernel.shape[:-2]) == 1:
+        return _mix(wide, taps.reshape(kernel.shape[-2:])).astype(x.dtype)
+    pads, steps = explicit_padding(x.shape[1:-1], kernel.shape[:-2], strides, padding), tuple(strides)
     if x.ndim == 5:
         return _convolve(steps, pads, wide, taps).astype(x.dtype)
     # An image is a volume of one plane.
     return _convolve((1, *steps), ((0, 0), *pads), wide[:, None], taps[None])[:, 0].astype(x.dtype)
 
 
+def has_code(x: Array) -> bool:
+    """Whether compiled code runs what is traced for an array of images or volumes."""
+    is_there = backend_for(x.shape) == "cpu" and machine.vectors() is not None
+    return is_there and x.ndim in (4, 5) and len(x) > 0 and x.dtype in (jnp.float32, jnp.bfloat16, jnp.float16)
+
+
 def _suits(x: Array, kernel: Array, strides: Any, padding: Any, options: Mapping[str, Any]) -> bool:
     """Whether there is compiled code for a convolution."""
-    if backend_for(x.shape) != "cpu" or machine.vectors() is None or not is_plain(options):
+    if not has_code(x) or not is_plain(options):
         return False
     pads = explicit_padding(x.shape[1:-1], kernel.shape[:-2], strides, padding)
+    if math.prod(kernel.shape[:-2]) == 1:
+        return set(strides) == {1} and not any(sum(pads, ())) and max(kernel.shape[-2:]) >= FEWEST_FEATURES
     reach = [n + sum(pad) for n, pad in zip(x.shape[1:-1], pads, strict=True)]
-    is_any = len(x) > 0 and all(n >= size for n, size in zip(reach, kernel.shape, strict=False))
-    is_one = x.ndim in (4, 5) and math.prod(kernel.shape[:-2]) > 1 and kernel.shape[-1] >= FEWEST_FEATURES
-    return is_any and is_one and x.dtype in (jnp.float32, jnp.bfloat16, jnp.float16)
+    is_any = all(n >= size for n, size in zip(reach, kernel.shape, strict=False))
+    return is_any and kernel.shape[-1] >= FEWEST_FEATURES
 
 
 def is_plain(options: Mapping[str, Any]) -> bool:
@@ -156,3 +165,27 @@ def input_gradient(
     )
     begin = (0, *(first for first, _ in padding), 0)
     return lax.slice(joined, begin, [first + n for first, n in zip(begin, shape, strict=True)])
+
+
+@jax.custom_vjp
+def _mix(x: Float[Array, "b *spatial c"], kernel: Float[Array, "c d"]) -> Float[Array, "b *spatial d"]:
+    """A 1×1 convolution: XLA's product, but for the kernel's gradient, which is one as long as all pixels."""
+    return x @ kernel
+
+
+def _mix_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _mix(x, kernel), (x, kernel)
+
+
+def _mix_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    x, kernel = saved
+    # The wider one in vectors.
+    is_turned = x.shape[-1] > gradient.shape[-1]
+    given, along = (gradient, x) if is_turned else (x, gradient)
+    given, along = (one.reshape(len(one), 1, 1, -1, one.shape[-1]) for one in (given, along))
+    shape = (1, 1, 1, given.shape[-1], along.shape[-1])
+    found = calls.kernel_gradient_of(given, along, geometry(given.shape, shape, (1, 1, 1), ((0, 0),) * 3))[0, 0, 0]
+    return gradient @ kernel.T, found.T if is_turned else found
+
+
+_mix.defvjp(_mix_forward, _mix_backward)
