@@ -22,6 +22,7 @@ from unet_jax.models.fast.portable import is_portable
 
 # Zeros before and after, an axis.
 Padding = tuple[tuple[int, int], ...]
+NONE: Padding = ((0, 0),) * 3  # of volumes
 
 NUMBERS = ("NHWC", "HWIO", "NHWC")
 VOLUMES = ("NDHWC", "DHWIO", "NDHWC")
@@ -179,13 +180,20 @@ def _mix_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
 
 def _mix_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     x, kernel = saved
+    flat_x, flat_gradient = (one.reshape(len(one), 1, 1, -1, one.shape[-1]) for one in (x, gradient))
     # The wider one in vectors.
     is_turned = x.shape[-1] > gradient.shape[-1]
-    given, along = (gradient, x) if is_turned else (x, gradient)
-    given, along = (one.reshape(len(one), 1, 1, -1, one.shape[-1]) for one in (given, along))
-    shape = (1, 1, 1, given.shape[-1], along.shape[-1])
-    found = calls.kernel_gradient_of(given, along, geometry(given.shape, shape, (1, 1, 1), ((0, 0),) * 3))[0, 0, 0]
-    return gradient @ kernel.T, found.T if is_turned else found
+    of_kernel = _product(flat_gradient, flat_x).T if is_turned else _product(flat_x, flat_gradient)
+    if x.shape[-1] < FEWEST_FEATURES:
+        return gradient @ kernel.T, of_kernel
+    like = geometry(flat_gradient.shape, (1, 1, 1, *kernel.T.shape), (1, 1, 1), NONE)
+    return calls.convolve(flat_gradient, kernel.T[None, None, None], like).reshape(x.shape), of_kernel
+
+
+def _product(one: Float[Array, "b 1 1 n c"], other: Float[Array, "b 1 1 n d"]) -> Float[Array, "c d"]:
+    """The sum over all pixels of their products, as a 1×1 convolution's gradient of its kernel."""
+    like = geometry(one.shape, (1, 1, 1, one.shape[-1], other.shape[-1]), (1, 1, 1), NONE)
+    return calls.kernel_gradient_of(one, other, like)[0, 0, 0]
 
 
 _mix.defvjp(_mix_forward, _mix_backward)
