@@ -77,3 +77,12 @@ def test_without_a_folder_or_a_place_to_write_it_is_compiled_all_the_same(folder
 def test_vectors_are_the_widest_that_the_cpu_has(features, expected, monkeypatch):
     monkeypatch.setattr(machine.llvm, "get_host_cpu_features", lambda: features)
     assert machine.vectors.__wrapped__() == expected
+
+
+def test_vectors_are_no_longer_than_xlas_may_be(monkeypatch):
+    monkeypatch.setattr(
+        machine.llvm, "get_host_cpu_features", lambda: {"avx512f": True, "avx512vl": True, "avx2": True}
+    )
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_max_isa=AVX2 --xla_backend_optimization_level=0")
+    assert machine.vectors.__wrapped__() == (8, 16)
+    assert machine._flat_features() == "+avx2,-avx512f,-avx512vl"

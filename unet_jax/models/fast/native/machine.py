@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,9 +26,17 @@ _engines = []  # what is compiled lives as long as they do
 @functools.cache
 def vectors() -> tuple[int, int] | None:
     """Lanes of a vector of float32, and vectors that registers hold; None on a CPU that this was not written for."""
-    features = llvm.get_host_cpu_features()
+    features = _features()
     suited = [sizes for name, sizes in _VECTORS.items() if features.get(name)]
     return suited[0] if suited else None
+
+
+def _features() -> dict[str, bool]:
+    """Of the CPU, by LLVM's names; without AVX-512 where XLA is told so too, by XLA_FLAGS=--xla_cpu_max_isa=AVX2."""
+    features = llvm.get_host_cpu_features()
+    is_limited = "--xla_cpu_max_isa=AVX2" in os.environ.get("XLA_FLAGS", "").split()
+    is_left_out = [name for name in features if is_limited and name.startswith("avx512")]
+    return {**features, **dict.fromkeys(is_left_out, False)}
 
 
 def compiled(name: str, write: Callable[[ir.Module], None]) -> int:
@@ -80,7 +89,7 @@ def _kept(path: Path) -> bytes | None:
 @functools.cache
 def _made_of() -> str:
     """A digest of what the code depends on: this package's sources, XLA's interface, the compiler and the CPU."""
-    parts = [llvm.get_default_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()]
+    parts = [llvm.get_default_triple(), llvm.get_host_cpu_name(), _flat_features()]
     parts += [str(llvm.llvm_version_info), jaxlib.__version__]
     sources = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
     return hashlib.sha256(b"\0".join([*(part.encode() for part in parts), *sources])).hexdigest()[:32]
@@ -88,5 +97,9 @@ def _made_of() -> str:
 
 def _target() -> llvm.TargetMachine:
     return llvm.Target.from_default_triple().create_target_machine(
-        cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=2, jit=True
+        cpu=llvm.get_host_cpu_name(), features=_flat_features(), opt=2, jit=True
     )
+
+
+def _flat_features() -> str:
+    return ",".join(f"{'+' if there else '-'}{name}" for name, there in sorted(_features().items()))
