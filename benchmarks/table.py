@@ -108,11 +108,12 @@ def prediction(found: Mapping) -> str:
     for row in found["rows"]:
         for name, seconds in row["seconds"].items():
             split = (f"{row['split'][name][part]:.1f}" for part in ("start", "network", "rest"))
-            first = f"{row['first_seconds']:.1f}" if name == "unet_jax" else ""
+            is_known = name == "unet_jax" and row["first_seconds"] is not None
+            first = f"{row['first_seconds']:.1f}" if is_known else ""
             lines.append(f"| {row['title']} | {name} | {seconds:.1f} | {' | '.join(split)} | {first} |")
     same = [row["same_pixels"] for row in found["rows"] if row["same_pixels"] is not None]
     if same:
-        lines += ["", f"Of all pixels, {min(same):.2%} or more have the same mask on both sides."]
+        lines += ["", f"At least {min(same):.2%} of all pixels have the same mask on both sides."]
     return "\n".join(lines)
 
 
