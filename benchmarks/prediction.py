@@ -127,7 +127,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--torch_python", default=sys.executable, help="the interpreter for the script in PyTorch")
     parser.add_argument("--rounds", type=int, default=3, help="predictions that are timed; medians count")
     parser.add_argument("--tiny", action="store_true", help="toy sizes, one round, nothing kept: a check")
-    parser.add_argument("--only", default="", help="rows whose name (scan, pictures, ct) has this in it")
+    parser.add_argument("--only", default="", help="the one row of this name: scan, pictures, ct")
     return parser.parse_args()
 
 
@@ -145,7 +145,7 @@ def main() -> None:
     device = "cpu" if found["device"] == "cpu" else "gpu"
     with tempfile.TemporaryDirectory(prefix="prediction_") as folder:
         for row in prediction_data.rows(device, tiny=given.tiny):
-            if given.only in row.name:
+            if given.only in ("", row.name):
                 rounds = 1 if given.tiny else given.rounds
                 one = measure(row, Path(folder), rounds, given.torch_python if version else None)
                 found["rows"].append(one)

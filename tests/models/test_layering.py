@@ -13,7 +13,7 @@ ELSEWHERE = [
 # Options for the compiler belong to whole programs, and so does whether devices share a sample, or other machines run
 # them.
 LAYOUTS = {"unet_jax.models.fast.layouts.compiler_options"}
-SHARED = {"unet_jax.models.fast.partition", "unet_jax.models.fast.portable"}
+SHARED = {"unet_jax.models.fast.tracing"}
 
 
 def modules(source: str) -> set[str]:

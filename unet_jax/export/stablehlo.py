@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from unet_jax.errors import InputError
-from unet_jax.models.fast import portable
+from unet_jax.models.fast import tracing
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 PROGRAM, METADATA = "network.stablehlo", "metadata.json"
@@ -37,7 +37,7 @@ def trace_fixed(function: Callable[[jax.Array], Any], image: np.ndarray) -> byte
 
 
 def _serialised(function: Callable[[jax.Array], Any], like: jax.ShapeDtypeStruct) -> bytes:
-    with portable.tracing_for_any_machine():
+    with tracing.tracing_for(tracing.ANY_MACHINE):
         return bytes(jax.export.export(jax.jit(function), platforms=PLATFORMS)(like).serialize())
 
 

@@ -6,7 +6,7 @@ from flax import nnx
 from jax.sharding import NamedSharding
 from jaxtyping import Array, Float
 
-from unet_jax.models.fast import partition
+from unet_jax.models.fast import tracing
 from unet_jax.models.sizes import input_size_for
 
 # At the image's size, or, from a network with deep supervision in training, at that and lower resolutions.
@@ -46,7 +46,7 @@ def forward(model: nnx.Module, image: Float[Array, "b *spatial c"], slabs: Named
             The first axis divides by the number of slabs times the network's divisor, and there is no margin.
     """
     if slabs is not None:
-        with partition.tracing_slabs():
+        with tracing.tracing_for(tracing.SLABS):
             return model(jax.lax.with_sharding_constraint(image, slabs))
     margin = getattr(model, "margin", 0)
     if not margin:

@@ -17,28 +17,21 @@ from jaxtyping import Array, Float
 
 from unet_jax.models.fast.native import calls, machine
 from unet_jax.models.fast.native.geometry import Axes, Geometry
-from unet_jax.models.fast.partition import is_cut
-from unet_jax.models.fast.portable import is_portable
+from unet_jax.models.fast.tracing import ANY_MACHINE, SLABS, is_traced_for
 
 # Zeros before and after, an axis.
 Padding = tuple[tuple[int, int], ...]
 NONE: Padding = ((0, 0),) * 3  # of volumes
 
-NUMBERS = ("NHWC", "HWIO", "NHWC")
-VOLUMES = ("NDHWC", "DHWIO", "NDHWC")
-
-# With fewer features, most of a vector would be empty.
-FEWEST_FEATURES = 4
-
 
 def backend_for(shape: Sequence[Any]) -> str | None:
     """The backend that will run what is traced for `shape`, by jax's name: "cpu", "gpu" or "tpu".
 
-    None if it is not known, as a size is symbolic or the program is for other machines (see `portable`), or if images
-    are cut into slabs (see `partition`).
+    None if it is not known, as a size is symbolic or the program is for other machines, or if images are cut into
+    slabs: see `tracing`.
     """
-    is_known = all(isinstance(n, int) for n in shape) and not is_portable()
-    return jax.default_backend() if is_known and not is_cut() else None
+    is_known = all(isinstance(n, int) for n in shape) and not is_traced_for(ANY_MACHINE)
+    return jax.default_backend() if is_known and not is_traced_for(SLABS) else None
 
 
 def convolve(
@@ -72,10 +65,9 @@ def _suits(x: Array, kernel: Array, strides: Any, padding: Any, options: Mapping
         return False
     pads = explicit_padding(x.shape[1:-1], kernel.shape[:-2], strides, padding)
     if math.prod(kernel.shape[:-2]) == 1:
-        return set(strides) == {1} and not any(sum(pads, ())) and max(kernel.shape[-2:]) >= FEWEST_FEATURES
+        return set(strides) == {1} and not any(sum(pads, ()))
     reach = [n + sum(pad) for n, pad in zip(x.shape[1:-1], pads, strict=True)]
-    is_any = all(n >= size for n, size in zip(reach, kernel.shape, strict=False))
-    return is_any and kernel.shape[-1] >= FEWEST_FEATURES
+    return all(n >= size for n, size in zip(reach, kernel.shape, strict=False))
 
 
 def is_plain(options: Mapping[str, Any]) -> bool:
@@ -122,17 +114,13 @@ def _forward(strides: Axes, padding: Padding, x: Array, kernel: Array) -> tuple[
 def _backward(strides: Axes, padding: Padding, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     x, kernel = saved
     of_kernel = calls.kernel_gradient_of(x, gradient, geometry(x.shape, kernel.shape, strides, padding))
-    if x.shape[-1] >= FEWEST_FEATURES:
-        return input_gradient(strides, padding, x.shape, kernel, gradient), of_kernel
-    as_xla = functools.partial(lax.conv_general_dilated, window_strides=strides, padding=padding)
-    [of_x] = jax.linear_transpose(lambda x: as_xla(x, kernel, dimension_numbers=VOLUMES), x)(gradient)
-    return of_x, of_kernel
+    return _input_gradient(strides, padding, x.shape, kernel, gradient), of_kernel
 
 
 _convolve.defvjp(_forward, _backward)
 
 
-def input_gradient(
+def _input_gradient(
     strides: Axes,
     padding: Padding,
     shape: Sequence[int],
@@ -141,31 +129,28 @@ def input_gradient(
 ) -> Float[Array, "b z y x c"]:
     """The gradient of a convolution's input, of this shape.
 
-    Of its samples s·j + p along an axis, for stride s, only the taps p, p + s, … of the kernel have a part: so it is
-    one convolution without a stride for each p of each axis.
+    The input's sample i lies at i + before in what the kernel passes over. For stride s, that is s·j + p, and only the
+    taps p, p + s, … have met it, in the outputs j, j - 1, …: so the samples q, q + s, … of an axis, of one p, are one
+    convolution of the output's gradient without a stride.
     """
     turned = kernel.swapaxes(3, 4)
-    if set(strides) == {1}:
-        pads = tuple((size - 1 - first, 0) for size, (first, _) in zip(kernel.shape, padding, strict=False))
-        like = geometry(gradient.shape, turned.shape, strides, pads, tuple(shape[1:4]))
-        return calls.convolve(gradient, jnp.flip(turned, (0, 1, 2)), like)
-    reach = [-(-(n + first) // step) for n, (first, _), step in zip(shape[1:4], padding, strides, strict=True)]
+    before = [first for first, _ in padding]
+    length = tuple(-(-n // step) for n, step in zip(shape[1:4], strides, strict=True))
     phases = []
     for phase in itertools.product(*map(range, strides)):
-        taps = turned[tuple(slice(p, None, step) for p, step in zip(phase, strides, strict=True))]
+        places = [divmod(q + first, step) for q, first, step in zip(phase, before, strides, strict=True)]
+        taps = turned[tuple(slice(p, None, step) for (_, p), step in zip(places, strides, strict=True))]
         if 0 in taps.shape:
-            phases.append(jnp.zeros((shape[0], *reach, shape[4]), gradient.dtype))
+            phases.append(jnp.zeros((shape[0], *length, shape[4]), gradient.dtype))
             continue
-        pads = tuple((size - 1, 0) for size in taps.shape[:3])
-        like = geometry(gradient.shape, taps.shape, (1, 1, 1), pads, tuple(reach))
+        pads = tuple((size - 1 - j, 0) for size, (j, _) in zip(taps.shape, places, strict=False))
+        like = geometry(gradient.shape, taps.shape, (1, 1, 1), pads, length)
         phases.append(calls.convolve(gradient, jnp.flip(taps, (0, 1, 2)), like))
-    # [phases z, y, x, b, z, y, x, c] → each phase beside its sample.
-    apart = jnp.stack(phases).reshape(*strides, shape[0], *reach, shape[4])
-    joined = apart.transpose(3, 4, 0, 5, 1, 6, 2, 7).reshape(
-        shape[0], *(n * step for n, step in zip(reach, strides, strict=True)), shape[4]
-    )
-    begin = (0, *(first for first, _ in padding), 0)
-    return lax.slice(joined, begin, [first + n for first, n in zip(begin, shape, strict=True)])
+    # [phases z, y, x, b, z, y, x, c] → each phase beside the one before it.
+    apart = jnp.stack(phases).reshape(*strides, shape[0], *length, shape[4])
+    whole = [n * step for n, step in zip(length, strides, strict=True)]
+    joined = apart.transpose(3, 4, 0, 5, 1, 6, 2, 7).reshape(shape[0], *whole, shape[4])
+    return joined[:, : shape[1], : shape[2], : shape[3]]
 
 
 @jax.custom_vjp
@@ -184,8 +169,6 @@ def _mix_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, A
     # The wider one in vectors.
     is_turned = x.shape[-1] > gradient.shape[-1]
     of_kernel = _product(flat_gradient, flat_x).T if is_turned else _product(flat_x, flat_gradient)
-    if x.shape[-1] < FEWEST_FEATURES:
-        return gradient @ kernel.T, of_kernel
     like = geometry(flat_gradient.shape, (1, 1, 1, *kernel.T.shape), (1, 1, 1), NONE)
     return calls.convolve(flat_gradient, kernel.T[None, None, None], like).reshape(x.shape), of_kernel
 

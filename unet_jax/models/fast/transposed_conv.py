@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from unet_jax.models.fast.convolution import backend_for, geometry, has_code
 from unet_jax.models.fast.native import calls
-from unet_jax.models.fast.partition import is_cut
+from unet_jax.models.fast.tracing import SLABS, is_traced_for
 
 
 class BlockConvTranspose(nnx.ConvTranspose):
@@ -22,7 +22,7 @@ class BlockConvTranspose(nnx.ConvTranspose):
         """The output of flax's layer, to which a bias must not belong."""
         blocks = tuple(self.kernel_size) == tuple(self.strides) and self.padding == "SAME" and not self.use_bias
         # A block lies where its sample does, so that slabs need nothing of each other.
-        if not blocks or not (is_cut() or backend_for(x.shape) in ("cpu", "gpu")):
+        if not blocks or not (is_traced_for(SLABS) or backend_for(x.shape) in ("cpu", "gpu")):
             return super().__call__(x)
         x, kernel = self.promote_dtype((x, self.kernel[...]), dtype=self.dtype)
         return conv_transposed(x, kernel)

@@ -12,10 +12,12 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from unet_jax.models.fast.bias import Conv, add_bias
-from unet_jax.models.fast.convolution import NUMBERS, backend_for, convolve
+from unet_jax.models.fast.convolution import backend_for, convolve
 
 # Where it was measured to be faster; on a TPU it was not measured.
 BACKENDS = ("cpu", "gpu")
+
+NUMBERS = ("NHWC", "HWIO", "NHWC")
 
 
 def pays(conv: Conv, x: Float[Array, "b *spatial c"]) -> bool:

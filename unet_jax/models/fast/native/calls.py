@@ -21,6 +21,7 @@ from jaxtyping import Array, Float
 from unet_jax.models.fast.native import cache, convolution, frame, kernel_gradient, machine, tiles
 from unet_jax.models.fast.native.geometry import Geometry
 from unet_jax.models.fast.native.tiles import Tile
+from unet_jax.runtime.cpu_devices import cores
 
 _WRITE = {"convolution": convolution.write, "kernel_gradient": kernel_gradient.write}
 
@@ -63,7 +64,7 @@ def _call(
 ) -> Array:
     """What compiled code makes of arrays [groups, …], for each group on its own."""
     groups = len(given[0])
-    parts = max(1, machine.cores() // groups)
+    parts = max(1, cores() // groups)
     scratch = cache.scratch(like, *blocks)
     numbers = like.numbers() | {"parts": parts, "scratch": scratch}
     numbers |= {"taps_z": of_taps[0], "taps_y": of_taps[1], "block_z": blocks[0], "block_y": blocks[1]}

@@ -115,9 +115,7 @@ def _schedule(
             b.call(task, [its_task])
 
 
-def _task(
-    module: ir.Module, name: str, write: Callable[[ir.IRBuilder, Numbers, Sequence[ir.Value]], None]
-) -> ir.Function:
+def _task(module: ir.Module, name: str, write: Writer) -> ir.Function:
     """Writes the function that does one part, and after the last one tells XLA."""
     function = ir.Function(module, _WORK, name)
     [own] = function.args

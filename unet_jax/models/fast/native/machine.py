@@ -13,9 +13,6 @@ import llvmlite.binding as llvm
 from llvmlite import ir
 
 from unet_jax.files import write_bytes
-from unet_jax.runtime.cpu_devices import cores
-
-__all__ = ["compiled", "cores", "vectors"]
 
 # Numbers of float32 in a vector, and vectors that registers hold.
 _VECTORS = {"avx512f": (16, 32), "avx2": (8, 16), "neon": (4, 32)}
