@@ -19,7 +19,7 @@ from flax import nnx
 
 from benchmarks import results
 from unet_jax import models
-from unet_jax.models.fast import partition
+from unet_jax.models.fast.tracing import SLABS, tracing_for
 from unet_jax.models.functional import split_model
 from unet_jax.training import step as steps
 from unet_jax.training.patch_augment.settings import AugmentSettings, Chance
@@ -68,7 +68,7 @@ def compiled_step(remat: int, accumulate: int, pooled: bool) -> tuple[jax.stages
         return steps.init_state(jax.device_put(params), batch_stats, optimizer), jax.device_put(batch)
 
     step = steps.make_train_step(graphdef, optimizer, settings, optax.constant_schedule(0.01))
-    with partition.tracing_slabs():
+    with tracing_for(SLABS):
         return step.lower(*arguments()).compile(), arguments
 
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from unet_jax.models.fast.native import calls, machine
+from unet_jax.models.fast.native import cache, calls, machine
 from unet_jax.models.fast.native.geometry import Axes, Geometry
 from unet_jax.models.fast.tracing import ANY_MACHINE, SLABS, is_traced_for
 
@@ -165,7 +165,8 @@ def _mix_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
 
 def _mix_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     x, kernel = saved
-    flat_x, flat_gradient = (one.reshape(len(one), 1, 1, -1, one.shape[-1]) for one in (x, gradient))
+    rows = cache.rows(x.shape[1:-1], x.shape[-1] + gradient.shape[-1])
+    flat_x, flat_gradient = (one.reshape(len(one), 1, *rows, one.shape[-1]) for one in (x, gradient))
     # The wider one in vectors.
     is_turned = x.shape[-1] > gradient.shape[-1]
     of_kernel = _product(flat_gradient, flat_x).T if is_turned else _product(flat_x, flat_gradient)
@@ -173,7 +174,7 @@ def _mix_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, A
     return calls.convolve(flat_gradient, kernel.T[None, None, None], like).reshape(x.shape), of_kernel
 
 
-def _product(one: Float[Array, "b 1 1 n c"], other: Float[Array, "b 1 1 n d"]) -> Float[Array, "c d"]:
+def _product(one: Float[Array, "b 1 y x c"], other: Float[Array, "b 1 y x d"]) -> Float[Array, "c d"]:
     """The sum over all pixels of their products, as a 1×1 convolution's gradient of its kernel."""
     like = geometry(one.shape, (1, 1, 1, one.shape[-1], other.shape[-1]), (1, 1, 1), NONE)
     return calls.kernel_gradient_of(one, other, like)[0, 0, 0]

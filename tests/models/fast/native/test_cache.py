@@ -49,3 +49,17 @@ def test_a_block_is_what_the_cache_holds_and_a_row_at_least(channels, size, step
 )
 def test_weights_pass_by_in_the_cache(channels, rows, expected):
     assert cache.taps(volumes(channels, 64, (8, 8, 8)), Tile(rows, 2, 16, False)) == expected
+
+
+@pytest.mark.parametrize(
+    ("spatial", "channels", "expected"),
+    [
+        ((40, 56, 40), 35, (2240, 40)),  # 314 KB a plane
+        ((40, 56, 40), 20, (40, 2240)),  # 179 KB a plane
+        ((5, 7, 5), 256, (1, 175)),  # 179 KB in all
+        ((4, 100_000), 8, (4, 100_000)),  # 3 MB a row, which is whole
+        ((9,), 2, (1, 9)),
+    ],
+)
+def test_rows_of_pixels_without_neighbours_are_what_the_cache_holds_and_an_axis_at_least(spatial, channels, expected):
+    assert cache.rows(spatial, channels) == expected

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from unet_jax.models.fast.native import calls
+
 SCRIPT = """
 import json, logging, sys
 import jax, numpy as np
@@ -63,3 +65,43 @@ def test_what_was_compiled_is_found_again(tmp_path):
     first, again = ran(2, tmp_path), ran(2, tmp_path)
     assert (first["was_cached"], again["was_cached"]) == (False, True)
     assert first["bits"] == again["bits"]
+
+
+LARGE = """
+import jax, sys
+import jax.numpy as jnp
+import numpy as np
+jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from unet_jax.models.fast.convolution import convolve
+
+mesh = Mesh(np.array(jax.devices()), ("data",))
+pixels = jax.ShapeDtypeStruct((2, 2**17, 2**17, 2), jnp.float32, sharding=NamedSharding(mesh, PartitionSpec("data")))
+kernel = jax.ShapeDtypeStruct((1, 1, 2, 3), jnp.float32, sharding=NamedSharding(mesh, PartitionSpec()))
+
+@jax.jit
+def gradients(x, kernel, gradient):
+    options = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
+    return jax.vjp(lambda x, kernel: convolve(x, kernel, (1, 1), "SAME", **options), x, kernel)[1](gradient)
+
+compiled = gradients.lower(pixels, kernel, jax.ShapeDtypeStruct((2, 2**17, 2**17, 3), jnp.float32)).compile()
+print("all-gather" in compiled.as_text(), compiled.memory_analysis().temp_size_in_bytes)
+"""
+
+
+def test_images_of_any_size_are_shared_and_only_a_block_is_copied():
+    """137 GB an image: XLA's partitioner counts to 2^31 along an axis, and a copy of all would be as large again."""
+    command = [sys.executable, "-c", LARGE, "2"]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    gathered, copied = done.stdout.split()[-2:]
+    assert gathered == "False"
+    assert int(copied) < 2**30
+
+
+@pytest.mark.parametrize(
+    ("groups", "cores", "processes", "expected"),
+    [(1, 8, 1, 8), (4, 8, 1, 2), (3, 8, 1, 2), (16, 8, 1, 1), (4, 16, 4, 16), (32, 8, 4, 1)],
+)
+def test_every_core_of_every_process_has_a_part(groups, cores, processes, expected):
+    assert calls.parts_of(groups, cores, processes) == expected

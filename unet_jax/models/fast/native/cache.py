@@ -1,7 +1,10 @@
 """How much of a convolution is done at once, so that a core's cache holds what it takes."""
 
 import bisect
+import itertools
 import math
+import operator
+from collections.abc import Sequence
 
 from unet_jax.models.fast.native.geometry import Geometry
 from unet_jax.models.fast.native.tiles import Tile
@@ -31,6 +34,13 @@ def block(geometry: Geometry, also: int = 0) -> tuple[int, int]:
     if rows < height:
         return 1, max(rows, 1)
     return max(bisect.bisect_right(range(1, depth + 1), BLOCK, key=lambda planes: bytes_of(planes, height)), 1), height
+
+
+def rows(spatial: Sequence[int], channels: int) -> tuple[int, int]:
+    """Pixels in rows, neither of which has neighbours: as long as an axis or more, where BLOCK allows more."""
+    merged = itertools.accumulate(reversed(spatial), operator.mul)
+    columns = max(spatial[-1], *(n for n in merged if 4 * channels * n <= BLOCK), 1)
+    return math.prod(spatial) // columns, columns
 
 
 def scratch(geometry: Geometry, planes: int, rows: int) -> int:

@@ -6,7 +6,6 @@ told so. All else that compiled code is told stands in the program, so that a co
 
 import ctypes
 import functools
-import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import mlir
+from jaxlib.mlir.dialects import sdy
 from jaxtyping import Array, Float
 
 from unet_jax.models.fast.native import cache, convolution, frame, kernel_gradient, machine, tiles
@@ -64,7 +64,7 @@ def _call(
 ) -> Array:
     """What compiled code makes of arrays [groups, …], for each group on its own."""
     groups = len(given[0])
-    parts = max(1, cores() // groups)
+    parts = parts_of(groups, cores(), jax.process_count())
     scratch = cache.scratch(like, *blocks)
     numbers = like.numbers() | {"parts": parts, "scratch": scratch}
     numbers |= {"taps_z": of_taps[0], "taps_y": of_taps[1], "block_z": blocks[0], "block_y": blocks[1]}
@@ -76,6 +76,11 @@ def _call(
         numbers=tuple(sorted(numbers.items())),
         operations=2 * groups * like.products,
     )[0]
+
+
+def parts_of(groups: int, cores: int, processes: int) -> int:
+    """How many a group's work is done in, so that all cores of every process have some."""
+    return max(1, cores * processes // groups)
 
 
 _compiled = Primitive("compiled_convolution")
@@ -95,24 +100,21 @@ def _run(*given: Array, **settings: Any) -> list[Array]:
 def _lower(context: Any, *given: Any, target: str, numbers: Sequence[tuple[str, int]], **_: Any) -> Sequence[Any]:
     attributes = {
         "mhlo.frontend_attributes": mlir.ir.DictAttr.get({"num_batch_dims": mlir.ir.StringAttr.get("1")}),
-        "sdy.sharding_rule": mlir.ir.Attribute.parse(_sharing(context.avals_in, context.avals_out)),
+        "sdy.sharding_rule": _sharing(context.avals_in, context.avals_out),
     }
     lowering = jax.ffi.ffi_lowering(target, extra_attributes=attributes)
     return lowering(context, *given, **{name: np.int64(value) for name, value in numbers})
 
 
-def _sharing(given: Sequence[Any], made: Sequence[Any]) -> str:
-    """The rule for XLA's partitioner (Shardy): first axes correspond, and all others are whole."""
-    letters = itertools.chain("jklmnopqrstuvwxyz", (f"z_{number}" for number in itertools.count(1)))
-    names = [[next(letters) for _ in array.shape[1:]] for array in (*given, *made)]
-    sizes = [
-        f"{name}={size}"
-        for array, own in zip((*given, *made), names, strict=True)
-        for name, size in zip(own, array.shape[1:], strict=True)
-    ]
-    axes = [f"[{', '.join(['i', *own])}]" for own in names]
-    sides = [", ".join(side) for side in (axes[: len(given)], axes[len(given) :])]
-    return f"#sdy.op_sharding_rule<({sides[0]})->({sides[1]}) {{{', '.join([f'i={given[0].shape[0]}', *sizes])}}}>"
+def _sharing(given: Sequence[Any], made: Sequence[Any]) -> mlir.ir.Attribute:
+    """The rule for XLA's partitioner (Shardy): first axes are one factor, and every other axis is its own."""
+    sizes, mappings = [given[0].shape[0]], []
+    for array in (*given, *made):
+        factors = [0, *range(len(sizes), len(sizes) + len(array.shape) - 1)]
+        sizes += array.shape[1:]
+        axes = [sdy.DimMappingAttr.get(factor_indices=[factor]) for factor in factors]
+        mappings.append(sdy.TensorMappingAttr.get(dim_mappings=axes))
+    return sdy.OpShardingRuleAttr.get(sizes, mappings[: len(given)], mappings[len(given) :])
 
 
 mlir.register_lowering(_compiled, _lower, platform="cpu")
