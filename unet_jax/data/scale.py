@@ -11,8 +11,8 @@ from unet_jax.data.intensity import Image
 from unet_jax.data.names import shown
 
 PERCENTILES = (1, 50, 99)
-# Values of a channel that its percentiles are taken of, about.
-SAMPLED = 200_000
+# Values of a channel that its percentiles are taken of, about: a share's standard error is .22 % at most.
+SAMPLED = 50_000
 # A range of values is on another scale if it is so many times wider, or narrower, than any of training.
 FACTOR = 4.0
 # A case is clipped if its share of voxels at a channel's maximum is so much above the largest of training.
@@ -61,10 +61,10 @@ def measure(name: str, image: Image) -> Measured:
     """The intensities of an image, normalised as the network is given it, from a sample of its voxels."""
     flat = np.asarray(image).reshape(-1, image.shape[-1])
     # An odd step does not stay in one column of pictures, whose sides are even.
-    sample = flat[:: (len(flat) // SAMPLED) | 1].astype(np.float64)
+    sample = flat[:: (len(flat) // SAMPLED) | 1].T.astype(np.float64, order="C")  # a channel's values side by side
     sample /= 255 if image.dtype == np.uint8 else 1
-    found, highest = np.percentile(sample, PERCENTILES, axis=0), sample.max(axis=0)
-    maxima = np.stack([highest, (sample == highest).mean(axis=0)], axis=-1)
+    found, highest = np.percentile(sample, PERCENTILES, axis=1), sample.max(axis=1)
+    maxima = np.stack([highest, (sample == highest[:, None]).mean(axis=1)], axis=-1)
     return Measured(shown(name), str(image.dtype), *(tuple(map(tuple, of.tolist())) for of in (found.T, maxima)))
 
 
