@@ -84,8 +84,9 @@ def test_in_3d_value_and_gradients_are_those_of_xla(size, strides, padding, chan
 @pytest.mark.parametrize("cores", [1, 2, 5, 64])
 @pytest.mark.parametrize("block", [1, 4_000, 256 * 1024])
 @pytest.mark.parametrize("vectors", [(4, 32), (8, 16), (16, 32)], ids=str)
-@pytest.mark.parametrize("shape", [(2, 9, 12, 20), (1, 5, 9, 12, 20)], ids=["2-D", "3-D"])
+@pytest.mark.parametrize("shape", [(2, 9, 13, 20), (1, 5, 9, 13, 20)], ids=["2-D", "3-D"])
 def test_however_it_is_divided_it_is_the_same(shape, vectors, block, cores, monkeypatch):
+    """Tiles of a row of 13 pixels have some in common."""
     monkeypatch.setattr(machine, "vectors", lambda: vectors)
     monkeypatch.setattr(calls, "cores", lambda: cores)
     monkeypatch.setattr(cache, "BLOCK", block)

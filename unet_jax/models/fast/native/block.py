@@ -1,9 +1,15 @@
 """Part of a convolution's input with the zeros around it, copied to where the cache keeps it."""
 
+import contextlib
+from collections.abc import Iterator
+
 from llvmlite import ir
 
 from unet_jax.models.fast.native import code
 from unet_jax.models.fast.native.geometry import Numbers
+
+# The first and what follows the last.
+Range = tuple[ir.Value, ir.Value]
 
 
 def of_part(
@@ -18,7 +24,7 @@ def of_part(
     return *(code.at(b, array, code.product(b, n.group, size)) for array, size in its), code.at(b, scratch, own)
 
 
-def share(b: ir.IRBuilder, n: Numbers, count: ir.Value) -> tuple[ir.Value, ir.Value]:
+def share(b: ir.IRBuilder, n: Numbers, count: ir.Value) -> Range:
     """The first of a part's share of so many items, and what follows the last one."""
     ends = [b.sdiv(code.product(b, count, part), n.parts) for part in (n.part, b.add(n.part, code.number(1)))]
     return ends[0], ends[1]
@@ -27,6 +33,15 @@ def share(b: ir.IRBuilder, n: Numbers, count: ir.Value) -> tuple[ir.Value, ir.Va
 def count(b: ir.IRBuilder, n: Numbers) -> ir.Value:
     """How many blocks a group has."""
     return code.product(b, n.batch, code.quotient(b, n.output_z, n.block_z), code.quotient(b, n.output_y, n.block_y))
+
+
+@contextlib.contextmanager
+def counting_wholes(b: ir.IRBuilder, items: Range, each: ir.Value) -> Iterator[tuple[ir.Value, Range]]:
+    """A loop over what some items belong to, so many each: its number, and which of its items are among them."""
+    with code.counting(b, code.quotient(b, items[1], each), start=b.sdiv(items[0], each)) as number:
+        before = code.product(b, number, each)
+        first, stop = b.sub(items[0], before), b.sub(items[1], before)
+        yield number, (code.larger(b, first, 0), code.smaller(b, stop, each))
 
 
 class Block:

@@ -19,6 +19,7 @@ from jaxlib.mlir.dialects import sdy
 from jaxtyping import Array, Float
 
 from unet_jax.models.fast.native import cache, convolution, frame, kernel_gradient, machine, tiles
+from unet_jax.models.fast.native.cache import Scratch
 from unet_jax.models.fast.native.geometry import Geometry
 from unet_jax.models.fast.native.tiles import Tile
 from unet_jax.runtime.cpu_devices import cores
@@ -33,12 +34,14 @@ def convolve(
     groups = math.gcd(like.batch, jax.device_count())
     flat = like.of_group(groups)
     tile = tiles.of_convolution(flat.features, flat.output[2], *machine.vectors())
+    taps, blocks = cache.taps(flat, tile), cache.block(flat)
+    scratch = cache.scratch_of_convolution(flat, tile, taps, blocks)
 
     # With more such axes in front, one after the other.
     @jax.custom_batching.sequential_vmap
     def made(x: Array, kernel: Array) -> Array:
         given = x.reshape(groups, -1, *x.shape[1:]), jnp.broadcast_to(kernel, (groups, *kernel.shape))
-        return _call("convolution", tile, flat, given, cache.taps(flat, tile), cache.block(flat))
+        return _call("convolution", tile, flat, given, taps, blocks, scratch)
 
     return made(x, kernel).reshape(like.batch, *like.output, like.features)
 
@@ -50,29 +53,36 @@ def kernel_gradient_of(
     groups = math.gcd(like.batch, jax.device_count())
     flat = like.of_group(groups)
     tile = tiles.of_kernel_gradient(flat.features, flat.size[2] * flat.channels, *machine.vectors())
+    blocks = cache.block(flat, 4 * flat.features)
+    scratch = cache.scratch_of_kernel_gradient(flat, tile, blocks)
 
     @jax.custom_batching.sequential_vmap
     def made(x: Array, gradient: Array) -> Array:
         given = tuple(one.reshape(groups, -1, *one.shape[1:]) for one in (x, gradient))
-        return _call("kernel_gradient", tile, flat, given, flat.size[:2], cache.block(flat, 4 * flat.features)).sum(0)
+        return _call("kernel_gradient", tile, flat, given, flat.size[:2], blocks, scratch).sum(0)
 
     return made(x, gradient)
 
 
 def _call(
-    kind: str, tile: Tile, like: Geometry, given: Sequence[Array], of_taps: tuple[int, int], blocks: tuple[int, int]
+    kind: str,
+    tile: Tile,
+    like: Geometry,
+    given: Sequence[Array],
+    taps: tuple[int, int],
+    blocks: tuple[int, int],
+    scratch: Scratch,
 ) -> Array:
     """What compiled code makes of arrays [groups, …], for each group on its own."""
     groups = len(given[0])
     parts = parts_of(groups, cores(), jax.process_count())
-    scratch = cache.scratch(like, *blocks)
-    numbers = like.numbers() | {"parts": parts, "scratch": scratch}
-    numbers |= {"taps_z": of_taps[0], "taps_y": of_taps[1], "block_z": blocks[0], "block_y": blocks[1]}
+    numbers = like.numbers() | {"parts": parts} | scratch._asdict()
+    numbers |= {"taps_z": taps[0], "taps_y": taps[1], "block_z": blocks[0], "block_y": blocks[1]}
     made = (like.batch, *like.output) if kind == "convolution" else (*like.size, like.channels)
     return _compiled.bind(
         *given,
         target=_registered(kind, tile),
-        shapes=((*made, like.features), (parts, scratch), (frame.notes(parts),)),
+        shapes=((*made, like.features), (parts, scratch.scratch), (frame.notes(parts),)),
         numbers=tuple(sorted(numbers.items())),
         operations=2 * groups * like.products,
     )[0]

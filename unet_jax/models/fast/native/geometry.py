@@ -73,7 +73,8 @@ class Geometry:
 
 
 # What compiled code is given besides: planes and rows of the output that it makes at once, planes and rows of the
-# kernel that it sums up at once, in how many parts a group's work is done, and numbers of scratch for each.
-CHOICES = ("block_y", "block_z", "parts", "scratch", "taps_y", "taps_z")
+# kernel that it sums up at once, in how many parts a group's work is done, and numbers of scratch for each: where, in
+# these, packed features begin, and sums that are not done yet.
+CHOICES = ("block_y", "block_z", "packed", "partial", "parts", "scratch", "taps_y", "taps_z")
 # In the order of the alphabet, as XLA hands them over.
 NAMES = sorted([*Geometry(0, 0, 0, *[(0, 0, 0)] * 5).numbers(), *CHOICES])

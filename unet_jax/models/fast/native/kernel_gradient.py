@@ -25,23 +25,26 @@ def write(b: ir.IRBuilder, tile: Tile, n: Numbers, arrays: Sequence[ir.Value]) -
     x, gradient, kernel, scratch = arrays
     x, kernel, gradient, scratch = block.of_part(b, n, x, kernel, gradient, scratch)
     sums = Sums(b, tile, n.features)
-    across = tile.vectors * tile.lanes
     line = code.product(b, n.size_x, n.channels)
-    tiles_across, tiles_along = code.quotient(b, n.features, across), b.sdiv(line, code.number(tile.rows))
-    items = block.share(b, n, code.product(b, n.size_z, n.size_y, tiles_across, tiles_along))
+    tiles_along = b.sdiv(line, code.number(tile.rows))
+    each = code.product(b, n.size_z, n.size_y, tiles_along)
+    items = block.share(b, n, b.mul(each, code.quotient(b, n.features, tile.width)))
+    packed = code.at(b, scratch, n.packed)
     with code.counting(b, block.count(b, n)) as number:
         here = block.Block(b, n, number, scratch)
         here.copy(b, x)
-        with code.counting(b, items[1], start=items[0]) as item:
-            place = code.product(b, b.srem(item, tiles_along), tile.rows)
-            rest = b.sdiv(item, tiles_along)
-            feature = code.product(b, b.srem(rest, tiles_across), across)
-            tap = b.sdiv(rest, tiles_across)
+        with block.counting_wholes(b, items, each) as (across, among):
+            feature = code.product(b, across, tile.width)
             sums.begin(b, feature)
-            _sum_block(b, tile, n, sums, here, tap, place, code.at(b, gradient, feature))
-            # Summed by block and then over blocks, as a sum of all pixels one by one would lose digits.
-            to = code.product(b, b.add(code.product(b, tap, line), place), n.features)
-            sums.store_more(b, code.at(b, kernel, to, feature), is_first=b.icmp_signed("==", number, code.number(0)))
+            nothing = code.number(0)
+            given = code.at(b, gradient, here.made(b, nothing, nothing), feature)
+            sums.pack(b, code.product(b, here.planes, here.rows, n.output_x), given, packed)
+            with code.counting(b, among[1], start=among[0]) as item:
+                tap, place = b.sdiv(item, tiles_along), code.product(b, b.srem(item, tiles_along), tile.rows)
+                _sum_block(b, tile, n, sums, here, tap, place, packed)
+                # Summed by block and then over blocks, as a sum of all pixels one by one would lose digits.
+                to = code.product(b, b.add(code.product(b, tap, line), place), n.features)
+                sums.store_more(b, code.at(b, kernel, to, feature), is_first=b.icmp_signed("==", number, nothing))
 
 
 def _sum_block(
@@ -54,7 +57,10 @@ def _sum_block(
     place: ir.Value,
     gradient: ir.Value,
 ) -> None:
-    """Sums, for numbers from a place on that a row of the kernel meets, over all pixels of a block."""
+    """Sums, for numbers from a place on that a row of the kernel meets, over all pixels of a block.
+
+    The features of the output's gradient are packed for the block, whose pixels follow one another.
+    """
     z, y = b.sdiv(tap, n.size_y), b.srem(tap, n.size_y)
     sums.clear(b)
     with (
@@ -63,8 +69,9 @@ def _sum_block(
         code.counting(b, here.rows) as row,
     ):
         met = code.at(b, here.read(b, plane, row, z, y), place)
-        given = code.at(b, gradient, here.made(b, plane, row))
+        row_of_block = b.add(code.product(b, plane, here.rows), row)
+        given = code.at(b, gradient, code.product(b, row_of_block, n.output_x, tile.width))
         with code.counting(b, n.output_x) as column:
             of_pixel = code.at(b, met, code.product(b, column, n.step_x, n.channels))
             numbers = [code.at(b, of_pixel, number) for number in range(tile.rows)]
-            sums.add(b, numbers, code.at(b, given, code.product(b, column, n.features)))
+            sums.add(b, numbers, code.at(b, given, code.product(b, column, tile.width)))

@@ -1,6 +1,6 @@
 """A tile of sums in registers, of which each row belongs to a number, and each vector to features side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from llvmlite import ir
 
@@ -31,10 +31,15 @@ class Sums:
         for place in self._tile.places():
             self._set(b, place, code.zeros(self._tile.lanes))
 
-    def load(self, b: ir.IRBuilder, memory: ir.Value) -> None:
-        """Sets all to what is in memory."""
-        for place in self._tile.places():
-            self._set(b, place, self._load(b, self._address(b, memory, place), place[1]))
+    def load_packed(self, b: ir.IRBuilder, packed: ir.Value) -> None:
+        """Sets all to what `store_packed` wrote."""
+        for (row, v), lanes in self._packed_places():
+            self._set(b, (row, v), code.load(b, code.at(b, packed, lanes), self._tile.lanes))
+
+    def store_packed(self, b: ir.IRBuilder, packed: ir.Value) -> None:
+        """Writes all to memory, side by side, those included that no feature has."""
+        for place, lanes in self._packed_places():
+            code.store(b, self._get(b, place), code.at(b, packed, lanes))
 
     def store(self, b: ir.IRBuilder, memory: ir.Value) -> None:
         """Writes all to memory."""
@@ -48,14 +53,30 @@ class Sums:
             before = b.select(is_first, code.zeros(self._tile.lanes), self._load(b, address, place[1]))
             code.store(b, b.fadd(before, self._get(b, place)), address, self._masks[place[1]])
 
+    def pack(self, b: ir.IRBuilder, count: ir.Value, memory: ir.Value, to: ir.Value) -> None:
+        """Copies the tile's features of so many rows to where they lie side by side, with zeros where a vector is cut.
+
+        In memory, rows are often a power of 2 apart, and of such places a cache keeps few.
+        """
+        tile = self._tile
+        with code.counting(b, count) as row:
+            for v in range(tile.vectors):
+                source = code.at(b, memory, code.product(b, self._features, row), v * tile.lanes)
+                place = code.at(b, to, code.product(b, row, tile.width), v * tile.lanes)
+                code.store(b, self._load(b, source, v), place)
+
     def add(self, b: ir.IRBuilder, numbers: Sequence[ir.Value], features: ir.Value) -> None:
-        """Adds to each row the product of its number and a row of features; both are addresses."""
+        """Adds to each row the product of its number and a packed row of features; both are addresses."""
         lanes = self._tile.lanes
-        vectors = [self._load(b, code.at(b, features, v * lanes), v) for v in range(self._tile.vectors)]
+        vectors = [code.load(b, code.at(b, features, v * lanes), lanes) for v in range(self._tile.vectors)]
         for row, number in enumerate(numbers):
             spread = code.spread(b, number, lanes)
             for v, vector in enumerate(vectors):
                 self._set(b, (row, v), code.multiply_add(b, spread, vector, self._get(b, (row, v))))
+
+    def _packed_places(self) -> Iterator[tuple[tuple[int, int], int]]:
+        """Row and vector of each sum, and where it is packed."""
+        return ((place, i * self._tile.lanes) for i, place in enumerate(self._tile.places()))
 
     def _get(self, b: ir.IRBuilder, place: tuple[int, int]) -> ir.Value:
         return b.load(self._table[place], typ=code.vector(self._tile.lanes))

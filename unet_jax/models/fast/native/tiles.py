@@ -26,6 +26,11 @@ class Tile:
     is_cut: bool
 
     @property
+    def width(self) -> int:
+        """Features of a row."""
+        return self.vectors * self.lanes
+
+    @property
     def name(self) -> str:
         """Of letters and digits."""
         return f"{self.rows}x{self.vectors}x{self.lanes}{'cut' if self.is_cut else ''}"
