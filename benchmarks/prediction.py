@@ -136,22 +136,21 @@ def main() -> None:
     given = _arguments()
     # By a process of its own: this one leaves the device to the programs that it starts.
     described = subprocess.run((sys.executable, "-c", DESCRIBE), capture_output=True, text=True, check=True)
-    found = json.loads(described.stdout.splitlines()[-1]) | {"rows": []}
+    origin = json.loads(described.stdout.splitlines()[-1])
     version = _torch_version(given.torch_python)
     if version:
-        found["versions"]["torch"] = version
+        origin["versions"]["torch"] = version
     else:
         print(f"{given.torch_python} has no torch: its script is left out.", flush=True)
-    device = "cpu" if found["device"] == "cpu" else "gpu"
+    device = "cpu" if origin["device"] == "cpu" else "gpu"
     with tempfile.TemporaryDirectory(prefix="prediction_") as folder:
         for row in prediction_data.rows(device, tiny=given.tiny):
             if given.only in ("", row.name):
                 rounds = 1 if given.tiny else given.rounds
                 one = measure(row, Path(folder), rounds, given.torch_python if version else None)
-                found["rows"].append(one)
                 print(json.dumps(one), flush=True)
-    if not given.tiny:
-        print(f"written to {results.write(f'prediction_{device}', found)}")
+                if not given.tiny:
+                    print(f"written to {results.write_rows(results.name_for('prediction', device), origin, [one])}")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,15 @@ def write(name: str, results: dict, folder: Path = FOLDER) -> Path:
     return path
 
 
+def write_rows(name: str, origin: dict, rows: list[dict], folder: Path = FOLDER) -> Path:
+    """Keeps the rows beside those of the same machine and versions, in place of rows of the same titles."""
+    before = read(name, folder)
+    same = before and all(before[key] == origin[key] for key in ("machine", "device", "versions"))
+    titles = {row["title"] for row in rows}
+    others = [row for row in before["rows"] if row["title"] not in titles] if same else []
+    return write(name, {**origin, "rows": [*others, *rows]}, folder)
+
+
 def read(name: str, folder: Path = FOLDER) -> dict | None:
     """The results under `name`; None where nothing was measured yet."""
     path = folder / f"{name}.json"

@@ -167,27 +167,28 @@ SECTIONS: dict[str, tuple[Callable[[Mapping], str], str, str]] = {
     "against_torch_cpu_avx2": (against_torch, "python -m benchmarks.against_torch", "no such CPU was at hand"),
     "against_torch_cpu_avx512": (against_torch, "python -m benchmarks.against_torch", "no such CPU was at hand"),
     "against_torch_gpu": (against_torch, "python -m benchmarks.against_torch", "no GPU was at hand"),
-    "volumes_against_torch_cpu_avx512": (
-        against_torch,
-        "python -m benchmarks.volumes_against_torch",
-        "no quiet machine was at hand",
-    ),
-    "volumes_against_torch_gpu": (
-        against_torch,
-        "python -m benchmarks.volumes_against_torch",
-        "no GPU was at hand since the script has rows for one",
-    ),
+    **{
+        f"volumes_against_torch_{device}": (against_torch, "python -m benchmarks.volumes_against_torch", why)
+        for device, why in (
+            ("cpu_avx2", "no such CPU was at hand"),
+            ("cpu_avx512", "no such CPU was at hand"),
+            ("gpu", "no GPU was at hand since the script has rows for one"),
+        )
+    },
     **{
         f"prediction_{device}": (prediction, "python -m benchmarks.prediction", f"no {machine} was at hand")
-        for device, machine in (("cpu", "quiet machine"), ("gpu", "GPU"))
+        for device, machine in (("cpu_avx2", "such CPU"), ("cpu_avx512", "such CPU"), ("gpu", "GPU"))
     },
     "gpu_round": (gpu_round, "python -m benchmarks.gpu_round", "no GPU was at hand since the script was written"),
     "input_pipeline": (input_pipeline, "python -m benchmarks.input_pipeline", "no quiet machine was at hand"),
-    "first_step": (
-        first_step,
-        "python -m benchmarks.first_step -- --config=configs/default.py",
-        "no quiet machine was at hand",
-    ),
+    **{
+        f"first_step_cpu_{vectors}": (
+            first_step,
+            "python -m benchmarks.first_step -- --config=configs/default.py",
+            "no such CPU was at hand",
+        )
+        for vectors in ("avx2", "avx512")
+    },
     "memory": (memory, "python -m benchmarks.memory -- --config=configs/default.py", "no quiet machine was at hand"),
 }
 

@@ -220,15 +220,6 @@ def measure(row: Row, seconds: float) -> list[dict]:
     return found
 
 
-def keep(name: str, origin: dict, rows: list[dict]) -> None:
-    """Adds the rows to those of the same device and versions, in place of rows of the same titles."""
-    before = results.read(name)
-    same = before and all(before[key] == origin[key] for key in ("machine", "device", "versions"))
-    titles = {row["title"] for row in rows}
-    others = [row for row in before["rows"] if row["title"] not in titles] if same else []
-    print(f"written to {results.write(name, {**origin, 'rows': [*others, *rows]})}")
-
-
 def main(_) -> None:
     """Measures training and inference of every row, prints and keeps them."""
     tiny = flags.FLAGS.tiny
@@ -249,7 +240,8 @@ def main(_) -> None:
     for row in rows:
         found = measure(row, 0.5 if tiny else flags.FLAGS.seconds / 2)
         if not tiny:
-            keep(results.name_for("volumes_against_torch", device), origin, found)
+            path = results.write_rows(results.name_for("volumes_against_torch", device), origin, found)
+            print(f"written to {path}")
 
 
 if __name__ == "__main__":

@@ -43,6 +43,16 @@ def test_sections_are_filled_from_what_was_measured_and_the_others_say_how(tmp_p
     assert table.fill(filled, tmp_path) == filled
 
 
+def test_rows_of_the_same_machine_and_versions_are_kept_beside_new_ones(tmp_path):
+    origin = {key: AGAINST_TORCH[key] for key in ("machine", "device", "versions")}
+    for rows in (["a", "b"], ["b", "c"]):
+        results.write_rows("x", origin, [{"title": title, "of": rows} for title in rows], tmp_path)
+    kept = results.read("x", tmp_path)["rows"]
+    assert [(row["title"], row["of"]) for row in kept] == [("a", ["a", "b"]), ("b", ["b", "c"]), ("c", ["b", "c"])]
+    results.write_rows("x", origin | {"versions": {"jax": "1.3"}}, [{"title": "d"}], tmp_path)
+    assert [row["title"] for row in results.read("x", tmp_path)["rows"]] == ["d"]
+
+
 def test_the_page_is_what_the_results_say():
     page = table.PAGE.read_text()
     assert table.fill(page) == page, "run python -m benchmarks.table"
