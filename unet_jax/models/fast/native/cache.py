@@ -10,7 +10,7 @@ from typing import NamedTuple
 from unet_jax.models.fast.native.geometry import Geometry
 from unet_jax.models.fast.native.tiles import Tile
 
-# What a block reads, and a tile's weights that are passed by at once, bytes: together less than half of the cache that
+# What a block reads, and a tile's weights that are passed by at once, bytes: together less than the 512 KB or more that
 # a core of a server has for itself.
 BLOCK = 256 * 1024
 WEIGHTS = 128 * 1024
@@ -52,7 +52,7 @@ def block(geometry: Geometry, also: int = 0) -> tuple[int, int]:
 
 
 def rows(spatial: Sequence[int], channels: int) -> tuple[int, int]:
-    """Pixels in rows, neither of which has neighbours: as long as an axis or more, where BLOCK allows more."""
+    """Rows and columns of as many pixels, if neighbours do not matter: an axis a row, more where BLOCK allows it."""
     merged = itertools.accumulate(reversed(spatial), operator.mul)
     columns = max(spatial[-1], *(n for n in merged if 4 * channels * n <= BLOCK), 1)
     return math.prod(spatial) // columns, columns
