@@ -12,6 +12,7 @@ os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), "--xla_back
 import cv2
 import jax
 import numpy as np
+import platformdirs
 import pytest
 
 from configs import default
@@ -62,6 +63,12 @@ def compilation_cache(tmp_path_factory) -> None:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
     jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def users_cache_folder() -> None:
+    """The first program to make it says so in a line; no test depends on which that is."""
+    platformdirs.user_cache_path("unet_jax", appauthor=False).mkdir(parents=True, exist_ok=True)
 
 
 @pytest.fixture(scope="session")
