@@ -6,7 +6,8 @@
 One scan of LGG's size, 250 pictures as ultrasound makes them, and one CT of 512×512×400, all synthetic, by runs whose
 networks are trained for one step. Programs are compiled before the rounds that count; the first time is given
 beside them. In one more round the network is waited for at each call, which splits the time: start (until the first
-call, and what that takes longer than others), network, and the rest, which is reading, preprocessing and writing. The
+call, and what that takes longer than others), network, and the rest, which is reading, preprocessing and writing. With
+--rounds=0 that round is the only one, for a CT on a CPU, and programs are compiled in it where they have to be. The
 script in PyTorch has the same weights, needs torch, OpenCV and nibabel, and its masks are compared; where the
 interpreter of --torch_python has no torch, it is left out.
 """
@@ -38,7 +39,7 @@ def measure(row: prediction_data.Row, work: Path, rounds: int, torch_python: str
     _process(sys.executable, "main.py", *row.training(work), f"--workdir={run}")
     predict = ("--mode=predict", f"--workdir={run}", f"--input={source}", f"--output={masks}", "--overwrite")
     commands = {"unet_jax": (sys.executable, "main.py", *predict)}
-    cold = _process(*commands["unet_jax"])
+    cold = _process(*commands["unet_jax"]) if rounds else None
     splits = {
         "unet_jax": _split(work / row.name / "ours.json", sys.executable, "benchmarks.timed_prediction", *predict)
     }
@@ -52,7 +53,7 @@ def measure(row: prediction_data.Row, work: Path, rounds: int, torch_python: str
         same = agreement(masks, work / row.name / "torch")
         if same < SAME:
             raise SystemExit(f"{row.title}: {same:.2%} of the pixels have the same mask: not the same computation.")
-    seconds = {name: [] for name in commands}
+    seconds = {name: [] if rounds else [sum(split.values())] for name, split in splits.items()}
     for _ in range(rounds):
         for name, command in commands.items():
             seconds[name].append(_process(*command))
@@ -125,7 +126,7 @@ def _arguments() -> argparse.Namespace:
     # Not flags of absl: a process that imports several of these modules would have some twice.
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--torch_python", default=sys.executable, help="the interpreter for the script in PyTorch")
-    parser.add_argument("--rounds", type=int, default=3, help="predictions that are timed; medians count")
+    parser.add_argument("--rounds", type=int, default=3, help="predictions that are timed by themselves")
     parser.add_argument("--tiny", action="store_true", help="toy sizes, one round, nothing kept: a check")
     parser.add_argument("--only", default="", help="the one row of this name: scan, pictures, ct")
     return parser.parse_args()

@@ -74,6 +74,17 @@ def test_the_table_has_a_line_a_program():
     assert lines[-1] == "At least 99.87% of all pixels have the same mask on both sides."
 
 
+def test_without_rounds_the_one_that_waits_for_the_network_counts(tmp_path, monkeypatch):
+    processes = []
+    monkeypatch.setattr(prediction, "_process", lambda *command: processes.append(command[2]))
+    monkeypatch.setattr(prediction, "_split", lambda *_: {"start": 4.0, "network": 2.5, "rest": 0.5})
+    found = prediction.measure(prediction_data.rows("cpu", tiny=True)[0], tmp_path, 0, None)
+    assert (found["seconds"], found["first_seconds"]) == ({"unet_jax": 7.0}, None)
+    assert [command.split("=")[0] for command in processes] == ["--config"]  # the training, and no prediction
+    origin = {"date": "2026-01-02T03", "machine": "Some CPU", "device": "cpu", "devices": 1, "versions": {}}
+    assert table.prediction(origin | {"rows": [found]}).endswith(" | unet_jax | 7.0 | 4.0 | 2.5 | 0.5 |  |")
+
+
 @pytest.mark.longest
 def test_every_row_at_toy_size():
     root = Path(__file__).parents[2]
