@@ -3,6 +3,7 @@
 python -m benchmarks.table
 """
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -113,7 +114,8 @@ def prediction(found: Mapping) -> str:
             lines.append(f"| {row['title']} | {name} | {seconds:.1f} | {' | '.join(split)} | {first} |")
     same = [row["same_pixels"] for row in found["rows"] if row["same_pixels"] is not None]
     if same:
-        lines += ["", f"At least {min(same):.2%} of all pixels have the same mask on both sides."]
+        share = math.floor(1e4 * min(same)) / 1e4  # 100 % only if it is
+        lines += ["", f"At least {share:.2%} of all pixels have the same mask on both sides."]
     return "\n".join(lines)
 
 
