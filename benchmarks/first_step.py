@@ -34,7 +34,8 @@ def main(arguments: list[str]) -> None:
     for name in ("cold", "warm_median"):
         print(f"{name}: {found[name]['seconds']:.2f} s, {found[name]['cpu_seconds']:.2f} s of processor")
     if KEEP.value:
-        print(f"written to {results.write(results.name_for('first_step', 'cpu'), found)}")
+        device = "cpu" if found["device"] == "cpu" else "gpu"
+        print(f"written to {results.write(results.name_for('first_step', device), found)}")
 
 
 if __name__ == "__main__":

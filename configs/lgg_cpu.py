@@ -2,9 +2,9 @@
 
     python main.py --config=configs/lgg_cpu.py
 
-Cost: 13 minutes on two cores (an AMD EPYC with AVX-512) for 60 patients. Expected, by 5-fold cross-validation of those
-(--mode=crossval, which chooses threshold and minimum size of each fold on the others): a Dice per patient of .820 mean
-(95 % interval .79 to .85) and .870 median. docs/results.md has what each part is worth.
+Cost: 13 minutes on two cores (an AMD EPYC with AVX-512, 2026-11-28) for 60 patients. Expected, by 5-fold
+cross-validation of those (--mode=crossval, which chooses threshold and minimum size of each fold on the others): a Dice
+per patient of .820 mean (95 % interval .79 to .85) and .870 median. docs/results.md has what each part is worth.
 """
 
 from ml_collections import ConfigDict
